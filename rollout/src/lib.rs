@@ -1,0 +1,1 @@
+//! Executes programs and scores them.
