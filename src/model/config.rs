@@ -1,0 +1,371 @@
+//! The architecture of an InternVL3 checkpoint, as its Hugging Face `config.json` states it, and named presets.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::ModelError;
+
+/// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025, arXiv:2504.10479).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InternVlConfig {
+    /// The vision transformer.
+    pub vision_config: VisionConfig,
+    /// The decoder.
+    pub llm_config: LanguageConfig,
+    /// Pixel shuffle: 0.5 turns 2 x 2 patch embeddings into one token.
+    pub downsample_ratio: f64,
+    /// Side of a tile in pixels.
+    pub force_image_size: i64,
+    /// Most tiles an image is cut into, thumbnail apart.
+    #[serde(default = "default_max_tiles")]
+    pub max_dynamic_patch: usize,
+    /// Whether an image of more than one tile is also shown whole.
+    #[serde(default)]
+    pub use_thumbnail: bool,
+}
+
+fn default_max_tiles() -> usize {
+    12
+}
+
+/// InternViT (300M: LayerNorm, no qk-norm).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VisionConfig {
+    /// Width.
+    pub hidden_size: i64,
+    /// Width of the MLP's inner layer.
+    pub intermediate_size: i64,
+    /// Attention heads.
+    pub num_attention_heads: i64,
+    /// Blocks.
+    pub num_hidden_layers: i64,
+    /// Side of a patch in pixels.
+    pub patch_size: i64,
+    /// Side of the image that the position embeddings are made for, in pixels.
+    pub image_size: i64,
+    /// Epsilon of the norms.
+    #[serde(default = "default_layer_norm_eps")]
+    pub layer_norm_eps: f64,
+    /// `layer_norm` is supported.
+    #[serde(default = "default_norm_type")]
+    pub norm_type: String,
+    /// Norms on queries and keys (InternViT-6B); not supported yet.
+    #[serde(default)]
+    pub qk_normalization: bool,
+    /// Whether the fused qkv projection has a bias.
+    #[serde(default = "default_true")]
+    pub qkv_bias: bool,
+}
+
+fn default_layer_norm_eps() -> f64 {
+    1e-6
+}
+
+fn default_norm_type() -> String {
+    "layer_norm".into()
+}
+
+fn default_true() -> bool {
+    true
+}
+
+/// Qwen2.5 (Qwen team 2024, arXiv:2412.15115).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LanguageConfig {
+    /// Tokens in the embedding, special tokens included.
+    pub vocab_size: i64,
+    /// Width of the residual stream.
+    pub hidden_size: i64,
+    /// Width of the SwiGLU's inner layer.
+    pub intermediate_size: i64,
+    /// Decoder blocks.
+    pub num_hidden_layers: i64,
+    /// Query heads.
+    pub num_attention_heads: i64,
+    /// Key and value heads (grouped-query attention).
+    pub num_key_value_heads: i64,
+    /// Width of a head; `hidden_size / num_attention_heads` where the file does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<i64>,
+    /// Epsilon of the RMS norms.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary embedding.
+    pub rope_theta: f64,
+    /// Longest sequence.
+    pub max_position_embeddings: i64,
+    /// Whether the output head is the input embedding.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+}
+
+impl LanguageConfig {
+    /// Width of one attention head.
+    pub fn head_dim(&self) -> i64 {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+    }
+}
+
+impl InternVlConfig {
+    /// Reads `config.json` of a checkpoint directory.
+    ///
+    /// # Errors
+    /// A missing or malformed file, a missing field, or an architecture that is not supported, by name.
+    pub fn read(directory: &Path) -> Result<Self, ModelError> {
+        let path = directory.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+        let invalid = |reason: String| ModelError::Config { path: path.clone(), reason };
+        let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let architecture = value["architectures"][0].as_str().unwrap_or("(none)").to_owned();
+        if architecture != "InternVLChatModel" {
+            return Err(ModelError::Architecture { path, architecture });
+        }
+        let config: Self = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+        config.check(&path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ModelError> {
+        let (vision, language) = (&self.vision_config, &self.llm_config);
+        let mut reasons = Vec::new();
+        if vision.norm_type != "layer_norm" {
+            reasons.push(format!("vision_config.norm_type = {:?}: only \"layer_norm\" is supported", vision.norm_type));
+        }
+        if vision.qk_normalization {
+            reasons.push("vision_config.qk_normalization = true is not supported".into());
+        }
+        if vision.hidden_size % vision.num_attention_heads != 0 {
+            reasons.push(format!(
+                "vision_config.hidden_size = {} is not a multiple of num_attention_heads = {}",
+                vision.hidden_size, vision.num_attention_heads
+            ));
+        }
+        if vision.image_size % vision.patch_size != 0 || (vision.image_size / vision.patch_size) % 2 != 0 {
+            reasons.push(format!(
+                "vision_config.image_size = {} must be an even number of patches of {} pixels",
+                vision.image_size, vision.patch_size
+            ));
+        }
+        if self.force_image_size != vision.image_size {
+            reasons.push(format!(
+                "force_image_size = {} differs from vision_config.image_size = {}",
+                self.force_image_size, vision.image_size
+            ));
+        }
+        if self.downsample_ratio != 0.5 {
+            reasons.push(format!("downsample_ratio = {}: only 0.5 is supported", self.downsample_ratio));
+        }
+        if language.num_attention_heads % language.num_key_value_heads != 0 {
+            reasons.push(format!(
+                "llm_config.num_attention_heads = {} is not a multiple of num_key_value_heads = {}",
+                language.num_attention_heads, language.num_key_value_heads
+            ));
+        }
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(ModelError::Config { path: path.to_owned(), reason: reasons.join("; ") })
+        }
+    }
+
+    /// Tokens that one tile becomes: 256 at 448 pixels, 16 at 112.
+    pub fn tokens_per_tile(&self) -> usize {
+        let side = self.vision_config.image_size / self.vision_config.patch_size / 2;
+        (side * side) as usize
+    }
+
+    /// The text of `config.json`, in the original checkpoint layout.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({
+            "architectures": ["InternVLChatModel"],
+            "model_type": "internvl_chat",
+            "dynamic_image_size": true,
+            "min_dynamic_patch": 1,
+            "ps_version": "v2",
+            "select_layer": -1,
+            "template": "internvl2_5",
+        });
+        let fields = serde_json::to_value(self).unwrap_or(Value::Object(Map::new()));
+        if let (Value::Object(all), Value::Object(fields)) = (&mut json, fields) {
+            all.extend(fields);
+        }
+        json["llm_config"]["architectures"] = json!(["Qwen2ForCausalLM"]);
+        json["llm_config"]["model_type"] = json!("qwen2");
+        json["vision_config"]["model_type"] = json!("intern_vit_6b");
+        json
+    }
+
+    /// The architecture of a preset; for `nano`, `vocab_size` comes from its tokenizer.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn preset(name: &str, vocab_size: i64) -> Result<Self, ModelError> {
+        let internvit_300m = VisionConfig {
+            hidden_size: 1024,
+            intermediate_size: 4096,
+            num_attention_heads: 16,
+            num_hidden_layers: 24,
+            patch_size: 14,
+            image_size: 448,
+            layer_norm_eps: 1e-6,
+            norm_type: "layer_norm".into(),
+            qk_normalization: false,
+            qkv_bias: true,
+        };
+        let qwen = |hidden_size, intermediate_size, layers, heads, kv_heads| LanguageConfig {
+            vocab_size: 151_674,
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim: None,
+            rms_norm_eps: 1e-6,
+            rope_theta: 1e6,
+            max_position_embeddings: 32_768,
+            tie_word_embeddings: false,
+        };
+        let (vision_config, llm_config) = match name {
+            "nano" => (
+                VisionConfig {
+                    hidden_size: 128,
+                    intermediate_size: 512,
+                    num_attention_heads: 2,
+                    num_hidden_layers: 3,
+                    image_size: 112,
+                    ..internvit_300m
+                },
+                LanguageConfig {
+                    vocab_size,
+                    head_dim: Some(64),
+                    rope_theta: 1e4,
+                    max_position_embeddings: 2048,
+                    tie_word_embeddings: true,
+                    ..qwen(192, 512, 4, 3, 1)
+                },
+            ),
+            "internvl3-1b" => (internvit_300m, qwen(896, 4864, 24, 14, 2)),
+            "internvl3-2b" => (internvit_300m, qwen(1536, 8960, 28, 12, 2)),
+            "internvl3-8b" => (internvit_300m, qwen(3584, 18_944, 28, 28, 4)),
+            "internvl3-14b" => (internvit_300m, qwen(5120, 13_824, 48, 40, 8)),
+            _ => return Err(ModelError::Preset { name: name.into() }),
+        };
+        let force_image_size = vision_config.image_size;
+        let config = Self {
+            vision_config,
+            llm_config,
+            downsample_ratio: 0.5,
+            force_image_size,
+            max_dynamic_patch: if name == "nano" { 1 } else { 12 },
+            use_thumbnail: true,
+        };
+        Ok(config)
+    }
+
+    /// Names that [`Self::preset`] knows.
+    pub const PRESETS: [&'static str; 5] = ["nano", "internvl3-1b", "internvl3-2b", "internvl3-8b", "internvl3-14b"];
+
+    /// Every parameter of the model, by its name in the original checkpoint layout.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        let mut list = Vec::new();
+        let mut add = |name: String, shape: &[i64], init: Init| {
+            list.push(Parameter { name, shape: shape.to_vec(), init });
+        };
+        let VisionConfig { hidden_size: width, intermediate_size: inner, num_hidden_layers, patch_size, .. } =
+            self.vision_config;
+        let patches = (self.vision_config.image_size / patch_size).pow(2);
+        add("vision_model.embeddings.class_embedding".into(), &[1, 1, width], Init::Normal(0.02));
+        add("vision_model.embeddings.position_embedding".into(), &[1, patches + 1, width], Init::Normal(0.02));
+        add("vision_model.embeddings.patch_embedding.weight".into(), &[width, 3, patch_size, patch_size], Init::FanIn);
+        add("vision_model.embeddings.patch_embedding.bias".into(), &[width], Init::Zeros);
+        for layer in 0..num_hidden_layers {
+            let p = format!("vision_model.encoder.layers.{layer}");
+            add(format!("{p}.attn.qkv.weight"), &[3 * width, width], Init::FanIn);
+            if self.vision_config.qkv_bias {
+                add(format!("{p}.attn.qkv.bias"), &[3 * width], Init::Zeros);
+            }
+            add(format!("{p}.attn.proj.weight"), &[width, width], Init::FanIn);
+            add(format!("{p}.attn.proj.bias"), &[width], Init::Zeros);
+            for norm in ["norm1", "norm2"] {
+                add(format!("{p}.{norm}.weight"), &[width], Init::Ones);
+                add(format!("{p}.{norm}.bias"), &[width], Init::Zeros);
+            }
+            for scale in ["ls1", "ls2"] {
+                add(format!("{p}.{scale}"), &[width], Init::LayerScale { layers: num_hidden_layers });
+            }
+            add(format!("{p}.mlp.fc1.weight"), &[inner, width], Init::FanIn);
+            add(format!("{p}.mlp.fc1.bias"), &[inner], Init::Zeros);
+            add(format!("{p}.mlp.fc2.weight"), &[width, inner], Init::FanIn);
+            add(format!("{p}.mlp.fc2.bias"), &[width], Init::Zeros);
+        }
+        let language = &self.llm_config;
+        let (hidden, inner, head_dim) = (language.hidden_size, language.intermediate_size, language.head_dim());
+        add("mlp1.0.weight".into(), &[4 * width], Init::Ones);
+        add("mlp1.0.bias".into(), &[4 * width], Init::Zeros);
+        add("mlp1.1.weight".into(), &[hidden, 4 * width], Init::FanIn);
+        add("mlp1.1.bias".into(), &[hidden], Init::Zeros);
+        add("mlp1.3.weight".into(), &[hidden, hidden], Init::FanIn);
+        add("mlp1.3.bias".into(), &[hidden], Init::Zeros);
+        add("language_model.model.embed_tokens.weight".into(), &[language.vocab_size, hidden], Init::Normal(0.02));
+        let residual = Init::FanInScaled { divisor: 2 * language.num_hidden_layers };
+        for layer in 0..language.num_hidden_layers {
+            let p = format!("language_model.model.layers.{layer}");
+            let (q, kv) = (language.num_attention_heads * head_dim, language.num_key_value_heads * head_dim);
+            for (name, rows) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv)] {
+                add(format!("{p}.self_attn.{name}.weight"), &[rows, hidden], Init::FanIn);
+                add(format!("{p}.self_attn.{name}.bias"), &[rows], Init::Zeros);
+            }
+            add(format!("{p}.self_attn.o_proj.weight"), &[hidden, q], residual);
+            add(format!("{p}.mlp.gate_proj.weight"), &[inner, hidden], Init::FanIn);
+            add(format!("{p}.mlp.up_proj.weight"), &[inner, hidden], Init::FanIn);
+            add(format!("{p}.mlp.down_proj.weight"), &[hidden, inner], residual);
+            add(format!("{p}.input_layernorm.weight"), &[hidden], Init::Ones);
+            add(format!("{p}.post_attention_layernorm.weight"), &[hidden], Init::Ones);
+        }
+        add("language_model.model.norm.weight".into(), &[hidden], Init::Ones);
+        if !language.tie_word_embeddings {
+            add("language_model.lm_head.weight".into(), &[language.vocab_size, hidden], Init::Normal(0.02));
+        }
+        list
+    }
+}
+
+/// One parameter: its name, shape and how a random model fills it.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Name in the original checkpoint layout.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<i64>,
+    /// Initialisation of a model that is trained from nothing.
+    pub init: Init,
+}
+
+/// How a random model fills a parameter.
+#[derive(Debug, Clone, Copy)]
+pub enum Init {
+    /// Zeros.
+    Zeros,
+    /// Ones.
+    Ones,
+    /// A Gaussian of this standard deviation.
+    Normal(f64),
+    /// A Gaussian of deviation `1 / sqrt(fan_in)`.
+    FanIn,
+    /// [`Init::FanIn`] divided by `sqrt(divisor)`: for projections into the residual stream (GPT-2, section 2.3).
+    FanInScaled {
+        /// Number of residual branches.
+        divisor: i64,
+    },
+    /// `1 / sqrt(2 layers)` per channel: InternViT starts at 0.1, which is slow for a model trained from nothing.
+    LayerScale {
+        /// Number of blocks.
+        layers: i64,
+    },
+}
+
+/// Where a checkpoint's file with this name lies.
+pub(super) fn file(directory: &Path, name: &str) -> PathBuf {
+    directory.join(name)
+}

@@ -1,0 +1,77 @@
+//! What can be wrong with a model on disk.
+
+use std::path::PathBuf;
+
+use super::config::InternVlConfig;
+
+/// A checkpoint, tokenizer or adapter that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A configuration that is malformed or contradicts itself.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, field by field.
+        reason: String,
+    },
+    /// A model of another kind.
+    #[error("{}: architecture {architecture} is not supported; supported is InternVLChatModel (InternVL3 1B, 2B, 8B, 14B and nano)", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        architecture: String,
+    },
+    /// An unknown preset.
+    #[error("unknown model preset {name:?}; known are {}", InternVlConfig::PRESETS.join(", "))]
+    Preset {
+        /// The name asked for.
+        name: String,
+    },
+    /// A safetensors file that cannot be parsed.
+    #[error("{}: not a complete safetensors file ({reason}); copy or download it again", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// The parser's answer.
+        reason: String,
+    },
+    /// Weights that do not fit the architecture: every name at once.
+    #[error("{}: weights do not fit {expected}:\n  {}", path.display(), problems.join("\n  "))]
+    Weights {
+        /// The file or directory.
+        path: PathBuf,
+        /// What they were held against.
+        expected: String,
+        /// One line each: missing, unexpected or wrongly shaped.
+        problems: Vec<String>,
+    },
+    /// A tokenizer that lacks what the prompt needs.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// libtorch refused.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
