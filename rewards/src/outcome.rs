@@ -20,6 +20,7 @@
 //! The published rule calls everything but the first row invalid; the classes only say why.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +95,7 @@ impl fmt::Display for OutcomeClass {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Valid by the published rule.
-    Solid(Solid),
+    Solid(Arc<Solid>),
     /// Invalid; says why.
     Failure(Failure),
 }
@@ -109,7 +110,7 @@ impl Outcome {
     }
 
     /// The solid, if there is one.
-    pub fn solid(&self) -> Option<&Solid> {
+    pub fn solid(&self) -> Option<&Arc<Solid>> {
         match self {
             Self::Solid(solid) => Some(solid),
             Self::Failure(_) => None,
