@@ -14,6 +14,7 @@ pub mod python;
 mod scorer;
 mod server;
 mod store;
+mod summary;
 mod wire;
 mod workers;
 
@@ -22,3 +23,4 @@ pub use config::{Engine, GRID_RANGE, ScorerConfig};
 pub use error::{Error, Result};
 pub use scorer::{Execution, Score, ScoreRequest, Scorer};
 pub use server::WorkerInfo;
+pub use summary::{MeanCi, ScoreSummary, Tally};
