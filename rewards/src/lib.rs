@@ -1,1 +1,22 @@
-//! From an outcome to a reward.
+//! From the outcome of a CadQuery program to a reward.
+//!
+//! A *program* is text; executing it (see `cadwright-rollout`) gives an [`Outcome`]: a [`Solid`] or
+//! a typed [`Failure`], which is data and never an error. Two solids are compared on occupancy
+//! [`Grid`]s in a named [`Frame`], and the IoU, the outcome's class and the [`RewardConfig`] make
+//! the reward. [`stats`] summarises many of them.
+//!
+//! Nothing here starts a process, reads a file or knows tensors.
+
+pub mod frames;
+pub mod grid;
+pub mod outcome;
+pub mod program;
+pub mod reward;
+pub mod stats;
+mod winding;
+
+pub use frames::{Frame, FrameError, frame_iou};
+pub use grid::{Grid, GridSpec, iou, voxelise};
+pub use outcome::{Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
+pub use program::{extract_program, normalise_program};
+pub use reward::{RewardConfig, reward};

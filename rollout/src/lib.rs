@@ -1,1 +1,26 @@
-//! Executes programs and scores them.
+//! Executes CadQuery programs in sandboxed workers and scores them.
+//!
+//! A [`Scorer`] owns a fork server with CadQuery imported once, which runs every program in a
+//! short-lived child of its own under a deadline and a memory limit, and a rayon pool that feeds
+//! it, voxelises what comes back and compares it. Whatever a program does (hang, crash, ask for all
+//! memory) is its own [`Outcome`](cadwright_rewards::Outcome); an [`Error`] is a fault of ours or
+//! of the machine. The same requests give the same scores with any number of jobs.
+
+mod batch;
+mod config;
+mod error;
+pub mod jsonl;
+pub mod python;
+mod scorer;
+mod server;
+mod store;
+mod summary;
+mod wire;
+mod workers;
+
+pub use batch::Batch;
+pub use config::{Engine, GRID_RANGE, ScorerConfig};
+pub use error::{Error, Result};
+pub use scorer::{Execution, Score, ScoreRequest, Scorer};
+pub use server::WorkerInfo;
+pub use summary::{MeanCi, ScoreSummary, Tally};

@@ -1,0 +1,427 @@
+//! Occupancy grids: the one place that states the voxel convention.
+//!
+//! # The convention
+//!
+//! 1. **Extent.** A grid has `n` x `n` x `n` cells and spans the common bounds of the two solids
+//!    compared, exactly and axis by axis: a cell is `extent / n` long on each axis. IoU does not
+//!    change when an axis is scaled, and a thin plate keeps `n` cells across its thickness.
+//!    No margin is needed, because samples lie strictly inside of their cells.
+//! 2. **Sample.** A cell is inside if its sample point is. The sample of cell `(i, j, k)` is
+//!    `min + (i + u(j), j + v(i), k + w(i, j)) * cell`, with the offsets of [`offset_x`],
+//!    [`offset_y`] and [`offset_z`] in (0, 1): cell centres shifted by a fixed low-discrepancy
+//!    pattern. With the centres themselves a wall thinner than a cell is missed or doubled as a
+//!    whole; with the pattern the cells along it look at different depths and count its thickness.
+//! 3. **Inside** means a winding number of at least 1: the number of boundary crossings into the
+//!    solid minus those out of it along the column. Overlapping solids of a compound are their
+//!    union, and a hole subtracted twice is still a hole. Coordinates exactly on an edge are
+//!    decided by an infinitesimal shift, the same for all triangles, so no crossing is lost or
+//!    counted twice. An entry exactly at a sample counts as inside, an exit as outside.
+//! 4. **Open meshes.** Where a column enters more often than it leaves, the mesh has a gap there;
+//!    between its crossings the generalised winding number (solid angle / 4 pi, Jacobson et al.
+//!    2013) decides, with inside above 1/2.
+//! 5. **IoU** is `|A and B| / |A or B|` in cells, in [0, 1]; two empty grids have IoU 0.
+
+use crate::outcome::{Bounds, Mesh};
+use crate::winding;
+
+/// Where a grid lies. See the [module documentation](self) for the convention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GridSpec {
+    /// Cells along each axis.
+    pub n: usize,
+    /// Lowest corner, in the solids' units.
+    pub min: [f64; 3],
+    /// Length of a cell along each axis, in the solids' units; 0 where the bounds are flat.
+    pub cell: [f64; 3],
+}
+
+impl GridSpec {
+    /// The grid over the common bounds of two solids.
+    pub fn spanning(n: usize, a: &Bounds, b: &Bounds) -> Self {
+        let bounds = a.union(b);
+        let cell = std::array::from_fn(|axis| {
+            let extent = bounds.max[axis] - bounds.min[axis];
+            if extent.is_finite() && extent > 0.0 {
+                extent / n as f64
+            } else {
+                0.0
+            }
+        });
+        let min = bounds.min.map(|m| if m.is_finite() { m } else { 0.0 });
+        Self { n, min, cell }
+    }
+
+    /// The point that decides cell `(i, j, k)`, in the solids' units.
+    pub fn sample(&self, i: usize, j: usize, k: usize) -> [f64; 3] {
+        let local = [
+            i as f64 + offset_x(j),
+            j as f64 + offset_y(i),
+            k as f64 + offset_z(i, j),
+        ];
+        std::array::from_fn(|axis| self.min[axis] + local[axis] * self.cell[axis])
+    }
+
+    /// A point in cell units, with flat axes at 0.
+    fn local(&self, point: [f64; 3]) -> [f64; 3] {
+        std::array::from_fn(|axis| {
+            if self.cell[axis] > 0.0 {
+                (point[axis] - self.min[axis]) / self.cell[axis]
+            } else {
+                0.0
+            }
+        })
+    }
+}
+
+/// Offset along x of the samples of row `j`, in cells: `frac(1/2 + j / golden ratio)`.
+pub fn offset_x(j: usize) -> f64 {
+    (0.5 + j as f64 * 0.618_033_988_749_894_9).fract()
+}
+
+/// Offset along y of the samples of row `i`, in cells: `frac(1/2 + i * (sqrt(2) - 1))`.
+pub fn offset_y(i: usize) -> f64 {
+    (0.5 + i as f64 * (std::f64::consts::SQRT_2 - 1.0)).fract()
+}
+
+/// Offset along z of the samples of column `(i, j)`, in cells: `frac(1/2 + i / p + j / p^2)` with
+/// the plastic ratio `p`, the two-dimensional counterpart of the golden ratio.
+pub fn offset_z(i: usize, j: usize) -> f64 {
+    (0.5 + i as f64 * 0.754_877_666_246_692_7 + j as f64 * 0.569_840_290_998_053_2).fract()
+}
+
+/// Which cells are inside, one bit a cell; columns along z are contiguous.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grid {
+    n: usize,
+    words: Vec<u64>,
+}
+
+impl Grid {
+    /// A grid of `n^3` cells, all outside.
+    pub fn empty(n: usize) -> Self {
+        Self {
+            n,
+            words: vec![0; n * n * n.div_ceil(64)],
+        }
+    }
+
+    /// Cells along each axis.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Whether cell `(i, j, k)` is inside.
+    pub fn get(&self, i: usize, j: usize, k: usize) -> bool {
+        self.words[(i * self.n + j) * self.n.div_ceil(64) + k / 64] >> (k % 64) & 1 == 1
+    }
+
+    /// Number of cells inside.
+    pub fn count(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
+    /// The bits, column by column: cell `(i, j, k)` is bit `k % 64` of word
+    /// `(i * n + j) * ceil(n / 64) + k / 64`.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Marks the cells of column `(i, j)` whose samples lie in `[enter, exit)`, in cells along z.
+    pub fn fill_column(&mut self, i: usize, j: usize, enter: f64, exit: f64) {
+        let offset = offset_z(i, j);
+        let limit = self.n as f64;
+        let first = (enter - offset).ceil().clamp(0.0, limit) as usize;
+        let last = (exit - offset).ceil().clamp(0.0, limit) as usize;
+        if first >= last {
+            return;
+        }
+        let per_column = self.n.div_ceil(64);
+        let column = &mut self.words[(i * self.n + j) * per_column..][..per_column];
+        for (index, word) in column.iter_mut().enumerate() {
+            let low = first.saturating_sub(index * 64).min(64);
+            let high = last.saturating_sub(index * 64).min(64);
+            if low < high {
+                *word |= (u64::MAX >> (64 - (high - low))) << low;
+            }
+        }
+    }
+}
+
+/// `|a and b| / |a or b|` in [0, 1]. Two empty grids have IoU 0: two parts that occupy nothing are
+/// no evidence of likeness.
+///
+/// # Panics
+/// If the grids have different numbers of cells.
+pub fn iou(a: &Grid, b: &Grid) -> f64 {
+    assert_eq!(a.n, b.n, "iou: grids of different size");
+    let (mut both, mut either) = (0u64, 0u64);
+    for (x, y) in a.words.iter().zip(&b.words) {
+        both += u64::from((x & y).count_ones());
+        either += u64::from((x | y).count_ones());
+    }
+    if either == 0 {
+        0.0
+    } else {
+        both as f64 / either as f64
+    }
+}
+
+/// One crossing of a column with the boundary.
+#[derive(Clone, Copy)]
+struct Crossing {
+    /// Height in cells.
+    z: f64,
+    /// +1 into the solid going up, -1 out of it.
+    step: i32,
+}
+
+/// Which cells of `spec` are inside `mesh`. See the [module documentation](self).
+///
+/// The mesh must pass [`Mesh::check`]; it need not be closed or manifold.
+pub fn voxelise(mesh: &Mesh, spec: &GridSpec) -> Grid {
+    let n = spec.n;
+    let mut grid = Grid::empty(n);
+    let points: Vec<[f64; 3]> = mesh.vertices.iter().map(|&v| spec.local(v)).collect();
+    let columns = Columns::scan(n, &points, &mesh.triangles);
+    let mut crossings: Vec<Crossing> = Vec::new();
+    let mut leaks: Vec<Leak> = Vec::new();
+    for column in 0..n * n {
+        let range = columns.starts[column] as usize..columns.starts[column + 1] as usize;
+        if range.is_empty() {
+            continue;
+        }
+        crossings.clear();
+        crossings.extend_from_slice(&columns.crossings[range]);
+        crossings.sort_unstable_by(|a, b| a.z.total_cmp(&b.z));
+        let (i, j) = (column / n, column % n);
+        if crossings.iter().map(|c| c.step).sum::<i32>() == 0 {
+            let mut winding = 0;
+            for pair in crossings.windows(2) {
+                winding += pair[0].step;
+                if winding >= 1 {
+                    grid.fill_column(i, j, pair[0].z, pair[1].z);
+                }
+            }
+        } else {
+            let heights = crossings.iter().map(|c| c.z).chain([n as f64]);
+            let mut enter = 0.0;
+            for exit in heights {
+                if exit > enter {
+                    leaks.push(Leak { i, j, enter, exit });
+                    enter = exit;
+                }
+            }
+        }
+    }
+    mend(&mut grid, &points, &mesh.triangles, &leaks);
+    grid
+}
+
+/// A piece of a column, between two crossings, that the column's own crossings cannot decide.
+struct Leak {
+    i: usize,
+    j: usize,
+    enter: f64,
+    exit: f64,
+}
+
+/// Evaluations of a triangle's solid angle that one grid may cost; pieces beyond it stay outside.
+const MEND_BUDGET: usize = 20_000_000;
+
+/// Decides the undecided pieces by the generalised winding number at their middles.
+fn mend(grid: &mut Grid, points: &[[f64; 3]], triangles: &[[u32; 3]], leaks: &[Leak]) {
+    let affordable = MEND_BUDGET / triangles.len().max(1);
+    for leak in leaks.iter().take(affordable) {
+        let middle = [
+            leak.i as f64 + offset_x(leak.j),
+            leak.j as f64 + offset_y(leak.i),
+            0.5 * (leak.enter + leak.exit),
+        ];
+        if winding::number(points, triangles, middle) > 0.5 {
+            grid.fill_column(leak.i, leak.j, leak.enter, leak.exit);
+        }
+    }
+}
+
+/// The crossings of all columns, sorted by column.
+struct Columns {
+    /// `starts[c]..starts[c + 1]` are the crossings of column `c = i * n + j`.
+    starts: Vec<u32>,
+    crossings: Vec<Crossing>,
+}
+
+impl Columns {
+    /// Crosses every column with every triangle (corners in cells).
+    fn scan(n: usize, points: &[[f64; 3]], triangles: &[[u32; 3]]) -> Self {
+        let x_of: Vec<f64> = (0..n).map(offset_x).collect();
+        let y_of: Vec<f64> = (0..n).map(offset_y).collect();
+        let mut found: Vec<(u32, Crossing)> = Vec::new();
+        let mut starts = vec![0u32; n * n + 1];
+        for triangle in triangles {
+            let corners = triangle.map(|v| points[v as usize]);
+            let Some(shadow) = Shadow::new(corners) else {
+                continue;
+            };
+            let (i_low, i_high) = cells_between(shadow.low[0], shadow.high[0], n);
+            for i in i_low..i_high {
+                let (y_low, y_high) = shadow.y_over(i as f64, i as f64 + 1.0);
+                let (j_low, j_high) = cells_between(y_low, y_high, n);
+                for j in j_low..j_high {
+                    let point = [i as f64 + x_of[j], j as f64 + y_of[i]];
+                    if let Some(crossing) = shadow.cross(point) {
+                        let column = i * n + j;
+                        starts[column + 1] += 1;
+                        found.push((column as u32, crossing));
+                    }
+                }
+            }
+        }
+        for column in 0..n * n {
+            starts[column + 1] += starts[column];
+        }
+        let mut next = starts.clone();
+        let mut crossings = vec![Crossing { z: 0.0, step: 0 }; found.len()];
+        for (column, crossing) in found {
+            let slot = &mut next[column as usize];
+            crossings[*slot as usize] = crossing;
+            *slot += 1;
+        }
+        Self { starts, crossings }
+    }
+}
+
+/// The half-open range of cells that the closed interval touches.
+fn cells_between(low: f64, high: f64, n: usize) -> (usize, usize) {
+    let limit = n as f64;
+    let first = low.floor().clamp(0.0, limit) as usize;
+    let last = (high.floor() + 1.0).clamp(0.0, limit) as usize;
+    (first, last.max(first))
+}
+
+/// A triangle seen along z.
+struct Shadow {
+    corners: [[f64; 3]; 3],
+    edges: [Edge; 3],
+    low: [f64; 2],
+    high: [f64; 2],
+}
+
+/// One side of a triangle's shadow, from its lexicographically smaller end, so that both triangles
+/// that share it compute the very same number for it.
+#[derive(Clone, Copy)]
+struct Edge {
+    from: [f64; 2],
+    along: [f64; 2],
+    /// Whether the triangle runs through the edge the other way.
+    reversed: bool,
+}
+
+impl Edge {
+    fn new(a: [f64; 3], b: [f64; 3]) -> Self {
+        let (a, b) = ([a[0], a[1]], [b[0], b[1]]);
+        let reversed = (b[0], b[1]) < (a[0], a[1]);
+        let (from, to) = if reversed { (b, a) } else { (a, b) };
+        Self {
+            from,
+            along: [to[0] - from[0], to[1] - from[1]],
+            reversed,
+        }
+    }
+
+    /// Twice the signed area of the edge and the point, in the triangle's direction, and whether
+    /// the point is to the left. A point on the edge's line is taken as shifted by (e, e^2).
+    fn side(&self, point: [f64; 2]) -> (f64, bool) {
+        let area =
+            self.along[0] * (point[1] - self.from[1]) - self.along[1] * (point[0] - self.from[0]);
+        let left = if area == 0.0 {
+            // The shift adds along.x e^2 - along.y e, and along is lexicographically positive.
+            self.along[1] < 0.0 || (self.along[1] == 0.0 && self.along[0] > 0.0)
+        } else {
+            area > 0.0
+        };
+        if self.reversed {
+            (-area, !left)
+        } else {
+            (area, left)
+        }
+    }
+}
+
+impl Shadow {
+    fn new(corners: [[f64; 3]; 3]) -> Option<Self> {
+        let [a, b, c] = corners;
+        let low = [a[0].min(b[0]).min(c[0]), a[1].min(b[1]).min(c[1])];
+        let high = [a[0].max(b[0]).max(c[0]), a[1].max(b[1]).max(c[1])];
+        let area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
+        if area == 0.0 {
+            return None;
+        }
+        Some(Self {
+            corners,
+            edges: [Edge::new(b, c), Edge::new(c, a), Edge::new(a, b)],
+            low,
+            high,
+        })
+    }
+
+    /// The range of y of the shadow's part with x in `[from, to]`, widened by rounding.
+    fn y_over(&self, from: f64, to: f64) -> (f64, f64) {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for edge in &self.edges {
+            let (x0, x1) = (edge.from[0], edge.from[0] + edge.along[0]);
+            if x1 < from || x0 > to {
+                continue;
+            }
+            let y_at = |x: f64| {
+                if edge.along[0] > 0.0 {
+                    let t = ((x - x0) / edge.along[0]).clamp(0.0, 1.0);
+                    edge.from[1] + t * edge.along[1]
+                } else {
+                    edge.from[1]
+                }
+            };
+            let ends = if edge.along[0] > 0.0 {
+                [y_at(from), y_at(to)]
+            } else {
+                [edge.from[1], edge.from[1] + edge.along[1]]
+            };
+            low = low.min(ends[0]).min(ends[1]);
+            high = high.max(ends[0]).max(ends[1]);
+        }
+        let slack = 1e-9;
+        (
+            (low - slack).max(self.low[1]),
+            (high + slack).min(self.high[1]),
+        )
+    }
+
+    /// Where the column through `point` crosses the triangle.
+    fn cross(&self, point: [f64; 2]) -> Option<Crossing> {
+        let (a0, left0) = self.edges[0].side(point);
+        let (a1, left1) = self.edges[1].side(point);
+        if left0 != left1 {
+            return None;
+        }
+        let (a2, left2) = self.edges[2].side(point);
+        if left1 != left2 {
+            return None;
+        }
+        let heights = self.corners.map(|c| c[2]);
+        let total = a0 + a1 + a2;
+        let z = if total == 0.0 {
+            heights[0]
+        } else {
+            (a0 * heights[0] + a1 * heights[1] + a2 * heights[2]) / total
+        };
+        let low = heights[0].min(heights[1]).min(heights[2]);
+        let high = heights[0].max(heights[1]).max(heights[2]);
+        // Counter-clockwise from above: the outside is above, so going up leaves the solid.
+        Some(Crossing {
+            z: z.clamp(low, high),
+            step: if left0 { -1 } else { 1 },
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! From a completion to a program.
+
+/// Markers that chat models leave at the end of a completion; the text ends at the first of them.
+const END_MARKERS: [&str; 5] = [
+    "<|im_end|>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eot_id|>",
+    "<|end|>",
+];
+
+/// The program in a model's completion. Training, evaluation and generation share this function.
+///
+/// 1. The text ends at the first end-of-turn marker (`<|im_end|>`, `</s>`, ...); `\r\n` becomes
+///    `\n` and a leading byte-order mark goes.
+/// 2. If there is a Markdown fence, the program is what the first closed fence holds; of an
+///    unclosed fence (a truncated completion) everything after it.
+/// 3. Otherwise leading lines before the first one that looks like Python (an import, a comment,
+///    an assignment, a definition, a control statement, a decorator or a call) are prose and go.
+///    If no line looks like Python the text stays as it is, so that the verdict is the text's.
+/// 4. Trailing white space goes. Trailing prose outside of a fence stays: where a program ends and
+///    an explanation begins cannot be told safely.
+///
+/// The result may still be wholly indented; [`normalise_program`] is part of the verdict.
+pub fn extract_program(completion: &str) -> String {
+    let text = completion
+        .strip_prefix('\u{feff}')
+        .unwrap_or(completion)
+        .replace("\r\n", "\n");
+    let end = END_MARKERS
+        .iter()
+        .filter_map(|marker| text.find(*marker))
+        .min()
+        .unwrap_or(text.len());
+    let text = &text[..end];
+    if let Some(fenced) = first_fence(text) {
+        return fenced.trim_end().to_owned();
+    }
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if looks_like_python(line) {
+            return text[offset..].trim_end().to_owned();
+        }
+        offset += line.len();
+    }
+    text.trim_end().to_owned()
+}
+
+/// What the verdict executes: common leading white space removed from all lines, as Python's
+/// `textwrap.dedent` does, then leading and trailing white space stripped. The workers do the same;
+/// here it serves to recognise equal programs.
+pub fn normalise_program(program: &str) -> String {
+    let margin = program
+        .lines()
+        .filter(|line| !line.trim_matches([' ', '\t']).is_empty())
+        .map(|line| &line[..line.len() - line.trim_start_matches([' ', '\t']).len()])
+        .reduce(|a, b| &a[..a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count()])
+        .unwrap_or("");
+    let mut text = String::with_capacity(program.len());
+    for line in program.split_inclusive('\n') {
+        text.push_str(line.strip_prefix(margin).unwrap_or(line));
+    }
+    text.trim().to_owned()
+}
+
+/// The content of the first fence, up to its closing fence or the end of the text.
+fn first_fence(text: &str) -> Option<&str> {
+    let open = text.find("```")?;
+    // The rest of the opening line is the language.
+    let body = open + text[open..].find('\n')? + 1;
+    let mut offset = body;
+    for line in text[body..].split_inclusive('\n') {
+        if line.trim_start().starts_with("```") {
+            return Some(&text[body..offset]);
+        }
+        offset += line.len();
+    }
+    Some(text[body..].strip_suffix("```").unwrap_or(&text[body..]))
+}
+
+/// Whether a line can begin a program. English sentences must not pass: "Here is a part." has
+/// spaces between words where a statement has `=`, `(` or a keyword first.
+fn looks_like_python(line: &str) -> bool {
+    let line = line.trim();
+    if line.starts_with(['#', '@']) {
+        return true;
+    }
+    let name_length = line
+        .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
+        .unwrap_or(line.len());
+    let (first, rest) = line.split_at(name_length);
+    let is_name = first.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    let rest = rest.trim_start();
+    match first {
+        "import" => !rest.is_empty() && !rest.ends_with('.'),
+        "from" => rest.contains(" import "),
+        "def" | "class" | "for" | "while" | "if" | "with" | "try" => line.ends_with(':'),
+        _ => {
+            is_name
+                && (rest.starts_with('(') && line[name_length..].starts_with('(')
+                    || rest.starts_with('=') && !rest.starts_with("==")
+                    || rest.starts_with(',') && rest.contains('=') && !rest.ends_with('.'))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: &str = "import cadquery as cq\nsolid = cq.Workplane().box(1, 2, 3)";
+
+    #[test]
+    fn a_bare_program_is_kept() {
+        assert_eq!(extract_program(PROGRAM), PROGRAM);
+    }
+
+    #[test]
+    fn wrappings_come_off() {
+        for completion in [
+            format!("```python\n{PROGRAM}\n```"),
+            format!("```\n{PROGRAM}\n```\n"),
+            format!("Here is the program:\n\n```py\n{PROGRAM}\n```\nIt makes a box.<|im_end|>"),
+            format!("```python\n{PROGRAM}"),
+            format!("```python\n{PROGRAM}```"),
+            format!("{PROGRAM}<|im_end|>\n<|endoftext|>"),
+            format!("{PROGRAM}\n</s>"),
+            format!("Sure, here is the code.\nIt follows the picture:\n{PROGRAM}\n\n"),
+            format!("\u{feff}{}", PROGRAM.replace('\n', "\r\n")),
+        ] {
+            assert_eq!(extract_program(&completion), PROGRAM, "{completion:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_fences_counts() {
+        let completion = format!("```python\n{PROGRAM}\n```\nor\n```python\nx = 1\n```");
+        assert_eq!(extract_program(&completion), PROGRAM);
+    }
+
+    #[test]
+    fn text_without_a_program_stays() {
+        assert_eq!(
+            extract_program("I cannot see a picture.\n"),
+            "I cannot see a picture."
+        );
+        assert_eq!(extract_program(""), "");
+        assert_eq!(extract_program("```"), "```");
+    }
+
+    #[test]
+    fn indentation_survives_extraction_and_goes_with_normalisation() {
+        let indented = format!("  {}", PROGRAM.replace('\n', "\n  "));
+        assert_eq!(extract_program(&format!("```\n{indented}\n```")), indented);
+        assert_eq!(normalise_program(&indented), PROGRAM);
+    }
+
+    #[test]
+    fn normalising_dedents_only_what_all_lines_share() {
+        assert_eq!(
+            normalise_program("\n    a = 1\n\n      b = 2\n"),
+            "a = 1\n\n  b = 2"
+        );
+        assert_eq!(normalise_program("a = 1\n  b = 2"), "a = 1\n  b = 2");
+        assert_eq!(
+            normalise_program(" \ta = 1\n  b = 2"),
+            "\ta = 1\n b = 2".trim()
+        );
+        assert_eq!(normalise_program("   \n"), "");
+    }
+}

@@ -1,0 +1,224 @@
+//! The reward of one rollout.
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::OutcomeClass;
+
+/// Terms of the reward; see [`reward`] for the formula. Every key may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// Added for a solid, whatever its IoU.
+    pub syntax_bonus: f64,
+    /// Multiplies the IoU, which is in [0, 1].
+    pub iou_weight: f64,
+    /// Multiplies the IoU of a solid that OCC calls invalid: 1 treats it like any other, 0 leaves
+    /// it the syntax bonus only.
+    pub malformed_iou_factor: f64,
+    /// Subtracted for text that does not compile.
+    pub penalty_syntax: f64,
+    /// Subtracted for an exception.
+    pub penalty_exception: f64,
+    /// Subtracted when nothing usable was left.
+    pub penalty_no_solid: f64,
+    /// Subtracted when a boolean removed everything.
+    pub penalty_empty: f64,
+    /// Subtracted for missing the deadline.
+    pub penalty_timeout: f64,
+    /// Subtracted for reaching the memory limit.
+    pub penalty_memory: f64,
+    /// Subtracted for killing its process.
+    pub penalty_crash: f64,
+    /// Subtracted when the completion was cut at the token limit. A truncated completion that also
+    /// fails is charged this instead of its class's penalty: it is not a syntax error of the model.
+    pub penalty_truncated: f64,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            syntax_bonus: 0.1,
+            iou_weight: 1.0,
+            malformed_iou_factor: 1.0,
+            penalty_syntax: 0.0,
+            penalty_exception: 0.0,
+            penalty_no_solid: 0.0,
+            penalty_empty: 0.0,
+            penalty_timeout: 0.0,
+            penalty_memory: 0.0,
+            penalty_crash: 0.0,
+            penalty_truncated: 0.0,
+        }
+    }
+}
+
+impl RewardConfig {
+    /// The penalty of a class; 0 for a solid.
+    pub fn penalty(&self, class: OutcomeClass) -> f64 {
+        match class {
+            OutcomeClass::Solid => 0.0,
+            OutcomeClass::Syntax => self.penalty_syntax,
+            OutcomeClass::Exception => self.penalty_exception,
+            OutcomeClass::NoSolid => self.penalty_no_solid,
+            OutcomeClass::Empty => self.penalty_empty,
+            OutcomeClass::Timeout => self.penalty_timeout,
+            OutcomeClass::Memory => self.penalty_memory,
+            OutcomeClass::Crash => self.penalty_crash,
+        }
+    }
+
+    /// Every term that is not finite, or is negative where it must not be, one message each.
+    pub fn problems(&self) -> Vec<String> {
+        let terms = [
+            ("syntax_bonus", self.syntax_bonus),
+            ("iou_weight", self.iou_weight),
+            ("malformed_iou_factor", self.malformed_iou_factor),
+            ("penalty_syntax", self.penalty_syntax),
+            ("penalty_exception", self.penalty_exception),
+            ("penalty_no_solid", self.penalty_no_solid),
+            ("penalty_empty", self.penalty_empty),
+            ("penalty_timeout", self.penalty_timeout),
+            ("penalty_memory", self.penalty_memory),
+            ("penalty_crash", self.penalty_crash),
+            ("penalty_truncated", self.penalty_truncated),
+        ];
+        terms
+            .into_iter()
+            .filter(|(_, value)| !value.is_finite() || *value < 0.0)
+            .map(|(key, value)| {
+                format!("{key} = {value}: expected a finite number >= 0 (penalties are subtracted)")
+            })
+            .collect()
+    }
+}
+
+/// The reward of one rollout.
+///
+/// ```text
+/// solid:    syntax_bonus + iou_weight * iou * (malformed ? malformed_iou_factor : 1)
+///           - (truncated ? penalty_truncated : 0)
+/// failure:  - (truncated ? penalty_truncated : penalty_<class>)
+/// ```
+///
+/// `iou` is in [0, 1] and ignored for failures.
+pub fn reward(
+    config: &RewardConfig,
+    class: OutcomeClass,
+    malformed: bool,
+    iou: f64,
+    truncated: bool,
+) -> f64 {
+    if class.is_valid() {
+        let factor = if malformed {
+            config.malformed_iou_factor
+        } else {
+            1.0
+        };
+        let cut = if truncated {
+            config.penalty_truncated
+        } else {
+            0.0
+        };
+        config.syntax_bonus + config.iou_weight * iou * factor - cut
+    } else if truncated {
+        0.0 - config.penalty_truncated
+    } else {
+        0.0 - config.penalty(class)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: RewardConfig = RewardConfig {
+        syntax_bonus: 0.25,
+        iou_weight: 2.0,
+        malformed_iou_factor: 0.5,
+        penalty_syntax: 1.0,
+        penalty_exception: 2.0,
+        penalty_no_solid: 3.0,
+        penalty_empty: 4.0,
+        penalty_timeout: 5.0,
+        penalty_memory: 6.0,
+        penalty_crash: 7.0,
+        penalty_truncated: 0.125,
+    };
+
+    #[test]
+    fn a_solid_earns_the_bonus_and_its_iou() {
+        // 0.25 + 2 * 0.5
+        assert_eq!(
+            reward(&CONFIG, OutcomeClass::Solid, false, 0.5, false),
+            1.25
+        );
+        // 0.25 + 2 * 0.5 * 0.5
+        assert_eq!(reward(&CONFIG, OutcomeClass::Solid, true, 0.5, false), 0.75);
+        // 0.25 + 2 * 0.5 - 0.125
+        assert_eq!(
+            reward(&CONFIG, OutcomeClass::Solid, false, 0.5, true),
+            1.125
+        );
+    }
+
+    #[test]
+    fn each_failure_has_its_own_penalty() {
+        for (index, class) in OutcomeClass::ALL.into_iter().enumerate().skip(1) {
+            assert_eq!(
+                reward(&CONFIG, class, false, 0.9, false),
+                -(index as f64),
+                "{class}"
+            );
+        }
+    }
+
+    #[test]
+    fn truncation_replaces_the_penalty_of_a_failure() {
+        assert_eq!(
+            reward(&CONFIG, OutcomeClass::Syntax, false, 0.0, true),
+            -0.125
+        );
+    }
+
+    #[test]
+    fn a_failure_without_penalty_is_plain_zero() {
+        let value = reward(
+            &RewardConfig::default(),
+            OutcomeClass::Crash,
+            false,
+            0.0,
+            true,
+        );
+        assert!(value == 0.0 && value.is_sign_positive());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_missing_ones_default() {
+        let config: RewardConfig = serde_json::from_str(r#"{"iou_weight": 3.0}"#).unwrap();
+        assert_eq!(
+            config,
+            RewardConfig {
+                iou_weight: 3.0,
+                ..RewardConfig::default()
+            }
+        );
+        let error = serde_json::from_str::<RewardConfig>(r#"{"iou_wieght": 3.0}"#).unwrap_err();
+        assert!(error.to_string().contains("iou_wieght"), "{error}");
+    }
+
+    #[test]
+    fn problems_name_the_key_and_the_value() {
+        let config = RewardConfig {
+            penalty_empty: -1.0,
+            iou_weight: f64::NAN,
+            ..CONFIG
+        };
+        let problems = config.problems();
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].starts_with("iou_weight = NaN"), "{problems:?}");
+        assert!(
+            problems[1].starts_with("penalty_empty = -1"),
+            "{problems:?}"
+        );
+    }
+}

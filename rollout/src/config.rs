@@ -1,0 +1,153 @@
+//! Settings of a [`Scorer`](crate::Scorer).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use cadwright_rewards::{Frame, RewardConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Who executes programs.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The fastest engine that is sure of its answer. Today that is CadQuery.
+    #[default]
+    Auto,
+    /// The built-in interpreter. Not available yet.
+    Native,
+    /// Real CadQuery in sandboxed worker processes.
+    Cadquery,
+}
+
+impl Engine {
+    /// The name in flags, config keys and rows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Cadquery => "cadquery",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Engine {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "native" => Ok(Self::Native),
+            "cadquery" => Ok(Self::Cadquery),
+            _ => Err(Error::UnknownEngine(name.to_owned())),
+        }
+    }
+}
+
+/// Settings of a [`Scorer`](crate::Scorer).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScorerConfig {
+    /// Who executes programs.
+    pub engine: Engine,
+    /// Programs executed at the same time; 0 means one per core.
+    pub jobs: usize,
+    /// Deadline of one program, in seconds from the start of its execution.
+    pub timeout_s: f64,
+    /// Memory one program may ask for on top of the worker's own, in MiB.
+    pub memory_mib: u64,
+    /// Cells along each axis of the occupancy grids.
+    pub grid: usize,
+    /// Frames in which IoU is computed. The first one makes the reward.
+    pub frames: Vec<Frame>,
+    /// Terms of the reward.
+    pub reward: RewardConfig,
+    /// Where executed ground truths are kept between runs; `None` keeps them in memory only.
+    pub cache_dir: Option<PathBuf>,
+    /// Python with CadQuery. `None`: `CADWRIGHT_PYTHON`, else `.venv/bin/python` in a directory
+    /// above the executable or the working directory, else `python3`.
+    pub python: Option<PathBuf>,
+}
+
+impl Default for ScorerConfig {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Auto,
+            jobs: 0,
+            timeout_s: 10.0,
+            memory_mib: 2048,
+            grid: 64,
+            frames: vec![Frame::Canonical],
+            reward: RewardConfig::default(),
+            cache_dir: None,
+            python: None,
+        }
+    }
+}
+
+/// Bounds of [`ScorerConfig::grid`].
+pub const GRID_RANGE: std::ops::RangeInclusive<usize> = 4..=512;
+
+impl ScorerConfig {
+    /// The number of programs executed at the same time, with 0 resolved.
+    pub fn resolved_jobs(&self) -> usize {
+        match self.jobs {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            jobs => jobs,
+        }
+    }
+
+    /// The first setting that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |key, expected: &str, found: String| {
+            Err(Error::Config {
+                key,
+                expected: expected.to_owned(),
+                found,
+            })
+        };
+        if self.engine == Engine::Native {
+            return Err(Error::EngineNotYet(self.engine.to_string()));
+        }
+        if self.jobs > 1024 {
+            return wrong("jobs", "0 (one per core) to 1024", self.jobs.to_string());
+        }
+        if !(0.01..=86_400.0).contains(&self.timeout_s) {
+            return wrong(
+                "timeout_s",
+                "0.01 to 86400 seconds",
+                self.timeout_s.to_string(),
+            );
+        }
+        if !(64..=1 << 20).contains(&self.memory_mib) {
+            return wrong(
+                "memory_mib",
+                "64 to 1048576 MiB",
+                self.memory_mib.to_string(),
+            );
+        }
+        if !GRID_RANGE.contains(&self.grid) {
+            return wrong("grid", "4 to 512 cells", self.grid.to_string());
+        }
+        if self.frames.is_empty() {
+            return Err(cadwright_rewards::FrameError::None.into());
+        }
+        match self.reward.problems().into_iter().next() {
+            Some(problem) => Err(Error::Config {
+                key: "reward",
+                expected: "sensible terms".into(),
+                found: problem,
+            }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! JSONL in, JSONL out: what `cadwright exec` and `cadwright score` do.
+//!
+//! The input is read twice: the first pass checks every line, so that a mistake in the last one
+//! costs no work. Rows are executed on all workers and written in input order, with a bounded
+//! number in flight. Output is written aside and renamed: an old file stays until a complete new
+//! one is there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cadwright_rewards::{OutcomeClass, extract_program};
+use crossbeam::channel::unbounded;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::{Engine, ScorerConfig};
+use crate::error::{Error, Result};
+use crate::scorer::{Execution, Score, ScoreRequest, Scorer, Shared};
+use crate::summary::{ScoreSummary, Tally};
+
+/// What to execute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecOptions {
+    /// Rows `{"id", "code"}`; other fields are ignored. `id` is a string or a number.
+    pub input: PathBuf,
+    /// Where the rows go; see [`exec`].
+    pub output: PathBuf,
+    /// Apply [`extract_program`] to `code` first.
+    pub extract: bool,
+    /// How to execute.
+    pub scorer: ScorerConfig,
+}
+
+/// What to score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreOptions {
+    /// Rows `{"id", "ground_truth", "prediction"}`; other fields are ignored. `id` is a string or
+    /// a number.
+    pub input: PathBuf,
+    /// Where the rows go; see [`score`].
+    pub output: PathBuf,
+    /// Where the [`ScoreSummary`] goes, as JSON.
+    pub summary: Option<PathBuf>,
+    /// Apply [`extract_program`] to `prediction` first.
+    pub extract: bool,
+    /// How to score.
+    pub scorer: ScorerConfig,
+}
+
+/// What [`exec`] did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExecSummary {
+    /// Number of rows.
+    pub n: usize,
+    /// Share of rows whose program left a solid.
+    pub vsr: f64,
+    /// Rows per outcome; every class is there.
+    pub outcomes: BTreeMap<OutcomeClass, usize>,
+    /// Wall time from the first row to the last, workers already started.
+    pub seconds: f64,
+}
+
+#[derive(Deserialize)]
+struct ExecIn {
+    id: Value,
+    code: String,
+}
+
+#[derive(Deserialize)]
+struct ScoreIn {
+    id: Value,
+    ground_truth: String,
+    prediction: String,
+}
+
+#[derive(Serialize)]
+struct ExecOut<'a> {
+    id: &'a Value,
+    valid: bool,
+    outcome: OutcomeClass,
+    error: Option<&'a str>,
+    engine: Engine,
+    volume: Option<f64>,
+    centroid: Option<[f64; 3]>,
+    bounding_box: Option<[[f64; 3]; 2]>,
+    inertia: Option<[[f64; 3]; 3]>,
+    solids: Option<u32>,
+    micros: u64,
+    malformed: bool,
+}
+
+#[derive(Serialize)]
+struct ScoreOut<'a> {
+    id: &'a Value,
+    valid: bool,
+    outcome: OutcomeClass,
+    error: Option<&'a str>,
+    engine: Engine,
+    iou: BTreeMap<&'a str, Option<f64>>,
+    reward: f64,
+    micros: u64,
+    malformed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ground_truth_error: Option<&'a str>,
+}
+
+/// Executes every row of a file. Rows out, in input order:
+///
+/// `{"id", "valid", "outcome", "error", "engine", "volume", "centroid": [x, y, z],
+/// "bounding_box": [[low], [high]], "inertia": [[..], [..], [..]], "solids", "micros",
+/// "malformed"}`
+///
+/// with `null` for the numbers of a failure. `inertia` is about the centroid at unit density;
+/// `micros` is the wall time of the row, waiting for a free worker included.
+pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
+    check_rows::<ExecIn>(&options.input)?;
+    let mut output = Output::create(&options.output)?;
+    let scorer = Scorer::new(options.scorer.clone())?;
+    scorer.ready()?;
+    let extract = options.extract;
+    let mut outcomes: BTreeMap<_, _> = OutcomeClass::ALL.map(|class| (class, 0)).into();
+    let start = Instant::now();
+    let execute = move |shared: &Shared, row: &ExecIn| {
+        if extract {
+            shared.execute(&extract_program(&row.code))
+        } else {
+            shared.execute(&row.code)
+        }
+    };
+    let n = stream(
+        &scorer,
+        &options.input,
+        execute,
+        |row: &ExecIn, execution| {
+            *outcomes.entry(execution.outcome.class()).or_default() += 1;
+            output.row(&exec_row(&row.id, &execution))
+        },
+    )?;
+    let seconds = start.elapsed().as_secs_f64();
+    output.finish()?;
+    let valid = outcomes.get(&OutcomeClass::Solid).copied().unwrap_or(0);
+    let vsr = if n == 0 { 0.0 } else { valid as f64 / n as f64 };
+    Ok(ExecSummary {
+        n,
+        vsr,
+        outcomes,
+        seconds,
+    })
+}
+
+fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
+    let outcome = &execution.outcome;
+    let solid = outcome.solid();
+    let mass = solid.map(|solid| &solid.mass);
+    ExecOut {
+        id,
+        valid: outcome.class().is_valid(),
+        outcome: outcome.class(),
+        error: outcome.error(),
+        engine: execution.engine,
+        volume: mass.map(|mass| mass.volume),
+        centroid: mass.map(|mass| mass.centroid),
+        bounding_box: mass.map(|mass| [mass.bounds.min, mass.bounds.max]),
+        inertia: mass.map(|mass| mass.inertia),
+        solids: solid.map(|solid| solid.solids),
+        micros: execution.micros,
+        malformed: solid.is_some_and(|solid| solid.malformed),
+    }
+}
+
+/// Scores every row of a file. Rows out, in input order:
+///
+/// `{"id", "valid", "outcome", "error", "engine", "iou": {"canonical": ..}, "reward", "micros",
+/// "malformed"}`
+///
+/// All but `iou` and `reward` are about the prediction. The IoU of a prediction that failed is 0.
+/// Where the *ground truth* fails there is nothing to compare with: `iou` is `null` in every frame,
+/// the row has one more field, `ground_truth_error`, and the summary counts it as IoU 0 and among
+/// `ground_truth_failures`. `micros` is the wall time of the row, waiting for a free worker
+/// included.
+pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
+    check_rows::<ScoreIn>(&options.input)?;
+    let mut output = Output::create(&options.output)?;
+    let mut summary_file = options.summary.as_deref().map(Output::create).transpose()?;
+    let scorer = Scorer::new(options.scorer.clone())?;
+    scorer.ready()?;
+    let extract = options.extract;
+    let mut tally = Tally::new(scorer.config());
+    let start = Instant::now();
+    let score_row = move |shared: &Shared, row: &ScoreIn| {
+        let prediction = row.prediction.as_str();
+        shared.score(&ScoreRequest {
+            prediction: if extract {
+                extract_program(prediction)
+            } else {
+                prediction.to_owned()
+            },
+            ground_truth: Arc::from(row.ground_truth.as_str()),
+            truncated: false,
+        })
+    };
+    stream(
+        &scorer,
+        &options.input,
+        score_row,
+        |row: &ScoreIn, score: Score| {
+            tally.add(&score);
+            output.row(&ScoreOut {
+                id: &row.id,
+                valid: score.class.is_valid(),
+                outcome: score.class,
+                error: score.error.as_deref(),
+                engine: score.engine,
+                iou: score
+                    .iou
+                    .iter()
+                    .map(|(frame, iou)| (frame.name(), *iou))
+                    .collect(),
+                reward: score.reward,
+                micros: score.micros,
+                malformed: score.malformed,
+                ground_truth_error: score.ground_truth_error.as_deref(),
+            })
+        },
+    )?;
+    let summary = tally.finish(start.elapsed().as_secs_f64());
+    output.finish()?;
+    if let Some(mut file) = summary_file.take() {
+        file.pretty(&summary)?;
+        file.finish()?;
+    }
+    Ok(summary)
+}
+
+/// Runs `work` on every row of `path` on the scorer's threads and hands the results to `sink` in
+/// order. Returns the number of rows.
+fn stream<I, O>(
+    scorer: &Scorer,
+    path: &Path,
+    work: impl Fn(&Shared, &I) -> Result<O> + Clone + Send + 'static,
+    mut sink: impl FnMut(&I, O) -> Result<()>,
+) -> Result<usize>
+where
+    I: for<'de> Deserialize<'de> + Send + 'static,
+    O: Send + 'static,
+{
+    let window = 16 + 8 * scorer.config().resolved_jobs();
+    let (sender, receiver) = unbounded::<(usize, I, Result<O>)>();
+    let mut rows = rows::<I>(path)?;
+    let mut waiting = BTreeMap::new();
+    let (mut submitted, mut written) = (0, 0);
+    loop {
+        while submitted - written < window
+            && let Some(row) = rows.next().transpose()?
+        {
+            let (sender, work, index) = (sender.clone(), work.clone(), submitted);
+            scorer.spawn(move |shared| {
+                let result = work(shared, &row);
+                // Nobody listens once another row has met a fault.
+                let _ = sender.send((index, row, result));
+            });
+            submitted += 1;
+        }
+        if written == submitted {
+            return Ok(written);
+        }
+        let (index, row, result) = receiver.recv().map_err(|_| Error::Closed)?;
+        waiting.insert(index, (row, result?));
+        while let Some((row, result)) = waiting.remove(&written) {
+            sink(&row, result)?;
+            written += 1;
+        }
+    }
+}
+
+/// Fails on the first bad line.
+fn check_rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<()> {
+    rows::<I>(path)?.try_for_each(|row| row.map(|_| ()))
+}
+
+/// The rows of a file; blank lines are skipped.
+fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
+    let read_error = |error: &std::io::Error| Error::file(path, "read", error);
+    let file = File::open(path).map_err(|error| read_error(&error))?;
+    let path = path.to_owned();
+    Ok(BufReader::new(file)
+        .lines()
+        .enumerate()
+        .filter_map(move |(index, line)| match line {
+            Ok(line) if line.trim().is_empty() => None,
+            Ok(line) => Some(parse(&line).map_err(|problem| Error::Row {
+                path: path.clone(),
+                line: index + 1,
+                problem,
+            })),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Some(Err(Error::Row {
+                    path: path.clone(),
+                    line: index + 1,
+                    problem: "expected UTF-8 text".to_owned(),
+                }))
+            }
+            Err(error) => Some(Err(Error::file(&path, "read", &error))),
+        }))
+}
+
+fn parse<I: for<'de> Deserialize<'de>>(line: &str) -> Result<I, String> {
+    let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    match value.get("id") {
+        _ if !value.is_object() => return Err("expected a JSON object".to_owned()),
+        Some(Value::String(_) | Value::Number(_)) => {}
+        Some(other) => {
+            return Err(format!(
+                "field \"id\": expected text or a number, got {other}"
+            ));
+        }
+        None => return Err("field \"id\" is missing".to_owned()),
+    }
+    let fields = value.as_object().into_iter().flatten();
+    let names: Vec<&str> = fields.map(|(name, _)| name.as_str()).collect();
+    I::deserialize(&value).map_err(|error| describe(&error.to_string(), &value, &names))
+}
+
+/// Serde does not say which field has the wrong type; find it.
+fn describe(error: &str, value: &Value, names: &[&str]) -> String {
+    let texts = ["code", "ground_truth", "prediction"];
+    match texts
+        .iter()
+        .find(|name| value.get(**name).is_some_and(|field| !field.is_string()))
+    {
+        Some(name) if !error.contains("missing") => {
+            format!("field \"{name}\": expected text, got {}", value[*name])
+        }
+        _ => format!(
+            "{} (fields here: {})",
+            error.replace('`', "\""),
+            names.join(", ")
+        ),
+    }
+}
+
+/// A file that appears under its name when it is complete.
+struct Output {
+    path: PathBuf,
+    aside: PathBuf,
+    writer: BufWriter<File>,
+    finished: bool,
+}
+
+impl Output {
+    fn create(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(Error::file(path, "write", &error));
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let aside = PathBuf::from(name);
+        let file = File::create(&aside).map_err(|error| Error::file(path, "write", &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            aside,
+            writer: BufWriter::new(file),
+            finished: false,
+        })
+    }
+
+    fn row(&mut self, row: &impl Serialize) -> Result<()> {
+        let written = serde_json::to_writer(&mut self.writer, row).map_err(std::io::Error::from);
+        written
+            .and_then(|()| self.writer.write_all(b"\n"))
+            .map_err(|error| Error::file(&self.path, "write", &error))
+    }
+
+    fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
+        let written = serde_json::to_writer_pretty(&mut self.writer, value);
+        written
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.writer.write_all(b"\n"))
+            .map_err(|error| Error::file(&self.path, "write", &error))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let done = self
+            .writer
+            .flush()
+            .and_then(|()| fs::rename(&self.aside, &self.path));
+        self.finished = done.is_ok();
+        done.map_err(|error| Error::file(&self.path, "write", &error))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.aside);
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! One CadQuery fork server process and the conversation with it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cadwright_rewards::{Failure, Outcome, OutcomeClass};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::{python, wire};
+
+/// How long the import of CadQuery may take on a busy machine with a cold disk.
+const START_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long after a program's deadline the server itself counts as stuck.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A reply can hardly be longer than the worker's own limit on a result.
+const REPLY_LIMIT: usize = 300 << 20;
+
+/// What a server says about itself when it is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct WorkerInfo {
+    /// Version of CadQuery.
+    pub cadquery: String,
+    /// Version of Python.
+    pub python: String,
+    /// Whether the kernel lets us forbid system calls to programs.
+    pub confined: bool,
+}
+
+/// How to start one.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The interpreter.
+    pub python: PathBuf,
+    /// Deadline of a program.
+    pub timeout: Duration,
+    /// Memory of a program on top of the server's own.
+    pub memory_bytes: u64,
+}
+
+/// What became of a request.
+pub enum Answer {
+    /// The program's outcome.
+    Outcome(Outcome),
+    /// The server died before it answered: this program's doing or a neighbour's.
+    Died,
+    /// The server did not answer in time and was killed.
+    Stuck,
+}
+
+/// A message from the server: kind and payload.
+type Message = (u8, Vec<u8>);
+
+/// State shared with the supervising thread.
+struct Shared {
+    python: PathBuf,
+    /// Set once: ready, or why not.
+    start: Mutex<Option<Result<WorkerInfo>>>,
+    started: Condvar,
+    /// Who waits for which request; `None` once the server is dead.
+    pending: Mutex<Option<HashMap<u64, Sender<Message>>>>,
+}
+
+/// One server process. Dropping it kills the process and all its children.
+pub struct Server {
+    shared: Arc<Shared>,
+    stdin: Mutex<Option<OwnedFd>>,
+    pid: i32,
+    root: PathBuf,
+    timeout: Duration,
+    next_request: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Server {
+    /// Starts the process; it becomes ready in the background.
+    pub fn start(config: &ServerConfig) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            python: config.python.clone(),
+            start: Mutex::new(None),
+            started: Condvar::new(),
+            pending: Mutex::new(Some(HashMap::new())),
+        });
+        // The process is started by the thread that supervises it and lives as long: Linux sends
+        // the death signal the server asks for when the starting *thread* ends.
+        let (sender, receiver) = bounded(1);
+        let (thread_shared, thread_config) = (Arc::clone(&shared), config.clone());
+        thread::Builder::new()
+            .name("cadquery-server".to_owned())
+            .spawn(move || supervise(&thread_shared, &thread_config, &sender))
+            .map_err(|e| Error::Thread {
+                what: "the CadQuery supervisor",
+                detail: e.to_string(),
+            })?;
+        let started = receiver.recv().unwrap_or_else(|_| {
+            let detail = "its supervisor ended".to_owned();
+            Err(Error::Server {
+                python: config.python.clone(),
+                detail,
+            })
+        });
+        let (pid, stdin, root) = started?;
+        Ok(Self {
+            shared,
+            stdin: Mutex::new(Some(stdin)),
+            pid,
+            root,
+            timeout: config.timeout,
+            next_request: AtomicU64::new(1),
+        })
+    }
+
+    /// Waits until CadQuery is imported.
+    pub fn ready(&self) -> Result<WorkerInfo> {
+        let guard = lock(&self.shared.start);
+        let (guard, wait) = self
+            .shared
+            .started
+            .wait_timeout_while(guard, START_LIMIT, |start| start.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        if wait.timed_out() {
+            self.kill();
+        }
+        guard.clone().unwrap_or_else(|| {
+            let detail = format!("not ready after {} s", START_LIMIT.as_secs());
+            Err(Error::Server {
+                python: self.shared.python.clone(),
+                detail,
+            })
+        })
+    }
+
+    /// Whether the process still runs, as far as is known.
+    pub fn is_alive(&self) -> bool {
+        lock(&self.shared.pending).is_some()
+    }
+
+    /// Process id, for tests and diagnosis.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Executes one program; blocks until its outcome is known, at most the deadline and a little.
+    pub fn execute(&self, program: &str) -> Result<Answer> {
+        self.ready()?;
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = bounded(1);
+        match lock(&self.shared.pending).as_mut() {
+            Some(pending) => pending.insert(request, sender),
+            None => return Ok(Answer::Died),
+        };
+        let limit = Instant::now() + self.timeout + GRACE;
+        if self.send(request, program, limit) {
+            let answer = self.receive(&receiver, limit);
+            let directory = self.root.join(request.to_string());
+            // A program may have filled it; what cannot be removed now goes with the server.
+            let _ = fs::remove_dir_all(directory);
+            return answer;
+        }
+        self.kill();
+        Ok(if Instant::now() < limit {
+            Answer::Died
+        } else {
+            Answer::Stuck
+        })
+    }
+
+    fn receive(&self, receiver: &Receiver<Message>, limit: Instant) -> Result<Answer> {
+        let (kind, payload) = match receiver.recv_deadline(limit) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Answer::Died),
+            Err(RecvTimeoutError::Timeout) => {
+                self.kill();
+                return Ok(Answer::Stuck);
+            }
+        };
+        let text = || String::from_utf8_lossy(&payload).into_owned();
+        let failure = |class, error| Outcome::Failure(Failure { class, error });
+        Ok(Answer::Outcome(match kind {
+            b'D' => wire::decode(&payload).unwrap_or_else(|problem| {
+                failure(
+                    OutcomeClass::Crash,
+                    format!("sent a garbled result: {problem}"),
+                )
+            }),
+            b'T' => failure(OutcomeClass::Timeout, text()),
+            b'M' => failure(OutcomeClass::Memory, text()),
+            b'C' => failure(OutcomeClass::Crash, text()),
+            _ => {
+                return Err(Error::Server {
+                    python: self.shared.python.clone(),
+                    detail: text(),
+                });
+            }
+        }))
+    }
+
+    /// Writes a request; false if the server is dead or takes nothing until `limit`.
+    fn send(&self, request: u64, program: &str, limit: Instant) -> bool {
+        let mut message = Vec::with_capacity(program.len() + 12);
+        message.extend_from_slice(&((program.len() + 8) as u32).to_le_bytes());
+        message.extend_from_slice(&request.to_le_bytes());
+        message.extend_from_slice(program.as_bytes());
+        let stdin = lock(&self.stdin);
+        let Some(stdin) = stdin.as_ref() else {
+            return false;
+        };
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            let wait = limit.saturating_duration_since(Instant::now()).as_millis() as i32;
+            let mut poll = libc::pollfd {
+                fd: stdin.as_raw_fd(),
+                events: libc::POLLOUT,
+                revents: 0,
+            };
+            // SAFETY: one pollfd, one descriptor that we own.
+            let ready = unsafe { libc::poll(&mut poll, 1, wait) };
+            if ready == 0 {
+                return false;
+            }
+            // SAFETY: the pointer and length are those of `rest`; the descriptor does not block.
+            let written =
+                unsafe { libc::write(stdin.as_raw_fd(), rest.as_ptr().cast(), rest.len()) };
+            match usize::try_from(written) {
+                Ok(written) => rest = &rest[written..],
+                Err(_) => match std::io::Error::last_os_error().kind() {
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => {}
+                    _ => return false,
+                },
+            }
+        }
+        true
+    }
+
+    /// Kills the server; its children follow by their death signals.
+    pub fn kill(&self) {
+        if self.is_alive() {
+            // SAFETY: the process is not reaped before `pending` is cleared, so the id is its own.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // End of input lets the server kill its children in order; the signal makes sure.
+        lock(&self.stdin).take();
+        self.kill();
+    }
+}
+
+/// Starts the process, passes its messages on, and buries it.
+fn supervise(
+    shared: &Shared,
+    config: &ServerConfig,
+    sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>,
+) {
+    let failed = |detail: String| Error::Server {
+        python: config.python.clone(),
+        detail,
+    };
+    let spawned = (|| {
+        let root = tempfile::Builder::new()
+            .prefix("cadwright-")
+            .tempdir()
+            .map_err(|e| Error::file(&std::env::temp_dir(), "create a directory in", &e))?;
+        let mut process = spawn(config, root.path())?;
+        let stdin = process.stdin.take().map(OwnedFd::from);
+        let stdin = stdin.ok_or_else(|| failed("no pipe to it".to_owned()))?;
+        // SAFETY: sets a flag on a descriptor that we own.
+        unsafe { libc::fcntl(stdin.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        Ok((root, process, stdin))
+    })();
+    let (root, mut process, stdin) = match spawned {
+        Ok(spawned) => spawned,
+        Err(error) => {
+            let _ = sender.send(Err(error));
+            return;
+        }
+    };
+    let _ = sender.send(Ok((process.id() as i32, stdin, root.path().to_owned())));
+    let refused = process
+        .stdout
+        .take()
+        .and_then(|mut stdout| relay(shared, &mut stdout));
+    let _ = process.kill();
+    lock(&shared.pending).take();
+    let status = process.wait();
+    let mut start = lock(&shared.start);
+    if start.is_none() {
+        *start = Some(Err(match refused {
+            Some(detail) => Error::NoCadquery {
+                python: config.python.clone(),
+                detail,
+            },
+            None => failed(last_words(root.path(), status)),
+        }));
+    }
+    shared.started.notify_all();
+}
+
+/// Starts the process with nothing of our environment but what it needs to run.
+fn spawn(config: &ServerConfig, root: &Path) -> Result<Child> {
+    let script = python::write_scripts(root)?;
+    let errors = root.join("stderr");
+    let stderr = File::create(&errors).map_err(|e| Error::file(&errors, "create", &e))?;
+    let mut command = Command::new(&config.python);
+    command.args(["-s", "-B"]).arg(script).arg(root);
+    command
+        .arg(config.timeout.as_secs_f64().to_string())
+        .arg(config.memory_bytes.to_string());
+    command.env_clear().current_dir(root).process_group(0);
+    for name in ["PATH", "LD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .env("LANG", "C.UTF-8")
+        .env("HOME", root)
+        .env("TMPDIR", root);
+    // One order of sets in every run, and no thread before the fork.
+    command
+        .env("PYTHONHASHSEED", "0")
+        .env("OPENBLAS_NUM_THREADS", "1")
+        .env("OMP_NUM_THREADS", "1");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(stderr);
+    command.spawn().map_err(|error| Error::Server {
+        python: config.python.clone(),
+        detail: format!("cannot start: {error}"),
+    })
+}
+
+/// Passes messages on until the server's output ends. Returns why it refused to start, if it did.
+fn relay(shared: &Shared, stdout: &mut impl Read) -> Option<String> {
+    loop {
+        let mut header = [0; 13];
+        stdout.read_exact(&mut header).ok()?;
+        let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let mut request = [0; 8];
+        request.copy_from_slice(&header[4..12]);
+        let payload_length = length
+            .checked_sub(9)
+            .filter(|&length| length <= REPLY_LIMIT)?;
+        let mut payload = vec![0; payload_length];
+        stdout.read_exact(&mut payload).ok()?;
+        match (u64::from_le_bytes(request), header[12]) {
+            (0, b'R') => {
+                let info = serde_json::from_slice(&payload).ok()?;
+                *lock(&shared.start) = Some(Ok(info));
+                shared.started.notify_all();
+            }
+            (0, _) => return Some(String::from_utf8_lossy(&payload).into_owned()),
+            (request, kind) => {
+                let waiting = lock(&shared.pending).as_mut()?.remove(&request);
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send((kind, payload));
+                }
+            }
+        }
+    }
+}
+
+/// The last line on stderr, else the exit status.
+fn last_words(root: &Path, status: std::io::Result<std::process::ExitStatus>) -> String {
+    let stderr = fs::read(root.join("stderr")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stderr);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    match (line, status) {
+        (Some(line), _) => line.trim().to_owned(),
+        (None, Ok(status)) => status.to_string(),
+        (None, Err(error)) => error.to_string(),
+    }
+}

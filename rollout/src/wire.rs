@@ -1,0 +1,210 @@
+//! The worker's reply about one program, as bytes: see `worker/program.py` for the layout. The
+//! disk cache keeps the same bytes.
+
+use std::sync::Arc;
+
+use cadwright_rewards::{Bounds, Failure, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
+
+/// Reads little-endian numbers off the front.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (head, tail) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or_else(|| "reply ends too early".to_owned())?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    fn f64(&mut self) -> Result<f64, String> {
+        Ok(f64::from_le_bytes(self.take()?))
+    }
+
+    fn f64s<const N: usize>(&mut self) -> Result<[f64; N], String> {
+        let mut values = [0.0; N];
+        for value in &mut values {
+            *value = self.f64()?;
+        }
+        Ok(values)
+    }
+}
+
+/// Decodes a reply and checks it: the process that wrote it ran somebody's program.
+pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
+    let mut reader = Reader(bytes);
+    let class = usize::from(reader.u8()?);
+    let class = *OutcomeClass::ALL
+        .get(class)
+        .ok_or_else(|| format!("unknown class {class}"))?;
+    if class != OutcomeClass::Solid {
+        let error = String::from_utf8_lossy(reader.0).into_owned();
+        return Ok(Outcome::Failure(Failure { class, error }));
+    }
+    let volume = reader.f64()?;
+    let centroid = reader.f64s::<3>()?;
+    let inertia = [
+        reader.f64s::<3>()?,
+        reader.f64s::<3>()?,
+        reader.f64s::<3>()?,
+    ];
+    let bounds = Bounds {
+        min: reader.f64s()?,
+        max: reader.f64s()?,
+    };
+    let numbers = [volume]
+        .into_iter()
+        .chain(centroid)
+        .chain(inertia.into_iter().flatten());
+    if numbers
+        .chain(bounds.min)
+        .chain(bounds.max)
+        .any(|number| !number.is_finite())
+    {
+        return Err("a mass property is not finite".to_owned());
+    }
+    let solids = reader.u32()?;
+    let malformed = reader.u8()? != 0;
+    let (vertices, triangles) = (reader.u32()? as usize, reader.u32()? as usize);
+    if reader.0.len() != vertices * 24 + triangles * 16 {
+        let size = reader.0.len();
+        return Err(format!(
+            "{vertices} vertices and {triangles} triangles do not fill {size} bytes"
+        ));
+    }
+    let mut mesh = Mesh {
+        vertices: Vec::with_capacity(vertices),
+        triangles: Vec::with_capacity(triangles),
+        faces: Vec::with_capacity(triangles),
+    };
+    for _ in 0..vertices {
+        mesh.vertices.push(reader.f64s()?);
+    }
+    for _ in 0..triangles {
+        mesh.triangles
+            .push([reader.u32()?, reader.u32()?, reader.u32()?]);
+    }
+    for _ in 0..triangles {
+        mesh.faces.push(reader.u32()?);
+    }
+    mesh.check().map_err(|error| error.to_string())?;
+    let mass = MassProperties {
+        volume,
+        centroid,
+        inertia,
+        bounds,
+    };
+    Ok(Outcome::Solid(Arc::new(Solid {
+        mass,
+        mesh,
+        solids,
+        malformed,
+    })))
+}
+
+/// The inverse of [`decode`].
+pub fn encode(outcome: &Outcome) -> Vec<u8> {
+    let class = OutcomeClass::ALL
+        .iter()
+        .position(|&class| class == outcome.class())
+        .unwrap_or(0);
+    let mut bytes = vec![class as u8];
+    let solid = match outcome {
+        Outcome::Failure(failure) => {
+            bytes.extend_from_slice(failure.error.as_bytes());
+            return bytes;
+        }
+        Outcome::Solid(solid) => solid,
+    };
+    let mass = &solid.mass;
+    let numbers = [mass.volume].into_iter().chain(mass.centroid);
+    let numbers = numbers.chain(mass.inertia.into_iter().flatten());
+    for number in numbers.chain(mass.bounds.min).chain(mass.bounds.max) {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(&solid.solids.to_le_bytes());
+    bytes.push(u8::from(solid.malformed));
+    bytes.extend_from_slice(&(solid.mesh.vertices.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(solid.mesh.triangles.len() as u32).to_le_bytes());
+    for number in solid.mesh.vertices.iter().flatten() {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    for index in solid
+        .mesh
+        .triangles
+        .iter()
+        .flatten()
+        .chain(&solid.mesh.faces)
+    {
+        bytes.extend_from_slice(&index.to_le_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Outcome {
+        Outcome::Solid(Arc::new(Solid {
+            mass: MassProperties {
+                volume: 1.5,
+                centroid: [1.0, 2.0, 3.0],
+                inertia: [[4.0, 5.0, 6.0], [5.0, 7.0, 8.0], [6.0, 8.0, 9.0]],
+                bounds: Bounds {
+                    min: [0.0; 3],
+                    max: [2.0, 4.0, 6.0],
+                },
+            },
+            mesh: Mesh {
+                vertices: vec![[0.0; 3], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+                triangles: vec![[0, 1, 2], [2, 1, 0]],
+                faces: vec![0, 1],
+            },
+            solids: 2,
+            malformed: true,
+        }))
+    }
+
+    #[test]
+    fn encoding_round_trips() {
+        let failure = Failure {
+            class: OutcomeClass::Empty,
+            error: "nothing é".to_owned(),
+        };
+        for outcome in [sample(), Outcome::Failure(failure)] {
+            assert_eq!(decode(&encode(&outcome)), Ok(outcome));
+        }
+    }
+
+    #[test]
+    fn damaged_replies_are_refused() {
+        let bytes = encode(&sample());
+        for length in 0..bytes.len() {
+            assert!(
+                decode(&bytes[..length]).is_err(),
+                "{length} of {} bytes",
+                bytes.len()
+            );
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(decode(&longer).is_err());
+        // The first triangle's first index comes after 174 bytes of header and 3 vertices.
+        let mut wild = bytes.clone();
+        wild[1 + 19 * 8 + 13 + 3 * 24] = 200;
+        assert!(decode(&wild).unwrap_err().contains("vertex 200"));
+        let mut unknown = bytes;
+        unknown[0] = 99;
+        assert!(decode(&unknown).unwrap_err().contains("99"));
+    }
+}

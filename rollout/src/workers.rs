@@ -1,0 +1,135 @@
+//! CadQuery workers that survive what they execute.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use cadwright_rewards::{Failure, Outcome, OutcomeClass};
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::error::{Error, Result};
+use crate::server::{Answer, Server, ServerConfig, WorkerInfo};
+
+/// Starts tried before a server that does not come up is an error.
+const STARTS: usize = 3;
+
+/// A supervised fork server and a number of places in it.
+///
+/// A program runs in a process of its own, so its death is its own. Should it nevertheless take the
+/// server with it, every program that was running is run again, alone: only one that kills the
+/// server twice is to blame, and neighbours get their true outcome.
+pub struct Workers {
+    config: ServerConfig,
+    server: Mutex<Option<Arc<Server>>>,
+    /// Held by reading while running beside others, by writing while running alone.
+    company: RwLock<()>,
+    /// One token per program that may run now.
+    places: (Sender<()>, Receiver<()>),
+    closed: AtomicBool,
+}
+
+impl Workers {
+    /// Starts the first server, which becomes ready in the background.
+    pub fn start(config: ServerConfig, jobs: usize) -> Result<Self> {
+        let places = bounded(jobs);
+        for _ in 0..jobs {
+            // Cannot fail: the channel has room for all of them and we hold both ends.
+            let _ = places.0.send(());
+        }
+        let server = Server::start(&config)?;
+        Ok(Self {
+            config,
+            server: Mutex::new(Some(Arc::new(server))),
+            company: RwLock::new(()),
+            places,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits until CadQuery is imported and says what runs.
+    pub fn ready(&self) -> Result<WorkerInfo> {
+        self.server()?.ready()
+    }
+
+    /// Process id of the present server, for tests and diagnosis.
+    pub fn server_pid(&self) -> Option<i32> {
+        self.slot().as_ref().map(|server| server.pid())
+    }
+
+    /// Executes one program; blocks until its outcome is known.
+    pub fn execute(&self, program: &str) -> Result<Outcome> {
+        {
+            let _beside_others = self.company.read().unwrap_or_else(PoisonError::into_inner);
+            let token = self.places.1.recv();
+            let answer = self.server().and_then(|server| server.execute(program));
+            if token.is_ok() {
+                let _ = self.places.0.send(());
+            }
+            if let Answer::Outcome(outcome) = answer? {
+                return Ok(outcome);
+            }
+        }
+        let _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
+        let failure = |class, error: &str| {
+            Outcome::Failure(Failure {
+                class,
+                error: error.to_owned(),
+            })
+        };
+        Ok(match self.server()?.execute(program)? {
+            Answer::Outcome(outcome) => outcome,
+            Answer::Died if self.closed.load(Ordering::Relaxed) => return Err(Error::Closed),
+            Answer::Died => failure(OutcomeClass::Crash, "killed its server, twice"),
+            Answer::Stuck => failure(OutcomeClass::Timeout, "stopped its server, twice"),
+        })
+    }
+
+    /// Kills the server; whatever runs or waits ends with [`Error::Closed`].
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        if let Some(server) = self.slot().take() {
+            server.kill();
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Server>>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present server once it is ready, or a new one where it has died.
+    fn server(&self) -> Result<Arc<Server>> {
+        let mut failures = 0;
+        loop {
+            let server = self.present_server()?;
+            match server.ready() {
+                Ok(_) => return Ok(server),
+                Err(error) => {
+                    failures += 1;
+                    if failures >= STARTS || matches!(error, Error::NoCadquery { .. }) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn present_server(&self) -> Result<Arc<Server>> {
+        let mut slot = self.slot();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        match slot.as_ref().filter(|server| server.is_alive()) {
+            Some(server) => Ok(Arc::clone(server)),
+            None => {
+                let server = Arc::new(Server::start(&self.config)?);
+                *slot = Some(Arc::clone(&server));
+                Ok(server)
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
