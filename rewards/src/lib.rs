@@ -1,1 +1,3 @@
 //! From an outcome to a reward.
+
+pub mod csg;
