@@ -7,6 +7,7 @@
 //!
 //! Nothing here starts a process, reads a file or knows tensors.
 
+pub mod csg;
 pub mod frames;
 pub mod grid;
 pub mod outcome;

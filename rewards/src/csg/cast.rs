@@ -1,0 +1,708 @@
+//! Where a line is inside a solid.
+
+use super::region::{cross, within_turn};
+use super::{CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Vec2, Vec3};
+
+/// Where a line passes through the surface of a solid.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Boundary {
+    /// Distance from the line's origin along its direction.
+    pub at: f64,
+    /// The face passed through.
+    pub face: FaceId,
+}
+
+/// A stretch of a line inside a solid.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// Where the line enters.
+    pub enter: Boundary,
+    /// Where it leaves.
+    pub leave: Boundary,
+}
+
+/// Answers for many lines of one direction. All that depends on the direction alone is computed once, and the
+/// buffers are kept from line to line.
+#[derive(Debug)]
+pub struct LineCaster<'a> {
+    solid: &'a CsgSolid,
+    direction: Vec3,
+    primitives: Vec<Prepared<'a>>,
+    spans: Vec<Span>,
+    crossings: Vec<Boundary>,
+}
+
+/// An extrusion seen along one direction.
+#[derive(Debug)]
+struct Prepared<'a> {
+    extrusion: &'a Extrusion,
+    /// The direction in the plane's frame.
+    local: Vec3,
+    /// True where the line runs along the normal: then `scan` is any direction, used to decide inside or outside.
+    along_normal: bool,
+    /// The line's direction in the sketch, of length one.
+    scan: Vec2,
+    /// Distance along the scan times this is distance along the line.
+    stretch: f64,
+    /// Offsets of the sketch from the line through the sketch origin: nothing outside is hit.
+    offset_range: (f64, f64),
+    edges: Vec<PreparedEdge>,
+}
+
+/// An edge with the signed offsets (to the left of the scan) of its ends, equal to the last bit where edges meet:
+/// this is what makes the crossing parity certain at corners.
+#[derive(Debug)]
+enum PreparedEdge {
+    Line {
+        from: End,
+        to: End,
+    },
+    Arc {
+        from: End,
+        to: End,
+        center: End,
+        radius: f64,
+        counter_clockwise: bool,
+        has_left: bool,
+        has_right: bool,
+    },
+    Circle {
+        center: End,
+        radius: f64,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    offset: f64,
+    along: f64,
+}
+
+impl<'a> LineCaster<'a> {
+    pub(super) fn new(solid: &'a CsgSolid, direction: Vec3) -> Self {
+        let direction = direction.normalize();
+        let primitives = solid
+            .primitives()
+            .into_iter()
+            .map(|extrusion| Prepared::new(extrusion, direction))
+            .collect();
+        Self {
+            solid,
+            direction,
+            primitives,
+            spans: Vec::new(),
+            crossings: Vec::new(),
+        }
+    }
+
+    /// The lines' direction, of length one.
+    pub fn direction(&self) -> Vec3 {
+        self.direction
+    }
+
+    /// The stretches inside the solid of the line through `origin`, in order, apart from each other.
+    pub fn spans(&mut self, origin: Vec3) -> &[Span] {
+        self.spans.clear();
+        let mut next = 0;
+        self.evaluate(self.solid, origin, &mut next);
+        &self.spans
+    }
+
+    /// Outward unit normal where the line through `origin` passes `boundary`, entering or leaving.
+    pub fn normal(&self, origin: Vec3, boundary: &Boundary, entering: bool) -> Vec3 {
+        let extrusion = self.primitives[usize::from(boundary.face.primitive)].extrusion;
+        let normal = match boundary.face.face {
+            FaceId::LOW_CAP | FaceId::HIGH_CAP => extrusion.plane.z,
+            side => {
+                let local = extrusion
+                    .plane
+                    .to_local(origin + self.direction * boundary.at)
+                    .xy();
+                let edge = extrusion
+                    .region
+                    .edges()
+                    .nth(usize::from(side - FaceId::FIRST_SIDE));
+                let flat = edge.map_or(Vec2::x(), |edge| edge.normal_at(local));
+                extrusion.plane.x * flat.x + extrusion.plane.y * flat.y
+            }
+        };
+        if (normal.dot(&self.direction) < 0.0) == entering {
+            normal
+        } else {
+            -normal
+        }
+    }
+
+    /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to right.
+    fn evaluate(&mut self, solid: &CsgSolid, origin: Vec3, next: &mut usize) {
+        match solid {
+            CsgSolid::Extrusion(_) => {
+                self.primitives[*next].cast(
+                    origin,
+                    *next as u16,
+                    &mut self.crossings,
+                    &mut self.spans,
+                );
+                *next += 1;
+            }
+            CsgSolid::Boolean(operation, left, right) => {
+                let start = self.spans.len();
+                self.evaluate(left, origin, next);
+                let middle = self.spans.len();
+                self.evaluate(right, origin, next);
+                let end = self.spans.len();
+                match operation {
+                    Operation::Union if middle == end => {}
+                    Operation::Union => unite(&mut self.spans, start, middle),
+                    Operation::Cut if middle == end || start == middle => {
+                        self.spans.truncate(middle)
+                    }
+                    Operation::Cut => subtract(&mut self.spans, start, middle),
+                    Operation::Intersect if middle == end || start == middle => {
+                        self.spans.truncate(start)
+                    }
+                    Operation::Intersect => intersect(&mut self.spans, start, middle),
+                }
+            }
+        }
+    }
+}
+
+/// Replaces `spans[start..]`, two sorted lists that meet at `middle`, by their union.
+fn unite(spans: &mut Vec<Span>, start: usize, middle: usize) {
+    let end = spans.len();
+    let (mut a, mut b) = (start, middle);
+    while a < middle || b < end {
+        let take_left =
+            b == end || (a < middle && spans[a].enter.at <= spans[b].enter.at + CONTACT);
+        let next = if take_left { spans[a] } else { spans[b] };
+        if take_left {
+            a += 1;
+        } else {
+            b += 1;
+        }
+        match spans.last_mut().filter(|_| a + b > start + middle + 1) {
+            Some(open) if next.enter.at <= open.leave.at + CONTACT => {
+                if next.leave.at > open.leave.at + CONTACT {
+                    open.leave = next.leave;
+                }
+            }
+            _ => spans.push(next),
+        }
+    }
+    keep_result(spans, start, end);
+}
+
+/// Replaces `spans[start..]`, two sorted lists that meet at `middle`, by the first without the second.
+fn subtract(spans: &mut Vec<Span>, start: usize, middle: usize) {
+    let end = spans.len();
+    for a in start..middle {
+        let Span { mut enter, leave } = spans[a];
+        for b in middle..end {
+            let tool = spans[b];
+            if tool.leave.at <= enter.at + CONTACT {
+                continue;
+            }
+            if tool.enter.at >= leave.at - CONTACT {
+                break;
+            }
+            push_if_long(
+                spans,
+                Span {
+                    enter,
+                    leave: tool.enter,
+                },
+            );
+            enter = tool.leave;
+        }
+        push_if_long(spans, Span { enter, leave });
+    }
+    keep_result(spans, start, end);
+}
+
+/// Replaces `spans[start..]`, two sorted lists that meet at `middle`, by what they have in common.
+fn intersect(spans: &mut Vec<Span>, start: usize, middle: usize) {
+    let end = spans.len();
+    let (mut a, mut b) = (start, middle);
+    while a < middle && b < end {
+        let (left, right) = (spans[a], spans[b]);
+        let enter = if left.enter.at >= right.enter.at - CONTACT {
+            left.enter
+        } else {
+            right.enter
+        };
+        let leave = if left.leave.at <= right.leave.at + CONTACT {
+            left.leave
+        } else {
+            right.leave
+        };
+        push_if_long(spans, Span { enter, leave });
+        if left.leave.at < right.leave.at {
+            a += 1;
+        } else {
+            b += 1;
+        }
+    }
+    keep_result(spans, start, end);
+}
+
+fn push_if_long(spans: &mut Vec<Span>, span: Span) {
+    if span.leave.at > span.enter.at + CONTACT {
+        spans.push(span);
+    }
+}
+
+/// Moves the result, which was appended after the operands, into their place.
+fn keep_result(spans: &mut Vec<Span>, start: usize, end: usize) {
+    let count = spans.len() - end;
+    spans.copy_within(end.., start);
+    spans.truncate(start + count);
+}
+
+impl<'a> Prepared<'a> {
+    fn new(extrusion: &'a Extrusion, direction: Vec3) -> Self {
+        let local = extrusion.plane.direction_to_local(direction);
+        let flat = local.xy();
+        let along_normal = flat.norm() < 1e-9;
+        let (scan, stretch) = if along_normal {
+            (Vec2::x(), 0.0)
+        } else {
+            (flat.normalize(), 1.0 / flat.norm())
+        };
+        let end = |point: Vec2| End {
+            offset: cross(scan, point),
+            along: scan.dot(&point),
+        };
+        let left = Vec2::new(-scan.y, scan.x);
+        let edges = extrusion.region.edges().map(|edge| match *edge {
+            Edge::Line { from, to } => PreparedEdge::Line {
+                from: end(from),
+                to: end(to),
+            },
+            Edge::Circle { center, radius } => PreparedEdge::Circle {
+                center: end(center),
+                radius,
+            },
+            Edge::Arc {
+                from,
+                to,
+                center,
+                radius,
+                counter_clockwise,
+            } => {
+                let (a, b) = if counter_clockwise {
+                    (from - center, to - center)
+                } else {
+                    (to - center, from - center)
+                };
+                PreparedEdge::Arc {
+                    from: end(from),
+                    to: end(to),
+                    center: end(center),
+                    radius,
+                    counter_clockwise,
+                    has_left: turns_through(a, b, left),
+                    has_right: turns_through(a, b, -left),
+                }
+            }
+        });
+        let region = &extrusion.region;
+        Self {
+            extrusion,
+            local,
+            along_normal,
+            scan,
+            stretch,
+            offset_range: (-region.support(-left), region.support(left)),
+            edges: edges.collect(),
+        }
+    }
+
+    /// Appends the spans of the line through `origin`.
+    fn cast(
+        &self,
+        origin: Vec3,
+        primitive: u16,
+        crossings: &mut Vec<Boundary>,
+        spans: &mut Vec<Span>,
+    ) {
+        let local = self.extrusion.plane.to_local(origin);
+        let offset = cross(self.scan, local.xy());
+        if offset < self.offset_range.0 || offset > self.offset_range.1 {
+            return;
+        }
+        let Some(slab) = self.slab(local.z, primitive) else {
+            return;
+        };
+        crossings.clear();
+        let start = self.scan.dot(&local.xy());
+        let face = |side: usize| FaceId {
+            primitive,
+            face: FaceId::FIRST_SIDE + side as u16,
+        };
+        for (side, edge) in self.edges.iter().enumerate() {
+            edge.crossings(offset, |along| {
+                crossings.push(Boundary {
+                    at: along - start,
+                    face: face(side),
+                })
+            });
+        }
+        if self.along_normal {
+            if crossings
+                .iter()
+                .filter(|crossing| crossing.at > 0.0)
+                .count()
+                % 2
+                == 1
+            {
+                spans.push(slab);
+            }
+            return;
+        }
+        // Few and nearly sorted: insertion sort, and no allocation.
+        for i in 1..crossings.len() {
+            let mut j = i;
+            while j > 0 && crossings[j].at < crossings[j - 1].at {
+                crossings.swap(j, j - 1);
+                j -= 1;
+            }
+        }
+        for pair in crossings.chunks_exact(2) {
+            let enter = Boundary {
+                at: pair[0].at * self.stretch,
+                ..pair[0]
+            };
+            let leave = Boundary {
+                at: pair[1].at * self.stretch,
+                ..pair[1]
+            };
+            let enter = if slab.enter.at > enter.at {
+                slab.enter
+            } else {
+                enter
+            };
+            let leave = if slab.leave.at < leave.at {
+                slab.leave
+            } else {
+                leave
+            };
+            push_if_long(spans, Span { enter, leave });
+        }
+    }
+
+    /// Where the line is between the caps; `None` where it never is.
+    fn slab(&self, height: f64, primitive: u16) -> Option<Span> {
+        let Extrusion { low, high, .. } = *self.extrusion;
+        let cap = |at: f64, face: u16| Boundary {
+            at,
+            face: FaceId { primitive, face },
+        };
+        if self.local.z.abs() < 1e-12 {
+            // Half open, so that of two stacked bodies exactly one holds a line in their common plane.
+            return (low <= height && height < high).then(|| Span {
+                enter: cap(f64::NEG_INFINITY, FaceId::LOW_CAP),
+                leave: cap(f64::INFINITY, FaceId::HIGH_CAP),
+            });
+        }
+        let at_low = cap((low - height) / self.local.z, FaceId::LOW_CAP);
+        let at_high = cap((high - height) / self.local.z, FaceId::HIGH_CAP);
+        Some(if self.local.z > 0.0 {
+            Span {
+                enter: at_low,
+                leave: at_high,
+            }
+        } else {
+            Span {
+                enter: at_high,
+                leave: at_low,
+            }
+        })
+    }
+}
+
+/// True where an arc from `a` to `b` (seen from its centre) passes its extreme in direction `u`, ends left out.
+///
+/// An extreme that is an end within rounding adds nothing to the outline, but would spoil the order of the pieces.
+fn turns_through(a: Vec2, b: Vec2, u: Vec2) -> bool {
+    let is_end = |end: Vec2| end.dot(&u) > 0.0 && cross(end, u).abs() <= 1e-6 * end.norm();
+    within_turn(a, b, u) && !is_end(a) && !is_end(b)
+}
+
+impl PreparedEdge {
+    /// Calls `found` with the position along the scan of each crossing with the line at `offset`.
+    ///
+    /// A point at exactly `offset` counts as lying to the right. Each monotone piece of an edge is crossed once
+    /// where its ends lie on different sides, so the number of crossings of a closed wire is even whatever the
+    /// rounding.
+    fn crossings(&self, offset: f64, mut found: impl FnMut(f64)) {
+        let is_left = |end: f64| end > offset;
+        match *self {
+            Self::Line { from, to } => {
+                if is_left(from.offset) != is_left(to.offset) {
+                    let share = (offset - from.offset) / (to.offset - from.offset);
+                    found(from.along + share * (to.along - from.along));
+                }
+            }
+            Self::Circle { center, radius } => {
+                let height = offset - center.offset;
+                // The highest point must lie to the left, the lowest to the right.
+                if is_left(center.offset + radius) && !is_left(center.offset - radius) {
+                    let half = (radius * radius - height * height).max(0.0).sqrt();
+                    found(center.along - half);
+                    found(center.along + half);
+                }
+            }
+            Self::Arc {
+                from,
+                to,
+                center,
+                radius,
+                counter_clockwise,
+                has_left,
+                has_right,
+            } => {
+                let height = offset - center.offset;
+                let half = (radius * radius - height * height).max(0.0).sqrt();
+                // Counter-clockwise, offsets grow on the side the scan points to and fall on the other.
+                let forward = if counter_clockwise { half } else { -half };
+                let mut piece = |a: f64, b: f64| {
+                    if is_left(a) != is_left(b) {
+                        found(center.along + if b > a { forward } else { -forward });
+                    }
+                };
+                let (top, bottom) = (center.offset + radius, center.offset - radius);
+                match (has_left, has_right) {
+                    (false, false) => piece(from.offset, to.offset),
+                    (true, false) => {
+                        piece(from.offset, top);
+                        piece(top, to.offset);
+                    }
+                    (false, true) => {
+                        piece(from.offset, bottom);
+                        piece(bottom, to.offset);
+                    }
+                    (true, true) => {
+                        // Which extreme comes first: counter-clockwise, an arc that begins on the growing side
+                        // (ahead of the centre) meets the top first.
+                        let top_first = (from.along > center.along) == counter_clockwise;
+                        let (first, second) = if top_first {
+                            (top, bottom)
+                        } else {
+                            (bottom, top)
+                        };
+                        piece(from.offset, first);
+                        piece(first, second);
+                        piece(second, to.offset);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Plane, Region, Wire};
+    use super::*;
+
+    fn v(x: f64, y: f64) -> Vec2 {
+        Vec2::new(x, y)
+    }
+
+    fn block(min: Vec3, size: Vec3) -> CsgSolid {
+        let corners = [
+            v(0.0, 0.0),
+            v(size.x, 0.0),
+            v(size.x, size.y),
+            v(0.0, size.y),
+        ];
+        let edges = (0..4)
+            .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
+            .collect();
+        let region = Region::new(Wire::new(edges).unwrap(), vec![]);
+        Extrusion::new(Plane::xy(min), region, size.z, false).into()
+    }
+
+    fn along_x(solid: &CsgSolid, y: f64, z: f64) -> Vec<(f64, f64)> {
+        let mut caster = solid.caster(Vec3::x());
+        caster
+            .spans(Vec3::new(0.0, y, z))
+            .iter()
+            .map(|span| (span.enter.at, span.leave.at))
+            .collect()
+    }
+
+    #[test]
+    fn the_booleans_on_blocks() {
+        let a = block(Vec3::zeros(), Vec3::new(4.0, 1.0, 1.0));
+        let b = block(Vec3::new(1.0, 0.0, 0.0), Vec3::new(1.0, 1.0, 1.0));
+        let far = block(Vec3::new(4.0, 0.0, 0.0), Vec3::new(2.0, 1.0, 1.0));
+        let cut = a.clone().combine(Operation::Cut, b.clone());
+        assert_eq!(along_x(&cut, 0.5, 0.5), [(0.0, 1.0), (2.0, 4.0)]);
+        assert_eq!(
+            along_x(
+                &a.clone().combine(Operation::Intersect, b.clone()),
+                0.5,
+                0.5
+            ),
+            [(1.0, 2.0)]
+        );
+        // Faces in contact fuse.
+        assert_eq!(
+            along_x(&a.clone().combine(Operation::Union, far.clone()), 0.5, 0.5),
+            [(0.0, 6.0)]
+        );
+        assert_eq!(
+            along_x(&far.combine(Operation::Union, a.clone()), 0.5, 0.5),
+            [(0.0, 6.0)]
+        );
+        assert_eq!(
+            along_x(&cut.clone().combine(Operation::Union, b.clone()), 0.5, 0.5),
+            [(0.0, 4.0)]
+        );
+        assert_eq!(
+            along_x(&cut.combine(Operation::Intersect, b.clone()), 0.5, 0.5),
+            []
+        );
+        // What is cut away to its last bit leaves no sliver.
+        assert_eq!(along_x(&b.clone().combine(Operation::Cut, a), 0.5, 0.5), []);
+        assert_eq!(along_x(&b, 0.5, 1.5), []);
+    }
+
+    #[test]
+    fn faces_and_outward_normals() {
+        let a = block(Vec3::zeros(), Vec3::new(4.0, 1.0, 1.0));
+        let b = block(Vec3::new(1.0, 0.0, 0.0), Vec3::new(1.0, 1.0, 1.0));
+        let cut = a.combine(Operation::Cut, b);
+        let origin = Vec3::new(0.0, 0.5, 0.5);
+        let mut caster = cut.caster(Vec3::x());
+        let spans = caster.spans(origin).to_vec();
+        // The left piece ends on the tool's left side (edge 3, running down at x = 1), which faces right now.
+        assert_eq!(
+            spans[0].leave.face,
+            FaceId {
+                primitive: 1,
+                face: FaceId::FIRST_SIDE + 3
+            }
+        );
+        assert_eq!(caster.normal(origin, &spans[0].leave, false), Vec3::x());
+        assert_eq!(caster.normal(origin, &spans[0].enter, true), -Vec3::x());
+        let mut down = cut.caster(-Vec3::z());
+        let above = Vec3::new(0.5, 0.5, 5.0);
+        let span = down.spans(above)[0];
+        assert_eq!((span.enter.at, span.leave.at), (4.0, 5.0));
+        assert_eq!(
+            span.enter.face,
+            FaceId {
+                primitive: 0,
+                face: FaceId::HIGH_CAP
+            }
+        );
+        assert_eq!(down.normal(above, &span.enter, true), Vec3::z());
+        assert_eq!(down.normal(above, &span.leave, false), -Vec3::z());
+    }
+
+    #[test]
+    fn arcs_of_every_turn_are_crossed_where_the_circle_is() {
+        // Pie slices of the unit circle from 0 to `turn`, cut by horizontal and vertical lines.
+        for degrees in [30.0f64, 90.0, 135.0, 180.0, 200.0, 270.0, 300.0, 350.0] {
+            for counter_clockwise in [true, false] {
+                let point = |d: f64| {
+                    let (sin, cos) = d.to_radians().sin_cos();
+                    v(cos, if counter_clockwise { sin } else { -sin })
+                };
+                let arc = Edge::three_point_arc(point(0.0), point(degrees / 2.0), point(degrees))
+                    .unwrap();
+                let zero = v(0.0, 0.0);
+                let region = Region::new(
+                    Wire::new(vec![
+                        Edge::line(zero, point(0.0)).unwrap(),
+                        arc,
+                        Edge::line(point(degrees), zero).unwrap(),
+                    ])
+                    .unwrap(),
+                    vec![],
+                );
+                assert!((region.area() - degrees.to_radians() / 2.0).abs() < 1e-12);
+                let solid: CsgSolid =
+                    Extrusion::new(Plane::xy(Vec3::zeros()), region.clone(), 1.0, false).into();
+                let inside = |x: f64, y: f64| {
+                    let y = if counter_clockwise { y } else { -y };
+                    x.hypot(y) < 1.0
+                        && y.atan2(x).rem_euclid(std::f64::consts::TAU) < degrees.to_radians()
+                };
+                for step in 0..40 {
+                    let level = -0.97 + 0.05 * f64::from(step);
+                    for direction in [Vec3::x(), -Vec3::x(), Vec3::y(), -Vec3::y()] {
+                        let side = Vec3::z().cross(&direction);
+                        let origin = side * level + Vec3::new(0.0, 0.0, 0.5);
+                        let mut caster = solid.caster(direction);
+                        let spans = caster.spans(origin).to_vec();
+                        for probe in 0..80 {
+                            let at = -0.983 + 0.025 * f64::from(probe);
+                            let point = origin + direction * at;
+                            let found = spans
+                                .iter()
+                                .any(|span| span.enter.at < at && at < span.leave.at);
+                            assert_eq!(
+                                found,
+                                inside(point.x, point.y),
+                                "{degrees} {counter_clockwise} {point:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_through_corners_and_along_edges_keeps_its_parity() {
+        let corners = [
+            v(0.0, 0.0),
+            v(1.0, 0.0),
+            v(1.0, 1.0),
+            v(0.5, 0.5),
+            v(0.0, 1.0),
+        ];
+        let edges = (0..5)
+            .map(|i| Edge::line(corners[i], corners[(i + 1) % 5]).unwrap())
+            .collect();
+        let solid: CsgSolid = Extrusion::new(
+            Plane::xy(Vec3::zeros()),
+            Region::new(Wire::new(edges).unwrap(), vec![]),
+            1.0,
+            false,
+        )
+        .into();
+        assert_eq!(
+            along_x(&solid, 0.5, 0.5)
+                .iter()
+                .map(|s| s.1 - s.0)
+                .sum::<f64>(),
+            1.0
+        );
+        for y in [0.0, 1.0] {
+            assert!(along_x(&solid, y, 0.5).len() <= 2);
+        }
+        let mut up = solid.caster(Vec3::z());
+        assert_eq!(up.spans(Vec3::new(0.25, 0.25, -1.0)).len(), 1);
+        assert_eq!(up.spans(Vec3::new(0.5, 0.75, -1.0)).len(), 0);
+    }
+
+    #[test]
+    fn a_negative_distance_and_both_directions() {
+        let region = || {
+            Region::new(
+                Wire::new(vec![Edge::circle(v(0.0, 0.0), 1.0).unwrap()]).unwrap(),
+                vec![],
+            )
+        };
+        let down = Extrusion::new(Plane::xy(Vec3::zeros()), region(), -2.0, false);
+        assert_eq!((down.low, down.high), (-2.0, 0.0));
+        let both = Extrusion::new(Plane::xy(Vec3::zeros()), region(), -2.0, true);
+        assert_eq!((both.low, both.high), (-2.0, 2.0));
+        assert!((both.volume() - 4.0 * std::f64::consts::PI).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,32 @@
+//! Solid geometry of extruded sketches: regions on planes, extrusions, and boolean trees of them.
+//!
+//! No boundary representation is built. A solid answers one question, exactly: *where along a straight line is it
+//! inside?* ([`LineCaster`]). Rows of an occupancy grid, volumes and pictures all follow from that.
+//!
+//! Conventions: `f64` throughout, lengths in model units, boundaries along a line are distances from the line's
+//! origin. Sketch coordinates are the plane's own `(x, y)`; `z` is the height above the plane along its normal.
+
+mod cast;
+mod measure;
+mod plane;
+mod region;
+mod solid;
+mod surface;
+
+pub use cast::{Boundary, LineCaster, Span};
+pub use measure::{Bounds, volume_by_rows};
+pub use plane::{Plane, PlaneError};
+pub use region::{Edge, EdgeError, Region, Wire, WireError};
+pub use solid::{CsgSolid, Extrusion, FaceId, Operation};
+pub use surface::{Surface, SurfaceTable};
+
+/// A point or direction in the sketch plane.
+pub type Vec2 = nalgebra::Vector2<f64>;
+/// A point or direction in space.
+pub type Vec3 = nalgebra::Vector3<f64>;
+
+/// Boundaries closer than this along a line are one: faces that touch fuse, slivers vanish.
+///
+/// The figure is in model units, whose parts are of size one: far above the rounding of a boundary's position
+/// (about 1e-15), far below the modelling kernel's own tolerance (1e-7), so that both agree on what touches.
+pub const CONTACT: f64 = 1e-9;

@@ -1,0 +1,182 @@
+//! Which faces lie on one surface.
+
+use super::{CsgSolid, Edge, Extrusion, FaceId, Vec3};
+
+/// The unbounded surface under a face.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Surface {
+    /// A plane: `normal . p = offset`.
+    Plane {
+        /// Unit normal, its first non-zero component positive.
+        normal: Vec3,
+        /// Distance from the origin along the normal.
+        offset: f64,
+    },
+    /// A circular cylinder.
+    Cylinder {
+        /// A point on the axis.
+        center: Vec3,
+        /// Unit direction of the axis.
+        axis: Vec3,
+        /// Radius.
+        radius: f64,
+        /// Where the face of a full circle is closed: the direction of the sketch's x.
+        seam: Option<Vec3>,
+    },
+}
+
+/// Faces of a solid by surface: after a boolean the modelling kernel joins neighbouring faces on one surface, so
+/// there is no edge between them.
+#[derive(Debug, Clone)]
+pub struct SurfaceTable {
+    surfaces: Vec<Surface>,
+    /// For each primitive, for each of its faces, the surface.
+    faces: Vec<Vec<u16>>,
+}
+
+impl SurfaceTable {
+    /// The surfaces of all faces of a solid.
+    pub fn new(solid: &CsgSolid) -> Self {
+        let mut surfaces: Vec<Surface> = Vec::new();
+        let mut number = |surface: Surface| -> u16 {
+            let known = surfaces.iter().position(|known| known.same_as(&surface));
+            known.unwrap_or_else(|| {
+                surfaces.push(surface);
+                surfaces.len() - 1
+            }) as u16
+        };
+        let faces = solid
+            .primitives()
+            .into_iter()
+            .map(|e| faces_of(e).into_iter().map(&mut number).collect())
+            .collect();
+        Self { surfaces, faces }
+    }
+
+    /// The number of the surface under a face.
+    pub fn number(&self, face: FaceId) -> u16 {
+        self.faces[usize::from(face.primitive)][usize::from(face.face)]
+    }
+
+    /// The surface of a number.
+    pub fn surface(&self, number: u16) -> &Surface {
+        &self.surfaces[usize::from(number)]
+    }
+
+    /// How many surfaces there are.
+    pub fn len(&self) -> usize {
+        self.surfaces.len()
+    }
+
+    /// True where there is no surface; never so for a solid.
+    pub fn is_empty(&self) -> bool {
+        self.surfaces.is_empty()
+    }
+}
+
+/// The surfaces of an extrusion in the order of [`FaceId`].
+fn faces_of(extrusion: &Extrusion) -> Vec<Surface> {
+    let plane = &extrusion.plane;
+    let cap = |height: f64| Surface::plane(plane.z, plane.origin + plane.z * height);
+    let mut surfaces = vec![cap(extrusion.low), cap(extrusion.high)];
+    surfaces.extend(extrusion.region.edges().map(|edge| match *edge {
+        Edge::Line { from, .. } => {
+            let normal = edge.normal_at(from);
+            Surface::plane(
+                plane.x * normal.x + plane.y * normal.y,
+                plane.to_space(from, 0.0),
+            )
+        }
+        Edge::Arc { center, radius, .. } => Surface::Cylinder {
+            center: plane.to_space(center, 0.0),
+            axis: plane.z,
+            radius,
+            seam: None,
+        },
+        Edge::Circle { center, radius } => Surface::Cylinder {
+            center: plane.to_space(center, 0.0),
+            axis: plane.z,
+            radius,
+            seam: Some(plane.x),
+        },
+    }));
+    surfaces
+}
+
+impl Surface {
+    fn plane(normal: Vec3, point: Vec3) -> Self {
+        let leading = normal
+            .iter()
+            .copied()
+            .find(|component| component.abs() > 1e-9)
+            .unwrap_or(1.0);
+        let normal = if leading < 0.0 { -normal } else { normal };
+        Self::Plane {
+            normal,
+            offset: normal.dot(&point),
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        const NEAR: f64 = 1e-7;
+        match (self, other) {
+            (
+                Self::Plane {
+                    normal: a,
+                    offset: p,
+                },
+                Self::Plane {
+                    normal: b,
+                    offset: q,
+                },
+            ) => (a - b).norm() < NEAR && (p - q).abs() < NEAR,
+            (
+                Self::Cylinder {
+                    center: c,
+                    axis: a,
+                    radius: r,
+                    ..
+                },
+                Self::Cylinder {
+                    center: d,
+                    axis: b,
+                    radius: s,
+                    ..
+                },
+            ) => a.cross(b).norm() < NEAR && (r - s).abs() < NEAR && (d - c).cross(a).norm() < NEAR,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Operation, Plane, Region, Vec2, Wire};
+    use super::*;
+
+    #[test]
+    fn flush_faces_share_a_surface_and_others_do_not() {
+        let square = |origin: Vec3| {
+            let corners =
+                [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)].map(|(x, y)| Vec2::new(x, y));
+            let edges = (0..4)
+                .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
+                .collect();
+            Extrusion::new(
+                Plane::xy(origin),
+                Region::new(Wire::new(edges).unwrap(), vec![]),
+                1.0,
+                false,
+            )
+        };
+        let stacked =
+            CsgSolid::from(square(Vec3::zeros())).combine(Operation::Union, square(Vec3::z()));
+        let table = SurfaceTable::new(&stacked);
+        // Four common sides, and the planes z = 0, 1, 2.
+        assert_eq!(table.len(), 7);
+        let of = |primitive, face| table.number(FaceId { primitive, face });
+        assert_eq!(of(0, FaceId::HIGH_CAP), of(1, FaceId::LOW_CAP));
+        assert_eq!(of(0, 2), of(1, 2));
+        assert_ne!(of(0, 2), of(0, 4));
+    }
+}

@@ -1,0 +1,61 @@
+//! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
+
+pub mod parquet;
+pub mod render;
+pub mod synth;
+
+use std::fmt;
+use std::str::FromStr;
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+/// A part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What a model learns from.
+    Train,
+    /// What checkpoints are chosen by.
+    Validation,
+    /// What is reported.
+    Test,
+}
+
+impl Split {
+    /// All splits.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// The name in file names and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Split {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|split| split.name() == text)
+            .ok_or_else(|| format!("unknown split {text:?}: expected train, validation or test"))
+    }
+}
+
+/// A picture as PNG.
+pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, image::ImageError> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}

@@ -1,0 +1,271 @@
+//! Writing parquet files in GenCAD-Code's schema.
+//!
+//! Columns: `image` (struct of PNG `bytes` and `path`), `deepcad_id`, `cadquery`, `token_count` (int64), `prompt`,
+//! `hundred_subset` (bool). File names are the hub's: `train-00000-of-00001.parquet`. A file is written aside and
+//! renamed when it is complete, so that a directory never holds half of one.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int64Type};
+use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use ::parquet::schema::parser::parse_message_type;
+use ::parquet::schema::types::ColumnPath;
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use super::Split;
+
+const SCHEMA: &str = "
+message schema {
+  optional group image {
+    optional binary bytes;
+    optional binary path (STRING);
+  }
+  optional binary deepcad_id (STRING);
+  optional binary cadquery (STRING);
+  optional int64 token_count;
+  optional binary prompt (STRING);
+  optional boolean hundred_subset;
+}";
+
+/// Tells Hugging Face's `datasets` that the struct is a picture.
+const FEATURES: &str = r#"{"info": {"features": {"image": {"_type": "Image"}, "deepcad_id": {"dtype": "string", "_type": "Value"}, "cadquery": {"dtype": "string", "_type": "Value"}, "token_count": {"dtype": "int64", "_type": "Value"}, "prompt": {"dtype": "string", "_type": "Value"}, "hundred_subset": {"dtype": "bool", "_type": "Value"}}}}"#;
+
+/// Why a parquet file cannot be written.
+#[derive(Debug, Error)]
+pub enum ParquetError {
+    /// The directory has a file of this split already.
+    #[error(
+        "{directory} already holds {found}; choose an empty directory, or remove the data set there"
+    )]
+    Exists {
+        /// The directory.
+        directory: PathBuf,
+        /// The file found there.
+        found: String,
+    },
+    /// The file system refuses.
+    #[error("cannot write to {path}: {source}; is the directory writable and is there space left?")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The encoder refuses.
+    #[error("cannot write {path}: {source}")]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// What the encoder says.
+        source: ::parquet::errors::ParquetError,
+    },
+}
+
+/// A row of GenCAD-Code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// `deepcad_id`.
+    pub id: String,
+    /// `image.bytes`: an encoded picture.
+    pub image: Vec<u8>,
+    /// `image.path`: its file name.
+    pub image_path: String,
+    /// `cadquery`.
+    pub program: String,
+    /// `token_count`.
+    pub token_count: i64,
+    /// `prompt`.
+    pub prompt: String,
+    /// `hundred_subset`.
+    pub hundred_subset: bool,
+}
+
+/// The name of a split's only file.
+pub fn file_name(split: Split) -> String {
+    format!("{split}-00000-of-00001.parquet")
+}
+
+/// Writes one file.
+pub struct ShardWriter {
+    writer: SerializedFileWriter<File>,
+    temporary: NamedTempFile,
+    path: PathBuf,
+}
+
+/// A complete file that does not bear its name yet.
+#[derive(Debug)]
+pub struct ClosedShard {
+    temporary: NamedTempFile,
+    path: PathBuf,
+}
+
+impl ShardWriter {
+    /// Begins the file of a split. The directory is made if need be; it must not hold a file of the split.
+    pub fn create(directory: &Path, split: Split) -> Result<Self, ParquetError> {
+        let io = |source| ParquetError::Io {
+            path: directory.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(directory).map_err(io)?;
+        for entry in std::fs::read_dir(directory).map_err(io)? {
+            let found = entry
+                .map_err(io)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned();
+            if found.starts_with(&format!("{split}-")) && found.ends_with(".parquet") {
+                return Err(ParquetError::Exists {
+                    directory: directory.to_owned(),
+                    found,
+                });
+            }
+        }
+        let path = directory.join(file_name(split));
+        let temporary = tempfile::Builder::new()
+            .prefix(&format!(".{split}-"))
+            .suffix(".incomplete")
+            .tempfile_in(directory)
+            .map_err(io)?;
+        let encode = |source| ParquetError::Encode {
+            path: path.clone(),
+            source,
+        };
+        let schema = Arc::new(parse_message_type(SCHEMA).map_err(encode)?);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            // Programs repeat themselves a lot; pictures are compressed already and all different.
+            .set_column_compression(
+                ColumnPath::from("cadquery"),
+                Compression::ZSTD(ZstdLevel::default()),
+            )
+            .set_column_compression(
+                ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),
+                Compression::UNCOMPRESSED,
+            )
+            .set_column_dictionary_enabled(
+                ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),
+                false,
+            )
+            .set_key_value_metadata(Some(vec![KeyValue::new(
+                "huggingface".to_owned(),
+                FEATURES.to_owned(),
+            )]))
+            .build();
+        let file = temporary.reopen().map_err(io)?;
+        let writer =
+            SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(encode)?;
+        Ok(Self {
+            writer,
+            temporary,
+            path,
+        })
+    }
+
+    /// Appends rows as one row group.
+    pub fn write(&mut self, rows: &[Row]) -> Result<(), ParquetError> {
+        write_group(&mut self.writer, rows).map_err(|source| ParquetError::Encode {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Completes the file, still under its temporary name.
+    pub fn close(self) -> Result<ClosedShard, ParquetError> {
+        let Self {
+            writer,
+            temporary,
+            path,
+        } = self;
+        writer.close().map_err(|source| ParquetError::Encode {
+            path: path.clone(),
+            source,
+        })?;
+        temporary
+            .as_file()
+            .sync_all()
+            .map_err(|source| ParquetError::Io {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(ClosedShard { temporary, path })
+    }
+}
+
+impl ClosedShard {
+    /// Gives the file its name.
+    pub fn publish(self) -> Result<PathBuf, ParquetError> {
+        let Self { temporary, path } = self;
+        // Temporary files are private to their owner; data sets are for everyone.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let everyone = std::fs::Permissions::from_mode(0o644);
+            temporary
+                .as_file()
+                .set_permissions(everyone)
+                .map_err(|source| ParquetError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+        match temporary.persist_noclobber(&path) {
+            Ok(_) => Ok(path),
+            Err(error) => Err(ParquetError::Io {
+                path,
+                source: error.error,
+            }),
+        }
+    }
+}
+
+fn write_group(
+    writer: &mut SerializedFileWriter<File>,
+    rows: &[Row],
+) -> ::parquet::errors::Result<()> {
+    // How many of the optional levels down to the value are present: `image` and its field, or the column alone.
+    const NESTED: i16 = 2;
+    const FLAT: i16 = 1;
+    let text = |field: fn(&Row) -> &str| {
+        rows.iter()
+            .map(|row| ByteArray::from(field(row)))
+            .collect::<Vec<_>>()
+    };
+    let mut group = writer.next_row_group()?;
+    let pictures: Vec<ByteArray> = rows
+        .iter()
+        .map(|row| ByteArray::from(row.image.clone()))
+        .collect();
+    write_column::<ByteArrayType>(&mut group, &pictures, NESTED)?;
+    write_column::<ByteArrayType>(&mut group, &text(|row| &row.image_path), NESTED)?;
+    write_column::<ByteArrayType>(&mut group, &text(|row| &row.id), FLAT)?;
+    write_column::<ByteArrayType>(&mut group, &text(|row| &row.program), FLAT)?;
+    let counts: Vec<i64> = rows.iter().map(|row| row.token_count).collect();
+    write_column::<Int64Type>(&mut group, &counts, FLAT)?;
+    write_column::<ByteArrayType>(&mut group, &text(|row| &row.prompt), FLAT)?;
+    let marks: Vec<bool> = rows.iter().map(|row| row.hundred_subset).collect();
+    write_column::<BoolType>(&mut group, &marks, FLAT)?;
+    group.close()?;
+    Ok(())
+}
+
+fn write_column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    values: &[T::T],
+    level: i16,
+) -> ::parquet::errors::Result<()> {
+    let Some(mut column) = group.next_column()? else {
+        return Err(::parquet::errors::ParquetError::General(
+            "the schema has fewer columns than a row".to_owned(),
+        ));
+    };
+    column
+        .typed::<T>()
+        .write_batch(values, Some(&vec![level; values.len()]), None)?;
+    column.close()
+}

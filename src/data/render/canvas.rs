@@ -1,0 +1,105 @@
+//! The canvas: tones, and how they become a picture.
+
+use std::sync::LazyLock;
+
+use image::{Rgb, RgbImage};
+
+/// A square of tones at full resolution.
+#[derive(Debug, Clone)]
+pub struct Canvas {
+    side: usize,
+    tones: Vec<u8>,
+}
+
+/// Tone of a line.
+const LINE: u8 = 0;
+/// Tone of the ground.
+const GROUND: u8 = 255;
+/// Tones between are faces: `1 + FACES * facing`, `facing` being the cosine between normal and view.
+const FACES: f64 = 253.0;
+
+/// Red (and green), and blue of each tone. Light adds linearly, so the line fitted to the data set's pictures is one
+/// in linear light: `ambient + diffuse * facing`, then the sRGB curve.
+static COLOURS: LazyLock<[[u8; 2]; 256]> = LazyLock::new(|| {
+    let srgb = |linear: f64| (255.0 * (1.055 * linear.powf(1.0 / 2.4) - 0.055)).round() as u8;
+    std::array::from_fn(|tone| match tone as u8 {
+        LINE => [0, 0],
+        GROUND => [255, 255],
+        tone => {
+            let facing = f64::from(tone - 1) / FACES;
+            [
+                srgb(0.0582 + 0.3590 * facing),
+                srgb(0.0488 + 0.3574 * facing),
+            ]
+        }
+    })
+});
+
+/// The tone of a face seen at the cosine `facing`.
+pub(super) fn face_tone(facing: f64) -> u8 {
+    1 + (FACES * facing.clamp(0.0, 1.0)).round() as u8
+}
+
+impl Canvas {
+    /// White ground.
+    pub fn new(side: usize) -> Self {
+        Self {
+            side,
+            tones: vec![GROUND; side * side],
+        }
+    }
+
+    /// Side in pixels.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    pub(super) fn set(&mut self, x: usize, y: usize, tone: u8) {
+        self.tones[y * self.side + x] = tone;
+    }
+
+    pub(super) fn draw(&mut self, x: usize, y: usize) {
+        self.set(x, y, LINE);
+    }
+
+    /// Averages squares of tones to a picture of `size` pixels a side, of which the canvas' side is a multiple.
+    pub fn to_picture(&self, size: u32) -> RgbImage {
+        let step = self.side / size as usize;
+        let half = (step * step / 2) as u32;
+        RgbImage::from_fn(size, size, |x, y| {
+            let (left, top) = (x as usize * step, y as usize * step);
+            let mut sum = [0u32; 2];
+            for row in top..top + step {
+                for tone in &self.tones[row * self.side + left..][..step] {
+                    let colour = COLOURS[usize::from(*tone)];
+                    sum[0] += u32::from(colour[0]);
+                    sum[1] += u32::from(colour[1]);
+                }
+            }
+            let [grey, blue] = sum.map(|sum| ((sum + half) / (step * step) as u32) as u8);
+            Rgb([grey, grey, blue])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_sides_of_a_box_have_the_data_sets_grey() {
+        // Each side's normal is at 1 / sqrt(3) to the isometric view; the data set shows (141, 141, 138).
+        let tone = face_tone(1.0 / 3.0_f64.sqrt());
+        assert_eq!(COLOURS[usize::from(tone)], [141, 138]);
+    }
+
+    #[test]
+    fn scaling_down_averages() {
+        let mut canvas = Canvas::new(4);
+        canvas.draw(0, 0);
+        let picture = canvas.to_picture(2);
+        // One black and three white pixels: 3 * 255 / 4 = 191.25.
+        assert_eq!(picture.get_pixel(0, 0), &Rgb([191, 191, 191]));
+        assert_eq!(picture.get_pixel(1, 1), &Rgb([255, 255, 255]));
+    }
+}

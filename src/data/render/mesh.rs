@@ -1,0 +1,241 @@
+//! Pictures of tessellated solids by a depth buffer.
+
+use std::collections::HashMap;
+
+use cadwright_rewards::csg::{Bounds, Vec3};
+use image::RgbImage;
+use thiserror::Error;
+
+use super::canvas::face_tone;
+use super::{Canvas, Framing, canvas_side};
+
+/// Why a tessellation cannot be drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MeshError {
+    /// There must be one face number for each triangle.
+    #[error("mesh: {triangles} triangles, but {faces} face numbers")]
+    FaceCount {
+        /// Number of triangles.
+        triangles: usize,
+        /// Number of face numbers.
+        faces: usize,
+    },
+    /// A triangle names a vertex that does not exist.
+    #[error("mesh: triangle {triangle} names vertex {vertex}, but there are {vertices}")]
+    Vertex {
+        /// Position of the triangle.
+        triangle: usize,
+        /// The vertex named.
+        vertex: u32,
+        /// Number of vertices.
+        vertices: usize,
+    },
+    /// A coordinate is NaN or infinite.
+    #[error("mesh: vertex {vertex} is not finite")]
+    NotFinite {
+        /// Position of the vertex.
+        vertex: usize,
+    },
+}
+
+/// The picture of a tessellation, `size` pixels a side. `faces` gives for each triangle the face it belongs to:
+/// shading is smooth within a face, and lines run around faces. Triangles that share vertices only within their face
+/// show a cylinder's seam too.
+pub fn render_mesh(
+    vertices: &[[f64; 3]],
+    triangles: &[[u32; 3]],
+    faces: &[u32],
+    size: u32,
+) -> Result<RgbImage, MeshError> {
+    check(vertices, triangles, faces)?;
+    let side = canvas_side(size);
+    let mut canvas = Canvas::new(side);
+    let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
+    let used = triangles
+        .iter()
+        .flatten()
+        .map(|vertex| points[*vertex as usize]);
+    if let Some(bounds) = Bounds::of_points(used) {
+        let framing = Framing::fit(&bounds, side);
+        let projected: Vec<Vec3> = points.iter().map(|point| framing.project(*point)).collect();
+        let facing = corner_facing(&points, triangles, faces, framing.view.toward);
+        let mut depths = DepthBuffer {
+            side,
+            nearest: vec![f64::INFINITY; side * side],
+        };
+        for (triangle, facing) in triangles.iter().zip(&facing) {
+            let corners = triangle.map(|vertex| projected[vertex as usize]);
+            depths.fill(corners, *facing, &mut canvas);
+        }
+        // Half a pixel of slack for rounding.
+        let slack = 0.5 / framing.scale;
+        for [a, b] in face_borders(triangles, faces) {
+            depths.draw_line(
+                projected[a as usize],
+                projected[b as usize],
+                slack,
+                &mut canvas,
+            );
+        }
+    }
+    Ok(canvas.to_picture(size))
+}
+
+fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result<(), MeshError> {
+    if triangles.len() != faces.len() {
+        return Err(MeshError::FaceCount {
+            triangles: triangles.len(),
+            faces: faces.len(),
+        });
+    }
+    for (triangle, corners) in triangles.iter().enumerate() {
+        if let Some(vertex) = corners
+            .iter()
+            .copied()
+            .find(|vertex| *vertex as usize >= vertices.len())
+        {
+            return Err(MeshError::Vertex {
+                triangle,
+                vertex,
+                vertices: vertices.len(),
+            });
+        }
+    }
+    match vertices
+        .iter()
+        .position(|point| !point.iter().all(|coordinate| coordinate.is_finite()))
+    {
+        Some(vertex) => Err(MeshError::NotFinite { vertex }),
+        None => Ok(()),
+    }
+}
+
+/// For each corner of each triangle the cosine between view and the face's normal there: the mean over the face's
+/// triangles around that vertex, weighted by area.
+fn corner_facing(
+    points: &[Vec3],
+    triangles: &[[u32; 3]],
+    faces: &[u32],
+    toward: Vec3,
+) -> Vec<[f64; 3]> {
+    let mut sums: HashMap<(u32, u32), Vec3> = HashMap::new();
+    for (corners, face) in triangles.iter().zip(faces) {
+        let [a, b, c] = corners.map(|vertex| points[vertex as usize]);
+        let normal = (b - a).cross(&(c - a));
+        for vertex in corners {
+            *sums.entry((*face, *vertex)).or_insert_with(Vec3::zeros) += normal;
+        }
+    }
+    let facing = |face: u32, vertex: u32| {
+        let sum = sums[&(face, vertex)];
+        let length = sum.norm();
+        // Faces seen from behind (open meshes) are lit like those seen from the front.
+        if length > 0.0 {
+            (sum.dot(&toward) / length).abs()
+        } else {
+            0.0
+        }
+    };
+    triangles
+        .iter()
+        .zip(faces)
+        .map(|(corners, face)| corners.map(|vertex| facing(*face, vertex)))
+        .collect()
+}
+
+/// Edges of triangles that no other triangle of the same face shares, in a fixed order.
+fn face_borders(triangles: &[[u32; 3]], faces: &[u32]) -> Vec<[u32; 2]> {
+    let mut edges: Vec<(u32, [u32; 2])> = Vec::with_capacity(triangles.len() * 3);
+    for (corners, face) in triangles.iter().zip(faces) {
+        for i in 0..3 {
+            let (a, b) = (corners[i], corners[(i + 1) % 3]);
+            edges.push((*face, [a.min(b), a.max(b)]));
+        }
+    }
+    edges.sort_unstable();
+    edges
+        .chunk_by(|a, b| a == b)
+        .filter(|same| same.len() == 1)
+        .map(|same| same[0].1)
+        .collect()
+}
+
+struct DepthBuffer {
+    side: usize,
+    nearest: Vec<f64>,
+}
+
+impl DepthBuffer {
+    /// Fills the pixels whose centres lie in a triangle of projected corners.
+    fn fill(&mut self, corners: [Vec3; 3], facing: [f64; 3], canvas: &mut Canvas) {
+        let [a, b, c] = corners;
+        let area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
+        if area.abs() < 1e-12 {
+            return;
+        }
+        let limit = self.side as f64 - 1.0;
+        let range = |low: f64, high: f64| {
+            (
+                (low - 0.5).ceil().clamp(0.0, limit) as usize,
+                (high - 0.5).floor().clamp(0.0, limit) as usize,
+            )
+        };
+        let (left, right) = range(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x));
+        let (top, bottom) = range(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y));
+        for y in top..=bottom {
+            for x in left..=right {
+                let (px, py) = (x as f64 + 0.5, y as f64 + 0.5);
+                let v = ((px - a.x) * (c.y - a.y) - (py - a.y) * (c.x - a.x)) / area;
+                let w = ((b.x - a.x) * (py - a.y) - (b.y - a.y) * (px - a.x)) / area;
+                let u = 1.0 - v - w;
+                // A hair of overlap closes the cracks between neighbours.
+                if u < -1e-9 || v < -1e-9 || w < -1e-9 {
+                    continue;
+                }
+                let depth = u * a.z + v * b.z + w * c.z;
+                let nearest = &mut self.nearest[y * self.side + x];
+                if depth < *nearest {
+                    *nearest = depth;
+                    canvas.set(
+                        x,
+                        y,
+                        face_tone(u * facing[0] + v * facing[1] + w * facing[2]),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Draws a line one pixel wide where nothing is in front of it.
+    fn draw_line(&self, from: Vec3, to: Vec3, slack: f64, canvas: &mut Canvas) {
+        let step = to - from;
+        let count = step.x.abs().max(step.y.abs()).ceil().max(1.0);
+        for i in 0..=count as usize {
+            let point = from + step * (i as f64 / count);
+            if point.x < 0.0 || point.y < 0.0 {
+                continue;
+            }
+            let (x, y) = (point.x as usize, point.y as usize);
+            if x < self.side && y < self.side && point.z <= self.farthest_around(x, y) + slack {
+                canvas.draw(x, y);
+            }
+        }
+    }
+
+    /// The greatest depth at a pixel and its four neighbours: a face that ends here, or meets the line at a steep
+    /// angle, does not hide it.
+    fn farthest_around(&self, x: usize, y: usize) -> f64 {
+        let at = |x: usize, y: usize| self.nearest[y * self.side + x];
+        let last = self.side - 1;
+        [
+            (x, y),
+            (x.saturating_sub(1), y),
+            ((x + 1).min(last), y),
+            (x, y.saturating_sub(1)),
+            (x, (y + 1).min(last)),
+        ]
+        .into_iter()
+        .map(|(x, y)| at(x, y))
+        .fold(f64::NEG_INFINITY, f64::max)
+    }
+}

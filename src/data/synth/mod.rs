@@ -1,0 +1,429 @@
+//! Synthetic parts: random sketch-extrude programs in GenCAD-Code's statement forms, with their pictures.
+//!
+//! Parts are drawn on an integer lattice, so that texts are short, contacts are exact and room for a feature can be
+//! checked cell by cell. Arcs are half circles, flat arches and corners of 3-4-5 triangles: the three points of each lie
+//! on the lattice. The rules in `base` and `features` leave one natural program per picture.
+//!
+//! The draw of a part depends on the seed and its index alone, so the data set is the same for any number of threads.
+
+mod base;
+mod candidate;
+mod cells;
+mod features;
+mod numbers;
+mod part;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use cadwright_rewards::csg::{EdgeError, PlaneError, WireError};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::parquet::{ParquetError, Row, ShardWriter};
+use super::render::render_csg;
+use super::{Split, encode_png};
+use candidate::Candidate;
+
+pub use numbers::Numbers;
+
+type Dice = rand_chacha::ChaCha8Rng;
+
+/// The instruction that every row of GenCAD-Code carries.
+pub const PROMPT: &str = "Generate the CADQuery code needed to create the CAD for the provided image. Just the code, no other words.";
+
+/// What to generate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SynthConfig {
+    /// Number of parts over all splits.
+    pub count: usize,
+    /// Seed of all draws.
+    pub seed: u64,
+    /// Directory for the parquet files and `parts.jsonl`. It must not hold a data set yet.
+    pub output: PathBuf,
+    /// Cells per unit length; a multiple of 16, at least 32. Coordinates are multiples of `1 / grid`.
+    pub grid: u32,
+    /// How numbers are written.
+    pub numbers: Numbers,
+    /// Side of the pictures in pixels.
+    pub image_size: u32,
+    /// Parts of the validation split; without it, 5 % of `count`.
+    pub validation_count: Option<usize>,
+    /// Parts of the test split; without it, 5 % of `count`.
+    pub test_count: Option<usize>,
+    /// Threads; 0 for one per processor.
+    pub jobs: usize,
+}
+
+impl Default for SynthConfig {
+    fn default() -> Self {
+        Self {
+            count: 20_000,
+            seed: 0,
+            output: PathBuf::from("data/synth"),
+            grid: 32,
+            numbers: Numbers::Short,
+            image_size: 448,
+            validation_count: None,
+            test_count: None,
+            jobs: 0,
+        }
+    }
+}
+
+/// What was generated.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SynthSummary {
+    /// Parts in each split.
+    pub splits: BTreeMap<String, usize>,
+    /// Parts by their first body.
+    pub families: BTreeMap<String, usize>,
+    /// Further bodies by kind.
+    pub features: BTreeMap<String, usize>,
+    /// Parts by number of bodies: `operations[n]` parts have `n`.
+    pub operations: BTreeMap<usize, usize>,
+    /// Numbers per program, on average.
+    pub numbers_per_program: f64,
+    /// Different numbers in all programs.
+    pub distinct_numbers: usize,
+    /// Draws that led nowhere.
+    pub rejected: usize,
+    /// Draws that repeated an earlier program.
+    pub duplicates: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Why generating failed.
+#[derive(Debug, Error)]
+pub enum SynthError {
+    /// An option has an unusable value.
+    #[error("data synth: {field} is {found}, but must be {expected}")]
+    Config {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// There are not enough different parts.
+    #[error(
+        "data synth: only {found} different parts in {draws} draws, {expected} wanted; use a finer grid than {grid}"
+    )]
+    Exhausted {
+        /// Parts found.
+        found: usize,
+        /// Parts wanted.
+        expected: usize,
+        /// Draws made.
+        draws: u64,
+        /// The grid in use.
+        grid: u32,
+    },
+    /// A drawn plane is impossible: a fault of this program.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// A drawn edge is impossible: a fault of this program.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
+    /// A drawn wire is impossible: a fault of this program.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A picture could not be encoded.
+    #[error("data synth: part {id}: cannot encode the picture: {source}")]
+    Encode {
+        /// The part.
+        id: String,
+        /// What the encoder says.
+        source: image::ImageError,
+    },
+    /// The files could not be written.
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+    /// `parts.jsonl` could not be written.
+    #[error(
+        "data synth: cannot write {path}: {source}; is the directory writable and is there space left?"
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The thread pool could not be started.
+    #[error("data synth: cannot start {jobs} threads: {source}")]
+    Threads {
+        /// Threads wanted.
+        jobs: usize,
+        /// What the pool says.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// A line of `parts.jsonl`: what a part is, for reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRecord {
+    /// `deepcad_id` of the row.
+    pub id: String,
+    /// Split the part is in.
+    pub split: String,
+    /// The first body.
+    pub family: String,
+    /// The further bodies.
+    pub features: Vec<String>,
+    /// Number of bodies.
+    pub operations: usize,
+}
+
+/// Generates a data set: `test-`, `validation-` and `train-00000-of-00001.parquet`, and `parts.jsonl`.
+///
+/// The first parts drawn are the test split, the next the validation split: with more parts and the same seed those two
+/// stay as they are. No program occurs twice.
+pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
+    let started = std::time::Instant::now();
+    let [test, validation, train] = split_sizes(config)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.jobs)
+        .build()
+        .map_err(|source| SynthError::Threads {
+            jobs: config.jobs,
+            source,
+        })?;
+    let mut summary = SynthSummary::default();
+    let candidates = pool.install(|| draw_distinct(config, &mut summary))?;
+    count_numbers(&candidates, &mut summary);
+    let mut records = Vec::with_capacity(candidates.len());
+    let mut rest = &candidates[..];
+    let mut writers = Vec::new();
+    for (split, size) in [
+        (Split::Test, test),
+        (Split::Validation, validation),
+        (Split::Train, train),
+    ] {
+        let (chosen, others) = rest.split_at(size);
+        rest = others;
+        if chosen.is_empty() {
+            continue;
+        }
+        let mut writer = ShardWriter::create(&config.output, split)?;
+        for group in chosen.chunks(512) {
+            let rows = pool.install(|| {
+                group
+                    .par_iter()
+                    .map(|numbered| row(config, split, numbered))
+                    .collect::<Result<Vec<_>, _>>()
+            })?;
+            writer.write(&rows)?;
+        }
+        writers.push(writer);
+        summary.splits.insert(split.name().to_owned(), size);
+        records.extend(
+            chosen
+                .iter()
+                .map(|numbered| record(config, split, numbered)),
+        );
+    }
+    // The files appear together, once all of them are complete.
+    let writers = writers
+        .into_iter()
+        .map(ShardWriter::close)
+        .collect::<Result<Vec<_>, _>>()?;
+    write_records(&config.output, &records)?;
+    for writer in writers {
+        writer.publish()?;
+    }
+    summary.seconds = started.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+fn split_sizes(config: &SynthConfig) -> Result<[usize; 3], SynthError> {
+    if config.grid < 32 || config.grid % 16 != 0 {
+        return Err(SynthError::Config {
+            field: "grid",
+            found: config.grid.to_string(),
+            expected: "a multiple of 16, at least 32".to_owned(),
+        });
+    }
+    if !(16..=4096).contains(&config.image_size) {
+        return Err(SynthError::Config {
+            field: "image_size",
+            found: config.image_size.to_string(),
+            expected: "from 16 to 4096 pixels".to_owned(),
+        });
+    }
+    let share = config.count / 20;
+    let test = config.test_count.unwrap_or(share);
+    let validation = config.validation_count.unwrap_or(share);
+    let train = config
+        .count
+        .checked_sub(test + validation)
+        .ok_or_else(|| SynthError::Config {
+            field: "count",
+            found: config.count.to_string(),
+            expected: format!("at least validation_count + test_count = {validation} + {test}"),
+        })?;
+    Ok([test, validation, train])
+}
+
+/// The first `count` different parts, with their indices.
+fn draw_distinct(
+    config: &SynthConfig,
+    summary: &mut SynthSummary,
+) -> Result<Vec<(u64, Candidate)>, SynthError> {
+    const BATCH: u64 = 4096;
+    let mut found = Vec::with_capacity(config.count);
+    let mut programs: HashSet<[u8; 32]> = HashSet::with_capacity(config.count);
+    let limit = 200 * config.count as u64 + 100_000;
+    let mut next = 0;
+    while found.len() < config.count {
+        if next >= limit {
+            return Err(SynthError::Exhausted {
+                found: found.len(),
+                expected: config.count,
+                draws: next,
+                grid: config.grid,
+            });
+        }
+        let drawn = (next..next + BATCH)
+            .into_par_iter()
+            .map(|index| candidate::draw(config.seed, index, config.grid, config.numbers))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (index, candidate) in (next..).zip(drawn) {
+            if found.len() == config.count {
+                break;
+            }
+            match candidate {
+                None => summary.rejected += 1,
+                Some(candidate)
+                    if programs.insert(*blake3::hash(candidate.program.as_bytes()).as_bytes()) =>
+                {
+                    *summary
+                        .families
+                        .entry(candidate.family.to_owned())
+                        .or_default() += 1;
+                    *summary
+                        .operations
+                        .entry(1 + candidate.features.len())
+                        .or_default() += 1;
+                    for feature in &candidate.features {
+                        *summary
+                            .features
+                            .entry(feature.name().to_owned())
+                            .or_default() += 1;
+                    }
+                    found.push((index, candidate));
+                }
+                Some(_) => summary.duplicates += 1,
+            }
+        }
+        next += BATCH;
+    }
+    Ok(found)
+}
+
+fn part_id(config: &SynthConfig, index: u64) -> String {
+    format!("synth-{}-{index:07}", config.seed)
+}
+
+fn row(
+    config: &SynthConfig,
+    split: Split,
+    (index, candidate): &(u64, Candidate),
+) -> Result<Row, SynthError> {
+    let id = part_id(config, *index);
+    let solid = candidate.part.solid(&candidate.scale)?;
+    let picture = render_csg(&solid, config.image_size);
+    let image = encode_png(&picture).map_err(|source| SynthError::Encode {
+        id: id.clone(),
+        source,
+    })?;
+    Ok(Row {
+        image,
+        image_path: format!("{id}.png"),
+        token_count: lexical_length(&candidate.program),
+        program: candidate.program.clone(),
+        prompt: PROMPT.to_owned(),
+        // The data set's mark of a small public test.
+        hundred_subset: split == Split::Test && (*index as usize) < 250,
+        id,
+    })
+}
+
+fn record(config: &SynthConfig, split: Split, (index, candidate): &(u64, Candidate)) -> PartRecord {
+    PartRecord {
+        id: part_id(config, *index),
+        split: split.name().to_owned(),
+        family: candidate.family.to_owned(),
+        features: candidate
+            .features
+            .iter()
+            .map(|feature| feature.name().to_owned())
+            .collect(),
+        operations: 1 + candidate.features.len(),
+    }
+}
+
+fn write_records(directory: &Path, records: &[PartRecord]) -> Result<(), SynthError> {
+    let path = directory.join("parts.jsonl");
+    let io = |source: std::io::Error| SynthError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut text = Vec::new();
+    for record in records {
+        serde_json::to_writer(&mut text, record).map_err(|source| io(source.into()))?;
+        text.push(b'\n');
+    }
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
+    file.write_all(&text).map_err(io)?;
+    file.persist(&path).map_err(|error| io(error.error))?;
+    Ok(())
+}
+
+/// The numbers in a program, as written; digits in names do not count.
+fn numbers_in(program: &str) -> impl Iterator<Item = &str> {
+    program
+        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
+        .filter(|word| {
+            word.contains('.')
+                && word
+                    .trim_start_matches('-')
+                    .starts_with(|c: char| c.is_ascii_digit())
+        })
+}
+
+fn count_numbers(candidates: &[(u64, Candidate)], summary: &mut SynthSummary) {
+    let mut distinct = HashSet::new();
+    let mut total = 0;
+    for (_, candidate) in candidates {
+        for number in numbers_in(&candidate.program) {
+            total += 1;
+            distinct.insert(number);
+        }
+    }
+    summary.numbers_per_program = total as f64 / candidates.len().max(1) as f64;
+    summary.distinct_numbers = distinct.len();
+}
+
+/// Words and runs of punctuation: a stand-in for a tokenizer's count.
+fn lexical_length(program: &str) -> i64 {
+    let class = |c: char| match c {
+        c if c.is_whitespace() => 0,
+        c if c.is_ascii_alphanumeric() || c == '_' => 1,
+        _ => 2,
+    };
+    let mut length = 0;
+    let mut last = 0;
+    for c in program.chars() {
+        let now = class(c);
+        if now != 0 && now != last {
+            length += 1;
+        }
+        last = now;
+    }
+    length
+}
