@@ -1,6 +1,11 @@
 //! cadwright teaches a vision-language model to write the CadQuery program of the part in a picture: LoRA fine-tuning,
 //! then PPO with an IoU reward.
 
+pub mod config;
+
 pub mod data;
 pub mod generate;
+pub mod libtorch;
 pub mod model;
+pub mod telemetry;
+pub mod train;

@@ -1,2 +1,36 @@
-//! The command line of cadwright.
-fn main() { println!("{:?}", tch::Tensor::from_slice(&[1f32,2.]).sum(tch::Kind::Float)); }
+//! The command line of cadwright: parse, then one match on the subcommand.
+//!
+//! Exit codes: 0 done; 1 something failed, in one message on standard error; 2 the command line itself is wrong.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    cadwright::libtorch::wait_passively();
+    let cli = Cli::parse_from(cli::hyphenated(std::env::args_os()));
+    cadwright::libtorch::load_cuda();
+    let result = match &cli.command {
+        Command::Run(args) => cli::stage::run(args),
+        Command::Sft(args) => cli::stage::sft(args),
+        Command::Ppo(args) => cli::stage::ppo(args),
+        Command::Eval(args) => cli::eval::run(args),
+        Command::Generate(args) => cli::generate::run(args),
+        Command::Exec(args) => cli::exec::run(args),
+        Command::Score(args) => cli::score::run(args),
+        Command::Data(args) => cli::data::run(args),
+        Command::Model(args) => cli::model::run(args),
+        Command::Doctor(args) => cli::doctor::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `cadwright doctor`
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use cadwright_rewards::outcome::Outcome;
+use cadwright_rollout::{Scorer, ScorerConfig};
+use clap::Args;
+use tch::{Cuda, Kind, Tensor};
+
+/// Say what this machine has, what is missing and what to do
+#[derive(Args)]
+pub struct DoctorArgs {}
+
+/// Runs it. Exits with 1 where something that every run needs is missing.
+pub fn run(_: &DoctorArgs) -> Result<()> {
+    let mut faults = 0;
+    let mut say = |is_well: bool, what: &str, detail: String| {
+        println!("{:<6} {what:<12} {detail}", if is_well { "ok" } else { "FAULT" });
+        faults += usize::from(!is_well);
+    };
+    say(true, "cadwright", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("CADWRIGHT_COMMIT")));
+    say(true, "libtorch", env!("CADWRIGHT_LIBTORCH").to_owned());
+    let devices = match Cuda::device_count() {
+        0 => "CPU only; for CUDA run scripts/setup --full on a machine with an NVIDIA driver".to_owned(),
+        count => format!("{count} CUDA devices"),
+    };
+    say(true, "devices", devices);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    say(true, "threads", format!("{} for torch, {cores} cores", tch::get_num_threads()));
+    say(true, "matmul", format!("bf16 {:.2}, f32 {:.2} TFLOP/s on the CPU", teraflops(Kind::BFloat16), teraflops(Kind::Float)));
+    match smoke_test() {
+        Ok(detail) => say(true, "cadquery", detail),
+        Err(error) => say(false, "cadquery", format!("{error:#}")),
+    }
+    say(true, "sandbox", format!("resource limits and process groups; {}", namespaces()));
+    let memory = memory_gib().unwrap_or_default();
+    say(memory >= 2.0, "memory", format!("{memory:.1} GiB available; the quickstart needs 2, CadQuery workers 0.5 more"));
+    let disk = disk_gib(Path::new(".")).unwrap_or_default();
+    say(disk >= 2.0, "disk", format!("{disk:.1} GiB free here; the quickstart needs 1"));
+    if faults > 0 {
+        bail!("{faults} faults; see above");
+    }
+    Ok(())
+}
+
+fn teraflops(kind: Kind) -> f64 {
+    const SIDE: i64 = 1024;
+    let matrix = Tensor::ones([SIDE, SIDE], (kind, tch::Device::Cpu));
+    let _warm_up = matrix.matmul(&matrix);
+    let started = Instant::now();
+    let rounds = 4;
+    for _ in 0..rounds {
+        let _ = matrix.matmul(&matrix);
+    }
+    rounds as f64 * 2.0 * (SIDE as f64).powi(3) / started.elapsed().as_secs_f64() / 1e12
+}
+
+/// Has a box made and looks at its volume.
+fn smoke_test() -> Result<String> {
+    let scorer = Scorer::new(ScorerConfig { jobs: 1, ..ScorerConfig::default() })?;
+    let info = scorer.ready()?;
+    let started = Instant::now();
+    match scorer.execute("import cadquery as cq\nresult = cq.Workplane().box(1.0, 2.0, 3.0)")?.outcome {
+        Outcome::Solid(solid) if (solid.mass.volume - 6.0).abs() < 1e-9 => {
+            let filter = if info.confined { "yes" } else { "no" };
+            Ok(format!(
+                "CadQuery {} on Python {}, system call filter {filter}; a box in {} ms",
+                info.cadquery,
+                info.python,
+                started.elapsed().as_millis()
+            ))
+        }
+        other => bail!("a box of 1 x 2 x 3 gave {:?}; run scripts/setup again", other.class()),
+    }
+}
+
+/// Whether the kernel gives unprivileged processes a network of their own, which is none.
+fn namespaces() -> &'static str {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let is_off = read("/proc/sys/kernel/unprivileged_userns_clone").trim() == "0"
+        || read("/proc/sys/user/max_user_namespaces").trim() == "0";
+    if is_off { "user namespaces no" } else { "user namespaces yes" }
+}
+
+fn memory_gib() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / (1 << 20) as f64)
+}
+
+fn disk_gib(path: &Path) -> Option<f64> {
+    let path = std::ffi::CString::new(path.to_str()?).ok()?;
+    let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: a NUL-terminated path, and a buffer that statvfs fills where it returns 0.
+    let status = unsafe {
+        if libc::statvfs(path.as_ptr(), status.as_mut_ptr()) != 0 {
+            return None;
+        }
+        status.assume_init()
+    };
+    Some(status.f_bavail as f64 * status.f_frsize as f64 / (1 << 30) as f64)
+}

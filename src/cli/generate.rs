@@ -1,0 +1,74 @@
+//! `cadwright generate`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use cadwright::data::{Dataset, Example};
+use cadwright::generate::{Sampling, generate};
+use cadwright::train::evaluate::Questions;
+use cadwright::train::pictures::Pictures;
+use cadwright::train::run::scorer;
+use cadwright::train::schedule::seed;
+use cadwright_rewards::outcome::Outcome;
+use cadwright_rewards::program::extract_program;
+use clap::Args;
+
+use super::ConfigArgs;
+use super::eval::PolicyArgs;
+
+/// Write the program of the part in a picture
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// The picture: PNG, JPEG or WebP
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// 0 writes the likeliest program
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f64,
+    /// Programs to write
+    #[arg(long, default_value_t = 1)]
+    count: usize,
+    /// Execute each program and say what came of it
+    #[arg(long)]
+    execute: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs it.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    let config = args.config.load(Vec::new())?;
+    let (model, tokenizer, prompt) = args.policy.load(&config)?;
+    let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
+    let dataset = Dataset::of_pictures(vec![Example {
+        id: args.image.display().to_string(),
+        image: bytes.into(),
+        program: String::new(),
+        hundred_subset: false,
+    }])?;
+    let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);
+    let questions = Questions { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
+    let seeds: Vec<u64> = (0..args.count as u64).map(|i| seed(&[u64::from(config.run.seed), i])).collect();
+    let sampling =
+        Sampling { temperature: args.temperature, top_p: config.eval.top_p, max_new_tokens: config.generate.max_new_tokens };
+    let inputs = questions.inputs(&model, &[0]);
+    let completions =
+        generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
+    let scorer = match args.execute {
+        true => Some(scorer(&config, config.rollout.grid, &config.eval_frames(), None)?),
+        false => None,
+    };
+    for completion in completions {
+        let program = extract_program(&tokenizer.decode(&completion.tokens));
+        println!("{program}");
+        if let Some(scorer) = &scorer {
+            match scorer.execute(&program)?.outcome {
+                Outcome::Solid(solid) => println!("# solid, volume {}", solid.mass.volume),
+                Outcome::Failure(failure) => println!("# {}: {}", failure.class.name(), failure.error),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The command line: one file a subcommand, each a thin door to the library.
+
+pub mod data;
+pub mod doctor;
+pub mod eval;
+pub mod exec;
+pub mod generate;
+pub mod model;
+pub mod score;
+pub mod stage;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use cadwright::config::{Config, ConfigError};
+
+/// Teaches a vision-language model to write the CadQuery program of the part in a picture.
+#[derive(Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// All stages in order: data, model, SFT, PPO, evaluation; what is done already is skipped
+    Run(stage::RunArgs),
+    /// Supervised fine-tuning on ground-truth programs
+    Sft(stage::SftArgs),
+    /// PPO on the IoU reward, from the SFT policy of the same run
+    Ppo(stage::RunArgs),
+    /// Evaluate a checkpoint on a dataset with the metrics of the reward
+    Eval(eval::EvalArgs),
+    /// Write the program of the part in a picture
+    Generate(generate::GenerateArgs),
+    /// Execute programs: JSONL in, outcomes and mass properties out
+    Exec(exec::ExecArgs),
+    /// Score predictions against ground truths: JSONL in, IoU and reward out
+    Score(score::ScoreArgs),
+    /// Make and inspect data
+    Data(data::DataArgs),
+    /// Make and inspect models
+    Model(model::ModelArgs),
+    /// Say what this machine has, what is missing and what to do
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Where a configuration comes from.
+#[derive(Args)]
+pub struct ConfigArgs {
+    /// A recipe, for example configs/quickstart.toml; without one, the defaults
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides a key of the configuration, for example --set ppo.steps=50; may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The configuration; `flags` stand for other overrides, which `--set` may override again.
+    ///
+    /// # Errors
+    /// See [`Config::load`].
+    pub fn load(&self, flags: Vec<String>) -> Result<Config, ConfigError> {
+        let overrides: Vec<String> = flags.into_iter().chain(self.overrides.iter().cloned()).collect();
+        Config::load(self.config.as_deref(), &overrides)
+    }
+}
+
+/// `key=value` with the value as a TOML string.
+pub fn text_override(key: &str, value: &str) -> String {
+    format!("{key}={}", toml::Value::String(value.into()))
+}
+
+/// The arguments with `--batch_size` spelled `--batch-size`, as people coming from Python scripts write them.
+pub fn hyphenated(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    arguments
+        .map(|argument| match argument.to_str() {
+            Some(text) if text.starts_with("--") => {
+                let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+                format!("{}{value}", name.replace('_', "-")).into()
+            }
+            _ => argument,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_do_not_clash() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn underscores_in_flags_become_hyphens_and_values_stay() {
+        let arguments = ["cadwright", "--lora_rank=8", "--output_dir", "my_dir", "--set", "ppo.kl_coef=0"];
+        let expected = ["cadwright", "--lora-rank=8", "--output-dir", "my_dir", "--set", "ppo.kl_coef=0"];
+        assert_eq!(hyphenated(arguments.iter().map(OsString::from)), expected.map(OsString::from));
+    }
+}

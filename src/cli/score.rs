@@ -1,0 +1,94 @@
+//! `cadwright score`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use cadwright_rewards::frames::Frame;
+use cadwright_rollout::jsonl::{ScoreOptions, score};
+use cadwright_rollout::{Engine, ScorerConfig};
+use clap::Args;
+
+use super::ConfigArgs;
+
+/// Who executes programs, and within what limits.
+#[derive(Args)]
+pub struct EngineArgs {
+    /// Who executes programs: auto, native or cadquery. Today auto is cadquery, and native is not available
+    #[arg(long, default_value = "auto")]
+    engine: String,
+    /// Programs executed at the same time; 0 for one a core
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
+    /// Deadline of one program in seconds
+    #[arg(long, default_value_t = 10.0)]
+    timeout_s: f64,
+    /// Memory that one program may ask for, in MiB
+    #[arg(long, default_value_t = 2048)]
+    memory_mib: u64,
+    /// Take the program out of Markdown fences and prose first, as training and evaluation do
+    #[arg(long)]
+    pub extract: bool,
+}
+
+impl EngineArgs {
+    /// These settings, with defaults for the rest.
+    ///
+    /// # Errors
+    /// An unknown engine.
+    pub fn scorer_config(&self) -> Result<ScorerConfig> {
+        Ok(ScorerConfig {
+            engine: self.engine.parse::<Engine>()?,
+            jobs: self.jobs,
+            timeout_s: self.timeout_s,
+            memory_mib: self.memory_mib,
+            ..ScorerConfig::default()
+        })
+    }
+}
+
+/// Score predictions: rows {"id", "ground_truth", "prediction"} in; outcome, IoU and reward out, in input order
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// JSONL file with "id", "ground_truth" and "prediction" in each row
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// JSONL file to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// JSON file with means, intervals and counts
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Cells along an edge of the occupancy grid
+    #[arg(long, default_value_t = 64)]
+    grid: usize,
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned. The first makes the reward
+    #[arg(long, default_value = "canonical")]
+    frames: String,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs it.
+pub fn run(args: &ScoreArgs) -> Result<()> {
+    let summary = score(&ScoreOptions {
+        input: args.input.clone(),
+        output: args.output.clone(),
+        summary: args.summary.clone(),
+        extract: args.engine.extract,
+        scorer: ScorerConfig {
+            grid: args.grid,
+            frames: Frame::parse_list(&args.frames)?,
+            reward: args.config.load(Vec::new())?.reward,
+            ..args.engine.scorer_config()?
+        },
+    })?;
+    println!("{} pairs, VSR {:.4}, {:.1} pairs/s", summary.n, summary.vsr, summary.pairs_per_second);
+    for (frame, all) in &summary.iou_all {
+        let valid = summary.iou_valid.get(frame).map_or(0.0, |valid| valid.mean);
+        let [low, high] = all.ci95;
+        println!("IoU {}: {:.4} over all [{low:.4}, {high:.4}], {valid:.4} over valid", frame.name(), all.mean);
+    }
+    Ok(())
+}

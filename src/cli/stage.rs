@@ -1,0 +1,90 @@
+//! `cadwright run`, `sft`, `ppo`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{ConfigArgs, text_override};
+use cadwright::model::InternVlConfig;
+use cadwright::train::run::Run;
+
+/// `cadwright run`, `cadwright ppo`
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Directory of everything that the run writes (run.output_dir)
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+}
+
+impl RunArgs {
+    fn load(&self) -> Result<cadwright::config::Config> {
+        Ok(self.config.load(output_dir(self.output_dir.as_deref()))?)
+    }
+}
+
+/// `cadwright sft`
+#[derive(Args)]
+pub struct SftArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// A checkpoint directory, a hub id, or a preset such as nano (model.path, model.preset)
+    #[arg(long, value_name = "MODEL")]
+    model_name: Option<String>,
+    /// Directory of everything that the run writes (run.output_dir)
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Passes over the training rows (sft.epochs)
+    #[arg(long, value_name = "N")]
+    num_epochs: Option<f64>,
+    /// Examples in one forward pass (sft.batch_size)
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Peak learning rate (sft.learning_rate)
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Rank of the adapter (lora.rank)
+    #[arg(long, value_name = "R")]
+    lora_rank: Option<usize>,
+    /// The adapter is scaled by alpha / rank (lora.alpha)
+    #[arg(long, value_name = "ALPHA")]
+    lora_alpha: Option<f64>,
+}
+
+impl SftArgs {
+    fn flags(&self) -> Vec<String> {
+        let mut flags = output_dir(self.output_dir.as_deref());
+        if let Some(name) = &self.model_name {
+            let is_preset = InternVlConfig::PRESETS.contains(&name.as_str());
+            flags.push(text_override(if is_preset { "model.preset" } else { "model.path" }, name));
+        }
+        let number = |key: &str, value: Option<String>| value.map(|value| format!("{key}={value}"));
+        flags.extend(number("sft.epochs", self.num_epochs.map(|n| n.to_string())));
+        flags.extend(number("sft.batch_size", self.batch_size.map(|n| n.to_string())));
+        flags.extend(number("sft.learning_rate", self.learning_rate.map(|rate| format!("{rate:e}"))));
+        flags.extend(number("lora.rank", self.lora_rank.map(|r| r.to_string())));
+        flags.extend(number("lora.alpha", self.lora_alpha.map(|alpha| alpha.to_string())));
+        flags
+    }
+}
+
+fn output_dir(directory: Option<&Path>) -> Vec<String> {
+    directory.map(|directory| text_override("run.output_dir", &directory.to_string_lossy())).into_iter().collect()
+}
+
+/// All stages.
+pub fn run(args: &RunArgs) -> Result<()> {
+    Run::open(&args.load()?)?.all()
+}
+
+/// The SFT stage.
+pub fn sft(args: &SftArgs) -> Result<()> {
+    Run::open(&args.config.load(args.flags())?)?.sft()
+}
+
+/// The PPO stage.
+pub fn ppo(args: &RunArgs) -> Result<()> {
+    Run::open(&args.load()?)?.ppo()
+}

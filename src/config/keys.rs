@@ -1,0 +1,352 @@
+//! Every key of a configuration, by section, with its unit, default and consequence.
+
+use cadwright_rewards::reward::RewardConfig;
+use serde::{Deserialize, Serialize};
+
+use super::section::section;
+use crate::data::synth::Numbers;
+
+section! {
+    /// A whole configuration: what a recipe in `configs/` may say.
+    Config {
+        /// The run as a whole.
+        run: Run = Run::default(),
+        /// The model that is trained or evaluated.
+        model: Model = Model::default(),
+        /// The adapter of `model.tune = "lora"`.
+        lora: Lora = Lora::default(),
+        /// What the model is asked.
+        prompt: PromptText = PromptText::default(),
+        /// Pictures and programs.
+        data: Data = Data::default(),
+        /// How completions are decoded, in every stage.
+        generate: Generate = Generate::default(),
+        /// How programs are executed and compared.
+        rollout: Rollout = Rollout::default(),
+        /// From outcome and IoU to reward.
+        reward: RewardConfig = RewardConfig::default(),
+        /// Supervised fine-tuning.
+        sft: Sft = Sft::default(),
+        /// Proximal policy optimisation.
+        ppo: Ppo = Ppo::default(),
+        /// The final evaluation.
+        eval: Eval = Eval::default(),
+    }
+}
+
+section! {
+    /// `[run]`
+    Run {
+        /// Directory of everything that the run writes. Empty: `runs/<name of the config file>`.
+        output_dir: String = "",
+        /// All that is random derives from this.
+        seed: u32 = 0u32,
+        /// `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:1`.
+        device: String = "auto",
+        /// Threads that torch computes with. 0: one a core.
+        threads: usize = 0usize,
+    }
+}
+
+/// Which weights training changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tune {
+    /// A low-rank adapter; the base is frozen.
+    Lora,
+    /// Every weight (of the vision tower too, unless `freeze_vision`).
+    Full,
+}
+
+/// Dtype of the products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// bfloat16.
+    Bf16,
+    /// float32.
+    F32,
+}
+
+impl From<Dtype> for tch::Kind {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Bf16 => tch::Kind::BFloat16,
+            Dtype::F32 => tch::Kind::Float,
+        }
+    }
+}
+
+section! {
+    /// `[model]`
+    Model {
+        /// A checkpoint directory or a hub id. Empty: a random model of `preset`, made in the run directory.
+        path: String = "",
+        /// Revision on the hub.
+        revision: String = "main",
+        /// Architecture of a random model: `nano`, `internvl3-1b`, `internvl3-2b`, `internvl3-8b`, `internvl3-14b`.
+        preset: String = "nano",
+        /// Tokens of the tokenizer that is trained for `nano`, special ones included.
+        vocab_size: usize = 512usize,
+        /// Dtype of the products: `bf16` or `f32`. Trainable weights and the optimiser are always fp32.
+        dtype: Dtype = Dtype::Bf16,
+        /// `lora` or `full`.
+        tune: Tune = Tune::Lora,
+        /// Leaves the vision tower and projector as they are, so that picture embeddings are computed once and kept.
+        /// PPO and `tune = "lora"` never train them.
+        freeze_vision: bool = true,
+        /// Computes activations again in the backward pass: a third more time for a fraction of the memory.
+        gradient_checkpointing: bool = false,
+        /// Host memory for kept picture embeddings, in MiB (a 448-pixel tile of the 2B model takes 1.5).
+        vision_cache_mib: usize = 2048usize,
+        /// Tiles an image is cut into at most, thumbnail apart. GenCAD-Code's images are one tile.
+        max_tiles: usize = 1usize,
+    }
+}
+
+section! {
+    /// `[lora]`
+    Lora {
+        /// Rank r.
+        rank: usize = 128usize,
+        /// The adapter is scaled by alpha / rank.
+        alpha: f64 = 252.0,
+        /// Probability of zeroing an input of A, in SFT only: PPO needs the distribution that it sampled from.
+        dropout: f64 = 0.05,
+        /// Last parts of the names of adapted layers.
+        target_modules: Vec<String> =
+            ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(String::from),
+    }
+}
+
+section! {
+    /// `[prompt]`
+    PromptText {
+        /// System message; empty for none.
+        system: String = "",
+        /// The request after the picture; empty for none.
+        user: String = "Generate the CADQuery code needed to create the CAD for the provided image.",
+    }
+}
+
+/// Where pictures and programs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Made by `cadwright data synth` with `[data.synth]`, in the run directory.
+    Synth,
+    /// Parquet files in `data.path`.
+    Parquet,
+    /// A dataset on the Hugging Face hub.
+    Hub,
+}
+
+section! {
+    /// `[data]`
+    Data {
+        /// `synth`, `parquet` or `hub`.
+        source: Source = Source::Synth,
+        /// Directory with `<split>-*.parquet`, for `parquet`.
+        path: String = "",
+        /// Dataset id, for `hub`.
+        repo: String = "CADCODER/GenCAD-Code",
+        /// Revision on the hub.
+        revision: String = "main",
+        /// Training rows used at most; 0 for all.
+        train_limit: usize = 0usize,
+        /// Synthetic parts.
+        synth: Synth = Synth::default(),
+    }
+}
+
+section! {
+    /// `[data.synth]`
+    Synth {
+        /// Training parts.
+        train: usize = 20_000usize,
+        /// Validation parts.
+        validation: usize = 256usize,
+        /// Test parts.
+        test: usize = 512usize,
+        /// Coordinates are multiples of 1 / grid.
+        grid: u32 = 32u32,
+        /// `short` (0.25) or `full` (the data set's long floats).
+        numbers: Numbers = Numbers::Short,
+        /// Side of the pictures in pixels.
+        image_size: u32 = 112u32,
+    }
+}
+
+section! {
+    /// `[generate]`
+    Generate {
+        /// A completion without an end after this many tokens is cut off and counted as `truncated`.
+        max_new_tokens: usize = 1024usize,
+        /// Completions written at the same time; limited by memory for keys and values.
+        batch_size: usize = 64usize,
+    }
+}
+
+section! {
+    /// `[rollout]`
+    Rollout {
+        /// `auto`, `native` or `cadquery`. Today `auto` is `cadquery`.
+        engine: String = "auto",
+        /// Programs executed at the same time. 0: one a core.
+        workers: usize = 0usize,
+        /// A program that runs longer is killed and counted as `timeout`.
+        timeout_s: f64 = 10.0,
+        /// A program that asks for more memory fails as `memory`, in MiB.
+        memory_mib: u64 = 2048u64,
+        /// Cells along an edge of the occupancy grid that the training reward and validation use.
+        grid: usize = 64usize,
+        /// Frame of the IoU in the reward: `canonical`, `normalised` or `aligned`.
+        frame: String = "canonical",
+        /// Directory where executed ground truths are kept. Empty: `cache` in the run directory.
+        cache_dir: String = "",
+    }
+}
+
+/// The optimiser of the matrices in the model; everything else is AdamW's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Loshchilov & Hutter 2019.
+    Adamw,
+    /// Momentum orthogonalised by Newton-Schulz (Jordan et al. 2024), for matrices except embeddings.
+    Muon,
+}
+
+section! {
+    /// `[sft]`
+    Sft {
+        /// Passes over the training rows.
+        epochs: f64 = 3.0,
+        /// Optimiser steps; overrides `epochs` where not 0.
+        max_steps: usize = 0usize,
+        /// Examples in one forward pass.
+        batch_size: usize = 4usize,
+        /// Forward passes in one optimiser step.
+        gradient_accumulation: usize = 8usize,
+        /// `adamw` or `muon`.
+        optimizer: OptimizerKind = OptimizerKind::Adamw,
+        /// Peak learning rate.
+        learning_rate: f64 = 1e-4,
+        /// Steps in which the learning rate climbs from 0.
+        warmup_steps: usize = 100usize,
+        /// Share of the steps at the peak before the linear decay; 0 decays from the start.
+        hold: f64 = 0.0,
+        /// The decay ends at this share of the peak.
+        final_lr: f64 = 0.0,
+        /// Decoupled weight decay, on matrices only.
+        weight_decay: f64 = 0.01,
+        /// Decay rates of AdamW's moments.
+        betas: [f64; 2] = [0.9, 0.999],
+        /// Gradients of a greater norm are scaled down to it.
+        max_grad_norm: f64 = 1.0,
+        /// Longer examples (prompt and program, in tokens) are left out and counted.
+        max_length: usize = 4096usize,
+        /// Steps between validations; 0 for none but the last.
+        validate_every: usize = 500usize,
+        /// Validation parts that are generated and scored.
+        validation_samples: usize = 64usize,
+        /// Steps between checkpoints from which a killed run goes on; 0 for none.
+        checkpoint_every: usize = 500usize,
+    }
+}
+
+/// How the cross-entropy weight falls over PPO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CeSchedule {
+    /// In a straight line to 0 at `ce_anneal_until`.
+    Linear,
+    /// Along half a cosine to 0 at `ce_anneal_until`.
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+section! {
+    /// `[ppo]`
+    Ppo {
+        /// Rounds of collecting and updating; 0 skips the stage.
+        steps: usize = 500usize,
+        /// Pictures in a step.
+        images_per_step: usize = 32usize,
+        /// Programs written for each picture.
+        samples_per_image: usize = 8usize,
+        /// Softmax temperature of the rollouts; the update scores under the same.
+        temperature: f64 = 1.0,
+        /// Passes over a step's rollouts.
+        epochs: usize = 1usize,
+        /// Completions in one optimiser step.
+        minibatch_size: usize = 64usize,
+        /// `adamw` or `muon`.
+        optimizer: OptimizerKind = OptimizerKind::Adamw,
+        /// Peak learning rate of the policy; falls linearly to `final_lr` of it.
+        learning_rate: f64 = 1e-5,
+        /// The decay ends at this share of the peak.
+        final_lr: f64 = 0.0,
+        /// Steps in which the learning rate climbs from 0.
+        warmup_steps: usize = 5usize,
+        /// Learning rate of the value head.
+        value_learning_rate: f64 = 1e-3,
+        /// Discount of rewards, per token.
+        gamma: f64 = 1.0,
+        /// GAE's lambda: 1 trusts the return, 0 the critic.
+        gae_lambda: f64 = 0.95,
+        /// The policy's ratio counts between 1 - this and 1 + this.
+        clip_range: f64 = 0.2,
+        /// A value may move this far from the old one in a step.
+        value_clip_range: f64 = 0.2,
+        /// Weight of the squared value error.
+        value_coef: f64 = 0.5,
+        /// Weight of the KL divergence to the SFT model.
+        kl_coef: f64 = 0.01,
+        /// Mean KL per token that `kl_coef` is steered towards; 0 keeps it fixed.
+        kl_target: f64 = 0.0,
+        /// Weight of the entropy bonus.
+        entropy_coef: f64 = 0.0,
+        /// Weight of the cross-entropy on ground-truth programs at the first step.
+        ce_weight: f64 = 0.3,
+        /// `linear`, `cosine` or `constant`.
+        ce_schedule: CeSchedule = CeSchedule::Linear,
+        /// Share of the steps at which the weight reaches 0.
+        ce_anneal_until: f64 = 1.0,
+        /// Ground-truth programs in the cross-entropy of one optimiser step.
+        ce_batch_size: usize = 16usize,
+        /// Decoupled weight decay, on matrices only.
+        weight_decay: f64 = 0.0,
+        /// Decay rates of AdamW's moments.
+        betas: [f64; 2] = [0.9, 0.999],
+        /// Gradients of a greater norm are scaled down to it.
+        max_grad_norm: f64 = 1.0,
+        /// Steps between validations; 0 for none but the last.
+        validate_every: usize = 50usize,
+        /// Validation parts that are generated and scored.
+        validation_samples: usize = 64usize,
+        /// Steps between checkpoints from which a killed run goes on; 0 for none.
+        checkpoint_every: usize = 50usize,
+    }
+}
+
+section! {
+    /// `[eval]`
+    Eval {
+        /// Split that is evaluated.
+        split: String = "test",
+        /// Only rows that GenCAD-Code marks as its public 100-sample test.
+        hundred_subset: bool = false,
+        /// Parts evaluated; 0 for all.
+        num_samples: usize = 100usize,
+        /// 0 decodes greedily.
+        temperature: f64 = 0.0,
+        /// Samples among the likeliest tokens of this total probability.
+        top_p: f64 = 1.0,
+        /// Cells along an edge of the occupancy grid.
+        grid: usize = 128usize,
+        /// Frames of the IoU, each reported by its name; the first is the one in tables.
+        frames: Vec<String> = ["canonical".to_owned()],
+    }
+}

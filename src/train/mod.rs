@@ -1,0 +1,95 @@
+//! The stages of a run: fine-tuning, PPO, evaluation.
+
+pub mod checkpoint;
+pub mod evaluate;
+pub mod forward;
+pub mod losses;
+pub mod optim;
+pub mod pictures;
+pub mod ppo;
+pub mod run;
+pub mod schedule;
+pub mod sft;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cadwright_rollout::Scorer;
+use image::RgbImage;
+
+use crate::config::{Config, Tune};
+use crate::data::Dataset;
+use crate::data::render::{render_mesh, side_by_side};
+use crate::generate::Sampling;
+use crate::model::{InternVl, Prompt, Tokenizer};
+use evaluate::{Prediction, Questions};
+use pictures::{Pictures, decoded};
+
+/// What the stages of a run share.
+pub struct Stage<'a> {
+    /// The resolved configuration.
+    pub config: &'a Config,
+    /// Training rows.
+    pub train: &'a Dataset,
+    /// Held-out rows that choose the checkpoint.
+    pub validation: &'a Dataset,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// What is asked about each picture.
+    pub prompt: Prompt,
+    /// The one scorer.
+    pub scorer: &'a Scorer,
+    /// The run directory.
+    pub run_dir: PathBuf,
+    /// What adapters are for: a path or hub id.
+    pub base_model: String,
+}
+
+impl Stage<'_> {
+    /// A dataset's pictures with this run's prompt.
+    pub fn questions<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> Questions<'b> {
+        Questions { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
+    }
+
+    /// Sampling within this run's limits.
+    pub fn sampling(&self, temperature: f64, top_p: f64) -> Sampling {
+        Sampling { temperature, top_p, max_new_tokens: self.config.generate.max_new_tokens }
+    }
+
+    /// Writes what training changes: the adapter, or a whole checkpoint with its tokenizer; complete or not at all.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
+        checkpoint::replace_directory(directory, |aside| {
+            match self.config.model.tune {
+                Tune::Lora => model.save_adapter(aside, &self.base_model)?,
+                Tune::Full => {
+                    model.save(aside)?;
+                    self.tokenizer.save(aside)?;
+                }
+            }
+            self.prompt.save(aside)?;
+            Ok(())
+        })
+    }
+}
+
+/// Pictures shown in TensorBoard.
+const PICTURES_SHOWN: usize = 4;
+
+/// The first predictions that built a solid: the input beside the predicted solid, pair after pair.
+fn validation_pictures(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbImage> {
+    let pairs: Vec<RgbImage> = predictions
+        .iter()
+        .filter_map(|prediction| Some((prediction, prediction.score.solid.as_ref()?)))
+        .take(PICTURES_SHOWN)
+        .filter_map(|(prediction, solid)| {
+            let input = decoded(&dataset.examples()[prediction.index]);
+            let mesh = &solid.mesh;
+            let predicted = render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?;
+            Some(side_by_side(&[input, predicted]))
+        })
+        .collect();
+    (!pairs.is_empty()).then(|| side_by_side(&pairs))
+}

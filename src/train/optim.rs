@@ -1,0 +1,216 @@
+//! AdamW and Muon over named tensors, with a state that can be saved and restored.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use crate::config::OptimizerKind;
+use crate::model::Weights;
+
+/// What an optimiser needs to know besides the learning rate.
+#[derive(Debug, Clone, Copy)]
+pub struct OptimizerConfig {
+    /// For matrices; everything else is AdamW's.
+    pub kind: OptimizerKind,
+    /// Decoupled, on matrices only.
+    pub weight_decay: f64,
+    /// Decay rates of AdamW's moments.
+    pub betas: [f64; 2],
+    /// Gradients of a greater total norm are scaled down to it.
+    pub max_grad_norm: f64,
+}
+
+/// Updates the trainable tensors of a model in place.
+///
+/// AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2. Muon: Jordan et al. 2024, with the update scaled to
+/// AdamW's size as in Liu et al. 2025 (arXiv:2502.16982, eq. 4), so that both share one learning rate.
+pub struct Optimizer {
+    config: OptimizerConfig,
+    slots: Vec<Slot>,
+    step: i64,
+}
+
+struct Slot {
+    name: String,
+    tensor: Tensor,
+    is_muon: bool,
+    /// First moment; Muon's momentum.
+    first: Tensor,
+    /// Second moment; empty for Muon.
+    second: Tensor,
+}
+
+const EPSILON: f64 = 1e-8;
+const MUON_MOMENTUM: f64 = 0.95;
+
+impl Optimizer {
+    /// An optimiser of the tensors that are trainable now.
+    pub fn new(weights: &Weights, config: OptimizerConfig) -> Self {
+        let slot = |(name, tensor): (&str, &Tensor)| {
+            // Embeddings are tables, not maps: an orthogonal update would move every row alike.
+            let is_muon = config.kind == OptimizerKind::Muon && tensor.dim() == 2 && !is_table(name);
+            let zeros = || tensor.detach().zeros_like();
+            let second = if is_muon { Tensor::zeros([0], (Kind::Float, tensor.device())) } else { zeros() };
+            Slot { name: name.into(), tensor: tensor.shallow_clone(), is_muon, first: zeros(), second }
+        };
+        Self { config, slots: weights.trainable().map(slot).collect(), step: 0 }
+    }
+
+    /// Applies the gradients, clears them and returns their total norm before clipping. Tensors without a gradient stay
+    /// as they are. A norm that is not finite changes nothing.
+    pub fn step(&mut self, learning_rate: f64) -> f64 {
+        let norm = self.grad_norm();
+        tch::no_grad(|| {
+            if norm.is_finite() {
+                self.step += 1;
+                let scale = (self.config.max_grad_norm / (norm + 1e-6)).min(1.0);
+                for slot in &mut self.slots {
+                    let gradient = slot.tensor.grad();
+                    if gradient.defined() {
+                        slot.update(&(gradient * scale), learning_rate, self.step, &self.config);
+                    }
+                }
+            }
+            for slot in &mut self.slots {
+                slot.tensor.zero_grad();
+            }
+        });
+        norm
+    }
+
+    fn grad_norm(&self) -> f64 {
+        tch::no_grad(|| {
+            let gradients = self.slots.iter().map(|slot| slot.tensor.grad()).filter(Tensor::defined);
+            let squares: Vec<Tensor> = gradients.map(|gradient| gradient.square().sum(Kind::Float)).collect();
+            if squares.is_empty() { 0.0 } else { Tensor::stack(&squares, 0).sum(Kind::Double).sqrt().double_value(&[]) }
+        })
+    }
+
+    /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of steps taken (`step`).
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let moments = self.slots.iter().flat_map(|slot| {
+            [
+                (format!("{}.first", slot.name), slot.first.shallow_clone()),
+                (format!("{}.second", slot.name), slot.second.shallow_clone()),
+            ]
+        });
+        moments.chain([("step".to_owned(), Tensor::from_slice(&[self.step]))]).collect()
+    }
+
+    /// Takes up a state that [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// The names that are missing or of another shape.
+    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Vec<String>> {
+        let expected = self.state();
+        let shapes: Vec<_> = expected.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        let problems =
+            crate::model::weights::mismatches(state, shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        tch::no_grad(|| {
+            for slot in &mut self.slots {
+                slot.first.copy_(&state[&format!("{}.first", slot.name)]);
+                slot.second.copy_(&state[&format!("{}.second", slot.name)]);
+            }
+        });
+        self.step = state["step"].int64_value(&[0]);
+        Ok(())
+    }
+}
+
+fn is_table(name: &str) -> bool {
+    name.contains("embed") || name.contains("lm_head") || name.starts_with("value_head.fc2")
+}
+
+impl Slot {
+    fn update(&mut self, gradient: &Tensor, learning_rate: f64, step: i64, config: &OptimizerConfig) {
+        let direction = if self.is_muon { self.muon(gradient) } else { self.adamw(gradient, step, config.betas) };
+        if config.weight_decay > 0.0 && self.tensor.dim() >= 2 {
+            let _ = self.tensor.g_mul_scalar_(1.0 - learning_rate * config.weight_decay);
+        }
+        let _ = self.tensor.g_sub_(&(direction * learning_rate));
+    }
+
+    fn adamw(&mut self, gradient: &Tensor, step: i64, [beta1, beta2]: [f64; 2]) -> Tensor {
+        let _ = self.first.g_mul_scalar_(beta1).g_add_(&(gradient * (1.0 - beta1)));
+        let _ = self.second.g_mul_scalar_(beta2).g_add_(&(gradient.square() * (1.0 - beta2)));
+        let (bias1, bias2) = (1.0 - beta1.powi(step as i32), 1.0 - beta2.powi(step as i32));
+        (&self.first / bias1) / ((&self.second / bias2).sqrt() + EPSILON)
+    }
+
+    fn muon(&mut self, gradient: &Tensor) -> Tensor {
+        let _ = self.first.g_mul_scalar_(MUON_MOMENTUM).g_add_(&(gradient * (1.0 - MUON_MOMENTUM)));
+        let nesterov = gradient * (1.0 - MUON_MOMENTUM) + &self.first * MUON_MOMENTUM;
+        let size = self.tensor.size();
+        orthogonalised(&nesterov) * (0.2 * (size[0].max(size[1]) as f64).sqrt())
+    }
+}
+
+/// The nearest matrix with singular values about 1, by five steps of the quintic Newton-Schulz iteration. bf16 is enough:
+/// only the direction counts.
+fn orthogonalised(matrix: &Tensor) -> Tensor {
+    let (rows, columns) = matrix.size2().expect("a matrix");
+    let is_tall = rows > columns;
+    let x = if is_tall { matrix.transpose(0, 1) } else { matrix.shallow_clone() };
+    let mut x = (&x / (x.norm() + 1e-7)).to_kind(Kind::BFloat16);
+    for _ in 0..5 {
+        let gram = x.matmul(&x.transpose(0, 1));
+        let polynomial = &gram * -4.775 + gram.matmul(&gram) * 2.0315;
+        x = &x * 3.4445 + polynomial.matmul(&x);
+    }
+    let x = x.to_kind(Kind::Float);
+    if is_tall { x.transpose(0, 1) } else { x }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn single(value: &[f32], shape: &[i64], kind: OptimizerKind) -> (Weights, Optimizer) {
+        let mut weights = Weights::empty();
+        weights.insert("w".into(), Tensor::from_slice(value).view(shape));
+        weights.set_trainable(|_| true);
+        let config = OptimizerConfig { kind, weight_decay: 0.1, betas: [0.9, 0.999], max_grad_norm: 1e9 };
+        let optimizer = Optimizer::new(&weights, config);
+        (weights, optimizer)
+    }
+
+    #[test]
+    fn adamw_takes_the_step_worked_out_by_hand() {
+        let (weights, mut optimizer) = single(&[1.0, -2.0], &[1, 2], OptimizerKind::Adamw);
+        let w = weights.get("w");
+        (&w * Tensor::from_slice(&[3.0f32, -0.5])).sum(Kind::Float).backward();
+        optimizer.step(0.01);
+        // First step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so w <- w (1 - 0.01 * 0.1) - 0.01 sign(g).
+        for (index, expected) in [(0, 0.999 - 0.01), (1, -1.998 + 0.01)] {
+            assert!((w.double_value(&[0, index]) - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn muon_gives_every_direction_the_same_size() {
+        let matrix = Tensor::from_slice(&[3.0f32, 0.0, 0.0, 0.1]).view([2, 2]);
+        let (_, singular, _) = orthogonalised(&matrix).svd(true, true);
+        // The iteration brings singular values of this spread to about 0.7 to 1.2.
+        assert!(singular.min().double_value(&[]) > 0.5 && singular.max().double_value(&[]) < 1.4, "{singular}");
+    }
+
+    #[test]
+    fn a_restored_optimizer_takes_the_same_next_step() {
+        let (weights, mut optimizer) = single(&[1.0, -2.0, 0.5, 0.25], &[2, 2], OptimizerKind::Adamw);
+        let step = |weights: &Weights, optimizer: &mut Optimizer| {
+            weights.get("w").square().sum(Kind::Float).backward();
+            optimizer.step(0.05);
+            Vec::<f32>::try_from(weights.get("w").detach().view([4])).unwrap()
+        };
+        step(&weights, &mut optimizer);
+        let state: BTreeMap<_, _> = optimizer.state().into_iter().map(|(name, t)| (name, t.copy())).collect();
+        let value: Vec<f32> = Vec::try_from(weights.get("w").detach().view([4])).unwrap();
+        let expected = step(&weights, &mut optimizer);
+        let (other, mut restored) = single(&value, &[2, 2], OptimizerKind::Adamw);
+        restored.restore(&state).unwrap();
+        assert_eq!(step(&other, &mut restored), expected);
+    }
+}

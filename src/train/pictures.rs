@@ -1,0 +1,101 @@
+//! From a dataset's pictures to the embeddings that the decoder sees.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use image::RgbImage;
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+use crate::data::image::{decode_rgb, tile_grid, tiles};
+use crate::data::{Dataset, Example};
+use crate::model::InternVl;
+
+/// The picture of an example.
+///
+/// # Panics
+/// Never for a row of a [`Dataset`], which leaves out what cannot be decoded.
+pub fn decoded(example: &Example) -> RgbImage {
+    decode_rgb(&example.image).expect("a dataset holds only pictures that decode")
+}
+
+/// Decodes, tiles and embeds the pictures of one dataset; keeps the embeddings where the vision tower is frozen.
+pub struct Pictures<'a> {
+    dataset: &'a Dataset,
+    max_tiles: usize,
+    cache: RefCell<HashMap<usize, Tensor>>,
+    cache_bytes: RefCell<usize>,
+    budget_bytes: usize,
+}
+
+impl<'a> Pictures<'a> {
+    /// Embeddings are kept up to `cache_mib` of host memory; 0 where the vision tower is being trained.
+    pub fn new(dataset: &'a Dataset, max_tiles: usize, cache_mib: usize) -> Self {
+        let budget_bytes = cache_mib << 20;
+        Self { dataset, max_tiles, cache: RefCell::default(), cache_bytes: RefCell::default(), budget_bytes }
+    }
+
+    /// The tiles of the pictures, one after another: `[tiles, 3, size, size] u8`; and how many each has.
+    pub fn tiles(&self, model: &InternVl, indices: &[usize]) -> (Tensor, Vec<i64>) {
+        let size = model.config.force_image_size as u32;
+        let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch) as u32;
+        let examples = self.dataset.examples();
+        let use_thumbnail = model.config.use_thumbnail;
+        let pictures: Vec<(Vec<u8>, i64)> = indices
+            .par_iter()
+            .map(|&index| {
+                let picture = decoded(&examples[index]);
+                let tiles = tiles(&picture, size, max_tiles, use_thumbnail);
+                (tiles.iter().flat_map(|tile| tile.as_raw().iter().copied()).collect(), tiles.len() as i64)
+            })
+            .collect();
+        let counts: Vec<i64> = pictures.iter().map(|(_, count)| *count).collect();
+        let bytes: Vec<u8> = pictures.into_iter().flat_map(|(bytes, _)| bytes).collect();
+        let side = i64::from(size);
+        let tiles = Tensor::from_slice(&bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).contiguous();
+        (tiles, counts)
+    }
+
+    /// How many embeddings each picture becomes, without embedding it.
+    pub fn image_tokens(&self, model: &InternVl, index: usize) -> usize {
+        let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch);
+        if max_tiles == 1 {
+            return model.config.tokens_per_tile();
+        }
+        let (width, height) = decoded(&self.dataset.examples()[index]).dimensions();
+        let (columns, rows) = tile_grid(width, height, model.config.force_image_size as u32, max_tiles as u32);
+        let tiles = (columns * rows) as usize;
+        (tiles + usize::from(tiles > 1 && model.config.use_thumbnail)) * model.config.tokens_per_tile()
+    }
+
+    /// Embeddings with gradients into the vision tower: `[image tokens of all, hidden]` f32.
+    pub fn embed_trainable(&self, model: &InternVl, indices: &[usize]) -> Tensor {
+        model.embed_tiles(&self.tiles(model, indices).0, true).flatten(0, 1)
+    }
+
+    /// Embeddings of a frozen vision tower, one tensor `[image tokens, hidden]` f32 a picture, on the model's device.
+    pub fn embed(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
+        const PICTURES_AT_A_TIME: usize = 32;
+        let mut fresh = HashMap::new();
+        let missing: Vec<usize> =
+            indices.iter().copied().filter(|index| !self.cache.borrow().contains_key(index)).collect();
+        for chunk in missing.chunks(PICTURES_AT_A_TIME) {
+            let (tiles, counts) = self.tiles(model, chunk);
+            let embedded = tch::no_grad(|| model.embed_tiles(&tiles, false));
+            for (&index, part) in chunk.iter().zip(embedded.split_with_sizes(&counts, 0)) {
+                let part = part.flatten(0, 1);
+                let bytes = part.numel() * 2;
+                if *self.cache_bytes.borrow() + bytes <= self.budget_bytes {
+                    *self.cache_bytes.borrow_mut() += bytes;
+                    let kept = part.to_device(Device::Cpu).to_kind(Kind::BFloat16);
+                    self.cache.borrow_mut().insert(index, kept);
+                }
+                // Rounded as a kept one is, so that the result does not depend on what was kept.
+                fresh.insert(index, part.to_kind(Kind::BFloat16).to_kind(Kind::Float));
+            }
+        }
+        let cache = self.cache.borrow();
+        let kept = |index: &usize| cache[index].to_device(model.device()).to_kind(Kind::Float);
+        indices.iter().map(|index| fresh.get(index).map_or_else(|| kept(index), Tensor::shallow_clone)).collect()
+    }
+}

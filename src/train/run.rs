@@ -1,0 +1,516 @@
+//! A whole run: data, model, SFT, PPO, evaluation; each part is skipped where its result is already there.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use cadwright_rollout::{Engine, Scorer, ScorerConfig};
+use cadwright_rewards::frames::Frame;
+use serde_json::{Map, Value, json};
+use tch::{Cuda, Device, Kind};
+
+use super::checkpoint::replace_directory;
+use super::evaluate::{EvalOptions, Prediction, Questions, Report, evaluate};
+use super::pictures::Pictures;
+use super::{Stage, ppo, sft};
+use crate::config::{Config, Source, Tune};
+use crate::data::hub::{Hub, RepoKind};
+use crate::data::synth::{self, SynthConfig};
+use crate::data::{DataSource, Dataset, Selection, Split};
+use crate::generate::Sampling;
+use crate::model::{InternVl, InternVlConfig, LoraConfig, Prompt, Tokenizer, Weights, lora};
+use crate::telemetry::{Telemetry, duration, write_whole};
+
+/// A run directory with its configuration.
+pub struct Run<'a> {
+    config: &'a Config,
+    dir: PathBuf,
+    device: Device,
+    started: Instant,
+}
+
+/// A trained policy: the directory of a checkpoint and, with LoRA, that of its adapter.
+#[derive(Debug, Clone)]
+pub struct PolicyPath {
+    /// Checkpoint directory.
+    pub model: PathBuf,
+    /// Adapter directory.
+    pub lora: Option<PathBuf>,
+}
+
+impl<'a> Run<'a> {
+    /// Makes the run directory and writes down what is run: `config.toml` and `run.json`.
+    ///
+    /// # Errors
+    /// A directory that cannot be written, or one that holds a run of another configuration.
+    pub fn open(config: &'a Config) -> Result<Self> {
+        let dir = config.output_dir();
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
+        let resolved = config.to_toml();
+        let path = dir.join("config.toml");
+        if let Ok(before) = std::fs::read_to_string(&path) {
+            let differing: Vec<String> = differing_keys(&before, &resolved);
+            ensure!(
+                differing.is_empty(),
+                "{} holds a run with other values of {}; choose another --set run.output_dir=.. or delete it",
+                dir.display(),
+                differing.join(", ")
+            );
+        }
+        write_whole(&path, &resolved)?;
+        let device = device(&config.run.device)?;
+        if config.run.threads > 0 {
+            tch::set_num_threads(config.run.threads as i32);
+        }
+        let about = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": env!("CADWRIGHT_COMMIT"),
+            "seed": config.run.seed,
+            "device": format!("{device:?}"),
+            "threads": tch::get_num_threads(),
+            "command": std::env::args().collect::<Vec<_>>(),
+        });
+        write_whole(&dir.join("run.json"), &format!("{about:#}\n"))?;
+        Ok(Self { config, dir, device, started: Instant::now() })
+    }
+
+    /// Every stage, then the table.
+    ///
+    /// # Errors
+    /// What a stage says.
+    pub fn all(&self) -> Result<()> {
+        self.sft()?;
+        if self.config.ppo.steps > 0 {
+            // SFT's score stands before PPO starts, whatever becomes of PPO.
+            self.evaluate_stage("sft")?;
+            self.ppo()?;
+            self.evaluate_stage("ppo")?;
+        } else {
+            self.evaluate_stage("sft")?;
+        }
+        self.summarise()
+    }
+
+    /// Supervised fine-tuning, unless it is done.
+    ///
+    /// # Errors
+    /// Data, model or scorer cannot be had, or the stage fails.
+    pub fn sft(&self) -> Result<()> {
+        self.stage("sft", |stage| {
+            let mut model = self.base_model()?;
+            match self.config.model.tune {
+                Tune::Full => {
+                    let is_frozen = self.config.model.freeze_vision;
+                    model.weights_mut().set_trainable(|name| !is_frozen || is_language(name));
+                }
+                Tune::Lora => {
+                    model = model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
+                    model.weights_mut().set_trainable(lora::is_adapter);
+                }
+            }
+            sft::train(stage, &mut model)
+        })
+    }
+
+    /// PPO from the SFT policy, unless it is done.
+    ///
+    /// # Errors
+    /// As [`Self::sft`]; also where there is no SFT policy.
+    pub fn ppo(&self) -> Result<()> {
+        self.stage("ppo", |stage| {
+            let mut model = self.load_policy(&self.policy_path("sft"))?;
+            match self.config.model.tune {
+                Tune::Full => model.weights_mut().set_trainable(is_language),
+                Tune::Lora => model.weights_mut().set_trainable(lora::is_adapter),
+            }
+            ppo::train(stage, &mut model)
+        })
+    }
+
+    fn stage(&self, name: &'static str, train: impl FnOnce(&Stage) -> Result<()>) -> Result<()> {
+        if self.dir.join(name).join("result.json").exists() {
+            eprintln!("{name}: done before");
+            return Ok(());
+        }
+        let training = self.dataset(Split::Train)?;
+        let validation = self.dataset(Split::Validation)?;
+        self.prepare_model(&training)?;
+        let tokenizer = Tokenizer::load(&self.model_dir()?)?;
+        let scorer = self.scorer(self.config.rollout.grid, &[self.config.reward_frame()])?;
+        let stage = Stage {
+            config: self.config,
+            train: &training,
+            validation: &validation,
+            tokenizer: &tokenizer,
+            prompt: self.prompt(),
+            scorer: &scorer,
+            run_dir: self.dir.clone(),
+            base_model: self.model_dir()?.display().to_string(),
+        };
+        eprintln!("{name}: {} training parts, {} validation parts, {:?}", training.len(), validation.len(), self.device);
+        train(&stage)
+    }
+
+    /// The split, made or downloaded where needed.
+    fn dataset(&self, split: Split) -> Result<Dataset> {
+        let data = &self.config.data;
+        let source = match data.source {
+            Source::Synth => {
+                let directory = self.dir.join("data");
+                if !directory.exists() {
+                    let options = synth_options(self.config, &directory);
+                    eprintln!("data: making {} synthetic parts", options.count);
+                    synth::generate(&options)?;
+                }
+                DataSource::Path(directory)
+            }
+            Source::Parquet => DataSource::Path(PathBuf::from(&data.path)),
+            Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
+        };
+        let limit = (split == Split::Train && data.train_limit > 0).then_some(data.train_limit);
+        open_dataset(&source, Selection { limit, ..Selection::all(split) })
+    }
+
+    /// A random model in the run directory, where the configuration names none.
+    fn prepare_model(&self, train: &Dataset) -> Result<()> {
+        let directory = self.dir.join("model");
+        if !self.config.model.path.is_empty() || directory.exists() {
+            return Ok(());
+        }
+        let prompt = self.prompt();
+        replace_directory(&directory, |aside| {
+            let preset = InternVlConfig::preset(&self.config.model.preset, 0)?;
+            // The prompt is in every example: its words deserve tokens as much as the programs' do.
+            let prompt = prompt.text(preset.tokens_per_tile());
+            let texts = (0..train.len()).flat_map(|i| [prompt.as_str(), train.examples()[i].program.as_str()]);
+            let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
+            let config = InternVlConfig::preset(&self.config.model.preset, tokenizer.vocab_size() as i64)?;
+            let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
+            let parameters: usize = weights.iter().map(|(_, tensor)| tensor.numel()).sum();
+            eprintln!("model: {} of {:.1} M parameters, {} tokens", self.config.model.preset, parameters as f64 / 1e6, tokenizer.vocab_size());
+            tokenizer.save(aside)?;
+            Ok(InternVl::new(config, weights, None, Kind::Float).save(aside)?)
+        })
+    }
+
+    fn model_dir(&self) -> Result<PathBuf> {
+        match self.config.model.path.as_str() {
+            "" => Ok(self.dir.join("model")),
+            path => model_directory(path, &self.config.model.revision),
+        }
+    }
+
+    fn base_model(&self) -> Result<InternVl> {
+        let store = match self.config.model.tune {
+            Tune::Full => Kind::Float,
+            Tune::Lora => self.config.model.dtype.into(),
+        };
+        Ok(InternVl::load(&self.model_dir()?, store, self.config.model.dtype.into(), self.device)?)
+    }
+
+    fn lora(&self, dropout: f64) -> LoraConfig {
+        let lora = &self.config.lora;
+        LoraConfig {
+            r: lora.rank as i64,
+            lora_alpha: lora.alpha,
+            lora_dropout: dropout,
+            target_modules: lora.target_modules.clone(),
+        }
+    }
+
+    fn prompt(&self) -> Prompt {
+        Prompt { system: self.config.prompt.system.clone(), user: self.config.prompt.user.clone() }
+    }
+
+    fn scorer(&self, grid: usize, frames: &[Frame]) -> Result<Scorer> {
+        let cache_dir = match self.config.rollout.cache_dir.as_str() {
+            "" => self.dir.join("cache"),
+            path => PathBuf::from(path),
+        };
+        scorer(self.config, grid, frames, Some(cache_dir))
+    }
+
+    /// Where the best policy of a stage lies.
+    pub fn policy_path(&self, stage: &str) -> PolicyPath {
+        let best = self.dir.join(stage).join("best");
+        match self.config.model.tune {
+            Tune::Full => PolicyPath { model: best, lora: None },
+            Tune::Lora => {
+                let model = self.model_dir().unwrap_or_else(|_| PathBuf::from(&self.config.model.path));
+                PolicyPath { model, lora: Some(best) }
+            }
+        }
+    }
+
+    fn load_policy(&self, path: &PolicyPath) -> Result<InternVl> {
+        let required = path.lora.as_ref().unwrap_or(&path.model);
+        if !required.exists() {
+            bail!("{}: no policy to start from; run `cadwright sft` with this config first", required.display());
+        }
+        let model = match self.config.model.tune {
+            Tune::Full => InternVl::load(&path.model, Kind::Float, self.config.model.dtype.into(), self.device)?,
+            Tune::Lora => self.base_model()?,
+        };
+        match &path.lora {
+            Some(lora) => Ok(model.with_adapter(lora)?),
+            None => Ok(model),
+        }
+    }
+
+    /// Evaluates a stage's best policy on `eval.split` with real CadQuery, unless that is done.
+    ///
+    /// # Errors
+    /// As [`Self::sft`].
+    pub fn evaluate_stage(&self, name: &str) -> Result<()> {
+        let directory = self.dir.join("eval").join(name);
+        if directory.join("summary.json").exists() {
+            eprintln!("eval: {name} done before");
+            return Ok(());
+        }
+        let model = self.load_policy(&self.policy_path(name))?;
+        let tokenizer = Tokenizer::load(&self.model_dir()?)?;
+        let dataset = self.dataset(self.config.eval_split())?;
+        let evaluation = Evaluation::run(self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.dir.join("cache")))?;
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let mut telemetry = Telemetry::open(&self.dir, "eval", usize::MAX, 1)?;
+        let step = if name == "ppo" { self.config.ppo.steps } else { 0 };
+        let frame = evaluation.frame;
+        telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", evaluation.report.iou_in(frame))])?;
+        write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(&dataset))?;
+        write_whole(&directory.join("summary.json"), &format!("{:#}\n", evaluation.to_json()))?;
+        eprintln!("eval: {name}  {}", evaluation.line());
+        Ok(())
+    }
+
+    /// Writes `summary.json` and prints the table.
+    fn summarise(&self) -> Result<()> {
+        let mut summary = Map::new();
+        let mut seconds = Map::new();
+        let read = |path: PathBuf| -> Option<Value> { serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok() };
+        println!("\n{:<10} {:>6} {:>18} {:>26}", "", "parts", "VSR [95 %]", "IoU, all parts [95 %]");
+        for stage in ["sft", "ppo"] {
+            let Some(report) = read(self.dir.join("eval").join(stage).join("summary.json")) else { continue };
+            let number = |key: &str| report[key].as_f64().unwrap_or_default();
+            let interval = |key: &str| {
+                let ends = [0, 1].map(|end| report[key][end].as_f64().unwrap_or_default());
+                format!("[{:.3}, {:.3}]", ends[0], ends[1])
+            };
+            println!(
+                "{:<10} {:>6} {:>6.3} {} {:>8.3} {}",
+                stage.to_uppercase(), report["n"], number("vsr"), interval("vsr_ci95"), number("iou"), interval("iou_ci95")
+            );
+            if let Some(result) = read(self.dir.join(stage).join("result.json")) {
+                seconds.insert(stage.into(), result["seconds"].clone());
+            }
+            seconds.insert(format!("eval_{stage}"), report["seconds"].clone());
+            summary.insert(stage.into(), report);
+        }
+        seconds.insert("total".into(), json!(self.started.elapsed().as_secs_f64()));
+        summary.insert("seconds".into(), Value::Object(seconds));
+        write_whole(&self.dir.join("summary.json"), &format!("{:#}\n", Value::Object(summary)))?;
+        println!(
+            "\n{}; IoU is solid IoU in the {} frame, failures count 0, executed by CadQuery.\nCurves: .venv/bin/tensorboard --logdir {}",
+            duration(self.started.elapsed().as_secs_f64()),
+            self.config.eval.frames[0],
+            self.dir.join("tensorboard").display()
+        );
+        Ok(())
+    }
+}
+
+/// An evaluated policy.
+pub struct Evaluation {
+    /// Predictions in the order of the rows.
+    pub predictions: Vec<Prediction>,
+    /// Counts and means over them.
+    pub report: Report,
+    /// The frame of tables: the first of `eval.frames`.
+    pub frame: Frame,
+    seconds: f64,
+}
+
+impl Evaluation {
+    /// Evaluates `model` on the first `eval.num_samples` rows, with real CadQuery.
+    ///
+    /// # Errors
+    /// The scorer cannot start or go on.
+    pub fn run(
+        config: &Config,
+        model: &InternVl,
+        tokenizer: &Tokenizer,
+        dataset: &Dataset,
+        prompt: &Prompt,
+        cache_dir: Option<PathBuf>,
+    ) -> Result<Self> {
+        let started = Instant::now();
+        let eval = &config.eval;
+        let frames = config.eval_frames();
+        let scorer = scorer(config, eval.grid, &frames, cache_dir)?;
+        let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
+        let indices: Vec<usize> = (0..n).collect();
+        let programs: Vec<&str> = indices.iter().map(|&index| dataset.examples()[index].program.as_str()).collect();
+        scorer.prefetch(&programs);
+        let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
+        let questions = Questions { dataset, pictures: &pictures, prompt, tokenizer };
+        let sampling = Sampling {
+            temperature: eval.temperature,
+            top_p: eval.top_p,
+            max_new_tokens: config.generate.max_new_tokens,
+        };
+        let options = EvalOptions { sampling, batch_size: config.generate.batch_size, seed: u64::from(config.run.seed) };
+        let predictions = evaluate(&model.frozen_copy(), &questions, &indices, &scorer, options, |done| {
+            eprintln!("eval {done}/{n}");
+        })?;
+        let report = Report::new(&predictions, &frames);
+        Ok(Self { predictions, report, frame: frames[0], seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame.
+    pub fn predictions_json(&self, dataset: &Dataset) -> String {
+        let row = |(i, prediction): (usize, &Prediction)| {
+            let score = &prediction.score;
+            let row = json!({
+                "id": prediction.id,
+                "predicted_code": prediction.program,
+                "ground_truth_code": dataset.examples()[prediction.index].program,
+                "outcome": score.class.name(),
+                "error": score.error,
+                "malformed": score.malformed,
+                "truncated": prediction.truncated,
+                "iou": score.iou_in(self.frame),
+                "ious": score.iou,
+                "ground_truth_error": score.ground_truth_error,
+            });
+            (format!("sample_{i}"), row)
+        };
+        format!("{:#}\n", Value::Object(self.predictions.iter().enumerate().map(row).collect()))
+    }
+
+    /// The report as JSON with the time it took.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.report.to_json(self.frame);
+        json["seconds"] = json!(self.seconds);
+        json
+    }
+
+    /// The report in one line.
+    pub fn line(&self) -> String {
+        let frame = self.frame.name();
+        let (iou, [low, high], valid) = self.report.iou.get(&self.frame).copied().unwrap_or_default();
+        format!(
+            "{} parts: VSR {:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {}",
+            self.report.n, self.report.vsr, duration(self.seconds)
+        )
+    }
+}
+
+/// A scorer with the configuration's engine and limits.
+///
+/// # Errors
+/// CadQuery cannot be started.
+pub fn scorer(config: &Config, grid: usize, frames: &[Frame], cache_dir: Option<PathBuf>) -> Result<Scorer> {
+    let rollout = &config.rollout;
+    Ok(Scorer::new(ScorerConfig {
+        engine: rollout.engine.parse::<Engine>()?,
+        jobs: rollout.workers,
+        timeout_s: rollout.timeout_s,
+        memory_mib: rollout.memory_mib,
+        grid,
+        frames: frames.to_vec(),
+        reward: config.reward.clone(),
+        cache_dir,
+        ..ScorerConfig::default()
+    })?)
+}
+
+/// `auto`, `cpu`, `cuda`, `cuda:1`.
+///
+/// # Errors
+/// A device that does not exist here.
+pub fn device(name: &str) -> Result<Device> {
+    let device = match name {
+        "auto" => Device::cuda_if_available(),
+        "cpu" => Device::Cpu,
+        "cuda" => Device::Cuda(0),
+        other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => Device::Cuda(index),
+            None => bail!("run.device = {other:?}: expected auto, cpu, cuda or cuda:<index>"),
+        },
+    };
+    if let Device::Cuda(index) = device {
+        let count = Cuda::device_count();
+        ensure!((index as i64) < count, "run.device = {name:?}: there are {count} CUDA devices; see `cadwright doctor`");
+    }
+    Ok(device)
+}
+
+/// PPO never trains the vision tower: its embeddings of the rollouts' pictures must hold through the step.
+fn is_language(name: &str) -> bool {
+    name.starts_with("language_model.")
+}
+
+fn differing_keys(before: &str, now: &str) -> Vec<String> {
+    fn walk(before: &toml::Table, now: &toml::Table, prefix: &str, differing: &mut Vec<String>) {
+        for (key, value) in now {
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match (before.get(key), value) {
+                (Some(toml::Value::Table(before)), toml::Value::Table(now)) => walk(before, now, &path, differing),
+                (Some(before), now) if before == now => {}
+                _ => differing.push(path),
+            }
+        }
+    }
+    let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let mut differing = Vec::new();
+    walk(&parse(before), &parse(now), "", &mut differing);
+    // Where programs run and how many at once does not change what comes out.
+    let is_harmless = |key: &String| ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"].contains(&key.as_str());
+    differing.retain(|key| !is_harmless(key));
+    differing
+}
+
+fn synth_options(config: &Config, directory: &Path) -> SynthConfig {
+    let synth = &config.data.synth;
+    SynthConfig {
+        count: synth.train + synth.validation + synth.test,
+        seed: u64::from(config.run.seed),
+        output: directory.into(),
+        grid: synth.grid,
+        numbers: synth.numbers,
+        image_size: synth.image_size,
+        validation_count: Some(synth.validation),
+        test_count: Some(synth.test),
+        ..SynthConfig::default()
+    }
+}
+
+/// Opens what is selected and says which rows are skipped.
+///
+/// # Errors
+/// See [`Dataset::open_selection`].
+pub fn open_dataset(source: &DataSource, selection: Selection) -> Result<Dataset> {
+    let dataset = Dataset::open_selection(source, selection)?;
+    if let Some(first) = dataset.skipped.first() {
+        let count = dataset.skipped.len();
+        eprintln!("data: {count} rows of the {} split are unusable and skipped; the first: {first}", selection.split);
+    }
+    Ok(dataset)
+}
+
+/// The directory of a checkpoint: a local one, or one downloaded from the hub.
+///
+/// # Errors
+/// Neither a directory nor a hub id, or a download that fails.
+pub fn model_directory(path: &str, revision: &str) -> Result<PathBuf> {
+    let local = PathBuf::from(path);
+    if local.is_dir() {
+        return Ok(local);
+    }
+    let is_id = path.split('/').count() == 2 && !path.starts_with(['.', '/', '~']);
+    ensure!(is_id, "{path}: no such directory, and not a hub id of the form owner/name");
+    let is_wanted = |name: &str| name.ends_with(".json") || name.ends_with(".safetensors") || name.ends_with(".txt");
+    let files = Hub::from_env()?.files(RepoKind::Model, path, revision, is_wanted)?;
+    let config = files.iter().find(|file| file.ends_with("config.json"));
+    let config = config.with_context(|| format!("{path}@{revision} on the hub has no config.json"))?;
+    Ok(config.parent().map(Path::to_path_buf).unwrap_or_default())
+}

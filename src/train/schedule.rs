@@ -1,0 +1,106 @@
+//! What changes over the steps of a stage, as pure functions of the step.
+
+use std::f64::consts::PI;
+
+use crate::config::CeSchedule;
+
+/// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` for the share `hold` of the rest, and
+/// falls linearly to `final_lr * peak` at the last of `steps`.
+#[derive(Debug, Clone, Copy)]
+pub struct LearningRate {
+    /// Highest learning rate.
+    pub peak: f64,
+    /// Steps of the climb.
+    pub warmup_steps: usize,
+    /// Share of the other steps at the peak.
+    pub hold: f64,
+    /// Share of the peak at the end.
+    pub final_lr: f64,
+    /// Steps in all.
+    pub steps: usize,
+}
+
+impl LearningRate {
+    /// The learning rate of `step` (from 0).
+    pub fn at(&self, step: usize) -> f64 {
+        let warmup_steps = self.warmup_steps.min(self.steps / 2);
+        if step < warmup_steps {
+            return self.peak * (step + 1) as f64 / (warmup_steps + 1) as f64;
+        }
+        let progress = (step - warmup_steps) as f64 / (self.steps - warmup_steps).max(1) as f64;
+        let decayed = ((progress - self.hold) / (1.0 - self.hold).max(1e-9)).clamp(0.0, 1.0);
+        self.peak * (1.0 - (1.0 - self.final_lr) * decayed)
+    }
+}
+
+/// Weight of the cross-entropy at `progress` in [0, 1] of PPO: `initial` at the start, 0 from `until` on.
+pub fn ce_weight(schedule: CeSchedule, initial: f64, until: f64, progress: f64) -> f64 {
+    let annealed = if until > 0.0 { (progress / until).clamp(0.0, 1.0) } else { 1.0 };
+    match schedule {
+        CeSchedule::Linear => initial * (1.0 - annealed),
+        CeSchedule::Cosine => initial * 0.5 * (1.0 + (PI * annealed).cos()),
+        CeSchedule::Constant => initial,
+    }
+}
+
+/// Steers a KL coefficient so that the divergence comes near a target (Ziegler et al. 2019, arXiv:1909.08593, section
+/// 2.2): proportional, the error clipped to +-20 %, over a horizon of 10 steps.
+pub fn adapted_kl_coef(coef: f64, kl: f64, target: f64) -> f64 {
+    if target <= 0.0 {
+        return coef;
+    }
+    coef * (1.0 + (kl / target - 1.0).clamp(-0.2, 0.2) / 10.0)
+}
+
+/// A seed for one thing that is random, from the run's seed and what the thing is: stage, step, prompt, sample. The
+/// mixing function is SplitMix64's (Steele et al. 2014).
+pub fn seed(parts: &[u64]) -> u64 {
+    parts.iter().fold(0x9e37_79b9_7f4a_7c15, |state, part| {
+        let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learning_rate_climbs_holds_and_falls() {
+        let schedule = LearningRate { peak: 1.0, warmup_steps: 4, hold: 0.5, final_lr: 0.1, steps: 24 };
+        assert!((schedule.at(0) - 0.2).abs() < 1e-12);
+        assert_eq!(schedule.at(4), 1.0);
+        assert_eq!(schedule.at(14), 1.0);
+        // 15 of the 20 steps after the warm-up: half of the decay from 1 to 0.1.
+        assert!((schedule.at(19) - 0.55).abs() < 1e-12);
+        assert!((schedule.at(24) - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ce_weight_starts_full_and_ends_at_zero() {
+        for schedule in [CeSchedule::Linear, CeSchedule::Cosine] {
+            assert_eq!(ce_weight(schedule, 0.3, 0.5, 0.0), 0.3);
+            assert!((ce_weight(schedule, 0.3, 0.5, 0.25) - 0.15).abs() < 1e-12);
+            assert!(ce_weight(schedule, 0.3, 0.5, 0.5).abs() < 1e-12);
+            assert!(ce_weight(schedule, 0.3, 0.5, 1.0).abs() < 1e-12);
+        }
+        assert_eq!(ce_weight(CeSchedule::Constant, 0.3, 0.5, 1.0), 0.3);
+    }
+
+    #[test]
+    fn kl_coef_follows_the_divergence() {
+        assert_eq!(adapted_kl_coef(0.1, 5.0, 0.0), 0.1);
+        assert!((adapted_kl_coef(0.1, 0.2, 0.1) - 0.102).abs() < 1e-12);
+        assert!((adapted_kl_coef(0.1, 0.0, 0.1) - 0.098).abs() < 1e-12);
+    }
+
+    #[test]
+    fn seeds_differ_by_every_part() {
+        let seeds = [seed(&[1, 2, 3]), seed(&[1, 3, 2]), seed(&[2, 2, 3]), seed(&[1, 2])];
+        for (i, a) in seeds.iter().enumerate() {
+            assert!(seeds[i + 1..].iter().all(|b| a != b));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the programs build.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use super::checkpoint::{self, Part};
+use super::evaluate::{EvalOptions, Questions, Report, evaluate};
+use super::forward::{Pass, PassMode, TokenBatch};
+use super::losses::cross_entropy;
+use super::optim::{Optimizer, OptimizerConfig};
+use super::pictures::Pictures;
+use super::schedule::{LearningRate, seed};
+use super::{Stage, validation_pictures};
+use crate::config::Sft;
+use crate::model::InternVl;
+use crate::telemetry::Telemetry;
+
+/// A training example in tokens.
+struct Example {
+    index: usize,
+    prompt: Vec<i64>,
+    response: Vec<i64>,
+}
+
+impl Example {
+    fn len(&self) -> usize {
+        self.prompt.len() + self.response.len()
+    }
+}
+
+/// Where a stage is: everything besides tensors that a checkpoint keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    step: usize,
+    best_iou: f64,
+    seconds: f64,
+}
+
+/// The response to `program`: its tokens and the end of the turn.
+pub fn response_ids(questions: &Questions, program: &str) -> Vec<i64> {
+    let mut ids = questions.tokenizer.encode(program);
+    ids.push(questions.tokenizer.end_of_turn);
+    ids
+}
+
+/// Trains `model` and leaves the best checkpoint by validation IoU in `<run>/sft/best`. A killed stage goes on from its
+/// last checkpoint.
+///
+/// # Errors
+/// A directory that cannot be written, a checkpoint of another model, or a scorer that cannot go on.
+pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
+    let Stage { config, train, validation, scorer, run_dir, .. } = stage;
+    let sft = &config.sft;
+    let is_frozen = config.model.freeze_vision || model.lora().is_some();
+    let cache_mib = if is_frozen { config.model.vision_cache_mib } else { 0 };
+    let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
+    let questions = stage.questions(train, &pictures);
+
+    let (examples, too_long) = examples(&questions, model, sft.max_length);
+    ensure!(!examples.is_empty(), "no training example fits sft.max_length = {}", sft.max_length);
+    if too_long > 0 {
+        eprintln!("sft: {too_long} examples are longer than sft.max_length = {} tokens and are left out", sft.max_length);
+    }
+    let per_step = sft.batch_size * sft.gradient_accumulation;
+    let steps_per_epoch = examples.len().div_ceil(per_step);
+    let steps = match sft.max_steps {
+        0 => (sft.epochs * steps_per_epoch as f64).ceil() as usize,
+        max_steps => max_steps,
+    };
+    let schedule = LearningRate {
+        peak: sft.learning_rate,
+        warmup_steps: sft.warmup_steps,
+        hold: sft.hold,
+        final_lr: sft.final_lr,
+        steps,
+    };
+    let optimizer_config = OptimizerConfig {
+        kind: sft.optimizer,
+        weight_decay: sft.weight_decay,
+        betas: sft.betas,
+        max_grad_norm: sft.max_grad_norm,
+    };
+    let mut optimizer = Optimizer::new(model.weights(), optimizer_config);
+
+    let directory = run_dir.join("sft");
+    let checkpoint_dir = directory.join("checkpoint");
+    let mut state = State { step: 0, best_iou: f64::NEG_INFINITY, seconds: 0.0 };
+    if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
+        state = saved;
+        eprintln!("sft: goes on at step {} of {steps}", state.step);
+    }
+    let mut telemetry = Telemetry::open(run_dir, "sft", state.step, steps)?;
+    let started = Instant::now();
+    let seconds_before = state.seconds;
+    let run_seed = u64::from(config.run.seed);
+
+    let mut order = (usize::MAX, Vec::new());
+    while state.step < steps {
+        let step_started = Instant::now();
+        let (epoch, position) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+        if order.0 != epoch {
+            order = (epoch, bucketed_batches(&examples, per_step, sft.batch_size, seed(&[run_seed, SFT_STREAM, epoch as u64])));
+        }
+        let micro_batches = &order.1[position];
+        let targets: usize = micro_batches.iter().flatten().map(|&i| examples[i].response.len()).sum();
+        let (mut loss_sum, mut tokens) = (0.0, 0);
+        for (micro, indices) in micro_batches.iter().enumerate() {
+            let mode = PassMode {
+                train: true,
+                gradient_checkpointing: config.model.gradient_checkpointing,
+                seed: seed(&[run_seed, SFT_STREAM, state.step as u64, micro as u64]),
+            };
+            let sequences = indices.iter().map(|&i| (examples[i].prompt.as_slice(), examples[i].response.as_slice()));
+            let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
+            let rows: Vec<usize> = indices.iter().map(|&i| examples[i].index).collect();
+            let image = match is_frozen {
+                true => Tensor::cat(&pictures.embed(model, &rows), 0),
+                false => pictures.embed_trainable(model, &rows),
+            };
+            let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, mode);
+            // The mean over the step's response tokens, however they fall into micro-batches.
+            let share = batch.targets.size1()? as f64 / targets as f64;
+            let loss = cross_entropy(&pass.logits(), &batch.targets) * share;
+            loss_sum += loss.double_value(&[]);
+            tokens += batch.tokens;
+            pass.backward(&loss);
+        }
+        let learning_rate = schedule.at(state.step);
+        let grad_norm = optimizer.step(learning_rate);
+        ensure!(
+            loss_sum.is_finite(),
+            "sft: the loss is {loss_sum} at step {}; lower sft.learning_rate = {} or use model.dtype = \"f32\"",
+            state.step,
+            sft.learning_rate
+        );
+        let seconds = step_started.elapsed().as_secs_f64();
+        let mut numbers = vec![
+            ("loss", loss_sum),
+            ("lr", learning_rate),
+            ("grad_norm", grad_norm),
+            ("tokens_per_second", tokens as f64 / seconds),
+        ];
+        state.seconds = seconds_before + started.elapsed().as_secs_f64();
+        state.step += 1;
+        let is_last = state.step == steps;
+        let line = format!("loss {loss_sum:.3}  lr {learning_rate:.1e}  {:.0} tokens/s", tokens as f64 / seconds);
+        telemetry.say(state.step - 1, &line);
+        if is_last || (sft.validate_every > 0 && state.step % sft.validate_every == 0) {
+            let Validation { loss, report } = validate(stage, model, state.step, &mut telemetry, sft, validation, scorer)?;
+            let iou = report.iou_in(config.reward_frame());
+            numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
+            telemetry.note(&format!("sft {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}", state.step, report.vsr));
+            if iou > state.best_iou {
+                state.best_iou = iou;
+                stage.save_policy(model, &directory.join("best"))?;
+            }
+        }
+        telemetry.record(state.step - 1, &numbers)?;
+        if sft.checkpoint_every > 0 && state.step % sft.checkpoint_every == 0 && !is_last {
+            checkpoint::save(&checkpoint_dir, &parts(model, &mut optimizer), &state)?;
+        }
+    }
+    finish(&directory, &json!({"steps": steps, "val_iou": state.best_iou, "seconds": state.seconds}))
+}
+
+fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Part<'a>; 1] {
+    [Part { name: "policy", weights: model.weights_mut(), optimizer }]
+}
+
+/// Marks a stage as done and drops what only an interrupted one needs.
+pub(super) fn finish(directory: &Path, result: &serde_json::Value) -> Result<()> {
+    crate::telemetry::write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
+    let checkpoint = directory.join("checkpoint");
+    if checkpoint.exists() {
+        std::fs::remove_dir_all(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+    }
+    Ok(())
+}
+
+/// Sets the seeds of SFT apart from those of other stages.
+const SFT_STREAM: u64 = 0x5f7;
+
+fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
+    let mut too_long = 0;
+    let mut examples = Vec::new();
+    for index in 0..questions.dataset.len() {
+        let example = Example {
+            index,
+            prompt: questions.prompt_ids(model, index),
+            response: response_ids(questions, questions.program(index)),
+        };
+        if example.len() <= max_length {
+            examples.push(example);
+        } else {
+            too_long += 1;
+        }
+    }
+    (examples, too_long)
+}
+
+/// An epoch in random order, as steps of micro-batches. Neighbours in length share a micro-batch, so that little is
+/// padding; which lengths come when stays random.
+fn bucketed_batches(examples: &[Example], per_step: usize, batch_size: usize, seed: u64) -> Vec<Vec<Vec<usize>>> {
+    const STEPS_PER_BUCKET: usize = 16;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.shuffle(&mut rng);
+    let mut steps: Vec<Vec<Vec<usize>>> = Vec::new();
+    for bucket in order.chunks_mut(per_step * STEPS_PER_BUCKET) {
+        bucket.sort_by_key(|&i| examples[i].len());
+        steps.extend(bucket.chunks(per_step).map(|step| step.chunks(batch_size).map(<[usize]>::to_vec).collect()));
+    }
+    steps.shuffle(&mut rng);
+    steps
+}
+
+struct Validation {
+    loss: f64,
+    report: Report,
+}
+
+fn validate(
+    stage: &Stage,
+    model: &InternVl,
+    step: usize,
+    telemetry: &mut Telemetry,
+    sft: &Sft,
+    validation: &crate::data::Dataset,
+    scorer: &cadwright_rollout::Scorer,
+) -> Result<Validation> {
+    let snapshot = model.frozen_copy();
+    let pictures = Pictures::new(validation, stage.config.model.max_tiles, 0);
+    let questions = stage.questions(validation, &pictures);
+    let indices: Vec<usize> = (0..validation.len().min(sft.validation_samples)).collect();
+    let loss = validation_loss(&snapshot, &questions, &indices, sft.batch_size);
+    let options = EvalOptions {
+        sampling: stage.sampling(0.0, 1.0),
+        batch_size: stage.config.generate.batch_size,
+        seed: u64::from(stage.config.run.seed),
+    };
+    let predictions = evaluate(&snapshot, &questions, &indices, scorer, options, |_| {})?;
+    if let Some(picture) = validation_pictures(validation, &predictions) {
+        telemetry.picture(step, "validation", &picture);
+    }
+    Ok(Validation { loss, report: Report::new(&predictions, &[stage.config.reward_frame()]) })
+}
+
+/// Mean cross-entropy over the response tokens of the parts in `indices`.
+fn validation_loss(model: &InternVl, questions: &Questions, indices: &[usize], batch_size: usize) -> f64 {
+    let (mut sum, mut count) = (0.0, 0);
+    for chunk in indices.chunks(batch_size) {
+        tch::no_grad(|| {
+            let inputs = questions.inputs(model, chunk);
+            let responses: Vec<Vec<i64>> =
+                chunk.iter().map(|&index| response_ids(questions, questions.program(index))).collect();
+            let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
+            let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
+            let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
+            let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+            let targets = batch.targets.numel();
+            sum += cross_entropy(&pass.logits(), &batch.targets).to_kind(Kind::Double).double_value(&[]) * targets as f64;
+            count += targets;
+        });
+    }
+    sum / count.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_every_example_once_and_batches_of_like_length() {
+        let example = |index| Example { index, prompt: vec![0; 3], response: vec![0; 1 + index * 7 % 40] };
+        let examples: Vec<_> = (0..130).map(example).collect();
+        let steps = bucketed_batches(&examples, 8, 4, 7);
+        assert_eq!(steps.len(), 17);
+        let mut seen: Vec<usize> = steps.iter().flatten().flatten().copied().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..130).collect::<Vec<_>>());
+        let padding: usize = steps.iter().flatten().map(|batch| {
+            let longest = batch.iter().map(|&i| examples[i].len()).max().unwrap();
+            batch.iter().map(|&i| longest - examples[i].len()).sum::<usize>()
+        }).sum();
+        assert!(padding < 130, "{padding} tokens of padding");
+        assert_eq!(steps, bucketed_batches(&examples, 8, 4, 7));
+        assert_ne!(steps, bucketed_batches(&examples, 8, 4, 8));
+    }
+}
