@@ -332,16 +332,12 @@ impl Edge {
     }
 
     /// Twice the signed area of the edge and the point, in the triangle's direction, and whether
-    /// the point is to the left. A point on the edge's line is taken as shifted by (e, e^2).
+    /// the point is to the left. A point on the edge's line is taken as shifted by (e^2, -e).
     fn side(&self, point: [f64; 2]) -> (f64, bool) {
         let area =
             self.along[0] * (point[1] - self.from[1]) - self.along[1] * (point[0] - self.from[0]);
-        let left = if area == 0.0 {
-            // The shift adds along.x e^2 - along.y e, and along is lexicographically positive.
-            self.along[1] < 0.0 || (self.along[1] == 0.0 && self.along[0] > 0.0)
-        } else {
-            area > 0.0
-        };
+        // The shift adds -along.x e - along.y e^2 < 0, for along is lexicographically positive.
+        let left = area > 0.0;
         if self.reversed {
             (-area, !left)
         } else {
@@ -423,5 +419,27 @@ impl Shadow {
             z: z.clamp(low, high),
             step: if left0 { -1 } else { 1 },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_through_a_shared_corner_crosses_exactly_one_triangle() {
+        // A fan of triangles around a hub, looked at from exactly above it.
+        let hub = [0.5, 0.25, 1.0];
+        for spokes in [3, 4, 5, 8, 12] {
+            let rim = |step: usize| {
+                let angle = 2.0 * std::f64::consts::PI * (step % spokes) as f64 / spokes as f64;
+                [hub[0] + angle.cos(), hub[1] + angle.sin(), 1.0]
+            };
+            let crossed = (0..spokes)
+                .filter_map(|step| Shadow::new([hub, rim(step), rim(step + 1)]))
+                .filter(|shadow| shadow.cross([hub[0], hub[1]]).is_some())
+                .count();
+            assert_eq!(crossed, 1, "{spokes} spokes");
+        }
     }
 }
