@@ -141,6 +141,23 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
+        let path = directory.join("prompt.json");
+        let json = serde_json::json!({"system": self.system, "user": self.user});
+        std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
+    }
+
+    /// The prompt that the model or adapter in `directory` was trained with, where it says so.
+    pub fn of(directory: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(directory.join("prompt.json")).ok()?;
+        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+        Some(Self { system: json["system"].as_str()?.into(), user: json["user"].as_str()?.into() })
+    }
+
     /// Everything before the completion, for a picture that becomes `image_tokens` embeddings.
     pub fn text(&self, image_tokens: usize) -> String {
         let system = match self.system.as_str() {
