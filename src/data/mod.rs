@@ -1,14 +1,20 @@
 //! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
 
+pub mod dataset;
+pub mod hub;
+pub mod image;
 pub mod parquet;
 pub mod render;
+pub mod rows;
 pub mod synth;
 
 use std::fmt;
 use std::str::FromStr;
 
-use image::RgbImage;
+use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
+
+pub use dataset::{DataError, DataSource, Dataset, Example, Selection, SkippedRow};
 
 /// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,8 +60,8 @@ impl FromStr for Split {
 }
 
 /// A picture as PNG.
-pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, image::ImageError> {
+pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, ::image::ImageError> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    picture.write_to(&mut bytes, ::image::ImageFormat::Png)?;
     Ok(bytes.into_inner())
 }

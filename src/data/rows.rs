@@ -1,0 +1,172 @@
+//! Reading GenCAD-Code's rows from one parquet file, as a stream.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::record::{Field, Row, reader::RowIter};
+use ::parquet::schema::types::{Type, TypePtr};
+
+use super::dataset::DataError;
+
+/// What is read of a row. Any of it may be missing; whether that matters is for the reader's user to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RawRow {
+    /// Position in the file, from 0.
+    pub row: usize,
+    /// `deepcad_id`.
+    pub id: Option<String>,
+    /// `image.bytes`, or `image` where it is a binary column.
+    pub image: Option<Vec<u8>>,
+    /// `image.path`.
+    pub image_path: Option<String>,
+    /// `cadquery`.
+    pub program: Option<String>,
+    /// `hundred_subset`; false where the column is missing or null.
+    pub hundred_subset: bool,
+}
+
+/// Streams the rows of a file, one row group in memory at a time. Columns may come in any order, with others among
+/// them, in any encoding and compression the parquet crate reads.
+pub struct RowReader {
+    path: PathBuf,
+    rows: RowIter<'static>,
+    next: usize,
+}
+
+/// Columns without which a file is of no use.
+const NEEDED: [&str; 2] = ["image", "cadquery"];
+/// Columns that are read where they exist.
+const WANTED: [&str; 4] = ["image", "deepcad_id", "cadquery", "hundred_subset"];
+
+impl RowReader {
+    /// Opens a file and checks that it has the columns.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let corrupt = |source| DataError::Corrupt {
+            path: path.to_owned(),
+            detail: detail(&source),
+        };
+        let reader = SerializedFileReader::new(file).map_err(corrupt)?;
+        let schema = reader
+            .metadata()
+            .file_metadata()
+            .schema_descr()
+            .root_schema_ptr();
+        let projection = project(&schema, path)?;
+        let rows = RowIter::from_file_into(Box::new(reader))
+            .project(Some(projection))
+            .map_err(corrupt)?;
+        Ok(Self {
+            path: path.to_owned(),
+            rows,
+            next: 0,
+        })
+    }
+}
+
+impl Iterator for RowReader {
+    type Item = Result<RawRow, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.next;
+        self.next += 1;
+        let found = self.rows.next()?;
+        Some(
+            found
+                .map(|fields| raw_row(row, fields))
+                .map_err(|source| DataError::CorruptRow {
+                    path: self.path.clone(),
+                    row,
+                    detail: detail(&source),
+                }),
+        )
+    }
+}
+
+/// The parquet crate prefixes its messages with words that mean nothing to our users.
+fn detail(source: &ParquetError) -> String {
+    match source {
+        ParquetError::General(text) | ParquetError::EOF(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn project(schema: &TypePtr, path: &Path) -> Result<Type, DataError> {
+    let fields: Vec<TypePtr> = schema
+        .get_fields()
+        .iter()
+        .filter(|field| WANTED.contains(&field.name()))
+        .map(Arc::clone)
+        .collect();
+    if let Some(column) = NEEDED
+        .iter()
+        .find(|needed| !fields.iter().any(|field| field.name() == **needed))
+    {
+        return Err(DataError::MissingColumn {
+            path: path.to_owned(),
+            column,
+            found: schema
+                .get_fields()
+                .iter()
+                .map(|field| field.name().to_owned())
+                .collect(),
+        });
+    }
+    Type::group_type_builder(schema.name())
+        .with_fields(fields)
+        .build()
+        .map_err(|source| DataError::Corrupt {
+            path: path.to_owned(),
+            detail: detail(&source),
+        })
+}
+
+fn raw_row(row: usize, fields: Row) -> RawRow {
+    let mut found = RawRow {
+        row,
+        ..RawRow::default()
+    };
+    for (name, field) in fields.into_columns() {
+        match (name.as_str(), field) {
+            ("image", Field::Group(image)) => {
+                for (name, field) in image.into_columns() {
+                    match name.as_str() {
+                        "bytes" => found.image = binary(field),
+                        "path" => found.image_path = text(field),
+                        _ => {}
+                    }
+                }
+            }
+            ("image", field) => found.image = binary(field),
+            ("deepcad_id", field) => found.id = text(field),
+            ("cadquery", field) => found.program = text(field),
+            ("hundred_subset", Field::Bool(mark)) => found.hundred_subset = mark,
+            _ => {}
+        }
+    }
+    found
+}
+
+fn binary(field: Field) -> Option<Vec<u8>> {
+    match field {
+        Field::Bytes(bytes) => Some(bytes.data().to_vec()),
+        _ => None,
+    }
+}
+
+/// Text, also from a binary column without the text mark, and from a numeric id.
+fn text(field: Field) -> Option<String> {
+    match field {
+        Field::Str(text) => Some(text),
+        Field::Bytes(bytes) => bytes.as_utf8().ok().map(str::to_owned),
+        Field::Int(number) => Some(number.to_string()),
+        Field::Long(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
