@@ -29,7 +29,10 @@ pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let reader = ImageReader::new(std::io::Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|source| fail(source.to_string()))?;
-    reader.decode().map(|picture| picture.into_rgb8()).map_err(|source| fail(source.to_string()))
+    reader
+        .decode()
+        .map(|picture| picture.into_rgb8())
+        .map_err(|source| fail(source.to_string()))
 }
 
 /// Columns and rows of the tile grid InternVL chooses for a picture of `width` x `height`: of all grids of at most
@@ -57,7 +60,12 @@ pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u3
 
 /// InternVL's tiles, row by row, and, if there is more than one and `use_thumbnail`, the whole picture at the end. A
 /// square picture is one tile.
-pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: bool) -> Vec<RgbImage> {
+pub fn tiles(
+    picture: &RgbImage,
+    tile_size: u32,
+    max_tiles: u32,
+    use_thumbnail: bool,
+) -> Vec<RgbImage> {
     let (columns, rows) = tile_grid(picture.width(), picture.height(), tile_size, max_tiles);
     let resized = resize_bicubic(picture, columns * tile_size, rows * tile_size);
     let mut tiles: Vec<RgbImage> = (0..columns * rows)
@@ -78,11 +86,18 @@ pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: 
 /// If `planes` does not have exactly `3 * width * height` numbers.
 pub fn normalise(picture: &RgbImage, planes: &mut [f32]) {
     let pixels = (picture.width() * picture.height()) as usize;
-    assert_eq!(planes.len(), 3 * pixels, "normalise: expected 3 x {} x {}", picture.height(), picture.width());
+    assert_eq!(
+        planes.len(),
+        3 * pixels,
+        "normalise: expected 3 x {} x {}",
+        picture.height(),
+        picture.width()
+    );
     for (channel, plane) in planes.chunks_exact_mut(pixels.max(1)).enumerate() {
         // One value per byte: exact, and cheaper than arithmetic per pixel.
-        let table: [f32; 256] =
-            std::array::from_fn(|value| (value as f32 / 255.0 - MEAN[channel]) / DEVIATION[channel]);
+        let table: [f32; 256] = std::array::from_fn(|value| {
+            (value as f32 / 255.0 - MEAN[channel]) / DEVIATION[channel]
+        });
         for (number, pixel) in plane.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
             *number = table[usize::from(pixel[channel])];
         }
@@ -140,7 +155,10 @@ fn from_raw(width: u32, height: u32, bytes: Vec<u8>) -> RgbImage {
 }
 
 fn weigh<'a>(values: impl Iterator<Item = &'a u8>, weights: &[i32]) -> u8 {
-    let sum: i32 = values.zip(weights).map(|(value, weight)| i32::from(*value) * weight).sum();
+    let sum: i32 = values
+        .zip(weights)
+        .map(|(value, weight)| i32::from(*value) * weight)
+        .sum();
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
 
@@ -154,11 +172,14 @@ fn bicubic_weights(from: usize, to: usize) -> Vec<Weights> {
             let center = (pixel as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
-            let raw: Vec<f64> =
-                (first..end).map(|x| bicubic((x as f64 - center + 0.5) * (1.0 / stretch))).collect();
+            let raw: Vec<f64> = (first..end)
+                .map(|x| bicubic((x as f64 - center + 0.5) * (1.0 / stretch)))
+                .collect();
             let total: f64 = raw.iter().sum();
-            let weights =
-                raw.iter().map(|weight| (weight / total * f64::from(1 << PRECISION)).round() as i32).collect();
+            let weights = raw
+                .iter()
+                .map(|weight| (weight / total * f64::from(1 << PRECISION)).round() as i32)
+                .collect();
             Weights { first, weights }
         })
         .collect()

@@ -44,13 +44,29 @@ const WANTED: [&str; 4] = ["image", "deepcad_id", "cadquery", "hundred_subset"];
 impl RowReader {
     /// Opens a file and checks that it has the columns.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        let corrupt = |source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) };
+        let file = File::open(path).map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let corrupt = |source| DataError::Corrupt {
+            path: path.to_owned(),
+            detail: detail(&source),
+        };
         let reader = SerializedFileReader::new(file).map_err(corrupt)?;
-        let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
+        let schema = reader
+            .metadata()
+            .file_metadata()
+            .schema_descr()
+            .root_schema_ptr();
         let projection = project(&schema, path)?;
-        let rows = RowIter::from_file_into(Box::new(reader)).project(Some(projection)).map_err(corrupt)?;
-        Ok(Self { path: path.to_owned(), rows, next: 0 })
+        let rows = RowIter::from_file_into(Box::new(reader))
+            .project(Some(projection))
+            .map_err(corrupt)?;
+        Ok(Self {
+            path: path.to_owned(),
+            rows,
+            next: 0,
+        })
     }
 }
 
@@ -61,11 +77,15 @@ impl Iterator for RowReader {
         let row = self.next;
         self.next += 1;
         let found = self.rows.next()?;
-        Some(found.map(|fields| raw_row(row, fields)).map_err(|source| DataError::CorruptRow {
-            path: self.path.clone(),
-            row,
-            detail: detail(&source),
-        }))
+        Some(
+            found
+                .map(|fields| raw_row(row, fields))
+                .map_err(|source| DataError::CorruptRow {
+                    path: self.path.clone(),
+                    row,
+                    detail: detail(&source),
+                }),
+        )
     }
 }
 
@@ -78,23 +98,40 @@ fn detail(source: &ParquetError) -> String {
 }
 
 fn project(schema: &TypePtr, path: &Path) -> Result<Type, DataError> {
-    let fields: Vec<TypePtr> =
-        schema.get_fields().iter().filter(|field| WANTED.contains(&field.name())).map(Arc::clone).collect();
-    if let Some(column) = NEEDED.iter().find(|needed| !fields.iter().any(|field| field.name() == **needed)) {
+    let fields: Vec<TypePtr> = schema
+        .get_fields()
+        .iter()
+        .filter(|field| WANTED.contains(&field.name()))
+        .map(Arc::clone)
+        .collect();
+    if let Some(column) = NEEDED
+        .iter()
+        .find(|needed| !fields.iter().any(|field| field.name() == **needed))
+    {
         return Err(DataError::MissingColumn {
             path: path.to_owned(),
             column,
-            found: schema.get_fields().iter().map(|field| field.name().to_owned()).collect(),
+            found: schema
+                .get_fields()
+                .iter()
+                .map(|field| field.name().to_owned())
+                .collect(),
         });
     }
     Type::group_type_builder(schema.name())
         .with_fields(fields)
         .build()
-        .map_err(|source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) })
+        .map_err(|source| DataError::Corrupt {
+            path: path.to_owned(),
+            detail: detail(&source),
+        })
 }
 
 fn raw_row(row: usize, fields: Row) -> RawRow {
-    let mut found = RawRow { row, ..RawRow::default() };
+    let mut found = RawRow {
+        row,
+        ..RawRow::default()
+    };
     for (name, field) in fields.into_columns() {
         match (name.as_str(), field) {
             ("image", Field::Group(image)) => {

@@ -158,7 +158,7 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
         }
         2 => {
             let radius = dice.random_range(1..=longest / 12 + 1);
-            let edge = even(dice, radius + 2, longest / 4 - 1).max(radius + 1);
+            let edge = even(dice, radius + 2, longest / 4);
             if w >= h {
                 vec![hole(edge, h / 2, radius), hole(w - edge, h / 2, radius)]
             } else {
@@ -166,8 +166,14 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
             }
         }
         _ => {
-            let radius = dice.random_range(1..=longest / 12);
-            let edge = even(dice, radius + 2, longest / 6);
+            // Along the shorter side there is a hole's margin between edges and holes, and twice that between holes.
+            let shorter = w.min(h);
+            let radius = dice.random_range(1..=(longest / 12).min((shorter - 6) / 4));
+            let edge = even(
+                dice,
+                radius + 2,
+                (shorter / 2 - radius - 1).min(longest / 6),
+            );
             vec![
                 hole(edge, edge, radius),
                 hole(edge, h - edge, radius),

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::base::draw_base;
 use super::cells::Cells;
-use super::features::{Feature, axle, intersection, try_feature};
+use super::features::{Feature, Site, axle, intersection, try_feature};
 use super::numbers::Scale;
 use super::part::{Body, Part, Side};
 use super::{Dice, Numbers, SynthError};
@@ -90,7 +90,14 @@ fn assemble(
         .collect();
     plan.sort_unstable();
     for (is_cut, side) in plan {
-        let cells = Cells::new(&part.solid(scale)?, scale.value(1));
+        let solid = part.solid(scale)?;
+        let cells = Cells::new(&solid, scale.value(1));
+        let site = Site {
+            part: &part,
+            solid: &solid,
+            cells: &cells,
+            cell: scale.value(1),
+        };
         let last = part
             .features
             .len()
@@ -104,7 +111,7 @@ fn assemble(
             axle(dice, &part.base, longest)
         } else {
             (0..24).find_map(|_| {
-                let fitted = try_feature(dice, &part, &cells, side, is_cut, longest)?;
+                let fitted = try_feature(dice, &site, side, is_cut, longest)?;
                 let follows = last.is_none_or(|(operation, body)| {
                     let rank = (
                         *operation == cadwright_rewards::csg::Operation::Cut,

@@ -7,7 +7,7 @@
 //! - a round body on both sides of a wheel is one extrusion to both sides;
 //! - nothing touches along a line or a rounded face: a cell is kept between features, except where faces are flush.
 
-use cadwright_rewards::csg::Operation;
+use cadwright_rewards::csg::{CsgSolid, Operation, Vec3};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -81,7 +81,7 @@ impl Footprint {
         let is_round = dice.random();
         let room: Cell2 = std::array::from_fn(|i| (high[i] - low[i] - 2 * MARGIN).min(largest));
         let size = if is_round {
-            let diameter = 2 * dice.random_range(1..=(room[0].min(room[1]) / 2).max(1));
+            let diameter = 2 * dice.random_range(2..=(room[0].min(room[1]) / 2).max(2));
             [diameter, diameter]
         } else {
             room.map(|room| even(dice, 4, room))
@@ -131,25 +131,69 @@ impl Footprint {
     }
 }
 
-/// Where the solid's surface lies over a footprint: the level, or `None` where it is not flat with free space
-/// in front of it.
-fn surface_under(footprint: &Footprint, side: Side, cells: &Cells) -> Option<i32> {
-    let extent = cells.extent();
-    let axis = side.axes()[2];
-    let sign = side.sign();
-    let (outer, inner) = if sign > 0 {
-        (extent.max[axis], extent.min[axis])
-    } else {
-        (extent.min[axis], extent.max[axis])
-    };
-    let depth_at = |level: i32| (outer - level) * sign;
-    let mut level = outer;
-    while level != inner && cells.all(footprint.cells(side, level, level - sign, MARGIN), false) {
-        level -= sign;
+/// A part so far, in the readings a feature is fitted with.
+pub(super) struct Site<'a> {
+    pub(super) part: &'a Part,
+    pub(super) solid: &'a CsgSolid,
+    pub(super) cells: &'a Cells,
+    /// Units per cell.
+    pub(super) cell: f64,
+}
+
+impl Site<'_> {
+    /// Where the solid's surface lies over a footprint: the level, or `None` where it is not flat with free space in
+    /// front of it.
+    fn surface_under(&self, footprint: &Footprint, side: Side) -> Option<i32> {
+        let extent = self.cells.extent();
+        let axis = side.axes()[2];
+        let sign = side.sign();
+        let (outer, inner) = if sign > 0 {
+            (extent.max[axis], extent.min[axis])
+        } else {
+            (extent.min[axis], extent.max[axis])
+        };
+        let mut level = outer;
+        while level != inner
+            && self
+                .cells
+                .all(footprint.cells(side, level, level - sign, MARGIN), false)
+        {
+            level -= sign;
+        }
+        let is_full = level != inner
+            && self
+                .cells
+                .all(footprint.cells(side, level, level - sign, MARGIN), true);
+        (is_full && self.is_flat(footprint, side, level)).then_some(level)
     }
-    let flat =
-        level != inner && cells.all(footprint.cells(side, level, level - sign, MARGIN), true);
-    (flat && depth_at(level) >= 0).then_some(level)
+
+    /// True where rays against the normal meet the surface at the level all over a footprint. Cells alone do not tell: the
+    /// crest of a rounded face fills them too.
+    fn is_flat(&self, footprint: &Footprint, side: Side, level: i32) -> bool {
+        let [a, b, axis] = side.axes();
+        let mut direction = Vec3::zeros();
+        direction[axis] = -f64::from(side.sign());
+        let mut caster = self.solid.caster(direction);
+        [0.0, 0.5, 1.0].into_iter().all(|u| {
+            [0.0, 0.5, 1.0].into_iter().all(|v| {
+                let mut origin = Vec3::zeros();
+                let place = |i: usize, share: f64| {
+                    let (low, size) = (
+                        f64::from(footprint.low[i] - MARGIN),
+                        f64::from(footprint.size[i] + 2 * MARGIN),
+                    );
+                    // Just off the lattice, where all edges are.
+                    self.cell * (low + 0.01 + (size - 0.02) * share)
+                };
+                (origin[a], origin[b], origin[axis]) =
+                    (place(0, u), place(1, v), self.cell * f64::from(level));
+                caster
+                    .spans(origin)
+                    .first()
+                    .is_some_and(|span| span.enter.at.abs() < 1e-9)
+            })
+        })
+    }
 }
 
 /// Room for a tool `depth` deep below `level`, with material around and beneath it.
@@ -163,12 +207,12 @@ fn is_buried(footprint: &Footprint, side: Side, level: i32, depth: i32, cells: &
 /// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` where it does not fit.
 pub(super) fn try_feature(
     dice: &mut Dice,
-    part: &Part,
-    cells: &Cells,
+    site: &Site<'_>,
     side: Side,
     is_cut: bool,
     longest: i32,
 ) -> Option<Fitted> {
+    let Site { part, cells, .. } = *site;
     let extent = cells.extent();
     let [a, b, axis] = side.axes();
     let (low, high) = (
@@ -185,7 +229,7 @@ pub(super) fn try_feature(
     }
     let largest = if is_cut { longest / 2 } else { longest * 2 / 3 };
     let footprint = Footprint::draw(dice, low, high, largest)?;
-    let level = surface_under(&footprint, side, cells)?;
+    let level = site.surface_under(&footprint, side)?;
     let thickness = (level
         - if side.sign() > 0 {
             extent.min[axis]

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use cadwright_rewards::csg::{EdgeError, PlaneError, WireError};
+use cadwright_rewards::csg::{CsgSolid, EdgeError, PlaneError, WireError};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -30,6 +30,9 @@ use candidate::Candidate;
 pub use numbers::Numbers;
 
 type Dice = rand_chacha::ChaCha8Rng;
+
+/// Rows in a row group, whose pictures are in memory at once.
+const GROUP: usize = 512;
 
 /// The instruction that every row of GenCAD-Code carries.
 pub const PROMPT: &str = "Generate the CADQuery code needed to create the CAD for the provided image. Just the code, no other words.";
@@ -164,6 +167,51 @@ pub enum SynthError {
     },
 }
 
+/// A part in memory.
+#[derive(Debug, Clone)]
+pub struct SynthPart {
+    /// The name a data set gives it.
+    pub id: String,
+    /// The program.
+    pub program: String,
+    /// What the program builds.
+    pub solid: CsgSolid,
+    /// The first body.
+    pub family: &'static str,
+    /// Number of bodies.
+    pub operations: usize,
+}
+
+/// Draws `config.count` different parts without writing anything: the same as [`generate`] would write, in the order
+/// test, validation, train.
+pub fn draw_parts(config: &SynthConfig) -> Result<Vec<SynthPart>, SynthError> {
+    split_sizes(config)?;
+    let candidates =
+        thread_pool(config)?.install(|| draw_distinct(config, &mut SynthSummary::default()))?;
+    candidates
+        .into_iter()
+        .map(|(index, candidate)| {
+            Ok(SynthPart {
+                id: part_id(config, index),
+                solid: candidate.part.solid(&candidate.scale)?,
+                program: candidate.program,
+                family: candidate.family,
+                operations: 1 + candidate.features.len(),
+            })
+        })
+        .collect()
+}
+
+fn thread_pool(config: &SynthConfig) -> Result<rayon::ThreadPool, SynthError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(config.jobs)
+        .build()
+        .map_err(|source| SynthError::Threads {
+            jobs: config.jobs,
+            source,
+        })
+}
+
 /// A line of `parts.jsonl`: what a part is, for reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRecord {
@@ -186,55 +234,45 @@ pub struct PartRecord {
 pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
     let started = std::time::Instant::now();
     let [test, validation, train] = split_sizes(config)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.jobs)
-        .build()
-        .map_err(|source| SynthError::Threads {
-            jobs: config.jobs,
-            source,
-        })?;
+    let pool = thread_pool(config)?;
+    // Before the work, so that an unusable directory is found at once.
+    let sizes = [
+        (Split::Test, test),
+        (Split::Validation, validation),
+        (Split::Train, train),
+    ];
+    let writers = sizes
+        .into_iter()
+        .filter(|(_, size)| *size > 0)
+        .map(|(split, size)| Ok((split, size, ShardWriter::create(&config.output, split)?)))
+        .collect::<Result<Vec<_>, SynthError>>()?;
     let mut summary = SynthSummary::default();
     let candidates = pool.install(|| draw_distinct(config, &mut summary))?;
     count_numbers(&candidates, &mut summary);
     let mut records = Vec::with_capacity(candidates.len());
     let mut rest = &candidates[..];
-    let mut writers = Vec::new();
-    for (split, size) in [
-        (Split::Test, test),
-        (Split::Validation, validation),
-        (Split::Train, train),
-    ] {
+    let mut complete = Vec::new();
+    for (split, size, mut writer) in writers {
         let (chosen, others) = rest.split_at(size);
         rest = others;
-        if chosen.is_empty() {
-            continue;
-        }
-        let mut writer = ShardWriter::create(&config.output, split)?;
-        for group in chosen.chunks(512) {
+        for (group, numbered) in chosen.chunks(GROUP).enumerate() {
             let rows = pool.install(|| {
-                group
+                numbered
                     .par_iter()
-                    .map(|numbered| row(config, split, numbered))
+                    .enumerate()
+                    .map(|(position, part)| row(config, split, group * GROUP + position, part))
                     .collect::<Result<Vec<_>, _>>()
             })?;
             writer.write(&rows)?;
         }
-        writers.push(writer);
         summary.splits.insert(split.name().to_owned(), size);
-        records.extend(
-            chosen
-                .iter()
-                .map(|numbered| record(config, split, numbered)),
-        );
+        records.extend(chosen.iter().map(|part| record(config, split, part)));
+        complete.push(writer.close()?);
     }
     // The files appear together, once all of them are complete.
-    let writers = writers
-        .into_iter()
-        .map(ShardWriter::close)
-        .collect::<Result<Vec<_>, _>>()?;
     write_records(&config.output, &records)?;
-    for writer in writers {
-        writer.publish()?;
+    for file in complete {
+        file.publish()?;
     }
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
@@ -332,6 +370,7 @@ fn part_id(config: &SynthConfig, index: u64) -> String {
 fn row(
     config: &SynthConfig,
     split: Split,
+    position: usize,
     (index, candidate): &(u64, Candidate),
 ) -> Result<Row, SynthError> {
     let id = part_id(config, *index);
@@ -347,8 +386,8 @@ fn row(
         token_count: lexical_length(&candidate.program),
         program: candidate.program.clone(),
         prompt: PROMPT.to_owned(),
-        // The data set's mark of a small public test.
-        hundred_subset: split == Split::Test && (*index as usize) < 250,
+        // The data set's mark of a small public test: the first hundred rows.
+        hundred_subset: split == Split::Test && position < 100,
         id,
     })
 }
