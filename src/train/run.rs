@@ -158,9 +158,13 @@ impl<'a> Run<'a> {
             Source::Synth => {
                 let directory = self.dir.join("data");
                 if !directory.exists() {
-                    let options = synth_options(self.config, &directory);
-                    eprintln!("data: making {} synthetic parts", options.count);
-                    synth::generate(&options)?;
+                    // Aside first: where the run is killed meanwhile, the next one makes them anew.
+                    replace_directory(&directory, |aside| {
+                        let options = synth_options(self.config, aside);
+                        eprintln!("data: making {} synthetic parts", options.count);
+                        synth::generate(&options)?;
+                        Ok(())
+                    })?;
                 }
                 DataSource::Path(directory)
             }
