@@ -28,7 +28,7 @@ impl Telemetry {
     /// A directory that cannot be written.
     pub fn open(run_dir: &Path, stage: &'static str, step: usize, steps: usize) -> Result<Self> {
         let path = run_dir.join("metrics.jsonl");
-        keep_before(&path, stage, step).with_context(|| format!("cannot rewrite {}", path.display()))?;
+        keep_before(&path, stage, step)?;
         let jsonl = OpenOptions::new().create(true).append(true).open(&path);
         let jsonl = BufWriter::new(jsonl.with_context(|| format!("cannot write {}", path.display()))?);
         // The TensorBoard crate panics where it cannot write.
@@ -81,14 +81,14 @@ fn is_writable(directory: &Path) -> bool {
 }
 
 /// Drops the lines of `stage` whose step is `step` or later.
-fn keep_before(path: &Path, stage: &str, step: usize) -> std::io::Result<()> {
+fn keep_before(path: &Path, stage: &str, step: usize) -> Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
     let is_kept = |line: &&str| {
         let row: Value = serde_json::from_str(line).unwrap_or_default();
         row.is_object() && (row["stage"] != stage || row["step"].as_u64().is_some_and(|s| s < step as u64))
     };
     let kept: String = text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
-    if kept.len() == text.len() { Ok(()) } else { std::fs::write(path, kept) }
+    if kept.len() == text.len() { Ok(()) } else { write_whole(path, &kept) }
 }
 
 /// A bar where there is a terminal, lines where there is none.

@@ -276,8 +276,8 @@ impl<'a> Run<'a> {
         let dataset = self.dataset(self.config.eval_split())?;
         let evaluation = Evaluation::run(self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.dir.join("cache")))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let mut telemetry = Telemetry::open(&self.dir, "eval", usize::MAX, 1)?;
         let step = if name == "ppo" { self.config.ppo.steps } else { 0 };
+        let mut telemetry = Telemetry::open(&self.dir, "eval", step, step + 1)?;
         let frame = evaluation.frame;
         telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", evaluation.report.iou_in(frame))])?;
         write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(&dataset))?;
