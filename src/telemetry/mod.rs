@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
@@ -35,7 +35,7 @@ impl Telemetry {
         let directory = run_dir.join("tensorboard");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         ensure!(is_writable(&directory), "{}: no permission to write", directory.display());
-        let tensorboard = SummaryWriter::new(&directory);
+        let tensorboard = new_event_file(&directory);
         Ok(Self { stage, tensorboard, jsonl, progress: Progress::new(stage, step, steps) })
     }
 
@@ -74,6 +74,21 @@ impl Telemetry {
     pub fn note(&self, line: &str) {
         self.progress.note(line);
     }
+}
+
+/// The TensorBoard crate names a file by second and process, and empties one that is there: the log of a stage that began
+/// in this very second.
+fn new_event_file(directory: &Path) -> SummaryWriter {
+    let is_taken = || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let prefix = format!("events.out.tfevents.{now:010}.");
+        let mut entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+    };
+    while is_taken() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    SummaryWriter::new(directory)
 }
 
 fn is_writable(directory: &Path) -> bool {
@@ -184,6 +199,16 @@ mod tests {
             .map(|row| format!("{}{}", row["stage"].as_str().unwrap(), row["step"]))
             .collect();
         assert_eq!(steps, ["sft0", "sft1", "sft2", "ppo0", "ppo1", "ppo2"]);
+    }
+
+    #[test]
+    fn stages_that_begin_in_one_second_keep_their_events() {
+        let directory = tempfile::tempdir().unwrap();
+        for stage in ["sft", "eval", "ppo"] {
+            Telemetry::open(directory.path(), stage, 0, 1).unwrap().record(0, &[("loss", 1.0)]).unwrap();
+        }
+        let events = std::fs::read_dir(directory.path().join("tensorboard")).unwrap();
+        assert_eq!(events.count(), 3);
     }
 
     #[test]
