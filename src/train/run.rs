@@ -132,11 +132,13 @@ impl<'a> Run<'a> {
             eprintln!("{name}: done before");
             return Ok(());
         }
+        // CadQuery starts while the data is read. Training may be long before it first scores; better to fail now.
+        let scorer = self.scorer(self.config.rollout.grid, &[self.config.reward_frame()])?;
         let training = self.dataset(Split::Train)?;
         let validation = self.dataset(Split::Validation)?;
         self.prepare_model(&training)?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
-        let scorer = self.scorer(self.config.rollout.grid, &[self.config.reward_frame()])?;
+        scorer.ready()?;
         let stage = Stage {
             config: self.config,
             train: &training,
@@ -353,6 +355,7 @@ impl Evaluation {
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
         let programs: Vec<&str> = indices.iter().map(|&index| dataset.examples()[index].program.as_str()).collect();
+        scorer.ready()?;
         scorer.prefetch(&programs);
         let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
         let questions = Questions { dataset, pictures: &pictures, prompt, tokenizer };
