@@ -167,6 +167,18 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// Makes the directory of a file that is to be written later, after long work, and tries to write in it.
+///
+/// # Errors
+/// A directory that cannot be made or written.
+pub fn prepare_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot create {}", path.display(), parent.display()))?;
+    ensure!(is_writable(parent), "{}: no permission to write in {}", path.display(), parent.display());
+    ensure!(!path.is_dir(), "{} is a directory; name a file", path.display());
+    Ok(())
+}
+
 /// Writes `text` to `path` so that the file is complete or as it was.
 ///
 /// # Errors
