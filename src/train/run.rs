@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
             let differing: Vec<String> = differing_keys(&before, &resolved);
             ensure!(
                 differing.is_empty(),
-                "{} holds a run with other values of {}; choose another --set run.output_dir=.. or delete it",
+                "{} holds a run with other values: {}; choose another --set run.output_dir=.. or delete it",
                 dir.display(),
                 differing.join(", ")
             );
@@ -456,23 +456,24 @@ fn is_language(name: &str) -> bool {
     name.starts_with("language_model.")
 }
 
+/// Each key that decides what comes out, with both values where they differ.
 fn differing_keys(before: &str, now: &str) -> Vec<String> {
+    // Where programs run and how many at once does not change what comes out.
+    const HARMLESS: [&str; 4] = ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"];
     fn walk(before: &toml::Table, now: &toml::Table, prefix: &str, differing: &mut Vec<String>) {
         for (key, value) in now {
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match (before.get(key), value) {
                 (Some(toml::Value::Table(before)), toml::Value::Table(now)) => walk(before, now, &path, differing),
-                (Some(before), now) if before == now => {}
-                _ => differing.push(path),
+                (Some(before), now) if before == now || HARMLESS.contains(&path.as_str()) => {}
+                (Some(before), now) => differing.push(format!("{path} = {before} there, {now} now")),
+                (None, now) => differing.push(format!("{path} not there, {now} now")),
             }
         }
     }
     let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
     let mut differing = Vec::new();
     walk(&parse(before), &parse(now), "", &mut differing);
-    // Where programs run and how many at once does not change what comes out.
-    let is_harmless = |key: &String| ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"].contains(&key.as_str());
-    differing.retain(|key| !is_harmless(key));
     differing
 }
 
