@@ -51,7 +51,13 @@ impl Config {
                 let origin = path.display().to_string();
                 let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
                     origin: origin.clone(),
-                    reason: error.to_string(),
+                    reason: match error.span() {
+                        Some(span) => {
+                            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+                            format!("line {line}: {}", error.message())
+                        }
+                        None => error.message().to_owned(),
+                    },
                 })?;
                 Self::default().with(&table, &origin)?
             }
