@@ -118,6 +118,14 @@ pub enum DataError {
         /// The first of them.
         first: Option<Box<SkippedRow>>,
     },
+    /// A picture given by itself cannot be decoded.
+    #[error("{}: {source}; give a PNG, JPEG or WebP file", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: ImageError,
+    },
     /// The hub cannot be reached.
     #[error(transparent)]
     Hub(#[from] HubError),
@@ -281,6 +289,14 @@ impl Dataset {
             });
         }
         Ok(dataset)
+    }
+
+    /// A data set of these examples; one whose picture cannot be decoded is an error.
+    pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
+        for example in &examples {
+            decode_rgb(&example.image).map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
+        }
+        Ok(Self { examples, skipped: Vec::new() })
     }
 
     /// Number of usable rows.
