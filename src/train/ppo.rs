@@ -362,7 +362,7 @@ fn ce_backward(
     let indices: Vec<usize> = rand::seq::index::sample(rng, rows, batch_size.min(rows)).into_vec();
     let inputs = questions.inputs(policy, &indices);
     let responses: Vec<Vec<i64>> =
-        indices.iter().map(|&index| response_ids(questions, questions.program(index))).collect();
+        indices.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
     let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
     let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
     let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);

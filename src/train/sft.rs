@@ -1,5 +1,6 @@
 //! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the programs build.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -20,7 +22,7 @@ use super::pictures::Pictures;
 use super::schedule::{LearningRate, seed};
 use super::{Stage, validation_pictures};
 use crate::config::Sft;
-use crate::model::InternVl;
+use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
 
 /// A training example in tokens.
@@ -45,9 +47,9 @@ struct State {
 }
 
 /// The response to `program`: its tokens and the end of the turn.
-pub fn response_ids(questions: &Questions, program: &str) -> Vec<i64> {
-    let mut ids = questions.tokenizer.encode(program);
-    ids.push(questions.tokenizer.end_of_turn);
+pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
+    let mut ids = tokenizer.encode(program);
+    ids.push(tokenizer.end_of_turn);
     ids
 }
 
@@ -189,20 +191,20 @@ pub(super) fn finish(directory: &Path, result: &serde_json::Value) -> Result<()>
 const SFT_STREAM: u64 = 0x5f7;
 
 fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
-    let mut too_long = 0;
-    let mut examples = Vec::new();
-    for index in 0..questions.dataset.len() {
-        let example = Example {
-            index,
-            prompt: questions.prompt_ids(model, index),
-            response: response_ids(questions, questions.program(index)),
-        };
-        if example.len() <= max_length {
-            examples.push(example);
-        } else {
-            too_long += 1;
-        }
+    let tokenizer = questions.tokenizer;
+    let responses: Vec<Vec<i64>> =
+        questions.dataset.examples().par_iter().map(|example| response_ids(tokenizer, &example.program)).collect();
+    // Pictures of as many tiles have the same prompt.
+    let mut prompts: HashMap<usize, Vec<i64>> = HashMap::new();
+    let mut examples = Vec::with_capacity(responses.len());
+    for (index, response) in responses.into_iter().enumerate() {
+        let image_tokens = questions.pictures.image_tokens(model, index);
+        let prompt = prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)));
+        examples.push(Example { index, prompt: prompt.clone(), response });
     }
+    let all = examples.len();
+    examples.retain(|example| example.len() <= max_length);
+    let too_long = all - examples.len();
     (examples, too_long)
 }
 
@@ -260,7 +262,7 @@ fn validation_loss(model: &InternVl, questions: &Questions, indices: &[usize], b
         tch::no_grad(|| {
             let inputs = questions.inputs(model, chunk);
             let responses: Vec<Vec<i64>> =
-                chunk.iter().map(|&index| response_ids(questions, questions.program(index))).collect();
+                chunk.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
             let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
