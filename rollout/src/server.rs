@@ -25,8 +25,8 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 /// How long after a program's deadline the server itself counts as stuck.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A reply can hardly be longer than the worker's own limit on a result.
-const REPLY_LIMIT: usize = 300 << 20;
+/// A reply is never longer than the worker's own limit on a result and its header.
+const REPLY_LIMIT: usize = (64 << 20) + 4096;
 
 /// What a server says about itself when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
