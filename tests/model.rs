@@ -445,6 +445,23 @@ fn batch_size_changes_no_token() {
     }
 }
 
+/// Memory is what a batch size bounds, so it holds for the samples of a single prompt as well.
+#[test]
+fn no_more_than_a_batch_is_written_at_a_time() {
+    let (model, reference) = (load(Kind::Float), Reference::read());
+    let prompts = reference.prompts(&model);
+    let order = |batch_size| {
+        let sampling = Sampling { temperature: 1.5, top_p: 1.0, max_new_tokens: 60 };
+        let seeds: Vec<u64> = (0..6).collect();
+        let mut order = Vec::new();
+        let on_done = |index: usize, _: &Completion| order.push(index);
+        let _ = generate(&model, &byte_tokenizer(), &prompts[..1], &seeds, sampling, batch_size, on_done);
+        order
+    };
+    assert_ne!(order(6), [0, 1, 2, 3, 4, 5], "together, the shortest is done first");
+    assert_eq!(order(1), [0, 1, 2, 3, 4, 5], "one at a time, each is done before the next begins");
+}
+
 // Files.
 
 #[test]
