@@ -462,6 +462,37 @@ fn no_more_than_a_batch_is_written_at_a_time() {
     assert_eq!(order(1), [0, 1, 2, 3, 4, 5], "one at a time, each is done before the next begins");
 }
 
+/// A sampled `<IMG_CONTEXT>` is a token like others: it takes no row of a picture.
+#[test]
+fn an_image_token_that_the_model_writes_is_not_a_picture() {
+    let (model, reference) = (load(Kind::Float), Reference::read());
+    let prompts = reference.prompts(&model);
+    let written = [40, 5, 5, 41];
+    let lengths: Vec<i64> = prompts.iter().map(|prompt| prompt.ids.len() as i64).collect();
+    let mut rows = Vec::new();
+    for prompt in &prompts {
+        rows.extend(prompt.ids.iter().chain(&written));
+        rows.resize(22 * (rows.len().div_ceil(22)), 0);
+    }
+    tch::no_grad(|| {
+        let images = Tensor::cat(&[&prompts[0].image, &prompts[1].image], 0);
+        let found = model.embed_prompt(&Tensor::from_slice(&rows).view([2, 22]), &images, 5);
+        for (row, prompt) in prompts.iter().enumerate() {
+            let start = model.embed_prompt(&Tensor::from_slice(&prompt.ids).unsqueeze(0), &prompt.image, 5).get(0);
+            let end = model.decoder().embed(&Tensor::from_slice(&written).unsqueeze(0)).get(0);
+            let found = found.get(row as i64).narrow(0, 0, lengths[row] + 4);
+            assert_close("embeddings", &found, &Tensor::cat(&[start, end], 0), 0.0);
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "8 image tokens for 4 rows")]
+fn pictures_that_do_not_fill_their_tokens_are_refused() {
+    let (model, reference) = (load(Kind::Float), Reference::read());
+    let _ = model.embed_prompt(&reference.get("ids"), &reference.get("image").get(0), 5);
+}
+
 // Files.
 
 #[test]
