@@ -493,6 +493,30 @@ fn pictures_that_do_not_fill_their_tokens_are_refused() {
     let _ = model.embed_prompt(&reference.get("ids"), &reference.get("image").get(0), 5);
 }
 
+#[test]
+fn a_frozen_copy_computes_the_same_and_keeps_it() {
+    for compute in [Kind::Float, Kind::BFloat16] {
+        let (mut model, reference) = (load_tuned(compute), Reference::read());
+        // Masters off the bf16 grid, as after an optimiser step.
+        model.weights_mut().set_trainable(|_| true);
+        let nudge = |by: f64| {
+            tch::no_grad(|| {
+                for (_, tensor) in model.weights().trainable() {
+                    let _ = tensor.shallow_clone().g_mul_scalar_(by);
+                }
+            });
+        };
+        nudge(1.0013);
+        let before = reference.logits(&model);
+        let copy = model.frozen_copy();
+        assert_close("logits", &reference.logits(&copy), &before, 0.0);
+        nudge(1.1);
+        assert_close("logits after a step", &reference.logits(&copy), &before, 0.0);
+        assert!(max_error(&reference.logits(&model), &before) > 0.1);
+        assert_eq!(copy.weights().trainable().count(), 0);
+    }
+}
+
 // Files.
 
 #[test]

@@ -116,7 +116,7 @@ impl InternVl {
     }
 
     /// The model as it is now, for generation or as a reference: later training steps do not change it. Frozen weights
-    /// are shared, trainable ones copied at the compute dtype, so that it computes what this one does.
+    /// are shared, trainable ones copied, so that it computes what this one does.
     pub fn frozen_copy(&self) -> Self {
         Self::new(self.config.clone(), self.weights.frozen_copy(self.compute), self.lora.clone(), self.compute)
     }
