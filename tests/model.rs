@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cadwright::generate::{Completion, PromptInput, Sampling, generate};
 use cadwright::model::weights::{read_safetensors, write_safetensors};
 use cadwright::model::{
-    InternVl, InternVlConfig, KvCache, ModelError, Positions, Prompt, Tokenizer, Weights,
+    InternVl, InternVlConfig, KvCache, LoraConfig, ModelError, Positions, Prompt, Tokenizer, Weights,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -566,6 +566,60 @@ fn adapters_match_whichever_module_peft_wrapped() {
         });
         let model = load(Kind::Float).with_adapter(directory.path()).unwrap();
         assert_close(prefix, &expected.logits(&model), &logits, 0.0);
+    }
+}
+
+#[test]
+fn a_new_adapter_changes_nothing_until_it_is_trained() {
+    let _guard = sole_user_of_the_generator();
+    let lora = |targets: &[&str]| LoraConfig {
+        r: 4,
+        lora_alpha: 8.0,
+        lora_dropout: 0.0,
+        target_modules: targets.iter().map(ToString::to_string).collect(),
+    };
+    let reference = Reference::read();
+    let model = load(Kind::Float).with_new_adapter(lora(&["q_proj", "mlp.up_proj", "attn.qkv"]), 1).unwrap();
+    assert_close("logits", &reference.logits(&model), &reference.logits(&load(Kind::Float)), 0.0);
+    // One pair for each of three decoder layers, twice, and of two vision layers.
+    assert_eq!(model.weights().iter().filter(|(name, _)| is_adapter(name)).count(), 2 * (3 + 3 + 2));
+    let error = load(Kind::Float).with_new_adapter(lora(&["q_proj", "proj_q", "oj"]), 1).err().unwrap().to_string();
+    assert!(error.contains("named proj_q") && error.contains("named oj") && !error.contains("named q_proj"), "{error}");
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_refused_with_every_name() {
+    let directory = edited("adapter", "adapter_model.safetensors", |tensors| {
+        let key = |name: &str| format!("base_model.model.model.layers.{name}.weight");
+        tensors.remove(&key("0.self_attn.q_proj.lora_A"));
+        tensors.remove(&key("1.self_attn.q_proj.lora_B"));
+        tensors.insert(key("2.self_attn.v_proj.lora_B"), Tensor::zeros([17, 4], (Kind::Float, CPU)));
+        tensors.insert(key("3.self_attn.v_proj.lora_A"), Tensor::zeros([4, 48], (Kind::Float, CPU)));
+    });
+    let error = load(Kind::Float).with_adapter(directory.path()).err().unwrap().to_string();
+    for problem in [
+        "missing: language_model.model.layers.0.self_attn.q_proj.lora_A.weight",
+        "missing: language_model.model.layers.1.self_attn.q_proj.lora_B.weight",
+        "shape: base_model.model.model.layers.2.self_attn.v_proj.lora_B.weight expected [16, 4], got [17, 4]",
+        "no layer for: base_model.model.model.layers.3.self_attn.v_proj.lora_A.weight [4, 48]",
+    ] {
+        assert!(error.contains(problem), "{problem:?} is not in:\n{error}");
+    }
+}
+
+/// Kinds of LoRA that compute something else from the same tensors.
+#[test]
+fn an_adapter_that_would_be_computed_wrongly_is_refused() {
+    for (field, value) in [
+        ("use_rslora", true.into()),
+        ("use_dora", true.into()),
+        ("alpha_pattern", serde_json::json!({"q_proj": 16})),
+        ("peft_type", "LOHA".into()),
+    ] {
+        let directory = edited("adapter", "adapter_model.safetensors", |_| {});
+        set_field(&directory.path().join("adapter_config.json"), &format!("/{field}"), value);
+        let error = load(Kind::Float).with_adapter(directory.path()).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| error.contains(field)), "{field}: {error:?}");
     }
 }
 
