@@ -624,6 +624,25 @@ fn an_adapter_that_would_be_computed_wrongly_is_refused() {
 }
 
 #[test]
+fn a_model_that_would_be_computed_wrongly_is_refused() {
+    for (field, value) in [
+        ("/ps_version", "v1".into()),
+        ("/select_layer", (-2).into()),
+        ("/vision_config/norm_type", "rms_norm".into()),
+        ("/vision_config/qk_normalization", true.into()),
+        ("/vision_config/hidden_act", "gelu_pytorch_tanh".into()),
+        ("/llm_config/hidden_act", "gelu".into()),
+        ("/llm_config/rope_scaling", serde_json::json!({"rope_type": "linear", "factor": 2.0})),
+    ] {
+        let directory = edited("", "model.safetensors", |_| {});
+        set_field(&directory.path().join("config.json"), field, value);
+        let error = InternVlConfig::read(directory.path()).err().map(|error| error.to_string());
+        let name = field.trim_start_matches('/').replace('/', ".");
+        assert!(error.as_ref().is_some_and(|error| error.contains(&name)), "{name}: {error:?}");
+    }
+}
+
+#[test]
 fn every_tensor_that_does_not_fit_is_named_at_once() {
     let directory = edited("", "model.safetensors", |tensors| {
         tensors.remove("mlp1.1.bias");
