@@ -236,6 +236,10 @@ def main() -> None:
     OUT.mkdir(parents=True)
     tuned.save_pretrained(OUT / "adapter")
     (OUT / "adapter/README.md").unlink()
+    # PEFT keeps target_modules as a set: sorted, a second run writes the same file.
+    settings = json.loads((OUT / "adapter/adapter_config.json").read_text())
+    settings["target_modules"].sort()
+    (OUT / "adapter/adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     keys = set(load_file(OUT / "adapter/adapter_model.safetensors"))
     gradients = {
         name.replace(".default.", "."): p.grad for name, p in tuned.named_parameters() if p.grad is not None
