@@ -90,6 +90,16 @@ pub enum DataError {
         /// What the decoder says.
         detail: String,
     },
+    /// The file is compressed in a way this program is built without.
+    #[error(
+        "{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these"
+    )]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// The codec found.
+        codec: String,
+    },
     /// The file is some other parquet file.
     #[error(
         "{path} has no column {column:?}: expected image, deepcad_id, cadquery, found {}",

@@ -22,6 +22,8 @@ use cadwright_rewards::csg::CsgSolid;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+#[cfg(unix)]
+use super::parquet::make_public;
 use super::parquet::{Row, ShardWriter};
 use super::render::render_csg;
 use super::{Split, encode_png};
@@ -354,6 +356,8 @@ fn write_records(directory: &Path, records: &[PartRecord]) -> Result<(), SynthEr
     }
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
     file.write_all(&text).map_err(io)?;
+    #[cfg(unix)]
+    make_public(file.as_file()).map_err(io)?;
     file.persist(&path).map_err(|error| io(error.error))?;
     Ok(())
 }
