@@ -278,7 +278,7 @@ fn checkpointing_gives_the_gradients_of_plain_backward() {
             let _ = tensor.grad().zero_();
         }
         let (embeds, positions) = reference.embedded(&model);
-        let (hidden, tape) = model.decoder().blocks_with_tape(embeds, positions, 7);
+        let (hidden, tape) = model.decoder().blocks_with_tape(embeds, positions, true, 7);
         reference.loss(&model, &hidden).backward();
         tape.backward(&hidden.grad());
         assert_same_gradients(&gradients(&model), &plain, 1e-5);
@@ -296,7 +296,7 @@ fn checkpointed_dropout_is_the_same_in_both_passes() {
     let reference = Reference::read();
     let forward = || {
         let (embeds, positions) = reference.embedded(&model);
-        model.decoder().blocks_with_tape(embeds, positions, 7)
+        model.decoder().blocks_with_tape(embeds, positions, true, 7)
     };
     let (hidden, tape) = forward();
     reference.loss(&model, &hidden).backward();

@@ -68,7 +68,7 @@ impl<'a> Pass<'a> {
         // The generator is global to libtorch; seeding it makes dropout a function of the step alone.
         tch::manual_seed(mode.seed as i64);
         let (states, tape) = if mode.gradient_checkpointing {
-            let (states, tape) = decoder.blocks_with_tape(embeds, positions, mode.seed as i64);
+            let (states, tape) = decoder.blocks_with_tape(embeds, positions, mode.train, mode.seed as i64);
             (states.shallow_clone(), Some((states, tape)))
         } else {
             (decoder.blocks(embeds, &positions, None, mode.train), None)

@@ -155,9 +155,9 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             let mut order: Vec<usize> = (0..rollouts.completions.len()).collect();
             order.shuffle(&mut rng);
             for minibatch in order.chunks(ppo.minibatch_size) {
-                ppo_backward(&questions, policy, &value_head, &rollouts, &experience, minibatch, ppo, state.kl_coef, &mut means);
+                ppo_backward(&questions, policy, &value_head, &rollouts, &experience, minibatch, config, state.kl_coef, &mut means);
                 if ce_weight > 0.0 {
-                    ce_backward(&questions, policy, &mut rng, ppo.ce_batch_size, ce_weight, &mut means);
+                    ce_backward(&questions, policy, &mut rng, config, ce_weight, &mut means);
                 }
                 let grad_norm = optimizer.step(learning_rate);
                 value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
@@ -303,6 +303,11 @@ fn compute_advantages(rollouts: &Rollouts, critique: Vec<(Vec<f32>, Vec<f32>)>, 
     experience
 }
 
+/// No dropout: the ratio compares this policy with the one that sampled.
+fn update_mode(config: &Config) -> PassMode {
+    PassMode { gradient_checkpointing: config.model.gradient_checkpointing, ..PassMode::default() }
+}
+
 /// Adds the gradients of policy, value, KL and entropy terms over a minibatch.
 fn ppo_backward(
     questions: &Questions,
@@ -311,10 +316,11 @@ fn ppo_backward(
     rollouts: &Rollouts,
     experience: &[Experience],
     minibatch: &[usize],
-    ppo: &Ppo,
+    config: &Config,
     kl_coef: f64,
     means: &mut Means,
 ) {
+    let ppo = &config.ppo;
     let (batch, image) = sequences(questions, &rollouts.prompts, &rollouts.completions, minibatch, policy);
     let device = policy.device();
     let flat = |of: fn(&Experience) -> &[f32]| {
@@ -328,7 +334,7 @@ fn ppo_backward(
     let advantages = flat(|e| &e.advantages);
     let returns = flat(|e| &e.returns);
 
-    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let values = value_head.forward(&pass.hidden);
     let (logprobs, log_softmax) = token_logprobs(&pass.logits(), &batch.targets, ppo.temperature);
     let PolicyLoss { loss: policy_loss, clip_fraction } =
@@ -354,19 +360,19 @@ fn ce_backward(
     questions: &Questions,
     policy: &InternVl,
     rng: &mut ChaCha8Rng,
-    batch_size: usize,
+    config: &Config,
     weight: f64,
     means: &mut Means,
 ) {
     let rows = questions.dataset.len();
-    let indices: Vec<usize> = rand::seq::index::sample(rng, rows, batch_size.min(rows)).into_vec();
+    let indices: Vec<usize> = rand::seq::index::sample(rng, rows, config.ppo.ce_batch_size.min(rows)).into_vec();
     let inputs = questions.inputs(policy, &indices);
     let responses: Vec<Vec<i64>> =
         indices.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
     let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
     let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
     let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
-    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let loss = cross_entropy(&pass.logits(), &batch.targets);
     means.add("ce_loss", &loss);
     pass.backward(&(loss * weight));
