@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cadwright::data::{DataSource, Selection};
 use cadwright::model::{InternVl, Prompt, Tokenizer};
-use cadwright::telemetry::write_whole;
+use cadwright::telemetry::{prepare_parent, write_whole};
 use cadwright::train::run::{Evaluation, device, model_directory, open_dataset};
 use clap::Args;
 
@@ -84,6 +84,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         text_override("eval.split", &args.split),
         format!("eval.frames=[{}]", frames.join(",")),
     ])?;
+    for path in std::iter::once(&args.output_json).chain(&args.summary) {
+        prepare_parent(path)?;
+    }
     if config.run.threads > 0 {
         tch::set_num_threads(config.run.threads as i32);
     }
@@ -99,9 +102,6 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let selection = Selection { split: config.eval_split(), limit, hundred_subset_only: config.eval.hundred_subset };
     let dataset = open_dataset(&source, selection)?;
     let evaluation = Evaluation::run(&config, &model, &tokenizer, &dataset, &prompt, None)?;
-    if let Some(parent) = args.output_json.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    }
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {
         write_whole(path, &format!("{:#}\n", evaluation.to_json()))?;

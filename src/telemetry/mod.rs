@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
@@ -28,14 +28,14 @@ impl Telemetry {
     /// A directory that cannot be written.
     pub fn open(run_dir: &Path, stage: &'static str, step: usize, steps: usize) -> Result<Self> {
         let path = run_dir.join("metrics.jsonl");
-        keep_before(&path, stage, step).with_context(|| format!("cannot rewrite {}", path.display()))?;
+        keep_before(&path, stage, step)?;
         let jsonl = OpenOptions::new().create(true).append(true).open(&path);
         let jsonl = BufWriter::new(jsonl.with_context(|| format!("cannot write {}", path.display()))?);
         // The TensorBoard crate panics where it cannot write.
         let directory = run_dir.join("tensorboard");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         ensure!(is_writable(&directory), "{}: no permission to write", directory.display());
-        let tensorboard = SummaryWriter::new(&directory);
+        let tensorboard = new_event_file(&directory);
         Ok(Self { stage, tensorboard, jsonl, progress: Progress::new(stage, step, steps) })
     }
 
@@ -76,19 +76,34 @@ impl Telemetry {
     }
 }
 
+/// The TensorBoard crate names a file by second and process, and empties one that is there: the log of a stage that began
+/// in this very second.
+fn new_event_file(directory: &Path) -> SummaryWriter {
+    let is_taken = || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let prefix = format!("events.out.tfevents.{now:010}.");
+        let mut entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+    };
+    while is_taken() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    SummaryWriter::new(directory)
+}
+
 fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".writable").tempfile_in(directory).is_ok()
 }
 
 /// Drops the lines of `stage` whose step is `step` or later.
-fn keep_before(path: &Path, stage: &str, step: usize) -> std::io::Result<()> {
+fn keep_before(path: &Path, stage: &str, step: usize) -> Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
     let is_kept = |line: &&str| {
         let row: Value = serde_json::from_str(line).unwrap_or_default();
         row.is_object() && (row["stage"] != stage || row["step"].as_u64().is_some_and(|s| s < step as u64))
     };
     let kept: String = text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
-    if kept.len() == text.len() { Ok(()) } else { std::fs::write(path, kept) }
+    if kept.len() == text.len() { Ok(()) } else { write_whole(path, &kept) }
 }
 
 /// A bar where there is a terminal, lines where there is none.
@@ -152,6 +167,18 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// Makes the directory of a file that is to be written later, after long work, and tries to write in it.
+///
+/// # Errors
+/// A directory that cannot be made or written.
+pub fn prepare_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot create {}", path.display(), parent.display()))?;
+    ensure!(is_writable(parent), "{}: no permission to write in {}", path.display(), parent.display());
+    ensure!(!path.is_dir(), "{} is a directory; name a file", path.display());
+    Ok(())
+}
+
 /// Writes `text` to `path` so that the file is complete or as it was.
 ///
 /// # Errors
@@ -184,6 +211,16 @@ mod tests {
             .map(|row| format!("{}{}", row["stage"].as_str().unwrap(), row["step"]))
             .collect();
         assert_eq!(steps, ["sft0", "sft1", "sft2", "ppo0", "ppo1", "ppo2"]);
+    }
+
+    #[test]
+    fn stages_that_begin_in_one_second_keep_their_events() {
+        let directory = tempfile::tempdir().unwrap();
+        for stage in ["sft", "eval", "ppo"] {
+            Telemetry::open(directory.path(), stage, 0, 1).unwrap().record(0, &[("loss", 1.0)]).unwrap();
+        }
+        let events = std::fs::read_dir(directory.path().join("tensorboard")).unwrap();
+        assert_eq!(events.count(), 3);
     }
 
     #[test]

@@ -74,7 +74,8 @@ impl Means {
 struct State {
     step: usize,
     kl_coef: f64,
-    best_iou: f64,
+    /// None before the first validation: JSON has no number below all others.
+    best_iou: Option<f64>,
     seconds: f64,
 }
 
@@ -110,7 +111,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     };
 
     let directory = run_dir.join("ppo");
-    let mut state = State { step: 0, kl_coef: ppo.kl_coef, best_iou: f64::NEG_INFINITY, seconds: 0.0 };
+    let mut state = State { step: 0, kl_coef: ppo.kl_coef, best_iou: None, seconds: 0.0 };
     let checkpoint_dir = directory.join("checkpoint");
     let mut saved_parts = parts(policy, &mut optimizer, &mut value_head, &mut value_optimizer);
     if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut saved_parts)? {
@@ -200,8 +201,8 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             if let Some(picture) = picture {
                 telemetry.picture(state.step, "validation", &picture);
             }
-            if iou > state.best_iou {
-                state.best_iou = iou;
+            if state.best_iou.is_none_or(|best| iou > best) {
+                state.best_iou = Some(iou);
                 stage.save_policy(policy, &directory.join("best"))?;
             }
         }

@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
             let differing: Vec<String> = differing_keys(&before, &resolved);
             ensure!(
                 differing.is_empty(),
-                "{} holds a run with other values of {}; choose another --set run.output_dir=.. or delete it",
+                "{} holds a run with other values: {}; choose another --set run.output_dir=.. or delete it",
                 dir.display(),
                 differing.join(", ")
             );
@@ -132,11 +132,13 @@ impl<'a> Run<'a> {
             eprintln!("{name}: done before");
             return Ok(());
         }
+        // CadQuery starts while the data is read. Training may be long before it first scores; better to fail now.
+        let scorer = self.scorer(self.config.rollout.grid, &[self.config.reward_frame()])?;
         let training = self.dataset(Split::Train)?;
         let validation = self.dataset(Split::Validation)?;
         self.prepare_model(&training)?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
-        let scorer = self.scorer(self.config.rollout.grid, &[self.config.reward_frame()])?;
+        scorer.ready()?;
         let stage = Stage {
             config: self.config,
             train: &training,
@@ -158,9 +160,13 @@ impl<'a> Run<'a> {
             Source::Synth => {
                 let directory = self.dir.join("data");
                 if !directory.exists() {
-                    let options = synth_options(self.config, &directory);
-                    eprintln!("data: making {} synthetic parts", options.count);
-                    synth::generate(&options)?;
+                    // Aside first: where the run is killed meanwhile, the next one makes them anew.
+                    replace_directory(&directory, |aside| {
+                        let options = synth_options(self.config, aside);
+                        eprintln!("data: making {} synthetic parts", options.count);
+                        synth::generate(&options)?;
+                        Ok(())
+                    })?;
                 }
                 DataSource::Path(directory)
             }
@@ -272,8 +278,8 @@ impl<'a> Run<'a> {
         let dataset = self.dataset(self.config.eval_split())?;
         let evaluation = Evaluation::run(self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.dir.join("cache")))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let mut telemetry = Telemetry::open(&self.dir, "eval", usize::MAX, 1)?;
         let step = if name == "ppo" { self.config.ppo.steps } else { 0 };
+        let mut telemetry = Telemetry::open(&self.dir, "eval", step, step + 1)?;
         let frame = evaluation.frame;
         telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", evaluation.report.iou_in(frame))])?;
         write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(&dataset))?;
@@ -305,7 +311,9 @@ impl<'a> Run<'a> {
             seconds.insert(format!("eval_{stage}"), report["seconds"].clone());
             summary.insert(stage.into(), report);
         }
-        seconds.insert("total".into(), json!(self.started.elapsed().as_secs_f64()));
+        // The sum: this process may have found some of it done.
+        let total: f64 = seconds.values().filter_map(Value::as_f64).sum();
+        seconds.insert("total".into(), json!(total));
         summary.insert("seconds".into(), Value::Object(seconds));
         write_whole(&self.dir.join("summary.json"), &format!("{:#}\n", Value::Object(summary)))?;
         println!(
@@ -349,6 +357,7 @@ impl Evaluation {
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
         let programs: Vec<&str> = indices.iter().map(|&index| dataset.examples()[index].program.as_str()).collect();
+        scorer.ready()?;
         scorer.prefetch(&programs);
         let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
         let questions = Questions { dataset, pictures: &pictures, prompt, tokenizer };
@@ -449,23 +458,24 @@ fn is_language(name: &str) -> bool {
     name.starts_with("language_model.")
 }
 
+/// Each key that decides what comes out, with both values where they differ.
 fn differing_keys(before: &str, now: &str) -> Vec<String> {
+    // Where programs run and how many at once does not change what comes out.
+    const HARMLESS: [&str; 4] = ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"];
     fn walk(before: &toml::Table, now: &toml::Table, prefix: &str, differing: &mut Vec<String>) {
         for (key, value) in now {
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match (before.get(key), value) {
                 (Some(toml::Value::Table(before)), toml::Value::Table(now)) => walk(before, now, &path, differing),
-                (Some(before), now) if before == now => {}
-                _ => differing.push(path),
+                (Some(before), now) if before == now || HARMLESS.contains(&path.as_str()) => {}
+                (Some(before), now) => differing.push(format!("{path} = {before} there, {now} now")),
+                (None, now) => differing.push(format!("{path} not there, {now} now")),
             }
         }
     }
     let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
     let mut differing = Vec::new();
     walk(&parse(before), &parse(now), "", &mut differing);
-    // Where programs run and how many at once does not change what comes out.
-    let is_harmless = |key: &String| ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"].contains(&key.as_str());
-    differing.retain(|key| !is_harmless(key));
     differing
 }
 

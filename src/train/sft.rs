@@ -42,7 +42,8 @@ impl Example {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
     step: usize,
-    best_iou: f64,
+    /// None before the first validation: JSON has no number below all others.
+    best_iou: Option<f64>,
     seconds: f64,
 }
 
@@ -94,7 +95,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
 
     let directory = run_dir.join("sft");
     let checkpoint_dir = directory.join("checkpoint");
-    let mut state = State { step: 0, best_iou: f64::NEG_INFINITY, seconds: 0.0 };
+    let mut state = State { step: 0, best_iou: None, seconds: 0.0 };
     if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
         eprintln!("sft: goes on at step {} of {steps}", state.step);
@@ -160,8 +161,8 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
             telemetry.note(&format!("sft {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}", state.step, report.vsr));
-            if iou > state.best_iou {
-                state.best_iou = iou;
+            if state.best_iou.is_none_or(|best| iou > best) {
+                state.best_iou = Some(iou);
                 stage.save_policy(model, &directory.join("best"))?;
             }
         }

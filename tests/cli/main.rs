@@ -1,0 +1,9 @@
+//! The binary from the outside: what it promises, one property a test, with real CadQuery.
+
+mod bad_input;
+mod configs;
+mod data;
+mod harness;
+mod recovery;
+mod run;
+mod tools;
