@@ -2,7 +2,6 @@
 //! then PPO with an IoU reward.
 
 pub mod config;
-
 pub mod data;
 pub mod generate;
 pub mod libtorch;

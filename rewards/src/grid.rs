@@ -21,6 +21,8 @@
 //!    2013) decides, with inside above 1/2.
 //! 5. **IoU** is `|A and B| / |A or B|` in cells, in [0, 1]; two empty grids have IoU 0.
 
+use std::ops::Range;
+
 use crate::outcome::{Bounds, Mesh};
 use crate::winding;
 
@@ -185,36 +187,15 @@ pub fn voxelise(mesh: &Mesh, spec: &GridSpec) -> Grid {
     let n = spec.n;
     let mut grid = Grid::empty(n);
     let points: Vec<[f64; 3]> = mesh.vertices.iter().map(|&v| spec.local(v)).collect();
-    let columns = Columns::scan(n, &points, &mesh.triangles);
-    let mut crossings: Vec<Crossing> = Vec::new();
     let mut leaks: Vec<Leak> = Vec::new();
-    for column in 0..n * n {
-        let range = columns.starts[column] as usize..columns.starts[column + 1] as usize;
-        if range.is_empty() {
-            continue;
-        }
-        crossings.clear();
-        crossings.extend_from_slice(&columns.crossings[range]);
-        crossings.sort_unstable_by(|a, b| a.z.total_cmp(&b.z));
-        let (i, j) = (column / n, column % n);
-        if crossings.iter().map(|c| c.step).sum::<i32>() == 0 {
-            let mut winding = 0;
-            for pair in crossings.windows(2) {
-                winding += pair[0].step;
-                if winding >= 1 {
-                    grid.fill_column(i, j, pair[0].z, pair[1].z);
-                }
-            }
-        } else {
-            let heights = crossings.iter().map(|c| c.z).chain([n as f64]);
-            let mut enter = 0.0;
-            for exit in heights {
-                if exit > enter {
-                    leaks.push(Leak { i, j, enter, exit });
-                    enter = exit;
-                }
-            }
-        }
+    let affordable = MEND_BUDGET / mesh.triangles.len().max(1);
+    // A few thousand stacked plates cross a fine grid more often than memory could hold.
+    let slabs = (crossings_at_most(n, &points, &mesh.triangles) / CROSSINGS_AT_ONCE + 1).min(n);
+    let thickness = n.div_ceil(slabs);
+    for first in (0..n).step_by(thickness) {
+        let rows = first..(first + thickness).min(n);
+        let columns = Columns::scan(n, rows, &points, &mesh.triangles);
+        columns.fill(n, &mut grid, &mut leaks, affordable);
     }
     mend(&mut grid, &points, &mesh.triangles, &leaks);
     grid
@@ -233,8 +214,7 @@ const MEND_BUDGET: usize = 20_000_000;
 
 /// Decides the undecided pieces by the generalised winding number at their middles.
 fn mend(grid: &mut Grid, points: &[[f64; 3]], triangles: &[[u32; 3]], leaks: &[Leak]) {
-    let affordable = MEND_BUDGET / triangles.len().max(1);
-    for leak in leaks.iter().take(affordable) {
+    for leak in leaks {
         let middle = [
             leak.i as f64 + offset_x(leak.j),
             leak.j as f64 + offset_y(leak.i),
@@ -246,41 +226,63 @@ fn mend(grid: &mut Grid, points: &[[f64; 3]], triangles: &[[u32; 3]], leaks: &[L
     }
 }
 
-/// The crossings of all columns, sorted by column.
+/// Crossings collected before they are turned into cells: 100 MB.
+const CROSSINGS_AT_ONCE: usize = 4 << 20;
+
+/// An upper bound from the triangles' bounding boxes.
+fn crossings_at_most(n: usize, points: &[[f64; 3]], triangles: &[[u32; 3]]) -> usize {
+    let boxes = triangles.iter().map(|corners| {
+        let corners = corners.map(|v| points[v as usize]);
+        let cells = |axis: usize| {
+            let values = corners.map(|c| c[axis]);
+            let low = values[0].min(values[1]).min(values[2]);
+            let high = values[0].max(values[1]).max(values[2]);
+            let (first, last) = cells_between(low, high, n);
+            last - first
+        };
+        cells(0) * cells(1)
+    });
+    boxes.sum()
+}
+
+/// The crossings of some rows of columns, sorted by column.
 struct Columns {
-    /// `starts[c]..starts[c + 1]` are the crossings of column `c = i * n + j`.
+    /// The first column.
+    first: usize,
+    /// `starts[c]..starts[c + 1]` are the crossings of column `first + c`, which is `i * n + j`.
     starts: Vec<u32>,
     crossings: Vec<Crossing>,
 }
 
 impl Columns {
-    /// Crosses every column with every triangle (corners in cells).
-    fn scan(n: usize, points: &[[f64; 3]], triangles: &[[u32; 3]]) -> Self {
+    /// Crosses every column of `rows` with every triangle (corners in cells).
+    fn scan(n: usize, rows: Range<usize>, points: &[[f64; 3]], triangles: &[[u32; 3]]) -> Self {
         let x_of: Vec<f64> = (0..n).map(offset_x).collect();
         let y_of: Vec<f64> = (0..n).map(offset_y).collect();
+        let first = rows.start * n;
         let mut found: Vec<(u32, Crossing)> = Vec::new();
-        let mut starts = vec![0u32; n * n + 1];
+        let mut starts = vec![0u32; rows.len() * n + 1];
         for triangle in triangles {
             let corners = triangle.map(|v| points[v as usize]);
             let Some(shadow) = Shadow::new(corners) else {
                 continue;
             };
             let (i_low, i_high) = cells_between(shadow.low[0], shadow.high[0], n);
-            for i in i_low..i_high {
+            for i in i_low.max(rows.start)..i_high.min(rows.end) {
                 let (y_low, y_high) = shadow.y_over(i as f64, i as f64 + 1.0);
                 let (j_low, j_high) = cells_between(y_low, y_high, n);
                 for j in j_low..j_high {
                     let point = [i as f64 + x_of[j], j as f64 + y_of[i]];
                     if let Some(crossing) = shadow.cross(point) {
-                        let column = i * n + j;
+                        let column = i * n + j - first;
                         starts[column + 1] += 1;
                         found.push((column as u32, crossing));
                     }
                 }
             }
         }
-        for column in 0..n * n {
-            starts[column + 1] += starts[column];
+        for column in 1..starts.len() {
+            starts[column] += starts[column - 1];
         }
         let mut next = starts.clone();
         let mut crossings = vec![Crossing { z: 0.0, step: 0 }; found.len()];
@@ -289,7 +291,41 @@ impl Columns {
             crossings[*slot as usize] = crossing;
             *slot += 1;
         }
-        Self { starts, crossings }
+        Self {
+            first,
+            starts,
+            crossings,
+        }
+    }
+
+    /// Marks the cells between entries and exits; columns with a gap go to `leaks`, as long as there
+    /// are fewer than `affordable`.
+    fn fill(mut self, n: usize, grid: &mut Grid, leaks: &mut Vec<Leak>, affordable: usize) {
+        for (column, bounds) in self.starts.windows(2).enumerate() {
+            let crossings = &mut self.crossings[bounds[0] as usize..bounds[1] as usize];
+            if crossings.is_empty() {
+                continue;
+            }
+            crossings.sort_unstable_by(|a, b| a.z.total_cmp(&b.z));
+            let (i, j) = ((self.first + column) / n, (self.first + column) % n);
+            if crossings.iter().map(|c| c.step).sum::<i32>() == 0 {
+                let mut winding = 0;
+                for pair in crossings.windows(2) {
+                    winding += pair[0].step;
+                    if winding >= 1 {
+                        grid.fill_column(i, j, pair[0].z, pair[1].z);
+                    }
+                }
+            } else {
+                let mut enter = 0.0;
+                for exit in crossings.iter().map(|c| c.z).chain([n as f64]) {
+                    if exit > enter && leaks.len() < affordable {
+                        leaks.push(Leak { i, j, enter, exit });
+                        enter = exit;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -118,6 +118,20 @@ fn a_wall_thinner_than_a_cell_counts_by_its_thickness() {
     }
 }
 
+#[test]
+fn parts_of_thin_walls_are_told_apart() {
+    // Closed boxes with walls of 1 % and 1.5 % of the span: IoU is the quotient of the volumes.
+    let shell = |t: f64| together(unit_cube(), &inside_out(block([t; 3], [1.0 - t; 3])));
+    let volume = |t: f64| 1.0 - (1.0 - 2.0 * t).powi(3);
+    let expected = volume(0.01) / volume(0.015);
+    let error = (mesh_iou(64, &shell(0.01), &shell(0.015)) - expected).abs();
+    assert!(error < 0.01, "{error}");
+    // Plates, which have the whole grid across their thickness.
+    let plate = |t: f64| block([0.0; 3], [1.0, 1.0, t]);
+    let error = (mesh_iou(64, &plate(0.01), &plate(0.015)) - 2.0 / 3.0).abs();
+    assert!(error < 0.002, "{error}");
+}
+
 // Clause 3: inside.
 
 #[test]
@@ -224,6 +238,22 @@ fn a_sheet_without_thickness_is_empty() {
         assert_eq!(mesh_iou(16, &sheet, &sheet), 0.0, "axis {axis}");
         assert_eq!(mesh_iou(16, &sheet, &unit_cube()), 0.0, "axis {axis}");
     }
+}
+
+#[test]
+fn thousands_of_stacked_plates_are_counted() {
+    let plate = |index: usize| {
+        let low = index as f64 * 4.0;
+        block([0.0, 0.0, low], [1.0, 1.0, low + 2.0])
+    };
+    let count = 1500;
+    let mut stack = Mesh::default();
+    for index in 0..count {
+        stack = together(stack, &plate(index));
+    }
+    let n = 64;
+    let share = volume(n, &stack) / (count as f64 * 2.0);
+    assert!((share - 1.0).abs() < 0.05, "{share}");
 }
 
 // Closed form.

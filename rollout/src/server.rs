@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cadwright_rewards::{Failure, Outcome, OutcomeClass};
@@ -25,8 +25,8 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 /// How long after a program's deadline the server itself counts as stuck.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A reply can hardly be longer than the worker's own limit on a result.
-const REPLY_LIMIT: usize = 300 << 20;
+/// A reply is never longer than the worker's own limit on a result and its header.
+const REPLY_LIMIT: usize = (64 << 20) + 4096;
 
 /// What a server says about itself when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -77,6 +77,7 @@ struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     stdin: Mutex<Option<OwnedFd>>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
     pid: i32,
     root: PathBuf,
     timeout: Duration,
@@ -100,7 +101,7 @@ impl Server {
         // the death signal the server asks for when the starting *thread* ends.
         let (sender, receiver) = bounded(1);
         let (thread_shared, thread_config) = (Arc::clone(&shared), config.clone());
-        thread::Builder::new()
+        let supervisor = thread::Builder::new()
             .name("cadquery-server".to_owned())
             .spawn(move || supervise(&thread_shared, &thread_config, &sender))
             .map_err(|e| Error::Thread {
@@ -118,6 +119,7 @@ impl Server {
         Ok(Self {
             shared,
             stdin: Mutex::new(Some(stdin)),
+            supervisor: Mutex::new(Some(supervisor)),
             pid,
             root,
             timeout: config.timeout,
@@ -254,13 +256,21 @@ impl Server {
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
         }
     }
+
+    /// Ends the server and waits until its process and its directory are gone.
+    pub fn shut_down(&self) {
+        lock(&self.stdin).take();
+        self.kill();
+        if let Some(supervisor) = lock(&self.supervisor).take() {
+            // A supervisor that panicked has nothing left to wait for.
+            let _ = supervisor.join();
+        }
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // End of input lets the server kill its children in order; the signal makes sure.
-        lock(&self.stdin).take();
-        self.kill();
+        self.shut_down();
     }
 }
 

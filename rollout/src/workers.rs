@@ -86,8 +86,9 @@ impl Workers {
     /// Kills the server; whatever runs or waits ends with [`Error::Closed`].
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        if let Some(server) = self.slot().take() {
-            server.kill();
+        let server = self.slot().take();
+        if let Some(server) = server {
+            server.shut_down();
         }
     }
 

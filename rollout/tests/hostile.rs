@@ -324,6 +324,14 @@ fn wait_until_gone(pid: i32) {
     }
 }
 
+/// The directory a server was given: its third argument.
+fn directory_of(server: i32) -> std::path::PathBuf {
+    let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
+    let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
+    assert!(directory.join("server.py").is_file(), "{directory:?}");
+    directory
+}
+
 fn kill(pid: i32) {
     assert!(
         Command::new("kill")
@@ -356,6 +364,7 @@ fn a_dropped_scorer_leaves_no_process() {
     let scorer = Scorer::new(config(1)).unwrap();
     scorer.ready().unwrap();
     let pid = scorer.server_pid().unwrap();
+    let directory = directory_of(pid);
     let mut batch = scorer.batch();
     let prediction = "import time\ntime.sleep(20)".to_owned();
     batch.submit(
@@ -369,7 +378,7 @@ fn a_dropped_scorer_leaves_no_process() {
     thread::sleep(Duration::from_millis(300));
     drop(batch);
     drop(scorer);
-    wait_until_gone(pid);
+    assert!(!is_running(pid) && !directory.exists());
 }
 
 /// Not a test of its own: the process that the next test kills.
@@ -405,10 +414,12 @@ fn a_killed_trainer_leaves_no_process() {
     let server: i32 = server.expect("the helper names its server");
     thread::sleep(Duration::from_millis(300));
     let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+    let directory = directory_of(server);
     helper.kill().unwrap();
     helper.wait().unwrap();
     wait_until_gone(server);
     for child in children.split_whitespace() {
         wait_until_gone(child.parse().unwrap());
     }
+    assert!(!directory.exists());
 }

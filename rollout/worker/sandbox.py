@@ -15,7 +15,7 @@ import struct
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
 SECCOMP_MODE_FILTER = 2
-EPERM, ENOSYS, SIGKILL = 1, 38, 9
+EPERM, ENOSYS = 1, 38
 CLONE_THREAD = 0x0001_0000
 
 # BPF: load a word of seccomp_data, compare it, test bits, return.
@@ -55,8 +55,8 @@ def adopt_orphans() -> None:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with_parent() -> None:
-    libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+def signal_when_parent_dies(number: int) -> None:
+    libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def limit(memory_bytes: int, cpu_seconds: int) -> None:

@@ -3,7 +3,7 @@
 Requests on stdin:  u32 length of what follows, u64 id, program in UTF-8.
 Replies on stdout:  u32 length of what follows, u64 id, one byte of kind, payload.
 The server itself never runs a boolean: OCC's thread pool does not survive a fork.
-End of stdin ends the server and every child.
+End of stdin ends the server and every child, and removes the directory it was given.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import os
 import resource
 import selectors
+import shutil
 import signal
 import struct
 import sys
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 import sandbox
 
 READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH = b"R", b"X", b"D", b"T", b"M", b"C"
-RESULT_LIMIT = 256 << 20
+RESULT_LIMIT = 64 << 20
 
 
 @dataclass
@@ -40,10 +41,15 @@ class Child:
     result: bytearray = field(default_factory=bytearray)
 
 
+# Replies leave by a copy of stdout, so that no library can print among them.
+replies = os.dup(1)
+os.dup2(2, 1)
+
+
 def reply(request: int, kind: bytes, payload: bytes) -> None:
     view = memoryview(struct.pack("<IQ", 9 + len(payload), request) + kind + payload)
     while view:
-        view = view[os.write(1, view):]
+        view = view[os.write(replies, view):]
 
 
 def oom_kills() -> int:
@@ -149,7 +155,7 @@ class Server:
 
     def child(self, directory: str, pipe: int, nonce: bytes, text: str) -> None:
         """The child's whole life; the caller exits."""
-        sandbox.die_with_parent()
+        sandbox.signal_when_parent_dies(signal.SIGKILL)
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
@@ -265,7 +271,9 @@ def kill_group(pid: int) -> None:
 
 def main() -> None:
     root, timeout_s, memory_bytes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-    sandbox.die_with_parent()
+    # Whoever started us may be killed: then our input ends, or at the latest this signal comes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sandbox.signal_when_parent_dies(signal.SIGTERM)
     sandbox.adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
     server = Server(root, timeout_s, memory_bytes)
@@ -274,8 +282,10 @@ def main() -> None:
     except ImportError as error:
         reply(0, BROKEN, f"{error}".encode())
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for child in server.children.values():
             kill_group(child.pid)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(Vec::new())?;
     let (model, tokenizer, prompt) = args.policy.load(&config)?;
     let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
-    let dataset = Dataset::of_pictures(vec![Example {
+    let dataset = Dataset::of_examples(vec![Example {
         id: args.image.display().to_string(),
         image: bytes.into(),
         program: String::new(),

@@ -90,6 +90,16 @@ pub enum DataError {
         /// What the decoder says.
         detail: String,
     },
+    /// The file is compressed in a way this program is built without.
+    #[error(
+        "{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these"
+    )]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// The codec found.
+        codec: String,
+    },
     /// The file is some other parquet file.
     #[error(
         "{path} has no column {column:?}: expected image, deepcad_id, cadquery, found {}",
@@ -117,6 +127,14 @@ pub enum DataError {
         skipped: usize,
         /// The first of them.
         first: Option<Box<SkippedRow>>,
+    },
+    /// A picture given by itself cannot be decoded.
+    #[error("{}: {source}; give a PNG, JPEG or WebP file", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: ImageError,
     },
     /// The hub cannot be reached.
     #[error(transparent)]
@@ -281,6 +299,14 @@ impl Dataset {
             });
         }
         Ok(dataset)
+    }
+
+    /// A data set of these examples; one whose picture cannot be decoded is an error.
+    pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
+        for example in &examples {
+            decode_rgb(&example.image).map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
+        }
+        Ok(Self { examples, skipped: Vec::new() })
     }
 
     /// Number of usable rows.

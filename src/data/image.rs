@@ -114,7 +114,8 @@ struct Weights {
 }
 
 /// Resizes as Pillow's `resize((width, height), BICUBIC)`, to the last bit: antialiased when shrinking, first along
-/// rows, then along columns, rounded to 8 bits between.
+/// rows, then along columns, rounded to 8 bits between. (Pillow 13 takes columns first where the height shrinks much more
+/// than the width; the models were trained with Pillow's older order.)
 pub fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (from_width, from_height) = picture.dimensions();
     let mut current = picture.clone();

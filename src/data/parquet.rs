@@ -201,19 +201,11 @@ impl ClosedShard {
     /// Gives the file its name.
     pub fn publish(self) -> Result<PathBuf, ParquetError> {
         let Self { temporary, path } = self;
-        // Temporary files are private to their owner; data sets are for everyone.
         #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let everyone = std::fs::Permissions::from_mode(0o644);
-            temporary
-                .as_file()
-                .set_permissions(everyone)
-                .map_err(|source| ParquetError::Io {
-                    path: path.clone(),
-                    source,
-                })?;
-        }
+        make_public(temporary.as_file()).map_err(|source| ParquetError::Io {
+            path: path.clone(),
+            source,
+        })?;
         match temporary.persist_noclobber(&path) {
             Ok(_) => Ok(path),
             Err(error) => Err(ParquetError::Io {
@@ -222,6 +214,13 @@ impl ClosedShard {
             }),
         }
     }
+}
+
+/// Temporary files are private to their owner; data sets are for everyone.
+#[cfg(unix)]
+pub(super) fn make_public(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 fn write_group(

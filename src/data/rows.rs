@@ -4,7 +4,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::parquet::basic::Compression;
 use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row, reader::RowIter};
 use ::parquet::schema::types::{Type, TypePtr};
@@ -59,6 +61,7 @@ impl RowReader {
             .schema_descr()
             .root_schema_ptr();
         let projection = project(&schema, path)?;
+        check_codecs(reader.metadata(), path)?;
         let rows = RowIter::from_file_into(Box::new(reader))
             .project(Some(projection))
             .map_err(corrupt)?;
@@ -95,6 +98,32 @@ fn detail(source: &ParquetError) -> String {
         ParquetError::General(text) | ParquetError::EOF(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+fn check_codecs(metadata: &ParquetMetaData, path: &Path) -> Result<(), DataError> {
+    let columns = metadata
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns());
+    let wanted = columns.filter(|column| {
+        let root = column.column_path().parts().first();
+        root.is_some_and(|root| WANTED.contains(&root.as_str()))
+    });
+    for column in wanted {
+        match column.compression() {
+            Compression::UNCOMPRESSED
+            | Compression::SNAPPY
+            | Compression::GZIP(_)
+            | Compression::ZSTD(_) => {}
+            codec => {
+                return Err(DataError::Codec {
+                    path: path.to_owned(),
+                    codec: codec.to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn project(schema: &TypePtr, path: &Path) -> Result<Type, DataError> {

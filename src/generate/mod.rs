@@ -43,7 +43,8 @@ pub struct Completion {
 /// `i` belongs to prompt `i / samples` and draws only from a generator seeded with `seeds[i]`. `on_done(i, completion)`
 /// is called as completions end; the result is in order.
 ///
-/// A prompt is run through the model once and its keys and values are shared out to its samples.
+/// In a batch, a prompt is run through the model once and its keys and values are shared out to its samples. A prompt
+/// with more samples than a batch holds is run once for each batch.
 pub fn generate(
     model: &InternVl,
     tokenizer: &Tokenizer,
@@ -58,12 +59,14 @@ pub fn generate(
     let prompts_per_batch = (batch_size / samples.max(1)).max(1);
     let mut completions = Vec::with_capacity(seeds.len());
     for (prompts, seeds) in prompts.chunks(prompts_per_batch).zip(seeds.chunks(prompts_per_batch * samples.max(1))) {
-        let first = completions.len();
-        let batch = tch::no_grad(|| {
-            let on_done = |index: usize, completion: &Completion| on_done(first + index, completion);
-            Batch::prefill(model, tokenizer, prompts, seeds, sampling).run(on_done)
-        });
-        completions.extend(batch);
+        for seeds in seeds.chunks(batch_size.max(1)) {
+            let first = completions.len();
+            let batch = tch::no_grad(|| {
+                let on_done = |index: usize, completion: &Completion| on_done(first + index, completion);
+                Batch::prefill(model, tokenizer, prompts, seeds, sampling).run(on_done)
+            });
+            completions.extend(batch);
+        }
     }
     completions
 }

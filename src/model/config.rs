@@ -95,6 +95,9 @@ pub struct LanguageConfig {
     pub rope_theta: f64,
     /// Longest sequence.
     pub max_position_embeddings: i64,
+    /// `dynamic`, which InternVL3 has, changes nothing up to `max_position_embeddings`; other kinds are not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<Value>,
     /// Whether the output head is the input embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
@@ -121,12 +124,13 @@ impl InternVlConfig {
         if architecture != "InternVLChatModel" {
             return Err(ModelError::Architecture { path, architecture });
         }
+        let mut reasons = unsupported(&value);
         let config: Self = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
-        config.check(&path)?;
-        Ok(config)
+        reasons.extend(config.contradictions());
+        if reasons.is_empty() { Ok(config) } else { Err(invalid(reasons.join("; "))) }
     }
 
-    fn check(&self, path: &Path) -> Result<(), ModelError> {
+    fn contradictions(&self) -> Vec<String> {
         let (vision, language) = (&self.vision_config, &self.llm_config);
         let mut reasons = Vec::new();
         if vision.norm_type != "layer_norm" {
@@ -162,11 +166,13 @@ impl InternVlConfig {
                 language.num_attention_heads, language.num_key_value_heads
             ));
         }
-        if reasons.is_empty() {
-            Ok(())
-        } else {
-            Err(ModelError::Config { path: path.to_owned(), reason: reasons.join("; ") })
+        if let Some(scaling) = &language.rope_scaling {
+            let kind = [&scaling["rope_type"], &scaling["type"]].into_iter().find_map(Value::as_str);
+            if !matches!(kind, None | Some("default" | "dynamic")) {
+                reasons.push(format!("llm_config.rope_scaling = {scaling}: only \"dynamic\" is supported"));
+            }
         }
+        reasons
     }
 
     /// Tokens that one tile becomes: 256 at 448 pixels, 16 at 112.
@@ -224,6 +230,7 @@ impl InternVlConfig {
             rms_norm_eps: 1e-6,
             rope_theta: 1e6,
             max_position_embeddings: 32_768,
+            rope_scaling: None,
             tie_word_embeddings: false,
         };
         let (vision_config, llm_config) = match name {
@@ -329,6 +336,23 @@ impl InternVlConfig {
         }
         list
     }
+}
+
+/// Fields that change what a model computes and that we know one value of: they may be absent, not different.
+fn unsupported(config: &Value) -> Vec<String> {
+    [
+        ("/ps_version", json!("v2")),
+        ("/select_layer", json!(-1)),
+        ("/vision_config/hidden_act", json!("gelu")),
+        ("/llm_config/hidden_act", json!("silu")),
+        ("/llm_config/use_sliding_window", json!(false)),
+    ]
+    .into_iter()
+    .filter_map(|(field, supported)| {
+        let found = config.pointer(field).filter(|found| !found.is_null() && **found != supported)?;
+        Some(format!("{} = {found}: only {supported} is supported", field[1..].replace('/', ".")))
+    })
+    .collect()
 }
 
 /// One parameter: its name, shape and how a random model fills it.

@@ -160,22 +160,22 @@ impl Decoder {
         x
     }
 
-    /// As [`Self::blocks`] in training, but keeping only each block's input: activations are computed again in
+    /// As [`Self::blocks`] without a cache, but keeping only each block's input: activations are computed again in
     /// [`Tape::backward`] (Chen et al. 2016, arXiv:1604.06174). The returned tensor is a leaf whose gradient the tape
     /// takes. `seed` makes dropout the same in both passes.
-    pub fn blocks_with_tape(&self, x: Tensor, positions: Positions, seed: i64) -> (Tensor, Tape<'_>) {
+    pub fn blocks_with_tape(&self, x: Tensor, positions: Positions, train: bool, seed: i64) -> (Tensor, Tape<'_>) {
         let input = x;
         let mut inputs = Vec::with_capacity(self.blocks.len());
         let mut x = input.detach();
         tch::no_grad(|| {
             for (layer, block) in self.blocks.iter().enumerate() {
                 tch::manual_seed(seed.wrapping_add(layer as i64));
-                let next = block.forward(&x, &positions, None, self.compute, true);
+                let next = block.forward(&x, &positions, None, self.compute, train);
                 inputs.push(std::mem::replace(&mut x, next));
             }
         });
         let output = x.detach().set_requires_grad(true);
-        (output, Tape { decoder: self, positions, input, inputs, seed })
+        (output, Tape { decoder: self, positions, input, inputs, train, seed })
     }
 
     /// The last norm: `x [.., hidden] f32 -> [.., hidden]` in the compute dtype.
@@ -195,6 +195,7 @@ pub struct Tape<'a> {
     positions: Positions,
     input: Tensor,
     inputs: Vec<Tensor>,
+    train: bool,
     seed: i64,
 }
 
@@ -205,7 +206,7 @@ impl Tape<'_> {
         for (layer, input) in self.inputs.into_iter().enumerate().rev() {
             let input = input.detach().set_requires_grad(true);
             tch::manual_seed(self.seed.wrapping_add(layer as i64));
-            let output = self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, true);
+            let output = self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, self.train);
             // The gradient of sum(output * g) with respect to output is g: the vector-Jacobian product.
             (output * &gradient).sum(Kind::Float).backward();
             gradient = input.grad();

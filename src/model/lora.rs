@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::error::ModelError;
@@ -29,6 +29,26 @@ pub fn is_adapter(name: &str) -> bool {
     name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
 }
 
+/// Whether `target` is the name of this layer, or its last parts.
+fn is_named(layer: &str, target: &str) -> bool {
+    layer.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Settings of PEFT that change what an adapter computes, with the one value that we compute.
+fn unsupported(config: &Value) -> Vec<String> {
+    [
+        ("peft_type", json!("LORA")),
+        ("use_rslora", json!(false)),
+        ("use_dora", json!(false)),
+        ("rank_pattern", json!({})),
+        ("alpha_pattern", json!({})),
+    ]
+    .into_iter()
+    .filter(|(field, supported)| !config[field].is_null() && config[field] != *supported)
+    .map(|(field, supported)| format!("{field} = {}: only {supported} is supported", config[field]))
+    .collect()
+}
+
 impl LoraConfig {
     /// Scale and dropout of every adapter.
     pub fn scale(&self) -> LoraScale {
@@ -36,7 +56,7 @@ impl LoraConfig {
     }
 
     fn targets(&self, layer: &str) -> bool {
-        self.target_modules.iter().any(|target| layer == target || layer.ends_with(&format!(".{target}")))
+        self.target_modules.iter().any(|target| is_named(layer, target))
     }
 
     /// Adds a pair of fp32 tensors for every targeted layer: `A` uniform as PEFT draws it (Kaiming, a = sqrt 5), `B`
@@ -49,7 +69,7 @@ impl LoraConfig {
             .filter(|(layer, tensor)| tensor.dim() == 2 && self.targets(layer))
             .map(|(layer, tensor)| (layer.to_owned(), tensor.size(), tensor.device()))
             .collect();
-        let is_unused = |target: &&String| !layers.iter().any(|(name, ..)| name.ends_with(target.as_str()));
+        let is_unused = |target: &&String| !layers.iter().any(|(layer, ..)| is_named(layer, target));
         let unused: Vec<String> = self
             .target_modules
             .iter()
@@ -75,8 +95,13 @@ impl LoraConfig {
     pub(super) fn load_into(weights: &mut Weights, directory: &Path) -> Result<Self, ModelError> {
         let path = directory.join("adapter_config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-        let config: Self = serde_json::from_str(&text)
-            .map_err(|error| ModelError::Config { path: path.clone(), reason: error.to_string() })?;
+        let invalid = |reason: String| ModelError::Config { path: path.clone(), reason };
+        let json: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let reasons = unsupported(&json);
+        if !reasons.is_empty() {
+            return Err(invalid(reasons.join("; ")));
+        }
+        let config: Self = serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
         let path = directory.join("adapter_model.safetensors");
         let mut saved = BTreeMap::new();
         read_safetensors(&path, |name, tensor| {
@@ -97,8 +122,11 @@ impl LoraConfig {
                 None => problems.push(format!("no layer for: {name} {:?}", tensor.size())),
             }
         }
-        for (own, _) in matched.iter().filter(|(own, _)| own.ends_with("lora_A.weight")) {
-            let partner = own.replace("lora_A.weight", "lora_B.weight");
+        for (own, _) in &matched {
+            let partner = match own.strip_suffix("lora_A.weight") {
+                Some(layer) => format!("{layer}lora_B.weight"),
+                None => own.replace("lora_B.weight", "lora_A.weight"),
+            };
             if !matched.iter().any(|(name, _)| *name == partner) {
                 problems.push(format!("missing: {partner}"));
             }

@@ -116,7 +116,7 @@ impl InternVl {
     }
 
     /// The model as it is now, for generation or as a reference: later training steps do not change it. Frozen weights
-    /// are shared, trainable ones copied at the compute dtype, so that it computes what this one does.
+    /// are shared, trainable ones copied, so that it computes what this one does.
     pub fn frozen_copy(&self) -> Self {
         Self::new(self.config.clone(), self.weights.frozen_copy(self.compute), self.lora.clone(), self.compute)
     }
@@ -140,12 +140,26 @@ impl InternVl {
         self.vision.forward(&pixels, train)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch, row by row, takes the n-th
-    /// row of `image [.., hidden]`.
+    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts, row by row, takes
+    /// the n-th row of `image [.., hidden]`. A row's prompt has one run of image tokens; later ones were written by the
+    /// model, which may sample any token, and are embedded as text.
+    ///
+    /// # Panics
+    /// Where the prompts have another number of image tokens than `image` has rows.
     pub fn embed_prompt(&self, ids: &Tensor, image: &Tensor, image_token: i64) -> Tensor {
-        let text = self.decoder.embed(ids);
-        let is_image = ids.eq(image_token).unsqueeze(-1);
-        text.masked_scatter(&is_image, image)
+        let (_, t) = ids.size2().expect("ids: [b, t]");
+        let is_image = ids.eq(image_token);
+        // In the first run, the n-th image token is the n-th position counted from the first image token.
+        let first = is_image.to_kind(Kind::Int64).argmax(1, true);
+        let offset = Tensor::arange(t, (Kind::Int64, ids.device())).unsqueeze(0) - first;
+        let is_picture = is_image.logical_and(&(offset + 1).eq_tensor(&is_image.cumsum(1, Kind::Int64)));
+        let (tokens, rows) = (is_picture.sum(Kind::Int64).int64_value(&[]), image.numel() as i64 / self.hidden());
+        assert_eq!(tokens, rows, "{tokens} image tokens for {rows} rows of picture embeddings");
+        self.decoder.embed(ids).masked_scatter(&is_picture.unsqueeze(-1), image)
+    }
+
+    fn hidden(&self) -> i64 {
+        self.config.llm_config.hidden_size
     }
 }
 

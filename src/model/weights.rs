@@ -110,13 +110,18 @@ impl Weights {
         }
     }
 
-    /// Copies that later steps do not change: trainable tensors are copied in `kind`, frozen ones are shared.
+    /// Copies that later steps do not change: trainable tensors are copied, frozen ones are shared. Matrices are copied
+    /// in `kind`, the dtype of the products that they enter; norms, scales and embeddings enter the fp32 residual stream
+    /// and keep their dtype.
     pub fn frozen_copy(&self, kind: Kind) -> Self {
-        let copy = |tensor: &Tensor| match tensor.requires_grad() {
-            true => tensor.detach().to_dtype(kind, false, true),
-            false => tensor.shallow_clone(),
+        let copy = |name: &str, tensor: &Tensor| {
+            let is_factor = tensor.dim() > 1 && !name.contains(".embed");
+            match tensor.requires_grad() {
+                true => tensor.detach().to_dtype(if is_factor { kind } else { tensor.kind() }, false, true),
+                false => tensor.shallow_clone(),
+            }
         };
-        Self { tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), copy(tensor))).collect() }
+        Self { tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), copy(name, tensor))).collect() }
     }
 
     /// Copies values into the trainable tensors, from tensors of the same names and shapes.

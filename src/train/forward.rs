@@ -19,7 +19,10 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// A batch of `(prompt, response)`.
     pub fn new<'a>(sequences: impl Iterator<Item = (&'a [i64], &'a [i64])> + Clone, tokenizer: &Tokenizer, device: Device) -> Self {
+        // Kernels are compiled for each shape on the CPU and tile by eights on the GPU: few lengths, and round ones.
+        const MULTIPLE: usize = 8;
         let longest = sequences.clone().map(|(prompt, response)| prompt.len() + response.len()).max().unwrap_or(0);
+        let longest = longest.next_multiple_of(MULTIPLE);
         let (mut ids, mut rows, mut targets, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (row, (prompt, response)) in sequences.enumerate() {
             let start = (row * longest + prompt.len()) as i64 - 1;
@@ -65,7 +68,7 @@ impl<'a> Pass<'a> {
         // The generator is global to libtorch; seeding it makes dropout a function of the step alone.
         tch::manual_seed(mode.seed as i64);
         let (states, tape) = if mode.gradient_checkpointing {
-            let (states, tape) = decoder.blocks_with_tape(embeds, positions, mode.seed as i64);
+            let (states, tape) = decoder.blocks_with_tape(embeds, positions, mode.train, mode.seed as i64);
             (states.shallow_clone(), Some((states, tape)))
         } else {
             (decoder.blocks(embeds, &positions, None, mode.train), None)
@@ -93,4 +96,25 @@ impl<'a> Pass<'a> {
 pub fn token_logprobs(logits: &Tensor, targets: &Tensor, temperature: f64) -> (Tensor, Tensor) {
     let log_softmax = (logits / temperature).log_softmax(-1, Kind::Float);
     (log_softmax.gather(-1, &targets.unsqueeze(-1), false).squeeze_dim(-1), log_softmax)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_the_tokens_after_their_rows() {
+        let texts = ["solid=solid0\n", "solid=solid1\n"];
+        let tokenizer = Tokenizer::train(texts.into_iter(), 300).unwrap();
+        let (prompt, responses) = ([7i64, 8, 9], [vec![20i64, 21, 22], vec![30i64]]);
+        let batch = TokenBatch::new(responses.iter().map(|r| (&prompt[..], r.as_slice())), &tokenizer, Device::Cpu);
+        assert_eq!(batch.ids.size(), [2, 8]);
+        assert_eq!(batch.tokens, 10);
+        let ids = Vec::<i64>::try_from(batch.ids.flatten(0, 1)).unwrap();
+        let rows = Vec::<i64>::try_from(&batch.rows).unwrap();
+        let targets = Vec::<i64>::try_from(&batch.targets).unwrap();
+        assert_eq!(targets, [20, 21, 22, 30]);
+        assert_eq!(rows.iter().map(|&row| ids[row as usize + 1]).collect::<Vec<_>>(), targets);
+        assert!(ids[6..8].iter().all(|&id| id == tokenizer.end_of_text));
+    }
 }

@@ -10,20 +10,19 @@ pub mod ppo;
 pub mod run;
 pub mod schedule;
 pub mod sft;
+pub mod validation;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cadwright_rollout::Scorer;
-use image::RgbImage;
 
 use crate::config::{Config, Tune};
 use crate::data::Dataset;
-use crate::data::render::{render_mesh, side_by_side};
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
-use evaluate::{Prediction, Questions};
-use pictures::{Pictures, decoded};
+use evaluate::Questions;
+use pictures::Pictures;
 
 /// What the stages of a run share.
 pub struct Stage<'a> {
@@ -73,23 +72,4 @@ impl Stage<'_> {
             Ok(())
         })
     }
-}
-
-/// Pictures shown in TensorBoard.
-const PICTURES_SHOWN: usize = 4;
-
-/// The first predictions that built a solid: the input beside the predicted solid, pair after pair.
-fn validation_pictures(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbImage> {
-    let pairs: Vec<RgbImage> = predictions
-        .iter()
-        .filter_map(|prediction| Some((prediction, prediction.score.solid.as_ref()?)))
-        .take(PICTURES_SHOWN)
-        .filter_map(|(prediction, solid)| {
-            let input = decoded(&dataset.examples()[prediction.index]);
-            let mesh = &solid.mesh;
-            let predicted = render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?;
-            Some(side_by_side(&[input, predicted]))
-        })
-        .collect();
-    (!pairs.is_empty()).then(|| side_by_side(&pairs))
 }

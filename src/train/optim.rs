@@ -64,18 +64,41 @@ impl Optimizer {
             if norm.is_finite() {
                 self.step += 1;
                 let scale = (self.config.max_grad_norm / (norm + 1e-6)).min(1.0);
-                for slot in &mut self.slots {
-                    let gradient = slot.tensor.grad();
-                    if gradient.defined() {
-                        slot.update(&(gradient * scale), learning_rate, self.step, &self.config);
-                    }
-                }
+                self.update(scale, learning_rate);
             }
             for slot in &mut self.slots {
                 slot.tensor.zero_grad();
             }
         });
         norm
+    }
+
+    fn update(&mut self, gradient_scale: f64, learning_rate: f64) {
+        let Self { config, slots, step } = self;
+        // Matrices of one shape are orthogonalised together: a nano model has forty small ones.
+        let mut by_shape: BTreeMap<Vec<i64>, (Vec<usize>, Vec<Tensor>)> = BTreeMap::new();
+        for (i, slot) in slots.iter_mut().enumerate() {
+            let gradient = slot.tensor.grad();
+            if !gradient.defined() {
+                continue;
+            }
+            let gradient = gradient * gradient_scale;
+            if slot.is_muon {
+                let (members, momenta) = by_shape.entry(slot.tensor.size()).or_default();
+                members.push(i);
+                momenta.push(slot.nesterov(&gradient));
+            } else {
+                let direction = slot.adamw(&gradient, *step, config.betas);
+                slot.apply(&direction, learning_rate, config.weight_decay);
+            }
+        }
+        for (shape, (members, momenta)) in by_shape {
+            let size = 0.2 * (shape[0].max(shape[1]) as f64).sqrt();
+            let directions = orthogonalised(&Tensor::stack(&momenta, 0)) * size;
+            for (i, direction) in members.into_iter().zip(directions.unbind(0)) {
+                slots[i].apply(&direction, learning_rate, config.weight_decay);
+            }
+        }
     }
 
     fn grad_norm(&self) -> f64 {
@@ -125,10 +148,9 @@ fn is_table(name: &str) -> bool {
 }
 
 impl Slot {
-    fn update(&mut self, gradient: &Tensor, learning_rate: f64, step: i64, config: &OptimizerConfig) {
-        let direction = if self.is_muon { self.muon(gradient) } else { self.adamw(gradient, step, config.betas) };
-        if config.weight_decay > 0.0 && self.tensor.dim() >= 2 {
-            let _ = self.tensor.g_mul_scalar_(1.0 - learning_rate * config.weight_decay);
+    fn apply(&mut self, direction: &Tensor, learning_rate: f64, weight_decay: f64) {
+        if weight_decay > 0.0 && self.tensor.dim() >= 2 {
+            let _ = self.tensor.g_mul_scalar_(1.0 - learning_rate * weight_decay);
         }
         let _ = self.tensor.g_sub_(&(direction * learning_rate));
     }
@@ -140,28 +162,27 @@ impl Slot {
         (&self.first / bias1) / ((&self.second / bias2).sqrt() + EPSILON)
     }
 
-    fn muon(&mut self, gradient: &Tensor) -> Tensor {
+    fn nesterov(&mut self, gradient: &Tensor) -> Tensor {
         let _ = self.first.g_mul_scalar_(MUON_MOMENTUM).g_add_(&(gradient * (1.0 - MUON_MOMENTUM)));
-        let nesterov = gradient * (1.0 - MUON_MOMENTUM) + &self.first * MUON_MOMENTUM;
-        let size = self.tensor.size();
-        orthogonalised(&nesterov) * (0.2 * (size[0].max(size[1]) as f64).sqrt())
+        gradient * (1.0 - MUON_MOMENTUM) + &self.first * MUON_MOMENTUM
     }
 }
 
-/// The nearest matrix with singular values about 1, by five steps of the quintic Newton-Schulz iteration. bf16 is enough:
-/// only the direction counts.
-fn orthogonalised(matrix: &Tensor) -> Tensor {
-    let (rows, columns) = matrix.size2().expect("a matrix");
+/// For each matrix of `[n, rows, columns]`, the nearest one with singular values about 1, by five steps of the quintic
+/// Newton-Schulz iteration. bf16 is enough: only the direction counts.
+fn orthogonalised(matrices: &Tensor) -> Tensor {
+    let (_, rows, columns) = matrices.size3().expect("matrices: [n, rows, columns]");
     let is_tall = rows > columns;
-    let x = if is_tall { matrix.transpose(0, 1) } else { matrix.shallow_clone() };
-    let mut x = (&x / (x.norm() + 1e-7)).to_kind(Kind::BFloat16);
+    let x = if is_tall { matrices.transpose(1, 2) } else { matrices.shallow_clone() };
+    let norm = x.square().sum_dim_intlist([1i64, 2].as_slice(), true, Kind::Float).sqrt();
+    let mut x = (&x / (norm + 1e-7)).to_kind(Kind::BFloat16);
     for _ in 0..5 {
-        let gram = x.matmul(&x.transpose(0, 1));
+        let gram = x.matmul(&x.transpose(1, 2));
         let polynomial = &gram * -4.775 + gram.matmul(&gram) * 2.0315;
         x = &x * 3.4445 + polynomial.matmul(&x);
     }
     let x = x.to_kind(Kind::Float);
-    if is_tall { x.transpose(0, 1) } else { x }
+    if is_tall { x.transpose(1, 2) } else { x }
 }
 
 #[cfg(test)]
@@ -191,8 +212,8 @@ mod tests {
 
     #[test]
     fn muon_gives_every_direction_the_same_size() {
-        let matrix = Tensor::from_slice(&[3.0f32, 0.0, 0.0, 0.1]).view([2, 2]);
-        let (_, singular, _) = orthogonalised(&matrix).svd(true, true);
+        let matrices = Tensor::from_slice(&[3.0f32, 0.0, 0.0, 0.1, 1.0, 2.0, 3.0, 5.0]).view([2, 2, 2]);
+        let (_, singular, _) = orthogonalised(&matrices).svd(true, true);
         // The iteration brings singular values of this spread to about 0.7 to 1.2.
         assert!(singular.min().double_value(&[]) > 0.5 && singular.max().double_value(&[]) < 1.4, "{singular}");
     }

@@ -21,14 +21,15 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, Part};
-use super::evaluate::{EvalOptions, Questions, Report, evaluate, write_and_score};
+use super::evaluate::{Questions, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, token_logprobs};
 use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, policy_loss, value_loss, whiten};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, adapted_kl_coef, ce_weight, seed};
 use super::sft::{finish, response_ids};
-use super::{Stage, validation_pictures};
+use super::Stage;
+use super::validation::{Best, validate};
 use crate::config::{Config, OptimizerKind, Ppo};
 use crate::generate::{Completion, PromptInput};
 use crate::model::{InternVl, ValueHead};
@@ -74,8 +75,7 @@ impl Means {
 struct State {
     step: usize,
     kl_coef: f64,
-    /// None before the first validation: JSON has no number below all others.
-    best_iou: Option<f64>,
+    best: Best,
     seconds: f64,
 }
 
@@ -111,7 +111,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     };
 
     let directory = run_dir.join("ppo");
-    let mut state = State { step: 0, kl_coef: ppo.kl_coef, best_iou: None, seconds: 0.0 };
+    let mut state = State { step: 0, kl_coef: ppo.kl_coef, best: Best::default(), seconds: 0.0 };
     let checkpoint_dir = directory.join("checkpoint");
     let mut saved_parts = parts(policy, &mut optimizer, &mut value_head, &mut value_optimizer);
     if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut saved_parts)? {
@@ -120,6 +120,11 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     }
     let mut telemetry = Telemetry::open(run_dir, "ppo", state.step, ppo.steps)?;
     let (started, seconds_before) = (Instant::now(), state.seconds);
+    let best_dir = directory.join("best");
+    if state.step == 0 {
+        // The SFT policy is the first candidate: what PPO leaves is no worse on the validation parts.
+        validate(stage, policy, ppo.validation_samples, 0, &mut state.best, &best_dir, &mut telemetry)?;
+    }
     prefetch(stage, state.step);
 
     while state.step < ppo.steps {
@@ -156,9 +161,9 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             let mut order: Vec<usize> = (0..rollouts.completions.len()).collect();
             order.shuffle(&mut rng);
             for minibatch in order.chunks(ppo.minibatch_size) {
-                ppo_backward(&questions, policy, &value_head, &rollouts, &experience, minibatch, ppo, state.kl_coef, &mut means);
+                ppo_backward(&questions, policy, &value_head, &rollouts, &experience, minibatch, config, state.kl_coef, &mut means);
                 if ce_weight > 0.0 {
-                    ce_backward(&questions, policy, &mut rng, ppo.ce_batch_size, ce_weight, &mut means);
+                    ce_backward(&questions, policy, &mut rng, config, ce_weight, &mut means);
                 }
                 let grad_norm = optimizer.step(learning_rate);
                 value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
@@ -194,17 +199,11 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         );
         telemetry.say(step, &line);
         if is_last || (ppo.validate_every > 0 && state.step % ppo.validate_every == 0) {
-            let (report, picture) = validate(stage, policy)?;
+            let best = &mut state.best;
+            let report = validate(stage, policy, ppo.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_vsr".to_owned(), report.vsr), ("val_iou".to_owned(), iou)]);
             telemetry.note(&format!("ppo {}/{}  validation: VSR {:.3}  IoU {iou:.3}", state.step, ppo.steps, report.vsr));
-            if let Some(picture) = picture {
-                telemetry.picture(state.step, "validation", &picture);
-            }
-            if state.best_iou.is_none_or(|best| iou > best) {
-                state.best_iou = Some(iou);
-                stage.save_policy(policy, &directory.join("best"))?;
-            }
         }
         let numbers: Vec<(&str, f64)> = numbers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         telemetry.record(step, &numbers)?;
@@ -213,7 +212,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             checkpoint::save(&checkpoint_dir, &parts, &state)?;
         }
     }
-    finish(&directory, &json!({"steps": ppo.steps, "val_iou": state.best_iou, "seconds": state.seconds}))
+    finish(&directory, &json!({"steps": ppo.steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}))
 }
 
 fn parts<'a>(
@@ -304,6 +303,11 @@ fn compute_advantages(rollouts: &Rollouts, critique: Vec<(Vec<f32>, Vec<f32>)>, 
     experience
 }
 
+/// No dropout: the ratio compares this policy with the one that sampled.
+fn update_mode(config: &Config) -> PassMode {
+    PassMode { gradient_checkpointing: config.model.gradient_checkpointing, ..PassMode::default() }
+}
+
 /// Adds the gradients of policy, value, KL and entropy terms over a minibatch.
 fn ppo_backward(
     questions: &Questions,
@@ -312,10 +316,11 @@ fn ppo_backward(
     rollouts: &Rollouts,
     experience: &[Experience],
     minibatch: &[usize],
-    ppo: &Ppo,
+    config: &Config,
     kl_coef: f64,
     means: &mut Means,
 ) {
+    let ppo = &config.ppo;
     let (batch, image) = sequences(questions, &rollouts.prompts, &rollouts.completions, minibatch, policy);
     let device = policy.device();
     let flat = |of: fn(&Experience) -> &[f32]| {
@@ -329,7 +334,7 @@ fn ppo_backward(
     let advantages = flat(|e| &e.advantages);
     let returns = flat(|e| &e.returns);
 
-    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let values = value_head.forward(&pass.hidden);
     let (logprobs, log_softmax) = token_logprobs(&pass.logits(), &batch.targets, ppo.temperature);
     let PolicyLoss { loss: policy_loss, clip_fraction } =
@@ -355,19 +360,19 @@ fn ce_backward(
     questions: &Questions,
     policy: &InternVl,
     rng: &mut ChaCha8Rng,
-    batch_size: usize,
+    config: &Config,
     weight: f64,
     means: &mut Means,
 ) {
     let rows = questions.dataset.len();
-    let indices: Vec<usize> = rand::seq::index::sample(rng, rows, batch_size.min(rows)).into_vec();
+    let indices: Vec<usize> = rand::seq::index::sample(rng, rows, config.ppo.ce_batch_size.min(rows)).into_vec();
     let inputs = questions.inputs(policy, &indices);
     let responses: Vec<Vec<i64>> =
-        indices.iter().map(|&index| response_ids(questions, questions.program(index))).collect();
+        indices.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
     let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
     let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
     let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
-    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+    let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let loss = cross_entropy(&pass.logits(), &batch.targets);
     means.add("ce_loss", &loss);
     pass.backward(&(loss * weight));
@@ -411,19 +416,4 @@ fn rollout_numbers(rollouts: &Rollouts, experience: &[Experience], config: &Conf
         numbers.push((format!("outcome/{}", class.name()), count as f64));
     }
     numbers
-}
-
-fn validate(stage: &Stage, policy: &InternVl) -> Result<(Report, Option<image::RgbImage>)> {
-    let Stage { config, validation, scorer, .. } = stage;
-    let pictures = Pictures::new(validation, config.model.max_tiles, 0);
-    let questions = stage.questions(validation, &pictures);
-    let indices: Vec<usize> = (0..validation.len().min(config.ppo.validation_samples)).collect();
-    let options = EvalOptions {
-        sampling: stage.sampling(0.0, 1.0),
-        batch_size: config.generate.batch_size,
-        seed: u64::from(config.run.seed),
-    };
-    let predictions = evaluate(&policy.frozen_copy(), &questions, &indices, scorer, options, |_| {})?;
-    let report = Report::new(&predictions, &[config.reward_frame()]);
-    Ok((report, validation_pictures(validation, &predictions)))
 }

@@ -1,5 +1,6 @@
 //! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the programs build.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -7,20 +8,21 @@ use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, Part};
-use super::evaluate::{EvalOptions, Questions, Report, evaluate};
+use super::evaluate::Questions;
 use super::forward::{Pass, PassMode, TokenBatch};
 use super::losses::cross_entropy;
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, seed};
-use super::{Stage, validation_pictures};
-use crate::config::Sft;
-use crate::model::InternVl;
+use super::Stage;
+use super::validation::{Best, validate};
+use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
 
 /// A training example in tokens.
@@ -40,15 +42,14 @@ impl Example {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
     step: usize,
-    /// None before the first validation: JSON has no number below all others.
-    best_iou: Option<f64>,
+    best: Best,
     seconds: f64,
 }
 
 /// The response to `program`: its tokens and the end of the turn.
-pub fn response_ids(questions: &Questions, program: &str) -> Vec<i64> {
-    let mut ids = questions.tokenizer.encode(program);
-    ids.push(questions.tokenizer.end_of_turn);
+pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
+    let mut ids = tokenizer.encode(program);
+    ids.push(tokenizer.end_of_turn);
     ids
 }
 
@@ -58,7 +59,7 @@ pub fn response_ids(questions: &Questions, program: &str) -> Vec<i64> {
 /// # Errors
 /// A directory that cannot be written, a checkpoint of another model, or a scorer that cannot go on.
 pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
-    let Stage { config, train, validation, scorer, run_dir, .. } = stage;
+    let Stage { config, train, run_dir, .. } = stage;
     let sft = &config.sft;
     let is_frozen = config.model.freeze_vision || model.lora().is_some();
     let cache_mib = if is_frozen { config.model.vision_cache_mib } else { 0 };
@@ -93,7 +94,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
 
     let directory = run_dir.join("sft");
     let checkpoint_dir = directory.join("checkpoint");
-    let mut state = State { step: 0, best_iou: None, seconds: 0.0 };
+    let mut state = State { step: 0, best: Best::default(), seconds: 0.0 };
     if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
         eprintln!("sft: goes on at step {} of {steps}", state.step);
@@ -155,21 +156,20 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         let line = format!("loss {loss_sum:.3}  lr {learning_rate:.1e}  {:.0} tokens/s", tokens as f64 / seconds);
         telemetry.say(state.step - 1, &line);
         if is_last || (sft.validate_every > 0 && state.step % sft.validate_every == 0) {
-            let Validation { loss, report } = validate(stage, model, state.step, &mut telemetry, sft, validation, scorer)?;
+            let loss = validation_loss(stage, &model.frozen_copy());
+            let best = &mut state.best;
+            let best_dir = directory.join("best");
+            let report = validate(stage, model, sft.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
             telemetry.note(&format!("sft {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}", state.step, report.vsr));
-            if state.best_iou.is_none_or(|best| iou > best) {
-                state.best_iou = Some(iou);
-                stage.save_policy(model, &directory.join("best"))?;
-            }
         }
         telemetry.record(state.step - 1, &numbers)?;
         if sft.checkpoint_every > 0 && state.step % sft.checkpoint_every == 0 && !is_last {
             checkpoint::save(&checkpoint_dir, &parts(model, &mut optimizer), &state)?;
         }
     }
-    finish(&directory, &json!({"steps": steps, "val_iou": state.best_iou, "seconds": state.seconds}))
+    finish(&directory, &json!({"steps": steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}))
 }
 
 fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Part<'a>; 1] {
@@ -190,20 +190,20 @@ pub(super) fn finish(directory: &Path, result: &serde_json::Value) -> Result<()>
 const SFT_STREAM: u64 = 0x5f7;
 
 fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
-    let mut too_long = 0;
-    let mut examples = Vec::new();
-    for index in 0..questions.dataset.len() {
-        let example = Example {
-            index,
-            prompt: questions.prompt_ids(model, index),
-            response: response_ids(questions, questions.program(index)),
-        };
-        if example.len() <= max_length {
-            examples.push(example);
-        } else {
-            too_long += 1;
-        }
+    let tokenizer = questions.tokenizer;
+    let responses: Vec<Vec<i64>> =
+        questions.dataset.examples().par_iter().map(|example| response_ids(tokenizer, &example.program)).collect();
+    // Pictures of as many tiles have the same prompt.
+    let mut prompts: HashMap<usize, Vec<i64>> = HashMap::new();
+    let mut examples = Vec::with_capacity(responses.len());
+    for (index, response) in responses.into_iter().enumerate() {
+        let image_tokens = questions.pictures.image_tokens(model, index);
+        let prompt = prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)));
+        examples.push(Example { index, prompt: prompt.clone(), response });
     }
+    let all = examples.len();
+    examples.retain(|example| example.len() <= max_length);
+    let too_long = all - examples.len();
     (examples, too_long)
 }
 
@@ -223,45 +223,18 @@ fn bucketed_batches(examples: &[Example], per_step: usize, batch_size: usize, se
     steps
 }
 
-struct Validation {
-    loss: f64,
-    report: Report,
-}
-
-fn validate(
-    stage: &Stage,
-    model: &InternVl,
-    step: usize,
-    telemetry: &mut Telemetry,
-    sft: &Sft,
-    validation: &crate::data::Dataset,
-    scorer: &cadwright_rollout::Scorer,
-) -> Result<Validation> {
-    let snapshot = model.frozen_copy();
-    let pictures = Pictures::new(validation, stage.config.model.max_tiles, 0);
-    let questions = stage.questions(validation, &pictures);
-    let indices: Vec<usize> = (0..validation.len().min(sft.validation_samples)).collect();
-    let loss = validation_loss(&snapshot, &questions, &indices, sft.batch_size);
-    let options = EvalOptions {
-        sampling: stage.sampling(0.0, 1.0),
-        batch_size: stage.config.generate.batch_size,
-        seed: u64::from(stage.config.run.seed),
-    };
-    let predictions = evaluate(&snapshot, &questions, &indices, scorer, options, |_| {})?;
-    if let Some(picture) = validation_pictures(validation, &predictions) {
-        telemetry.picture(step, "validation", &picture);
-    }
-    Ok(Validation { loss, report: Report::new(&predictions, &[stage.config.reward_frame()]) })
-}
-
-/// Mean cross-entropy over the response tokens of the parts in `indices`.
-fn validation_loss(model: &InternVl, questions: &Questions, indices: &[usize], batch_size: usize) -> f64 {
+/// Mean cross-entropy over the response tokens of the validation parts.
+fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
+    let sft = &stage.config.sft;
+    let pictures = Pictures::new(stage.validation, stage.config.model.max_tiles, 0);
+    let questions = stage.questions(stage.validation, &pictures);
+    let indices: Vec<usize> = (0..stage.validation.len().min(sft.validation_samples)).collect();
     let (mut sum, mut count) = (0.0, 0);
-    for chunk in indices.chunks(batch_size) {
+    for chunk in indices.chunks(sft.batch_size) {
         tch::no_grad(|| {
             let inputs = questions.inputs(model, chunk);
             let responses: Vec<Vec<i64>> =
-                chunk.iter().map(|&index| response_ids(questions, questions.program(index))).collect();
+                chunk.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
             let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);

@@ -113,3 +113,118 @@ pub fn volume_by_rows(solid: &CsgSolid, rows: usize) -> f64 {
     }
     length * du * dv
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::PI;
+
+    use proptest::prelude::*;
+
+    use super::super::{Edge, Extrusion, Plane, Region, Vec2, Wire};
+    use super::*;
+
+    fn block(min: Vec3, size: Vec3) -> CsgSolid {
+        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)]
+            .map(|(x, y)| Vec2::new(x, y));
+        let edges = (0..4)
+            .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
+            .collect();
+        Extrusion::new(
+            Plane::xy(min),
+            Region::new(Wire::new(edges).unwrap(), vec![]),
+            size.z,
+            false,
+        )
+        .into()
+    }
+
+    fn cylinder(center: Vec3, axis: Vec3, radius: f64, length: f64) -> CsgSolid {
+        let x_dir = if axis.x.abs() < 0.9 {
+            Vec3::x()
+        } else {
+            Vec3::y()
+        };
+        let plane = Plane::new(center, x_dir, axis).unwrap();
+        let circle = Edge::circle(Vec2::zeros(), radius).unwrap();
+        Extrusion::new(
+            plane,
+            Region::new(Wire::new(vec![circle]).unwrap(), vec![]),
+            length / 2.0,
+            true,
+        )
+        .into()
+    }
+
+    #[test]
+    fn a_drilled_block_by_closed_form() {
+        let drilled = block(Vec3::zeros(), Vec3::new(2.0, 1.0, 1.0)).combine(
+            Operation::Cut,
+            cylinder(Vec3::new(1.0, 0.5, 0.5), Vec3::y(), 0.25, 3.0),
+        );
+        assert!((drilled.volume() - (2.0 - PI * 0.0625)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn two_crossing_cylinders_share_sixteen_thirds_of_the_cubed_radius() {
+        let crossing = cylinder(Vec3::zeros(), Vec3::x(), 1.0, 4.0).combine(
+            Operation::Intersect,
+            cylinder(Vec3::zeros(), Vec3::z(), 1.0, 4.0),
+        );
+        // The error falls at least as fast as the width of a row.
+        for rows in [16, 64, 256] {
+            let error = (volume_by_rows(&crossing, rows) - 16.0 / 3.0).abs();
+            assert!(error < 4.0 / rows as f64, "{rows} rows: {error}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_tilted_cylinders_are_tight() {
+        // A disc of radius 1 and no length to speak of, seen at 45 degrees, reaches cos 45 along both of its axes.
+        let disc = cylinder(Vec3::zeros(), Vec3::new(1.0, 0.0, 1.0), 1.0, 1e-9);
+        let half = 0.5f64.sqrt();
+        let bounds = disc.bounds().unwrap();
+        assert!(
+            (bounds.max - Vec3::new(half, 1.0, half)).norm() < 1e-8,
+            "{bounds:?}"
+        );
+        assert!((bounds.min + bounds.max).norm() < 1e-8);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// What is cut away and what is left add up to the whole, and union and intersection to both.
+        #[test]
+        fn booleans_add_up(
+            corner in prop::array::uniform3(-1.0..1.0f64),
+            size in prop::array::uniform3(0.2..2.0f64),
+            axis in prop::array::uniform3(0.1..1.0f64),
+            radius in 0.1..1.0f64,
+        ) {
+            let a = block(Vec3::from(corner), Vec3::from(size));
+            let b = cylinder(Vec3::zeros(), Vec3::from(axis), radius, 2.0);
+            let direction = Vec3::new(0.3, -0.5, 0.8);
+            let length = |solid: &CsgSolid, origin: Vec3| -> f64 {
+                solid.caster(direction).spans(origin).iter().map(|span| span.leave.at - span.enter.at).sum()
+            };
+            let both = |operation| a.clone().combine(operation, b.clone());
+            let (cut, common, union) = (both(Operation::Cut), both(Operation::Intersect), both(Operation::Union));
+            for i in 0..100 {
+                let origin = Vec3::new(-1.5 + 0.3 * f64::from(i / 10), -1.5 + 0.3 * f64::from(i % 10), 0.1);
+                let (a, b) = (length(&a, origin), length(&b, origin));
+                prop_assert!((length(&cut, origin) + length(&common, origin) - a).abs() < 1e-8);
+                prop_assert!((length(&union, origin) + length(&common, origin) - a - b).abs() < 1e-8);
+            }
+        }
+
+        /// A cylinder's volume does not depend on where it points.
+        #[test]
+        fn rows_agree_with_the_closed_form(axis in prop::array::uniform3(-1.0..1.0f64), radius in 0.2..1.0f64) {
+            prop_assume!(Vec3::from(axis).norm() > 0.1);
+            let solid = cylinder(Vec3::new(0.3, -0.2, 0.1), Vec3::from(axis), radius, 1.5);
+            let exact = PI * radius * radius * 1.5;
+            prop_assert!((volume_by_rows(&solid, 96) - exact).abs() < 0.02 * exact);
+            prop_assert!((solid.volume() - exact).abs() < 1e-9);
+        }
+    }
+}

@@ -18,7 +18,7 @@ pub use measure::{Bounds, volume_by_rows};
 pub use plane::{Plane, PlaneError};
 pub use region::{Edge, EdgeError, Region, Wire, WireError};
 pub use solid::{CsgSolid, Extrusion, FaceId, Operation};
-pub use surface::{Surface, SurfaceTable};
+pub use surface::{Surface, SurfaceTable, seam_direction};
 
 /// A point or direction in the sketch plane.
 pub type Vec2 = nalgebra::Vector2<f64>;

@@ -20,7 +20,7 @@ pub enum Surface {
         axis: Vec3,
         /// Radius.
         radius: f64,
-        /// Where the face of a full circle is closed: the direction of the sketch's x.
+        /// Where the face of a full circle is closed, as a direction from the axis: see [`seam_direction`].
         seam: Option<Vec3>,
     },
 }
@@ -97,10 +97,45 @@ fn faces_of(extrusion: &Extrusion) -> Vec<Surface> {
             center: plane.to_space(center, 0.0),
             axis: plane.z,
             radius,
-            seam: Some(plane.x),
+            seam: Some(seam_direction(plane.z)),
         },
     }));
     surfaces
+}
+
+/// Where a circle begins that is given by centre, axis and radius alone, as those of GenCAD-Code's pictures were: at the
+/// kernel's own choice of an x direction (`gp_Ax2(P, V)`). It is +x for upright cylinders, -z (out of sight) for those
+/// along -y, +z for those along x.
+pub fn seam_direction(axis: Vec3) -> Vec3 {
+    // Rounding noise in the axis must not decide.
+    let [a, b, c]: [f64; 3] = axis
+        .map(|component| {
+            if component.abs() < 1e-9 {
+                0.0
+            } else {
+                component
+            }
+        })
+        .into();
+    let [a_abs, b_abs, c_abs] = [a.abs(), b.abs(), c.abs()];
+    let direction = if b_abs <= a_abs && b_abs <= c_abs {
+        if a_abs > c_abs {
+            Vec3::new(-c, 0.0, a)
+        } else {
+            Vec3::new(c, 0.0, -a)
+        }
+    } else if a_abs <= b_abs && a_abs <= c_abs {
+        if b_abs > c_abs {
+            Vec3::new(0.0, -c, b)
+        } else {
+            Vec3::new(0.0, c, -b)
+        }
+    } else if a_abs > b_abs {
+        Vec3::new(-b, a, 0.0)
+    } else {
+        Vec3::new(b, -a, 0.0)
+    };
+    direction.normalize()
 }
 
 impl Surface {
@@ -153,6 +188,14 @@ impl Surface {
 mod tests {
     use super::super::{Operation, Plane, Region, Vec2, Wire};
     use super::*;
+
+    #[test]
+    fn seams_lie_where_the_kernel_puts_them() {
+        assert_eq!(seam_direction(Vec3::z()), Vec3::x());
+        assert_eq!(seam_direction(-Vec3::y()), -Vec3::z());
+        assert_eq!(seam_direction(Vec3::x()), Vec3::z());
+        assert_eq!(seam_direction(Vec3::new(6e-17, -1.0, 6e-17)), -Vec3::z());
+    }
 
     #[test]
     fn flush_faces_share_a_surface_and_others_do_not() {

@@ -2,8 +2,8 @@
 //!
 //! The style was measured on the data set's pictures:
 //! - the viewer looks from (1, -1, 1), orthographically, with z up;
-//! - the axis-aligned box around the part is centred and scaled until its projection is 400 wide or 300 high in a
-//!   frame of 448 (so the picture says nothing about absolute size and position);
+//! - the axis-aligned box around the part is centred and scaled until its projection fills 8/9 of the
+//!   picture's width or 2/3 of its height (so the picture says nothing about absolute size and position);
 //! - the light comes from the viewer: the tone depends only on the angle between face and view, so the three visible
 //!   sides of a box are equally grey;
 //! - lines one pixel wide are drawn where faces meet, along the seam of a closed cylinder too, but not along the
@@ -28,7 +28,7 @@ pub use raycast::render_csg;
 pub const REFERENCE_SIDE: u32 = 448;
 
 /// Width and height that the projected box may fill, as a share of the picture's side.
-const FILL: (f64, f64) = (399.0 / 448.0, 299.0 / 448.0);
+const FILL: (f64, f64) = (8.0 / 9.0, 2.0 / 3.0);
 
 /// The viewer's directions: unit vectors, right-handed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,4 +130,138 @@ pub fn side_by_side(pictures: &[RgbImage]) -> RgbImage {
         left += picture.width() + GAP;
     }
     sheet
+}
+
+#[cfg(test)]
+mod tests {
+    use cadwright_rewards::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Wire};
+
+    use super::*;
+
+    fn block(min: Vec3, size: Vec3) -> CsgSolid {
+        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)]
+            .map(|(x, y)| Vec2::new(x, y));
+        let edges = (0..4)
+            .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
+            .collect();
+        Extrusion::new(
+            Plane::xy(min),
+            Region::new(Wire::new(edges).unwrap(), vec![]),
+            size.z,
+            false,
+        )
+        .into()
+    }
+
+    fn dark_share(picture: &RgbImage) -> f64 {
+        let dark = picture.pixels().filter(|pixel| pixel.0[0] < 60).count();
+        dark as f64 / f64::from(picture.width() * picture.height())
+    }
+
+    #[test]
+    fn a_cube_stands_in_the_middle_and_fills_two_thirds_of_the_height() {
+        let picture = render_csg(&block(Vec3::new(5.0, 5.0, 5.0), Vec3::repeat(0.3)), 448);
+        let rows: Vec<u32> = (0..448)
+            .filter(|y| (0..448).any(|x| picture.get_pixel(x, *y).0[0] < 250))
+            .collect();
+        let columns: Vec<u32> = (0..448)
+            .filter(|x| (0..448).any(|y| picture.get_pixel(*x, y).0[0] < 250))
+            .collect();
+        // A cube is 4 / sqrt(6) high and sqrt(2) wide: 298.7 and 258.6 pixels about the centre at 224.
+        assert!(
+            rows[0].abs_diff(75) <= 1 && rows[rows.len() - 1].abs_diff(373) <= 1,
+            "{rows:?}"
+        );
+        assert!(
+            columns[0].abs_diff(95) <= 1 && columns[columns.len() - 1].abs_diff(353) <= 1,
+            "{columns:?}"
+        );
+        // The three visible sides in one grey, and the corner between them black.
+        for (x, y) in [(224, 140), (150, 260), (300, 260)] {
+            assert_eq!(picture.get_pixel(x, y), &Rgb([141, 141, 138]));
+        }
+        assert!((222..=226).any(|x| (222..=226).any(|y| picture.get_pixel(x, y).0[0] == 0)));
+    }
+
+    #[test]
+    fn flush_faces_have_no_line_between_them() {
+        let one = block(Vec3::zeros(), Vec3::new(2.0, 1.0, 1.0));
+        let two = block(Vec3::zeros(), Vec3::repeat(1.0))
+            .combine(Operation::Union, block(Vec3::x(), Vec3::repeat(1.0)));
+        assert_eq!(render_csg(&one, 112), render_csg(&two, 112));
+    }
+
+    #[test]
+    fn a_mesh_looks_like_the_solid_it_came_from() {
+        // A unit cube, each face with vertices of its own.
+        let solid = block(Vec3::zeros(), Vec3::repeat(1.0));
+        let quads: [[[f64; 3]; 4]; 6] = [
+            [[0., 0., 0.], [0., 1., 0.], [1., 1., 0.], [1., 0., 0.]],
+            [[0., 0., 1.], [1., 0., 1.], [1., 1., 1.], [0., 1., 1.]],
+            [[0., 0., 0.], [1., 0., 0.], [1., 0., 1.], [0., 0., 1.]],
+            [[0., 1., 0.], [0., 1., 1.], [1., 1., 1.], [1., 1., 0.]],
+            [[0., 0., 0.], [0., 0., 1.], [0., 1., 1.], [0., 1., 0.]],
+            [[1., 0., 0.], [1., 1., 0.], [1., 1., 1.], [1., 0., 1.]],
+        ];
+        let vertices: Vec<[f64; 3]> = quads.iter().flatten().copied().collect();
+        let triangles: Vec<[u32; 3]> = (0..6)
+            .flat_map(|face| [[0, 1, 2], [0, 2, 3]].map(|t: [u32; 3]| t.map(|i| 4 * face + i)))
+            .collect();
+        let faces: Vec<u32> = (0..12).map(|triangle| triangle / 2).collect();
+        for size in [112, 224] {
+            let (a, b) = (
+                render_csg(&solid, size),
+                render_mesh(&vertices, &triangles, &faces, size).unwrap(),
+            );
+            let difference: f64 = a
+                .as_raw()
+                .iter()
+                .zip(b.as_raw())
+                .map(|(a, b)| f64::from(a.abs_diff(*b)))
+                .sum::<f64>();
+            // Lines may lie half a canvas pixel apart; nothing else differs.
+            assert!(
+                difference / (a.as_raw().len() as f64) < 2.0,
+                "{size}: {difference}"
+            );
+        }
+        assert!(dark_share(&render_csg(&solid, 448)) < 0.01);
+        // Five faces hide nothing of what is behind the sixth: an open mesh is drawn, too.
+        assert!(render_mesh(&vertices, &triangles[2..], &faces[2..], 112).is_ok());
+    }
+
+    #[test]
+    fn a_broken_mesh_is_refused_and_an_empty_one_is_white() {
+        let vertices = [[0.0; 3], [1.0, 0.0, 0.0], [0.0, f64::NAN, 0.0]];
+        assert!(matches!(
+            render_mesh(&vertices, &[[0, 1, 3]], &[0], 32),
+            Err(MeshError::Vertex { vertex: 3, .. })
+        ));
+        assert!(matches!(
+            render_mesh(&vertices, &[[0, 1, 2]], &[0], 32),
+            Err(MeshError::NotFinite { vertex: 2 })
+        ));
+        assert!(matches!(
+            render_mesh(&vertices, &[[0, 1, 1]], &[], 32),
+            Err(MeshError::FaceCount { .. })
+        ));
+        let empty = render_mesh(&[], &[], &[], 32).unwrap();
+        assert!(empty.pixels().all(|pixel| pixel.0 == [255; 3]));
+    }
+
+    #[test]
+    fn contact_sheets_hold_their_pictures_side_by_side() {
+        let pictures = [10u8, 20, 30].map(|grey| RgbImage::from_pixel(8, 6, Rgb([grey; 3])));
+        let sheet = side_by_side(&pictures);
+        assert_eq!(sheet.dimensions(), (28, 6));
+        assert_eq!(
+            (
+                sheet.get_pixel(0, 0).0[0],
+                sheet.get_pixel(10, 5).0[0],
+                sheet.get_pixel(27, 3).0[0]
+            ),
+            (10, 20, 30)
+        );
+        assert_eq!(side_by_side(&[]).dimensions(), (1, 1));
+    }
 }

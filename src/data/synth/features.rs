@@ -271,9 +271,11 @@ pub(super) fn try_feature(
         } else {
             level
         });
+    // Along its own axis a first body has its holes in its sketch.
     if goes_through
         && footprint.is_round
         && side != Side::Top
+        && side != part.base.side
         && thickness % 2 == 0
         && dice.random_bool(0.5)
     {

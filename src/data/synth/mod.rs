@@ -9,6 +9,7 @@
 mod base;
 mod candidate;
 mod cells;
+mod error;
 mod features;
 mod numbers;
 mod part;
@@ -17,16 +18,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use cadwright_rewards::csg::{CsgSolid, EdgeError, PlaneError, WireError};
+use cadwright_rewards::csg::CsgSolid;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::parquet::{ParquetError, Row, ShardWriter};
+#[cfg(unix)]
+use super::parquet::make_public;
+use super::parquet::{Row, ShardWriter};
 use super::render::render_csg;
 use super::{Split, encode_png};
 use candidate::Candidate;
+use numbers::{lexical_length, numbers_in};
 
+pub use error::SynthError;
 pub use numbers::Numbers;
 
 type Dice = rand_chacha::ChaCha8Rng;
@@ -98,73 +102,6 @@ pub struct SynthSummary {
     pub duplicates: usize,
     /// Wall time.
     pub seconds: f64,
-}
-
-/// Why generating failed.
-#[derive(Debug, Error)]
-pub enum SynthError {
-    /// An option has an unusable value.
-    #[error("data synth: {field} is {found}, but must be {expected}")]
-    Config {
-        /// The option.
-        field: &'static str,
-        /// Its value.
-        found: String,
-        /// What it must be.
-        expected: String,
-    },
-    /// There are not enough different parts.
-    #[error(
-        "data synth: only {found} different parts in {draws} draws, {expected} wanted; use a finer grid than {grid}"
-    )]
-    Exhausted {
-        /// Parts found.
-        found: usize,
-        /// Parts wanted.
-        expected: usize,
-        /// Draws made.
-        draws: u64,
-        /// The grid in use.
-        grid: u32,
-    },
-    /// A drawn plane is impossible: a fault of this program.
-    #[error(transparent)]
-    Plane(#[from] PlaneError),
-    /// A drawn edge is impossible: a fault of this program.
-    #[error(transparent)]
-    Edge(#[from] EdgeError),
-    /// A drawn wire is impossible: a fault of this program.
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    /// A picture could not be encoded.
-    #[error("data synth: part {id}: cannot encode the picture: {source}")]
-    Encode {
-        /// The part.
-        id: String,
-        /// What the encoder says.
-        source: image::ImageError,
-    },
-    /// The files could not be written.
-    #[error(transparent)]
-    Parquet(#[from] ParquetError),
-    /// `parts.jsonl` could not be written.
-    #[error(
-        "data synth: cannot write {path}: {source}; is the directory writable and is there space left?"
-    )]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The thread pool could not be started.
-    #[error("data synth: cannot start {jobs} threads: {source}")]
-    Threads {
-        /// Threads wanted.
-        jobs: usize,
-        /// What the pool says.
-        source: rayon::ThreadPoolBuildError,
-    },
 }
 
 /// A part in memory.
@@ -279,7 +216,7 @@ pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
 }
 
 fn split_sizes(config: &SynthConfig) -> Result<[usize; 3], SynthError> {
-    if config.grid < 32 || config.grid % 16 != 0 {
+    if config.grid < 32 || !config.grid.is_multiple_of(16) {
         return Err(SynthError::Config {
             field: "grid",
             found: config.grid.to_string(),
@@ -419,20 +356,10 @@ fn write_records(directory: &Path, records: &[PartRecord]) -> Result<(), SynthEr
     }
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
     file.write_all(&text).map_err(io)?;
+    #[cfg(unix)]
+    make_public(file.as_file()).map_err(io)?;
     file.persist(&path).map_err(|error| io(error.error))?;
     Ok(())
-}
-
-/// The numbers in a program, as written; digits in names do not count.
-fn numbers_in(program: &str) -> impl Iterator<Item = &str> {
-    program
-        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
-        .filter(|word| {
-            word.contains('.')
-                && word
-                    .trim_start_matches('-')
-                    .starts_with(|c: char| c.is_ascii_digit())
-        })
 }
 
 fn count_numbers(candidates: &[(u64, Candidate)], summary: &mut SynthSummary) {
@@ -446,23 +373,4 @@ fn count_numbers(candidates: &[(u64, Candidate)], summary: &mut SynthSummary) {
     }
     summary.numbers_per_program = total as f64 / candidates.len().max(1) as f64;
     summary.distinct_numbers = distinct.len();
-}
-
-/// Words and runs of punctuation: a stand-in for a tokenizer's count.
-fn lexical_length(program: &str) -> i64 {
-    let class = |c: char| match c {
-        c if c.is_whitespace() => 0,
-        c if c.is_ascii_alphanumeric() || c == '_' => 1,
-        _ => 2,
-    };
-    let mut length = 0;
-    let mut last = 0;
-    for c in program.chars() {
-        let now = class(c);
-        if now != 0 && now != last {
-            length += 1;
-        }
-        last = now;
-    }
-    length
 }

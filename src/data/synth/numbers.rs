@@ -67,3 +67,62 @@ impl Scale {
         }
     }
 }
+
+/// The numbers in a program, as written; digits in names do not count.
+pub(super) fn numbers_in(program: &str) -> impl Iterator<Item = &str> {
+    program
+        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
+        .filter(|word| {
+            word.contains('.')
+                && word
+                    .trim_start_matches('-')
+                    .starts_with(|c: char| c.is_ascii_digit())
+        })
+}
+
+/// Words and runs of punctuation: a stand-in for a tokenizer's count.
+pub(super) fn lexical_length(program: &str) -> i64 {
+    let class = |c: char| match c {
+        c if c.is_whitespace() => 0,
+        c if c.is_ascii_alphanumeric() || c == '_' => 1,
+        _ => 2,
+    };
+    let mut length = 0;
+    let mut last = 0;
+    for c in program.chars() {
+        let now = class(c);
+        if now != 0 && now != last {
+            length += 1;
+        }
+        last = now;
+    }
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        let short = Scale::new(Numbers::Short, 32, 18);
+        let texts = [0, 32, 16, -8, 1, 24].map(|cells| short.text(cells));
+        assert_eq!(texts, ["0.0", "1.0", "0.5", "-0.25", "0.03125", "0.75"]);
+        // By Python: 5 / 32 * 18 / 19 = 0.14802631578947367.
+        assert_eq!(
+            Scale::new(Numbers::Full, 32, 18).text(5),
+            "0.14802631578947367"
+        );
+    }
+
+    #[test]
+    fn digits_in_names_are_no_numbers() {
+        let line = "loop12=wp_sketch3.moveTo(0.5, -0.25).circle(6.123233995736766e-17)";
+        assert_eq!(
+            numbers_in(line).collect::<Vec<_>>(),
+            ["0.5", "-0.25", "6.123233995736766e-17"]
+        );
+        // loop1 = wp . moveTo ( 0 . 5 , 2 )
+        assert_eq!(lexical_length("loop1=wp.moveTo(0.5, 2)"), 12);
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong when generating.
+
+use std::path::PathBuf;
+
+use cadwright_rewards::csg::{EdgeError, PlaneError, WireError};
+use thiserror::Error;
+
+use crate::data::parquet::ParquetError;
+
+/// Why generating failed.
+#[derive(Debug, Error)]
+pub enum SynthError {
+    /// An option has an unusable value.
+    #[error("data synth: {field} is {found}, but must be {expected}")]
+    Config {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// There are not enough different parts.
+    #[error(
+        "data synth: only {found} different parts in {draws} draws, {expected} wanted; use a finer grid than {grid}"
+    )]
+    Exhausted {
+        /// Parts found.
+        found: usize,
+        /// Parts wanted.
+        expected: usize,
+        /// Draws made.
+        draws: u64,
+        /// The grid in use.
+        grid: u32,
+    },
+    /// A drawn plane is impossible: a fault of this program.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// A drawn edge is impossible: a fault of this program.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
+    /// A drawn wire is impossible: a fault of this program.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A picture could not be encoded.
+    #[error("data synth: part {id}: cannot encode the picture: {source}")]
+    Encode {
+        /// The part.
+        id: String,
+        /// What the encoder says.
+        source: image::ImageError,
+    },
+    /// The files could not be written.
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+    /// `parts.jsonl` could not be written.
+    #[error(
+        "data synth: cannot write {path}: {source}; is the directory writable and is there space left?"
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The thread pool could not be started.
+    #[error("data synth: cannot start {jobs} threads: {source}")]
+    Threads {
+        /// Threads wanted.
+        jobs: usize,
+        /// What the pool says.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
