@@ -5,7 +5,7 @@ use std::path::Path;
 use cadwright::config::OptimizerKind;
 use cadwright::generate::{Completion, PromptInput, Sampling, generate};
 use cadwright::model::{InternVl, Tokenizer};
-use cadwright::train::forward::{Pass, PassMode, TokenBatch, token_logprobs};
+use cadwright::train::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use cadwright::train::losses::{kl_k3, policy_loss};
 use cadwright::train::optim::{Optimizer, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
@@ -68,7 +68,7 @@ fn the_ratio_is_one_before_the_first_step() {
     for gradient_checkpointing in [false, true] {
         let mode = PassMode { gradient_checkpointing, ..PassMode::default() };
         let (pass, targets) = score(&policy, &tokenizer, &prompts, &completions, mode);
-        let new = token_logprobs(&pass.logits(), &targets, TEMPERATURE).0;
+        let new = pass.logprobs(&targets, TEMPERATURE);
         let error = ((new - &old).exp() - 1.0).abs().max().double_value(&[]);
         assert!(error < 1e-4, "checkpointing {gradient_checkpointing}: the ratio is off by {error}");
     }
@@ -87,7 +87,7 @@ fn the_kl_to_the_reference_is_zero_before_the_first_step_and_positive_after_it()
         tch::no_grad(|| {
             let of = |model| {
                 let (pass, targets) = score(model, &tokenizer, &prompts, &completions, PassMode::default());
-                token_logprobs(&pass.logits(), &targets, TEMPERATURE).0
+                pass.logprobs(&targets, TEMPERATURE)
             };
             let new = of(policy);
             let kl = kl_k3(&new, &of(&reference)).mean(Kind::Float).double_value(&[]);
@@ -98,9 +98,11 @@ fn the_kl_to_the_reference_is_zero_before_the_first_step_and_positive_after_it()
     assert!(kl.abs() < 1e-9, "KL {kl} of a policy from itself");
 
     let (pass, targets) = score(&policy, &tokenizer, &prompts, &completions, PassMode::default());
-    let new = token_logprobs(&pass.logits(), &targets, TEMPERATURE).0;
     let advantages = Tensor::arange(old.numel() as i64, (Kind::Float, Device::Cpu)).remainder(2) * 2 - 1;
-    pass.backward(&policy_loss(&new, &old, &advantages, 0.2).loss);
+    pass.backward(1.0, |logits, rows, _| {
+        let [targets, old, advantages] = [&targets, &old, &advantages].map(|tensor| narrowed(tensor, &rows));
+        policy_loss(&token_logprobs(logits, &targets, TEMPERATURE).0, &old, &advantages, 0.2).loss
+    });
     optimizer.step(1e-2);
     let (kl, ratio_error) = kl_and_ratio(&policy);
     assert!(kl > 1e-6 && ratio_error > 1e-3, "a step changed nothing: KL {kl}, ratio off by {ratio_error}");

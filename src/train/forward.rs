@@ -1,5 +1,7 @@
 //! One forward pass over prompts and responses, and back.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::model::{InternVl, Positions, Tape, Tokenizer};
@@ -58,8 +60,8 @@ pub struct PassMode {
 }
 
 impl<'a> Pass<'a> {
-    /// Runs `batch` with the picture embeddings `image [image tokens, hidden]` through the model. Logits are computed by
-    /// [`Self::logits`], only for the targets.
+    /// Runs `batch` with the picture embeddings `image [image tokens, hidden]` through the model. Logits are computed
+    /// later, only for the targets and piece by piece.
     pub fn new(model: &'a InternVl, batch: &TokenBatch, image: &Tensor, image_token: i64, mode: PassMode) -> Self {
         let decoder = model.decoder();
         let embeds = model.embed_prompt(&batch.ids, image, image_token);
@@ -77,18 +79,70 @@ impl<'a> Pass<'a> {
         Self { model, hidden, tape }
     }
 
-    /// `[n, vocab]` f32.
-    pub fn logits(&self) -> Tensor {
-        self.model.decoder().logits(&self.hidden)
+    /// Adds the gradients of `weight` times the mean over targets of a loss to the trainable tensors, and returns that mean.
+    ///
+    /// `loss(logits, rows, share)` gets the logits `[m, vocab]` f32 of the targets `rows`, which are `share` of all, and
+    /// gives the mean over them. Only one such piece exists at a time: for a batch of long programs and a vocabulary of
+    /// 151,674 the whole would be tens of gigabytes.
+    pub fn backward(self, weight: f64, loss: impl FnMut(&Tensor, Range<i64>, f64) -> Tensor) -> f64 {
+        let rows_at_a_time = rows_at_a_time(self.model.config.llm_config.vocab_size);
+        self.backward_in_pieces(weight, rows_at_a_time, loss)
     }
 
-    /// Adds the gradients of the scalar `loss` to the trainable tensors.
-    pub fn backward(self, loss: &Tensor) {
-        loss.backward();
+    fn backward_in_pieces(
+        self,
+        weight: f64,
+        rows_at_a_time: i64,
+        mut loss: impl FnMut(&Tensor, Range<i64>, f64) -> Tensor,
+    ) -> f64 {
+        let leaf = self.hidden.detach().set_requires_grad(true);
+        let n = leaf.size()[0];
+        let mut mean = 0.0;
+        for rows in pieces(n, rows_at_a_time) {
+            let share = (rows.end - rows.start) as f64 / n as f64;
+            let logits = self.model.decoder().logits(&leaf.narrow(0, rows.start, rows.end - rows.start));
+            let piece = loss(&logits, rows, share) * share;
+            mean += piece.double_value(&[]);
+            (piece * weight).backward();
+        }
+        // The gradient of sum(hidden * g) with respect to hidden is g.
+        (&self.hidden * leaf.grad()).sum(Kind::Float).backward();
         if let Some((states, tape)) = self.tape {
             tape.backward(&states.grad());
         }
+        mean
     }
+
+    /// Log-probabilities of `targets [n]` at `temperature`: `[n]` f32. Without gradients.
+    pub fn logprobs(&self, targets: &Tensor, temperature: f64) -> Tensor {
+        tch::no_grad(|| {
+            let n = self.hidden.size()[0];
+            let piece = |rows: Range<i64>| {
+                let m = rows.end - rows.start;
+                let logits = self.model.decoder().logits(&self.hidden.narrow(0, rows.start, m));
+                token_logprobs(&logits, &targets.narrow(0, rows.start, m), temperature).0
+            };
+            let pieces: Vec<Tensor> = pieces(n, rows_at_a_time(self.model.config.llm_config.vocab_size)).map(piece).collect();
+            Tensor::cat(&pieces, 0)
+        })
+    }
+}
+
+/// Most logits that exist at a time: 512 MB of f32.
+const LOGITS_AT_A_TIME: i64 = 128 << 20;
+
+fn rows_at_a_time(vocab_size: i64) -> i64 {
+    (LOGITS_AT_A_TIME / vocab_size).max(1)
+}
+
+/// `0..n` in ranges of `rows` or, at the end, fewer.
+fn pieces(n: i64, rows: i64) -> impl Iterator<Item = Range<i64>> {
+    (0..n).step_by(rows as usize).map(move |start| start..(start + rows).min(n))
+}
+
+/// The elements `rows` of `tensor [n]`.
+pub fn narrowed(tensor: &Tensor, rows: &Range<i64>) -> Tensor {
+    tensor.narrow(0, rows.start, rows.end - rows.start)
 }
 
 /// Log-probabilities of `targets [n]` under `logits [n, vocab] / temperature`: `[n]` f32; and the whole
@@ -101,6 +155,49 @@ pub fn token_logprobs(logits: &Tensor, targets: &Tensor, temperature: f64) -> (T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{InternVlConfig, Weights};
+
+    #[test]
+    fn pieces_cover_all_rows_once() {
+        assert_eq!(rows_at_a_time(151_674), 884);
+        assert_eq!(pieces(2000, 884).collect::<Vec<_>>(), [0..884, 884..1768, 1768..2000]);
+        assert_eq!(pieces(10, 512).collect::<Vec<_>>(), [0..10]);
+        assert_eq!(pieces(0, 512).count(), 0);
+    }
+
+    #[test]
+    fn pieces_give_the_gradients_of_the_whole() {
+        let tokenizer = Tokenizer::train(["solid=solid0\n"; 2].into_iter(), 300).unwrap();
+        let mut config = InternVlConfig::preset("nano", tokenizer.vocab_size() as i64).unwrap();
+        config.llm_config.num_hidden_layers = 1;
+        config.vision_config.num_hidden_layers = 1;
+        let weights = Weights::random(&config, 0, Kind::Float, Device::Cpu);
+        let mut model = InternVl::new(config, weights, None, Kind::Float);
+        model.weights_mut().set_trainable(|name| name.starts_with("language_model."));
+        let prompt = [tokenizer.image_token, 20, 30];
+        let responses = [vec![40i64, 41, 42, 43], vec![44, 45, 46]];
+        let image = Tensor::ones([2, 192], (Kind::Float, Device::Cpu));
+        let gradients = |rows_at_a_time: i64, gradient_checkpointing: bool| {
+            let batch = TokenBatch::new(responses.iter().map(|r| (&prompt[..], r.as_slice())), &tokenizer, Device::Cpu);
+            let mode = PassMode { gradient_checkpointing, ..PassMode::default() };
+            let pass = Pass::new(&model, &batch, &image, tokenizer.image_token, mode);
+            let loss = |logits: &Tensor, rows: Range<i64>, _| {
+                logits.cross_entropy_for_logits(&narrowed(&batch.targets, &rows))
+            };
+            let mean = pass.backward_in_pieces(0.5, rows_at_a_time, loss);
+            let all: Vec<Tensor> = model.weights().trainable().map(|(_, tensor)| tensor.grad().flatten(0, -1)).collect();
+            let all = Tensor::cat(&all, 0);
+            model.weights().trainable().for_each(|(_, tensor)| tensor.shallow_clone().zero_grad());
+            (mean, all)
+        };
+        let (mean, whole) = gradients(100, false);
+        assert!(whole.abs().max().double_value(&[]) > 1e-3);
+        for (rows, gradient_checkpointing) in [(3, false), (1, false), (3, true)] {
+            let (other_mean, other) = gradients(rows, gradient_checkpointing);
+            assert!((mean - other_mean).abs() < 1e-5);
+            assert!((&whole - other).abs().max().double_value(&[]) < 1e-5, "{rows} rows at a time");
+        }
+    }
 
     #[test]
     fn targets_are_the_tokens_after_their_rows() {

@@ -22,7 +22,7 @@ use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, Part};
 use super::evaluate::{Questions, write_and_score};
-use super::forward::{Pass, PassMode, TokenBatch, token_logprobs};
+use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, policy_loss, value_loss, whiten};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
@@ -52,21 +52,21 @@ struct Experience {
     returns: Vec<f32>,
 }
 
-/// Means over the update's minibatches.
+/// Means over the update's minibatches, each of which may come in pieces of a certain weight.
 #[derive(Default)]
 struct Means {
-    sums: BTreeMap<&'static str, (f64, usize)>,
+    sums: BTreeMap<&'static str, (f64, f64)>,
 }
 
 impl Means {
-    fn add(&mut self, name: &'static str, value: &Tensor) {
-        let (sum, count) = self.sums.entry(name).or_default();
-        *sum += value.double_value(&[]);
-        *count += 1;
+    fn add(&mut self, name: &'static str, value: &Tensor, weight: f64) {
+        let (sum, weights) = self.sums.entry(name).or_default();
+        *sum += value.double_value(&[]) * weight;
+        *weights += weight;
     }
 
     fn get(&self, name: &str) -> f64 {
-        self.sums.get(name).map_or(0.0, |(sum, count)| sum / *count as f64)
+        self.sums.get(name).map_or(0.0, |(sum, weights)| sum / weights)
     }
 }
 
@@ -167,7 +167,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
                 }
                 let grad_norm = optimizer.step(learning_rate);
                 value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
-                means.add("grad_norm", &Tensor::from(grad_norm));
+                means.add("grad_norm", &Tensor::from(grad_norm), 1.0);
             }
         }
         let kl = means.get("kl");
@@ -267,8 +267,8 @@ fn critique(
             let image_token = questions.tokenizer.image_token;
             let values = value_head.forward(&Pass::new(policy, &batch, &image, image_token, PassMode::default()).hidden);
             let ref_logprobs = if ppo.kl_coef > 0.0 {
-                let logits = Pass::new(reference, &batch, &image, image_token, PassMode::default()).logits();
-                token_logprobs(&logits, &batch.targets, ppo.temperature).0
+                let pass = Pass::new(reference, &batch, &image, image_token, PassMode::default());
+                pass.logprobs(&batch.targets, ppo.temperature)
             } else {
                 Tensor::zeros_like(&values)
             };
@@ -336,23 +336,28 @@ fn ppo_backward(
 
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let values = value_head.forward(&pass.hidden);
-    let (logprobs, log_softmax) = token_logprobs(&pass.logits(), &batch.targets, ppo.temperature);
-    let PolicyLoss { loss: policy_loss, clip_fraction } =
-        policy_loss(&logprobs, &old_logprobs, &advantages, ppo.clip_range);
     let value_loss = value_loss(&values, &old_values, &returns, ppo.value_clip_range);
-    let entropy = entropy(&log_softmax);
-    let mut loss = &policy_loss + &value_loss * ppo.value_coef - &entropy * ppo.entropy_coef;
-    if kl_coef > 0.0 {
-        let kl = kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float);
-        means.add("kl", &kl);
-        loss += kl * kl_coef;
-    }
-    means.add("policy_loss", &policy_loss);
-    means.add("value_loss", &value_loss);
-    means.add("clip_fraction", &clip_fraction);
-    means.add("entropy", &entropy);
-    means.add("ratio_mean", &(logprobs.detach() - &old_logprobs).exp().mean(Kind::Float));
-    pass.backward(&loss);
+    means.add("value_loss", &value_loss, 1.0);
+    (value_loss * ppo.value_coef).backward();
+    pass.backward(1.0, |logits, rows, share| {
+        let [targets, old_logprobs, advantages, ref_logprobs] =
+            [&batch.targets, &old_logprobs, &advantages, &ref_logprobs].map(|tensor| narrowed(tensor, &rows));
+        let (logprobs, log_softmax) = token_logprobs(logits, &targets, ppo.temperature);
+        let PolicyLoss { loss: policy_loss, clip_fraction } =
+            policy_loss(&logprobs, &old_logprobs, &advantages, ppo.clip_range);
+        let entropy = entropy(&log_softmax);
+        let mut loss = &policy_loss - &entropy * ppo.entropy_coef;
+        if kl_coef > 0.0 {
+            let kl = kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float);
+            means.add("kl", &kl, share);
+            loss += kl * kl_coef;
+        }
+        means.add("policy_loss", &policy_loss, share);
+        means.add("clip_fraction", &clip_fraction, share);
+        means.add("entropy", &entropy, share);
+        means.add("ratio_mean", &(logprobs.detach() - &old_logprobs).exp().mean(Kind::Float), share);
+        loss
+    });
 }
 
 /// Adds the gradients of the weighted cross-entropy on ground-truth programs of random training rows.
@@ -373,9 +378,8 @@ fn ce_backward(
     let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
     let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
-    let loss = cross_entropy(&pass.logits(), &batch.targets);
-    means.add("ce_loss", &loss);
-    pass.backward(&(loss * weight));
+    let loss = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
+    means.add("ce_loss", &Tensor::from(loss), 1.0);
 }
 
 /// The completions `chosen` after their prompts, with the embeddings of their pictures.

@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, Part};
 use super::evaluate::Questions;
-use super::forward::{Pass, PassMode, TokenBatch};
+use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
@@ -130,10 +130,9 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
             let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, mode);
             // The mean over the step's response tokens, however they fall into micro-batches.
             let share = batch.targets.size1()? as f64 / targets as f64;
-            let loss = cross_entropy(&pass.logits(), &batch.targets) * share;
-            loss_sum += loss.double_value(&[]);
+            let mean = pass.backward(share, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
+            loss_sum += mean * share;
             tokens += batch.tokens;
-            pass.backward(&loss);
         }
         let learning_rate = schedule.at(state.step);
         let grad_norm = optimizer.step(learning_rate);
@@ -239,9 +238,8 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
             let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, PassMode::default());
-            let targets = batch.targets.numel();
-            sum += cross_entropy(&pass.logits(), &batch.targets).to_kind(Kind::Double).double_value(&[]) * targets as f64;
-            count += targets;
+            sum -= pass.logprobs(&batch.targets, 1.0).sum(Kind::Double).double_value(&[]);
+            count += batch.targets.numel();
         });
     }
     sum / count.max(1) as f64
