@@ -10,9 +10,8 @@ pub struct ValueHead {
 }
 
 impl ValueHead {
-    /// A head that says `bias` of every state until it is trained: a critic that starts at the mean reward does no harm
-    /// before it has learnt anything.
-    pub fn new(hidden: i64, bias: f64, seed: i64, device: Device) -> Self {
+    /// A head that says 0 of every state until it is trained.
+    pub fn new(hidden: i64, seed: i64, device: Device) -> Self {
         tch::manual_seed(seed);
         let fp32 = (Kind::Float, Device::Cpu);
         let mut weights = Weights::empty();
@@ -20,12 +19,20 @@ impl ValueHead {
             ("value_head.fc1.weight", Tensor::randn([hidden, hidden], fp32) / (hidden as f64).sqrt()),
             ("value_head.fc1.bias", Tensor::zeros([hidden], fp32)),
             ("value_head.fc2.weight", Tensor::zeros([1, hidden], fp32)),
-            ("value_head.fc2.bias", Tensor::full([1], bias, fp32)),
+            ("value_head.fc2.bias", Tensor::zeros([1], fp32)),
         ] {
             weights.insert(name.into(), tensor.to_device(device));
         }
         weights.set_trainable(|_| true);
         Self { weights }
+    }
+
+    /// Has an untrained head say `value` of every state. A critic that starts at the mean return does no harm before it has
+    /// learnt anything; one that starts above it teaches the policy to put off the end.
+    pub fn start_at(&mut self, value: f64) {
+        tch::no_grad(|| {
+            let _ = self.weights.get("value_head.fc2.bias").fill_(value);
+        });
     }
 
     /// `hidden [n, hidden] -> values [n] f32`. The critic does not shape the policy: no gradient reaches `hidden`.

@@ -90,10 +90,8 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let pictures = Pictures::new(train, config.model.max_tiles, config.model.vision_cache_mib);
     let questions = stage.questions(train, &pictures);
     let reference = policy.frozen_copy();
-    // Mean reward of a decent policy: the critic starts from there rather than from zero.
-    let bias = config.reward.syntax_bonus + 0.5 * config.reward.iou_weight;
     let value_seed = seed(&[u64::from(config.run.seed), PPO_STREAM]) as i64;
-    let mut value_head = ValueHead::new(policy.config.llm_config.hidden_size, bias, value_seed, policy.device());
+    let mut value_head = ValueHead::new(policy.config.llm_config.hidden_size, value_seed, policy.device());
     let optimizer_config = |kind| OptimizerConfig {
         kind,
         weight_decay: ppo.weight_decay,
@@ -144,13 +142,18 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             write_and_score(&snapshot, &questions, &indices, &seeds, sampling, config.generate.batch_size, scorer);
         let seconds_generate = step_started.elapsed().as_secs_f64();
         prefetch(stage, step + 1);
-        let critique = critique(&questions, &snapshot, &reference, &value_head, &prompts, &completions, ppo);
+        let mut critique = critique(&questions, &snapshot, &reference, &value_head, &prompts, &completions, ppo);
         let waiting = Instant::now();
         let scores = batch.finish()?;
         let seconds_score_wait = waiting.elapsed().as_secs_f64();
         let rollouts = Rollouts { prompts, completions, scores, seconds_generate, seconds_score_wait };
 
-        // 2. Compute.
+        // 2. Compute. The untrained critic starts at the mean reward.
+        if step == 0 {
+            let mean = rollouts.scores.iter().map(|score| score.reward).sum::<f64>() / rollouts.scores.len() as f64;
+            value_head.start_at(mean);
+            critique.iter_mut().for_each(|(values, _)| values.fill(mean as f32));
+        }
         let experience = compute_advantages(&rollouts, critique, ppo);
 
         // 3. Update.
