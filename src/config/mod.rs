@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use cadwright_rewards::frames::Frame;
-use cadwright_rollout::Engine;
+use cadwright_rollout::{Engine, GRID_RANGE};
 use toml::{Table, Value};
 
 use crate::data::Split;
@@ -37,6 +37,9 @@ pub enum ConfigError {
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
 }
+
+/// Beyond any machine; libtorch aborts on more than it can have.
+const MOST_THREADS: usize = 4096;
 
 impl Config {
     /// Reads a TOML file (none: the defaults), lays `overrides` (`section.key=value`) over it and checks the result.
@@ -125,7 +128,8 @@ impl Config {
                 problems.push(problem);
             }
         };
-        let Self { model, lora, data, generate, rollout, sft, ppo, eval, .. } = self;
+        let Self { run, model, lora, data, generate, rollout, sft, ppo, eval, .. } = self;
+        require(run.threads <= MOST_THREADS, format!("run.threads = {}: must be at most {MOST_THREADS}", run.threads));
         for (key, value) in [
             ("lora.rank", lora.rank),
             ("generate.max_new_tokens", generate.max_new_tokens),
@@ -136,11 +140,22 @@ impl Config {
             ("ppo.samples_per_image", ppo.samples_per_image),
             ("ppo.epochs", ppo.epochs),
             ("ppo.minibatch_size", ppo.minibatch_size),
-            ("rollout.grid", rollout.grid),
-            ("eval.grid", eval.grid),
             ("model.max_tiles", model.max_tiles),
+            ("sft.validation_samples", sft.validation_samples),
+            ("ppo.validation_samples", ppo.validation_samples),
+            ("data.synth.train", data.synth.train),
+            ("data.synth.validation", data.synth.validation),
+            ("data.synth.test", data.synth.test),
         ] {
             require(value >= 1, format!("{key} = {value}: must be at least 1"));
+        }
+        for (key, value) in [("rollout.grid", rollout.grid), ("eval.grid", eval.grid)] {
+            let problem = format!("{key} = {value}: must be between {} and {} cells", GRID_RANGE.start(), GRID_RANGE.end());
+            require(GRID_RANGE.contains(&value), problem);
+        }
+        for (key, [first, second]) in [("sft.betas", sft.betas), ("ppo.betas", ppo.betas)] {
+            let is_right = (0.0..1.0).contains(&first) && (0.0..1.0).contains(&second);
+            require(is_right, format!("{key} = [{first}, {second}]: each must be at least 0 and below 1"));
         }
         for (key, value) in [
             ("lora.dropout", lora.dropout),
@@ -163,6 +178,7 @@ impl Config {
             ("sft.max_grad_norm", sft.max_grad_norm),
             ("ppo.max_grad_norm", ppo.max_grad_norm),
             ("rollout.timeout_s", rollout.timeout_s),
+            ("lora.alpha", lora.alpha),
         ] {
             require(value > 0.0 && value.is_finite(), format!("{key} = {value}: must be above 0"));
         }
@@ -179,7 +195,11 @@ impl Config {
         ] {
             require(value >= 0.0 && value.is_finite(), format!("{key} = {value}: must not be negative"));
         }
-        let rollouts = ppo.images_per_step * ppo.samples_per_image;
+        require(
+            sft.max_steps > 0 || sft.epochs > 0.0,
+            format!("sft.epochs = {} and sft.max_steps = {}: one of them must be above 0", sft.epochs, sft.max_steps),
+        );
+        let rollouts = ppo.images_per_step.saturating_mul(ppo.samples_per_image);
         require(
             ppo.minibatch_size <= rollouts,
             format!(

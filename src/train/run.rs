@@ -138,6 +138,7 @@ impl<'a> Run<'a> {
         let validation = self.dataset(Split::Validation)?;
         self.prepare_model(&training)?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
+        ensure_positions(self.config, &InternVlConfig::read(&self.model_dir()?)?)?;
         scorer.ready()?;
         let stage = Stage {
             config: self.config,
@@ -350,6 +351,7 @@ impl Evaluation {
         prompt: &Prompt,
         cache_dir: Option<PathBuf>,
     ) -> Result<Self> {
+        ensure_positions(config, &model.config)?;
         let started = Instant::now();
         let eval = &config.eval;
         let frames = config.eval_frames();
@@ -411,6 +413,16 @@ impl Evaluation {
             self.report.n, self.report.vsr, duration(self.seconds)
         )
     }
+}
+
+/// Room for keys and values is made for all of `generate.max_new_tokens`.
+fn ensure_positions(config: &Config, model: &InternVlConfig) -> Result<()> {
+    let (tokens, positions) = (config.generate.max_new_tokens, model.llm_config.max_position_embeddings);
+    ensure!(
+        tokens <= positions.max(0) as usize,
+        "generate.max_new_tokens = {tokens} is more than max_position_embeddings = {positions} of the model's config.json"
+    );
+    Ok(())
 }
 
 /// A scorer with the configuration's engine and limits.

@@ -11,7 +11,7 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     place.write("stepz.toml", "[ppo]\nstepz = 3\n");
     place.write("type.toml", "[ppo]\nsteps = \"many\"\n");
     place.write("broken.toml", "[ppo\nsteps = 3\n");
-    let cases: [(&[&str], &[&str]); 14] = [
+    let cases: [(&[&str], &[&str]); 20] = [
         (&["--set", "ppo.stepz=3"], &["ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--config", "stepz.toml"], &["stepz.toml", "ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--set", "modell.tune=lora"], &["modell", "did you mean `model`"]),
@@ -28,6 +28,12 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
         ),
         (&["--set", "ppo.kl_target=0.1", "--set", "ppo.kl_coef=0"], &["ppo.kl_target = 0.1", "ppo.kl_coef = 0"]),
         (&["--set", "data.source=parquet"], &["data.source = \"parquet\"", "data.path"]),
+        (&["--set", "sft.max_steps=0", "--set", "sft.epochs=0"], &["sft.epochs = 0", "sft.max_steps = 0"]),
+        (&["--set", "eval.grid=5000"], &["eval.grid = 5000", "512"]),
+        (&["--set", "ppo.betas=[0.9, 1.0]"], &["ppo.betas", "below 1"]),
+        (&["--set", "run.threads=100000000000"], &["run.threads = 100000000000", "at most"]),
+        (&["--set", "data.synth.validation=0"], &["data.synth.validation = 0", "at least 1"]),
+        (&["--set", "lora.alpha=nan"], &["lora.alpha = NaN", "above 0"]),
         (&["--set", "rollout.engine=quantum"], &["rollout.engine", "quantum", "cadquery"]),
     ];
     for (arguments, says) in cases {
@@ -167,11 +173,14 @@ fn a_run_does_not_go_on_from_a_checkpoint_of_another_shape() {
     let place = Place::new();
     let checkpoint = place.path("run/sft/checkpoint");
     std::fs::create_dir_all(&checkpoint).expect("a directory can be made");
-    std::fs::write(checkpoint.join("state.json"), r#"{"step": 2, "best_iou": null, "seconds": 1.0}"#).expect("a file");
+    std::fs::write(checkpoint.join("state.json"), r#"{"step": 2, "best": {"iou": null, "step": 0}, "seconds": 1.0}"#)
+        .expect("a file");
     std::fs::copy(smoke_run().join("model/model.safetensors"), checkpoint.join("policy.safetensors")).expect("a copy");
     let lora = ["model.tune=lora", "lora.rank=4"];
     let finished = place.cadwright(tiny_command("sft", "run", &lora)).fails();
-    assert!(finished.error().contains("sft/checkpoint; delete it"), "{finished}");
+    for text in ["sft/checkpoint; delete it", "missing: ", "lora_A.weight"] {
+        assert!(finished.error().contains(text), "expected {text:?}\n{finished}");
+    }
     assert!(checkpoint.join("state.json").exists(), "the checkpoint is gone\n{finished}");
 }
 
@@ -232,4 +241,11 @@ fn a_picture_that_is_none_is_named() {
         let arguments = ["generate", "--model-path", &model, "--image", image];
         place.cadwright(arguments).fails_with(&[image, says]);
     }
+}
+
+#[test]
+fn completions_longer_than_the_model_takes_are_refused() {
+    let place = Place::new();
+    let says = ["generate.max_new_tokens = 9000000", "max_position_embeddings = 2048"];
+    place.cadwright(tiny_command("sft", "run", &["generate.max_new_tokens=9000000"])).fails_with(&says);
 }
