@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cadwright::data::{DataSource, Selection};
+use cadwright::data::DataSource;
 use cadwright::model::{InternVl, Prompt, Tokenizer};
 use cadwright::telemetry::{prepare_parent, write_whole};
 use cadwright::train::run::{Evaluation, device, model_directory, open_dataset};
@@ -49,41 +49,52 @@ pub struct EvalArgs {
     /// A directory or file of parquet, or a dataset id on the hub
     #[arg(long, value_name = "DATA", default_value = "CADCODER/GenCAD-Code")]
     dataset: String,
-    /// Parts to evaluate; 0 for all
-    #[arg(long, default_value_t = 100)]
-    num_samples: usize,
-    /// Completions written at the same time
-    #[arg(long, default_value_t = 4)]
-    batch_size: usize,
+    /// Parts to evaluate; 0 for all (eval.num_samples, by default 100)
+    #[arg(long)]
+    num_samples: Option<usize>,
+    /// Completions written at the same time (generate.batch_size, by default 64)
+    #[arg(long)]
+    batch_size: Option<usize>,
     /// File for programs, outcomes and IoU of every sample
     #[arg(long, value_name = "FILE", default_value = "predictions.json")]
     output_json: PathBuf,
     /// File for means, intervals and counts
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
-    /// train, validation or test
-    #[arg(long, default_value = "test")]
-    split: String,
-    /// 0 decodes greedily
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f64,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned
-    #[arg(long, default_value = "canonical")]
-    frames: String,
+    /// train, validation or test (eval.split, by default test)
+    #[arg(long)]
+    split: Option<String>,
+    /// 0 decodes greedily (eval.temperature, by default 0)
+    #[arg(long)]
+    temperature: Option<f64>,
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned (eval.frames, by default canonical)
+    #[arg(long)]
+    frames: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
+impl EvalArgs {
+    /// The flags that were given, as overrides of the configuration.
+    fn flags(&self) -> Vec<String> {
+        let frames = |list: &String| {
+            let names: Vec<String> = list.split(',').map(|name| format!("{:?}", name.trim())).collect();
+            format!("eval.frames=[{}]", names.join(","))
+        };
+        let flags = [
+            self.num_samples.map(|n| format!("eval.num_samples={n}")),
+            self.batch_size.map(|n| format!("generate.batch_size={n}")),
+            self.temperature.map(|temperature| format!("eval.temperature={temperature:?}")),
+            self.split.as_ref().map(|split| text_override("eval.split", split)),
+            self.frames.as_ref().map(frames),
+        ];
+        flags.into_iter().flatten().collect()
+    }
+}
+
 /// Runs it.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let frames: Vec<String> = args.frames.split(',').map(|name| format!("{:?}", name.trim())).collect();
-    let config = args.config.load(vec![
-        format!("eval.num_samples={}", args.num_samples),
-        format!("generate.batch_size={}", args.batch_size),
-        format!("eval.temperature={:?}", args.temperature),
-        text_override("eval.split", &args.split),
-        format!("eval.frames=[{}]", frames.join(",")),
-    ])?;
+    let config = args.config.load(args.flags())?;
     for path in std::iter::once(&args.output_json).chain(&args.summary) {
         prepare_parent(path)?;
     }
@@ -98,9 +109,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
         path => DataSource::Path(path),
     };
-    let limit = (config.eval.num_samples > 0).then_some(config.eval.num_samples);
-    let selection = Selection { split: config.eval_split(), limit, hundred_subset_only: config.eval.hundred_subset };
-    let dataset = open_dataset(&source, selection)?;
+    let dataset = open_dataset(&source, config.eval_selection())?;
     let evaluation = Evaluation::run(&config, &model, &tokenizer, &dataset, &prompt, None)?;
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {

@@ -82,15 +82,15 @@ fn output_dir(directory: Option<&Path>) -> Vec<String> {
 
 /// All stages.
 pub fn run(args: &RunArgs) -> Result<()> {
-    Run::open(&args.load()?)?.all()
+    Run::open(args.load()?)?.all()
 }
 
 /// The SFT stage.
 pub fn sft(args: &SftArgs) -> Result<()> {
-    Run::open(&args.config.load(args.flags())?)?.sft()
+    Run::open(args.config.load(args.flags())?)?.sft()
 }
 
 /// The PPO stage.
 pub fn ppo(args: &RunArgs) -> Result<()> {
-    Run::open(&args.load()?)?.ppo()
+    Run::open(args.load()?)?.ppo()
 }

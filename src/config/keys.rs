@@ -97,7 +97,8 @@ section! {
         freeze_vision: bool = true,
         /// Computes activations again in the backward pass: a third more time for a fraction of the memory.
         gradient_checkpointing: bool = false,
-        /// Host memory for kept picture embeddings, in MiB (a 448-pixel tile of the 2B model takes 1.5).
+        /// Host memory for kept picture embeddings, in MiB (a 448-pixel tile of the 2B model takes 0.75, so all of
+        /// GenCAD-Code 110,000; what does not fit is computed again).
         vision_cache_mib: usize = 2048usize,
         /// Tiles an image is cut into at most, thumbnail apart. GenCAD-Code's images are one tile.
         max_tiles: usize = 1usize,
@@ -282,6 +283,8 @@ section! {
         epochs: usize = 1usize,
         /// Completions in one optimiser step.
         minibatch_size: usize = 64usize,
+        /// Completions in one forward pass, limited by memory; 0 for the whole minibatch.
+        micro_batch_size: usize = 0usize,
         /// `adamw` or `muon`.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
         /// Peak learning rate of the policy; falls linearly to `final_lr` of it.
@@ -300,8 +303,6 @@ section! {
         clip_range: f64 = 0.2,
         /// A value may move this far from the old one in a step.
         value_clip_range: f64 = 0.2,
-        /// Weight of the squared value error.
-        value_coef: f64 = 0.5,
         /// Weight of the KL divergence to the SFT model.
         kl_coef: f64 = 0.01,
         /// Mean KL per token that `kl_coef` is steered towards; 0 keeps it fixed.

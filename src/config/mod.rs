@@ -10,7 +10,7 @@ use cadwright_rewards::frames::Frame;
 use cadwright_rollout::{Engine, GRID_RANGE};
 use toml::{Table, Value};
 
-use crate::data::Split;
+use crate::data::{Selection, Split};
 
 pub use keys::*;
 
@@ -115,9 +115,13 @@ impl Config {
         self.eval.frames.iter().map(|name| Frame::from_str(name).expect("checked by contradictions()")).collect()
     }
 
-    /// The split of the final evaluation.
-    pub fn eval_split(&self) -> Split {
-        Split::from_str(&self.eval.split).expect("checked by contradictions()")
+    /// The rows of the final evaluation.
+    pub fn eval_selection(&self) -> Selection {
+        Selection {
+            split: Split::from_str(&self.eval.split).expect("checked by contradictions()"),
+            limit: (self.eval.num_samples > 0).then_some(self.eval.num_samples),
+            hundred_subset_only: self.eval.hundred_subset,
+        }
     }
 
     /// What the values say against each other or against all sense, each with both names and both values.
@@ -175,6 +179,7 @@ impl Config {
             ("ppo.value_learning_rate", ppo.value_learning_rate),
             ("ppo.temperature", ppo.temperature),
             ("ppo.clip_range", ppo.clip_range),
+            ("ppo.value_clip_range", ppo.value_clip_range),
             ("sft.max_grad_norm", sft.max_grad_norm),
             ("ppo.max_grad_norm", ppo.max_grad_norm),
             ("rollout.timeout_s", rollout.timeout_s),
@@ -190,7 +195,6 @@ impl Config {
             ("ppo.kl_target", ppo.kl_target),
             ("ppo.entropy_coef", ppo.entropy_coef),
             ("ppo.ce_weight", ppo.ce_weight),
-            ("ppo.value_coef", ppo.value_coef),
             ("eval.temperature", eval.temperature),
         ] {
             require(value >= 0.0 && value.is_finite(), format!("{key} = {value}: must not be negative"));
@@ -237,7 +241,7 @@ impl Config {
             engine.is_ok(),
             format!("rollout.engine = {:?}: {}", rollout.engine, engine.err().map_or(String::new(), |e| e.to_string())),
         );
-        problems.extend(self.reward.problems());
+        problems.extend(self.reward.problems().into_iter().map(|problem| format!("[reward] {problem}")));
         problems
     }
 }

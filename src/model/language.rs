@@ -26,8 +26,17 @@ pub struct Positions {
     cos: Tensor,
     /// `[b or 1, 1, t, head_dim]` f32.
     sin: Tensor,
-    /// `[b or 1, 1, t, s]` f32, 0 where the key is seen and a large negative number where not; none where all are.
-    mask: Option<Tensor>,
+    seen: Seen,
+}
+
+/// Which keys a query sees.
+pub(super) enum Seen {
+    /// All of them.
+    All,
+    /// Of as many keys as queries, its own and those before it.
+    Causal,
+    /// Those where this is 0 and not a large negative number: `[b or 1, 1, t, s]` f32.
+    Masked(Tensor),
 }
 
 /// A masked score: finite, since a row of padding sees nothing and must not become NaN.
@@ -37,8 +46,7 @@ impl Positions {
     /// Positions `0..t` that see themselves and what is before them; padding is on the right, so nobody sees it.
     pub fn causal(config: &LanguageConfig, t: i64, device: Device) -> Self {
         let positions = Tensor::arange(t, (Kind::Float, device)).unsqueeze(0);
-        let mask = Tensor::full([t, t], UNSEEN, (Kind::Float, device)).triu(1);
-        Self::new(config, &positions, Some(mask.view([1, 1, t, t])))
+        Self::new(config, &positions, Seen::Causal)
     }
 
     /// The prompt of a batch that is padded on the left: `is_token: [b, t] bool`.
@@ -48,23 +56,24 @@ impl Positions {
         let causal = Tensor::ones([t, t], (Kind::Bool, is_token.device())).tril(0).view([1, 1, t, t]);
         let is_seen = causal.logical_and(&is_token.view([b, 1, 1, t]));
         let mask = is_seen.logical_not().to_kind(Kind::Float) * UNSEEN;
-        Self::new(config, &positions, Some(mask))
+        Self::new(config, &positions, Seen::Masked(mask))
     }
 
     /// One more token for each sequence: at `positions [b] f32`, seeing the keys of `is_token [b, s]`, or all of them.
     pub fn next(config: &LanguageConfig, positions: &Tensor, is_token: Option<&Tensor>) -> Self {
-        let mask =
-            is_token.map(|is_token| is_token.logical_not().to_kind(Kind::Float).unsqueeze(1).unsqueeze(1) * UNSEEN);
-        Self::new(config, &positions.unsqueeze(1), mask)
+        let seen = is_token.map_or(Seen::All, |is_token| {
+            Seen::Masked(is_token.logical_not().to_kind(Kind::Float).unsqueeze(1).unsqueeze(1) * UNSEEN)
+        });
+        Self::new(config, &positions.unsqueeze(1), seen)
     }
 
-    fn new(config: &LanguageConfig, positions: &Tensor, mask: Option<Tensor>) -> Self {
+    fn new(config: &LanguageConfig, positions: &Tensor, seen: Seen) -> Self {
         let d = config.head_dim();
         let exponent = Tensor::arange_start_step(0, d, 2, (Kind::Float, positions.device()))
             * (-config.rope_theta.ln() / d as f64);
         let angles = positions.unsqueeze(-1) * exponent.exp();
         let angles = Tensor::cat(&[&angles, &angles], -1).unsqueeze(1);
-        Self { cos: angles.cos(), sin: angles.sin(), mask }
+        Self { cos: angles.cos(), sin: angles.sin(), seen }
     }
 
     /// Su et al. 2021 (arXiv:2104.09864, eq. 34), in the half-split order that Qwen2 uses. `x: [b, heads, t, d]`.
@@ -283,29 +292,39 @@ impl Block {
             Some((layer, cache)) => cache.extend(layer, &k, &v),
             None => (k, v),
         };
-        let mixed = attend(&q, &k, &v, positions.mask.as_ref(), self.kv_heads);
+        let mixed = attend(&q, &k, &v, &positions.seen, self.kv_heads);
         self.o.forward(&mixed.transpose(1, 2).reshape([b, t, -1]), train)
     }
 }
 
-/// Grouped-query attention: `q [b, heads, t, d]`, `k, v [b, kv_heads, s, d]`, `mask [b or 1, 1, t, s]` added to the
-/// scores; returns `[b, heads, t, d]`.
+/// Grouped-query attention: `q [b, heads, t, d]`, `k, v [b, kv_heads, s, d]`; returns `[b, heads, t, d]`.
 ///
-/// On CUDA this is the fused kernel. On the CPU the backward of the fused bf16 kernel is three times slower than two
-/// batched products, and grouping the queries of one key head into rows spares the copies of keys and values.
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, kv_heads: i64) -> Tensor {
+/// On CUDA this is libtorch's fused kernel, which takes grouped heads only where there is no mask. On the CPU the backward of
+/// the fused bf16 kernel is three times slower than two batched products, and grouping the queries of one key head into rows
+/// spares the copies of keys and values.
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, seen: &Seen, kv_heads: i64) -> Tensor {
     let (b, heads, t, d) = q.size4().expect("q: [b, heads, t, d]");
+    let groups = heads / kv_heads;
     if q.device().is_cuda() {
-        let mask = mask.map(|mask| mask.to_kind(q.kind()));
-        let is_grouped = heads != kv_heads;
-        return Tensor::scaled_dot_product_attention(q, k, v, mask.as_ref(), 0.0, false, None, is_grouped);
+        let fused = |k: &Tensor, v: &Tensor, mask: Option<&Tensor>, is_causal: bool, is_grouped: bool| {
+            Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, is_causal, None, is_grouped)
+        };
+        return match seen {
+            Seen::All => fused(k, v, None, false, groups > 1),
+            Seen::Causal => fused(k, v, None, true, groups > 1),
+            Seen::Masked(mask) => {
+                let repeated = |x: &Tensor| x.repeat_interleave_self_int(groups, 1, None);
+                fused(&repeated(k), &repeated(v), Some(&mask.to_kind(q.kind())), false, false)
+            }
+        };
     }
-    let (s, groups) = (k.size()[2], heads / kv_heads);
+    let s = k.size()[2];
     let rows = q.reshape([b, kv_heads, groups * t, d]) * (1.0 / (d as f64).sqrt());
     let scores = rows.matmul(&k.transpose(-1, -2)).to_kind(Kind::Float).view([b, kv_heads, groups, t, s]);
-    let scores = match mask {
-        Some(mask) => scores + mask.unsqueeze(2),
-        None => scores,
+    let scores = match seen {
+        Seen::All => scores,
+        Seen::Causal => scores + Tensor::full([t, s], UNSEEN, (Kind::Float, q.device())).triu(1),
+        Seen::Masked(mask) => scores + mask.unsqueeze(2),
     };
     let weights = scores.softmax(-1, Kind::Float).to_kind(q.kind());
     weights.view([b, kv_heads, groups * t, s]).matmul(v).view([b, heads, t, d])

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::config::InternVlConfig;
-use super::language::attend;
+use super::language::{Seen, attend};
 use super::linear::{Linear, LoraScale};
 use super::weights::Weights;
 
@@ -93,7 +93,7 @@ impl VisionBlock {
         let normed = layer_norm(x, &self.norm1, self.eps, compute);
         let qkv = self.qkv.forward(&normed, train).view([b, t, 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let mixed = attend(&q, &k, &v, None, self.heads).transpose(1, 2).reshape([b, t, width]);
+        let mixed = attend(&q, &k, &v, &Seen::All, self.heads).transpose(1, 2).reshape([b, t, width]);
         let x = x + self.proj.forward(&mixed, train) * self.scale1.to_kind(Kind::Float);
         let normed = layer_norm(&x, &self.norm2, self.eps, compute);
         let inner = self.fc1.forward(&normed, train).gelu("none");

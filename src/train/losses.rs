@@ -25,12 +25,12 @@ pub fn gae(reward: f32, values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32>, V
 }
 
 /// Shifts and scales all advantages of a step to mean 0 and (population) standard deviation 1.
-pub fn whiten(advantages: &mut [f32]) {
+pub fn whiten(advantages: &mut [&mut f32]) {
     let n = advantages.len().max(1) as f64;
-    let mean = advantages.iter().map(|&a| f64::from(a)).sum::<f64>() / n;
-    let variance = advantages.iter().map(|&a| (f64::from(a) - mean).powi(2)).sum::<f64>() / n;
+    let mean = advantages.iter().map(|a| f64::from(**a)).sum::<f64>() / n;
+    let variance = advantages.iter().map(|a| (f64::from(**a) - mean).powi(2)).sum::<f64>() / n;
     let deviation = variance.sqrt() + 1e-8;
-    advantages.iter_mut().for_each(|a| *a = ((f64::from(*a) - mean) / deviation) as f32);
+    advantages.iter_mut().for_each(|a| **a = ((f64::from(**a) - mean) / deviation) as f32);
 }
 
 /// What the clipped surrogate gives.
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn whitening_by_hand() {
         let mut advantages = [1.0, 3.0, 5.0, 7.0];
-        whiten(&mut advantages);
+        whiten(&mut advantages.iter_mut().collect::<Vec<_>>());
         // Mean 4, variance (9 + 1 + 1 + 9) / 4 = 5.
         let d = 5f64.sqrt();
         assert_close(&advantages, &[-3.0 / d, -1.0 / d, 1.0 / d, 3.0 / d]);

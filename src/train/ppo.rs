@@ -27,7 +27,7 @@ use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, gae,
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, adapted_kl_coef, ce_weight, seed};
-use super::sft::{finish, response_ids};
+use super::sft::{Example, examples, finish};
 use super::Stage;
 use super::validation::{Best, validate};
 use crate::config::{Config, OptimizerKind, Ppo};
@@ -44,12 +44,31 @@ struct Rollouts {
     seconds_score_wait: f64,
 }
 
+impl Rollouts {
+    /// Whether completion `i` could be compared with its ground truth. One that could not says nothing of the policy.
+    fn is_scored(&self, i: usize) -> bool {
+        self.scores[i].ground_truth_error.is_none()
+    }
+
+    /// Response tokens of the completions `chosen`.
+    fn tokens(&self, chosen: &[usize]) -> f64 {
+        chosen.iter().map(|&i| self.completions[i].tokens.len()).sum::<usize>() as f64
+    }
+}
+
 /// What is known of one completion when the update starts; each is one number a token.
 struct Experience {
     ref_logprobs: Vec<f32>,
     values: Vec<f32>,
     advantages: Vec<f32>,
     returns: Vec<f32>,
+}
+
+/// The completions of one forward pass.
+struct Collected<'a> {
+    rollouts: &'a Rollouts,
+    experience: &'a [Experience],
+    chosen: &'a [usize],
 }
 
 /// Means over the update's minibatches, each of which may come in pieces of a certain weight.
@@ -65,8 +84,9 @@ impl Means {
         *weights += weight;
     }
 
-    fn get(&self, name: &str) -> f64 {
-        self.sums.get(name).map_or(0.0, |(sum, weights)| sum / weights)
+    /// None where nothing was added.
+    fn get(&self, name: &str) -> Option<f64> {
+        self.sums.get(name).map(|(sum, weights)| sum / weights)
     }
 }
 
@@ -90,6 +110,9 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let pictures = Pictures::new(train, config.model.max_tiles, config.model.vision_cache_mib);
     let questions = stage.questions(train, &pictures);
     let reference = policy.frozen_copy();
+    let (labelled, _) = examples(&questions, policy, config.sft.max_length);
+    ensure!(!labelled.is_empty(), "no training example fits sft.max_length = {}", config.sft.max_length);
+    let micro_batch_size = if ppo.micro_batch_size == 0 { ppo.minibatch_size } else { ppo.micro_batch_size };
     let value_seed = seed(&[u64::from(config.run.seed), PPO_STREAM]) as i64;
     let mut value_head = ValueHead::new(policy.config.llm_config.hidden_size, value_seed, policy.device());
     let optimizer_config = |kind| OptimizerConfig {
@@ -161,20 +184,31 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         let mut means = Means::default();
         let mut rng = ChaCha8Rng::seed_from_u64(seed(&[u64::from(config.run.seed), PPO_STREAM, step as u64]));
         for _ in 0..ppo.epochs {
-            let mut order: Vec<usize> = (0..rollouts.completions.len()).collect();
+            let mut order: Vec<usize> = (0..rollouts.completions.len()).filter(|&i| rollouts.is_scored(i)).collect();
             order.shuffle(&mut rng);
             for minibatch in order.chunks(ppo.minibatch_size) {
-                ppo_backward(&questions, policy, &value_head, &rollouts, &experience, minibatch, config, state.kl_coef, &mut means);
+                let tokens = rollouts.tokens(minibatch);
+                for micro_batch in minibatch.chunks(micro_batch_size) {
+                    // A minibatch's loss is the mean over its tokens, however it is cut.
+                    let weight = rollouts.tokens(micro_batch) / tokens;
+                    let collected = Collected { rollouts: &rollouts, experience: &experience, chosen: micro_batch };
+                    ppo_backward(&questions, policy, &value_head, &collected, config, state.kl_coef, weight, &mut means);
+                }
                 if ce_weight > 0.0 {
-                    ce_backward(&questions, policy, &mut rng, config, ce_weight, &mut means);
+                    ce_backward(&questions, policy, &labelled, &mut rng, config, ce_weight, &mut means);
                 }
                 let grad_norm = optimizer.step(learning_rate);
                 value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
                 means.add("grad_norm", &Tensor::from(grad_norm), 1.0);
             }
         }
-        let kl = means.get("kl");
-        ensure!(kl.is_finite(), "ppo: the KL divergence is {kl} at step {step}; lower ppo.learning_rate = {}", ppo.learning_rate);
+        let kl = means.get("kl").unwrap_or_default();
+        let grad_norm = means.get("grad_norm").unwrap_or_default();
+        ensure!(
+            kl.is_finite() && grad_norm.is_finite(),
+            "ppo: the KL divergence is {kl} and the gradient's norm {grad_norm} at step {step}; lower ppo.learning_rate = {}",
+            ppo.learning_rate
+        );
         state.kl_coef = adapted_kl_coef(state.kl_coef, kl, ppo.kl_target);
         let seconds_update = updating.elapsed().as_secs_f64();
 
@@ -185,7 +219,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         let mut numbers = rollout_numbers(&rollouts, &experience, config);
         let from_update =
             ["policy_loss", "value_loss", "kl", "clip_fraction", "entropy", "ce_loss", "ratio_mean", "grad_norm"];
-        numbers.extend(from_update.map(|name| (name.to_owned(), means.get(name))));
+        numbers.extend(from_update.iter().filter_map(|name| Some(((*name).to_owned(), means.get(name)?))));
         numbers.extend([
             ("lr".to_owned(), learning_rate),
             ("ce_weight".to_owned(), ce_weight),
@@ -264,17 +298,13 @@ fn critique(
 ) -> Vec<(Vec<f32>, Vec<f32>)> {
     let mut critique = Vec::with_capacity(completions.len());
     let all: Vec<usize> = (0..completions.len()).collect();
-    for chunk in all.chunks(ppo.minibatch_size) {
+    for chunk in all.chunks(if ppo.micro_batch_size == 0 { ppo.minibatch_size } else { ppo.micro_batch_size }) {
         tch::no_grad(|| {
             let (batch, image) = sequences(questions, prompts, completions, chunk, policy);
             let image_token = questions.tokenizer.image_token;
             let values = value_head.forward(&Pass::new(policy, &batch, &image, image_token, PassMode::default()).hidden);
-            let ref_logprobs = if ppo.kl_coef > 0.0 {
-                let pass = Pass::new(reference, &batch, &image, image_token, PassMode::default());
-                pass.logprobs(&batch.targets, ppo.temperature)
-            } else {
-                Tensor::zeros_like(&values)
-            };
+            let pass = Pass::new(reference, &batch, &image, image_token, PassMode::default());
+            let ref_logprobs = pass.logprobs(&batch.targets, ppo.temperature);
             let (values, ref_logprobs) = (to_vec(&values), to_vec(&ref_logprobs));
             let mut start = 0;
             for &i in chunk {
@@ -297,12 +327,9 @@ fn compute_advantages(rollouts: &Rollouts, critique: Vec<(Vec<f32>, Vec<f32>)>, 
             Experience { ref_logprobs, values, advantages, returns }
         })
         .collect();
-    let mut all: Vec<f32> = experience.iter().flat_map(|e| e.advantages.iter().copied()).collect();
-    whiten(&mut all);
-    let mut whitened = all.into_iter();
-    for advantage in experience.iter_mut().flat_map(|e| &mut e.advantages) {
-        *advantage = whitened.next().unwrap_or_default();
-    }
+    let scored = |(i, _): &(usize, &mut Experience)| rollouts.is_scored(*i);
+    let all = experience.iter_mut().enumerate().filter(scored).flat_map(|(_, e)| &mut e.advantages);
+    whiten(&mut all.collect::<Vec<_>>());
     experience
 }
 
@@ -311,26 +338,26 @@ fn update_mode(config: &Config) -> PassMode {
     PassMode { gradient_checkpointing: config.model.gradient_checkpointing, ..PassMode::default() }
 }
 
-/// Adds the gradients of policy, value, KL and entropy terms over a minibatch.
+/// Adds `weight` times the gradients of policy, value, KL and entropy terms over some completions.
 fn ppo_backward(
     questions: &Questions,
     policy: &InternVl,
     value_head: &ValueHead,
-    rollouts: &Rollouts,
-    experience: &[Experience],
-    minibatch: &[usize],
+    collected: &Collected,
     config: &Config,
     kl_coef: f64,
+    weight: f64,
     means: &mut Means,
 ) {
     let ppo = &config.ppo;
-    let (batch, image) = sequences(questions, &rollouts.prompts, &rollouts.completions, minibatch, policy);
+    let Collected { rollouts, experience, chosen } = collected;
+    let (batch, image) = sequences(questions, &rollouts.prompts, &rollouts.completions, chosen, policy);
     let device = policy.device();
     let flat = |of: fn(&Experience) -> &[f32]| {
-        let values: Vec<f32> = minibatch.iter().flat_map(|&i| of(&experience[i])).copied().collect();
+        let values: Vec<f32> = chosen.iter().flat_map(|&i| of(&experience[i])).copied().collect();
         Tensor::from_slice(&values).to_device(device)
     };
-    let old_logprobs: Vec<f32> = minibatch.iter().flat_map(|&i| &rollouts.completions[i].logprobs).copied().collect();
+    let old_logprobs: Vec<f32> = chosen.iter().flat_map(|&i| &rollouts.completions[i].logprobs).copied().collect();
     let old_logprobs = Tensor::from_slice(&old_logprobs).to_device(device);
     let ref_logprobs = flat(|e| &e.ref_logprobs);
     let old_values = flat(|e| &e.values);
@@ -340,21 +367,19 @@ fn ppo_backward(
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let values = value_head.forward(&pass.hidden);
     let value_loss = value_loss(&values, &old_values, &returns, ppo.value_clip_range);
-    means.add("value_loss", &value_loss, 1.0);
-    (value_loss * ppo.value_coef).backward();
-    pass.backward(1.0, |logits, rows, share| {
+    means.add("value_loss", &value_loss, weight);
+    (value_loss * weight).backward();
+    pass.backward(weight, |logits, rows, share| {
+        let share = share * weight;
         let [targets, old_logprobs, advantages, ref_logprobs] =
             [&batch.targets, &old_logprobs, &advantages, &ref_logprobs].map(|tensor| narrowed(tensor, &rows));
         let (logprobs, log_softmax) = token_logprobs(logits, &targets, ppo.temperature);
         let PolicyLoss { loss: policy_loss, clip_fraction } =
             policy_loss(&logprobs, &old_logprobs, &advantages, ppo.clip_range);
-        let entropy = entropy(&log_softmax);
-        let mut loss = &policy_loss - &entropy * ppo.entropy_coef;
-        if kl_coef > 0.0 {
-            let kl = kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float);
-            means.add("kl", &kl, share);
-            loss += kl * kl_coef;
-        }
+        let entropy = if ppo.entropy_coef > 0.0 { entropy(&log_softmax) } else { entropy(&log_softmax.detach()) };
+        let kl = kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float);
+        let loss = &policy_loss + &kl * kl_coef - &entropy * ppo.entropy_coef;
+        means.add("kl", &kl, share);
         means.add("policy_loss", &policy_loss, share);
         means.add("clip_fraction", &clip_fraction, share);
         means.add("entropy", &entropy, share);
@@ -363,23 +388,22 @@ fn ppo_backward(
     });
 }
 
-/// Adds the gradients of the weighted cross-entropy on ground-truth programs of random training rows.
+/// Adds the gradients of the weighted cross-entropy on the ground-truth programs of random examples.
 fn ce_backward(
     questions: &Questions,
     policy: &InternVl,
+    labelled: &[Example],
     rng: &mut ChaCha8Rng,
     config: &Config,
     weight: f64,
     means: &mut Means,
 ) {
-    let rows = questions.dataset.len();
-    let indices: Vec<usize> = rand::seq::index::sample(rng, rows, config.ppo.ce_batch_size.min(rows)).into_vec();
-    let inputs = questions.inputs(policy, &indices);
-    let responses: Vec<Vec<i64>> =
-        indices.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
-    let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
+    let chosen = rand::seq::index::sample(rng, labelled.len(), config.ppo.ce_batch_size.min(labelled.len()));
+    let chosen: Vec<&Example> = chosen.iter().map(|i| &labelled[i]).collect();
+    let sequences = chosen.iter().map(|example| (&example.prompt[..], example.response.as_slice()));
     let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
-    let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
+    let indices: Vec<usize> = chosen.iter().map(|example| example.index).collect();
+    let image = Tensor::cat(&questions.pictures.embed(policy, &indices), 0);
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let loss = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
     means.add("ce_loss", &Tensor::from(loss), 1.0);
@@ -416,6 +440,7 @@ fn rollout_numbers(rollouts: &Rollouts, experience: &[Experience], config: &Conf
         ("vsr".to_owned(), mean(&|i| f64::from(rollouts.scores[i].class.is_valid()))),
         ("truncated".to_owned(), mean(&|i| f64::from(rollouts.completions[i].truncated))),
         ("response_length".to_owned(), mean(&|i| rollouts.completions[i].tokens.len() as f64)),
+        ("ground_truth_failures".to_owned(), n * (1.0 - mean(&|i| f64::from(rollouts.is_scored(i))))),
         ("explained_variance".to_owned(), explained_variance(&flat(|e| &e.values), &flat(|e| &e.returns))),
     ];
     for class in OutcomeClass::ALL {

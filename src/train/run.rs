@@ -22,8 +22,8 @@ use crate::model::{InternVl, InternVlConfig, LoraConfig, Prompt, Tokenizer, Weig
 use crate::telemetry::{Telemetry, duration, write_whole};
 
 /// A run directory with its configuration.
-pub struct Run<'a> {
-    config: &'a Config,
+pub struct Run {
+    config: Config,
     dir: PathBuf,
     device: Device,
     started: Instant,
@@ -38,18 +38,28 @@ pub struct PolicyPath {
     pub lora: Option<PathBuf>,
 }
 
-impl<'a> Run<'a> {
+impl Run {
     /// Makes the run directory and writes down what is run: `config.toml` and `run.json`.
+    ///
+    /// Where SFT is done, `[sft]` and `[lora]` are what it was done with, whatever `config` says. Sections whose stage has
+    /// not begun may still change; all others must be as they were.
     ///
     /// # Errors
     /// A directory that cannot be written, or one that holds a run of another configuration.
-    pub fn open(config: &'a Config) -> Result<Self> {
+    pub fn open(mut config: Config) -> Result<Self> {
         let dir = config.output_dir();
+        let path = dir.join("config.toml");
+        let before = path.exists().then(|| Config::load(Some(&path), &[])).transpose();
+        let before = before.with_context(|| format!("{} is not of this version; choose another --set run.output_dir=..", dir.display()))?;
+        if let (Some(before), true) = (&before, dir.join("sft/result.json").exists()) {
+            config.sft = before.sft.clone();
+            config.lora = before.lora.clone();
+        }
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
         let resolved = config.to_toml();
-        let path = dir.join("config.toml");
-        if let Ok(before) = std::fs::read_to_string(&path) {
-            let differing: Vec<String> = differing_keys(&before, &resolved);
+        if let Some(before) = before {
+            let has_begun = |section: &str| !matches!(section, "ppo" | "eval") || dir.join(section).exists();
+            let differing: Vec<String> = differing_keys(&before.to_toml(), &resolved, has_begun);
             ensure!(
                 differing.is_empty(),
                 "{} holds a run with other values: {}; choose another --set run.output_dir=.. or delete it",
@@ -106,6 +116,10 @@ impl<'a> Run<'a> {
                 Tune::Lora => {
                     model = model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
                     model.weights_mut().set_trainable(lora::is_adapter);
+                    let outside = model.weights().trainable().map(|(name, _)| name).find(|name| !is_language(name));
+                    if let Some(name) = outside {
+                        bail!("lora.target_modules = {:?} names {name}: adapters are trained in the language model only", self.config.lora.target_modules);
+                    }
                 }
             }
             sft::train(stage, &mut model)
@@ -138,10 +152,10 @@ impl<'a> Run<'a> {
         let validation = self.dataset(Split::Validation)?;
         self.prepare_model(&training)?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
-        ensure_positions(self.config, &InternVlConfig::read(&self.model_dir()?)?)?;
+        ensure_positions(&self.config, &InternVlConfig::read(&self.model_dir()?)?)?;
         scorer.ready()?;
         let stage = Stage {
-            config: self.config,
+            config: &self.config,
             train: &training,
             validation: &validation,
             tokenizer: &tokenizer,
@@ -156,14 +170,20 @@ impl<'a> Run<'a> {
 
     /// The split, made or downloaded where needed.
     fn dataset(&self, split: Split) -> Result<Dataset> {
+        let train_limit = self.config.data.train_limit;
+        let limit = (split == Split::Train && train_limit > 0).then_some(train_limit);
+        open_dataset(&self.data_source()?, Selection { limit, ..Selection::all(split) })
+    }
+
+    fn data_source(&self) -> Result<DataSource> {
         let data = &self.config.data;
-        let source = match data.source {
+        Ok(match data.source {
             Source::Synth => {
                 let directory = self.dir.join("data");
                 if !directory.exists() {
                     // Aside first: where the run is killed meanwhile, the next one makes them anew.
                     replace_directory(&directory, |aside| {
-                        let options = synth_options(self.config, aside);
+                        let options = synth_options(&self.config, aside);
                         eprintln!("data: making {} synthetic parts", options.count);
                         synth::generate(&options)?;
                         Ok(())
@@ -173,9 +193,7 @@ impl<'a> Run<'a> {
             }
             Source::Parquet => DataSource::Path(PathBuf::from(&data.path)),
             Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
-        };
-        let limit = (split == Split::Train && data.train_limit > 0).then_some(data.train_limit);
-        open_dataset(&source, Selection { limit, ..Selection::all(split) })
+        })
     }
 
     /// A random model in the run directory, where the configuration names none.
@@ -230,11 +248,14 @@ impl<'a> Run<'a> {
     }
 
     fn scorer(&self, grid: usize, frames: &[Frame]) -> Result<Scorer> {
-        let cache_dir = match self.config.rollout.cache_dir.as_str() {
+        scorer(&self.config, grid, frames, Some(self.cache_dir()))
+    }
+
+    fn cache_dir(&self) -> PathBuf {
+        match self.config.rollout.cache_dir.as_str() {
             "" => self.dir.join("cache"),
             path => PathBuf::from(path),
-        };
-        scorer(self.config, grid, frames, Some(cache_dir))
+        }
     }
 
     /// Where the best policy of a stage lies.
@@ -276,8 +297,8 @@ impl<'a> Run<'a> {
         }
         let model = self.load_policy(&self.policy_path(name))?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
-        let dataset = self.dataset(self.config.eval_split())?;
-        let evaluation = Evaluation::run(self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.dir.join("cache")))?;
+        let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
+        let evaluation = Evaluation::run(&self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.cache_dir()))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let step = if name == "ppo" { self.config.ppo.steps } else { 0 };
         let mut telemetry = Telemetry::open(&self.dir, "eval", step, step + 1)?;
@@ -294,7 +315,7 @@ impl<'a> Run<'a> {
         let mut summary = Map::new();
         let mut seconds = Map::new();
         let read = |path: PathBuf| -> Option<Value> { serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok() };
-        println!("\n{:<10} {:>6} {:>18} {:>26}", "", "parts", "VSR [95 %]", "IoU, all parts [95 %]");
+        println!("\n{:<6} {:>6}  {:<21}  {:<21}", "", "parts", "VSR [95 %]", "IoU over all [95 %]");
         for stage in ["sft", "ppo"] {
             let Some(report) = read(self.dir.join("eval").join(stage).join("summary.json")) else { continue };
             let number = |key: &str| report[key].as_f64().unwrap_or_default();
@@ -302,10 +323,10 @@ impl<'a> Run<'a> {
                 let ends = [0, 1].map(|end| report[key][end].as_f64().unwrap_or_default());
                 format!("[{:.3}, {:.3}]", ends[0], ends[1])
             };
-            println!(
-                "{:<10} {:>6} {:>6.3} {} {:>8.3} {}",
-                stage.to_uppercase(), report["n"], number("vsr"), interval("vsr_ci95"), number("iou"), interval("iou_ci95")
-            );
+            let parts = report["n"].as_u64().unwrap_or_default();
+            let vsr = format!("{:.3} {}", number("vsr"), interval("vsr_ci95"));
+            let iou = format!("{:.3} {}", number("iou"), interval("iou_ci95"));
+            println!("{:<6} {parts:>6}  {vsr:<21}  {iou:<21}", stage.to_uppercase());
             if let Some(result) = read(self.dir.join(stage).join("result.json")) {
                 seconds.insert(stage.into(), result["seconds"].clone());
             }
@@ -471,7 +492,8 @@ fn is_language(name: &str) -> bool {
 }
 
 /// Each key that decides what comes out, with both values where they differ.
-fn differing_keys(before: &str, now: &str) -> Vec<String> {
+/// Keys whose values differ, in sections that `is_bound`.
+fn differing_keys(before: &str, now: &str, is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     // Where programs run and how many at once does not change what comes out.
     const HARMLESS: [&str; 4] = ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"];
     fn walk(before: &toml::Table, now: &toml::Table, prefix: &str, differing: &mut Vec<String>) {
@@ -485,7 +507,11 @@ fn differing_keys(before: &str, now: &str) -> Vec<String> {
             }
         }
     }
-    let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let parse = |text: &str| {
+        let mut table = text.parse::<toml::Table>().unwrap_or_default();
+        table.retain(|section, _| is_bound(section));
+        table
+    };
     let mut differing = Vec::new();
     walk(&parse(before), &parse(now), "", &mut differing);
     differing

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -26,10 +27,11 @@ use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
 
 /// A training example in tokens.
-struct Example {
-    index: usize,
-    prompt: Vec<i64>,
-    response: Vec<i64>,
+pub(super) struct Example {
+    /// In the dataset.
+    pub index: usize,
+    pub prompt: Arc<[i64]>,
+    pub response: Vec<i64>,
 }
 
 impl Example {
@@ -120,7 +122,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
                 gradient_checkpointing: config.model.gradient_checkpointing,
                 seed: seed(&[run_seed, SFT_STREAM, state.step as u64, micro as u64]),
             };
-            let sequences = indices.iter().map(|&i| (examples[i].prompt.as_slice(), examples[i].response.as_slice()));
+            let sequences = indices.iter().map(|&i| (&examples[i].prompt[..], examples[i].response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let rows: Vec<usize> = indices.iter().map(|&i| examples[i].index).collect();
             let image = match is_frozen {
@@ -188,16 +190,17 @@ pub(super) fn finish(directory: &Path, result: &serde_json::Value) -> Result<()>
 /// Sets the seeds of SFT apart from those of other stages.
 const SFT_STREAM: u64 = 0x5f7;
 
-fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
+/// The dataset in tokens, and how many examples are longer than `max_length` and left out.
+pub(super) fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
     let tokenizer = questions.tokenizer;
     let responses: Vec<Vec<i64>> =
         questions.dataset.examples().par_iter().map(|example| response_ids(tokenizer, &example.program)).collect();
     // Pictures of as many tiles have the same prompt.
-    let mut prompts: HashMap<usize, Vec<i64>> = HashMap::new();
+    let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
     for (index, response) in responses.into_iter().enumerate() {
         let image_tokens = questions.pictures.image_tokens(model, index);
-        let prompt = prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)));
+        let prompt = prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)).into());
         examples.push(Example { index, prompt: prompt.clone(), response });
     }
     let all = examples.len();
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_epoch_has_every_example_once_and_batches_of_like_length() {
-        let example = |index| Example { index, prompt: vec![0; 3], response: vec![0; 1 + index * 7 % 40] };
+        let example = |index| Example { index, prompt: vec![0; 3].into(), response: vec![0; 1 + index * 7 % 40] };
         let examples: Vec<_> = (0..130).map(example).collect();
         let steps = bucketed_batches(&examples, 8, 4, 7);
         assert_eq!(steps.len(), 17);

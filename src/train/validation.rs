@@ -52,7 +52,8 @@ pub fn validate(
     }
     let report = Report::new(&predictions, &[config.reward_frame()]);
     let iou = report.iou_in(config.reward_frame());
-    if best.iou.is_none_or(|best| iou > best) {
+    // Of equals, the one that was trained for longer.
+    if best.iou.is_none_or(|best| iou >= best) {
         *best = Best { iou: Some(iou), step };
         stage.save_policy(model, directory)?;
     }
