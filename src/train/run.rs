@@ -132,7 +132,7 @@ impl Run {
     /// As [`Self::sft`]; also where there is no SFT policy.
     pub fn ppo(&self) -> Result<()> {
         self.stage("ppo", |stage| {
-            let mut model = self.load_policy(&self.policy_path("sft"))?;
+            let mut model = self.load_policy(&self.policy_path("sft"), Kind::Float)?;
             match self.config.model.tune {
                 Tune::Full => model.weights_mut().set_trainable(is_language),
                 Tune::Lora => model.weights_mut().set_trainable(lora::is_adapter),
@@ -270,13 +270,14 @@ impl Run {
         }
     }
 
-    fn load_policy(&self, path: &PolicyPath) -> Result<InternVl> {
+    /// A policy whose weights, where all were tuned, are kept at dtype `store`.
+    fn load_policy(&self, path: &PolicyPath, store: Kind) -> Result<InternVl> {
         let required = path.lora.as_ref().unwrap_or(&path.model);
         if !required.exists() {
             bail!("{}: no policy to start from; run `cadwright sft` with this config first", required.display());
         }
         let model = match self.config.model.tune {
-            Tune::Full => InternVl::load(&path.model, Kind::Float, self.config.model.dtype.into(), self.device)?,
+            Tune::Full => InternVl::load(&path.model, store, self.config.model.dtype.into(), self.device)?,
             Tune::Lora => self.base_model()?,
         };
         match &path.lora {
@@ -295,7 +296,8 @@ impl Run {
             eprintln!("eval: {name} done before");
             return Ok(());
         }
-        let model = self.load_policy(&self.policy_path(name))?;
+        // As `cadwright eval` loads it, so that both say the same.
+        let model = self.load_policy(&self.policy_path(name), self.config.model.dtype.into())?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
         let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
         let evaluation = Evaluation::run(&self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.cache_dir()))?;

@@ -119,9 +119,6 @@ fn generate_writes_the_program_of_a_picture_and_says_what_came_of_it() {
     assert!(stdout.contains("import cadquery as cq"), "{finished}");
     let outcome = stdout.lines().last().unwrap_or_default();
     assert!(outcome.starts_with("# solid, volume ") || outcome.contains(": "), "{finished}");
-    let predictions = json(smoke_run().join("eval/sft/predictions.json"));
-    let expected = predictions["sample_0"]["predicted_code"].as_str().unwrap_or_default();
-    assert!(stdout.starts_with(expected.trim_end()), "not what evaluation wrote:\n{expected}\n{finished}");
 }
 
 #[test]
@@ -146,7 +143,11 @@ fn eval_of_a_checkpoint_gives_what_the_run_gave() {
         &smoke_config(),
     ];
     place.cadwright(arguments).succeeds();
-    assert_eq!(json(place.path("new/p.json")), json(smoke_run().join("eval/sft/predictions.json")));
+    let [found, expected] = [place.path("new/p.json"), smoke_run().join("eval/sft/predictions.json")].map(json);
+    assert_eq!(fields(&found), fields(&expected));
+    for name in fields(&expected) {
+        assert_eq!(found[name], expected[name], "{name}");
+    }
     let [found, expected] = [place.path("new/s.json"), smoke_run().join("eval/sft/summary.json")].map(json);
     assert_eq!((&found["iou"], &found["iou_ci95"]), (&expected["iou"], &expected["iou_ci95"]));
 }
