@@ -461,7 +461,7 @@ pub fn scorer(config: &Config, grid: usize, frames: &[Frame], cache_dir: Option<
         memory_mib: rollout.memory_mib,
         grid,
         frames: frames.to_vec(),
-        reward: config.reward.clone(),
+        reward: config.reward,
         cache_dir,
         ..ScorerConfig::default()
     })?)
@@ -493,8 +493,7 @@ fn is_language(name: &str) -> bool {
     name.starts_with("language_model.")
 }
 
-/// Each key that decides what comes out, with both values where they differ.
-/// Keys whose values differ, in sections that `is_bound`.
+/// Each key that decides what comes out, with both values where they differ, in sections that `is_bound`.
 fn differing_keys(before: &str, now: &str, is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     // Where programs run and how many at once does not change what comes out.
     const HARMLESS: [&str; 4] = ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"];

@@ -154,11 +154,13 @@ fn a_second_run_trains_nothing() {
 #[test]
 fn a_run_directory_is_refused_to_other_values() {
     let run = smoke_run().display().to_string();
-    let place = Place::new();
-    let arguments = ["run", "--config", &smoke_config(), "--output-dir", &run, "--set", "sft.learning_rate=5e-3"];
     let before = text(smoke_run().join("config.toml"));
-    let finished = place.cadwright(arguments).fails_with(&[&run, "sft.learning_rate", "0.004", "0.005"]);
-    assert_eq!(text(smoke_run().join("config.toml")), before, "{finished}");
+    for (key, there, now) in [("ppo.learning_rate", "0.0001", "0.005"), ("data.synth.train", "300", "301")] {
+        let set = format!("{key}={now}");
+        let arguments = ["run", "--config", &smoke_config(), "--output-dir", &run, "--set", &set];
+        let finished = Place::new().cadwright(arguments).fails_with(&[&run, key, there, now]);
+        assert_eq!(text(smoke_run().join("config.toml")), before, "{finished}");
+    }
 }
 
 #[test]
