@@ -29,7 +29,11 @@ pub fn run(_: &DoctorArgs) -> Result<()> {
     say(true, "devices", devices);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     say(true, "threads", format!("{} for torch, {cores} cores", tch::get_num_threads()));
-    say(true, "matmul", format!("bf16 {:.2}, f32 {:.2} TFLOP/s on the CPU", teraflops(Kind::BFloat16), teraflops(Kind::Float)));
+    say(
+        true,
+        "matmul",
+        format!("bf16 {:.2}, f32 {:.2} TFLOP/s on the CPU", teraflops(Kind::BFloat16), teraflops(Kind::Float)),
+    );
     match smoke_test() {
         Ok(detail) => say(true, "cadquery", detail),
         Err(error) => say(false, "cadquery", format!("{error:#}")),
@@ -37,7 +41,11 @@ pub fn run(_: &DoctorArgs) -> Result<()> {
     let isolation = "programs write as this user: run as one who has nothing to lose, or in a container";
     say(true, "sandbox", isolation.to_owned());
     let memory = memory_gib().unwrap_or_default();
-    say(memory >= 4.0, "memory", format!("{memory:.1} GiB available; the quickstart takes up to 4: close other programs"));
+    say(
+        memory >= 4.0,
+        "memory",
+        format!("{memory:.1} GiB available; the quickstart takes up to 4: close other programs"),
+    );
     let disk = disk_gib(Path::new(".")).unwrap_or_default();
     say(disk >= 2.0, "disk", format!("{disk:.1} GiB free here; the quickstart needs 1, the build 4: make room"));
     if faults > 0 {
