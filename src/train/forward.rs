@@ -166,7 +166,7 @@ mod tests {
     fn pieces_cover_all_rows_once() {
         assert_eq!(rows_at_a_time(151_674), 884);
         assert_eq!(pieces(2000, 884).collect::<Vec<_>>(), [0..884, 884..1768, 1768..2000]);
-        assert_eq!(pieces(10, 512).collect::<Vec<_>>(), [0..10]);
+        assert_eq!(pieces(10, 512).collect::<Vec<_>>(), vec![0..10; 1]);
         assert_eq!(pieces(0, 512).count(), 0);
     }
 

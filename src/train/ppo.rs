@@ -250,7 +250,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             seconds_update,
         );
         telemetry.say(step, &line);
-        if is_last || (ppo.validate_every > 0 && state.step % ppo.validate_every == 0) {
+        if is_last || state.step.is_multiple_of(ppo.validate_every) {
             let best = &mut state.best;
             let report = validate(stage, policy, ppo.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
             let iou = report.iou_in(config.reward_frame());
@@ -260,7 +260,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         }
         let numbers: Vec<(&str, f64)> = numbers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         telemetry.record(step, &numbers)?;
-        if ppo.checkpoint_every > 0 && state.step % ppo.checkpoint_every == 0 && !is_last {
+        if state.step.is_multiple_of(ppo.checkpoint_every) && !is_last {
             let parts = parts(policy, &mut optimizer, &mut value_head, &mut value_optimizer);
             checkpoint::save(&checkpoint_dir, &parts, &state)?;
         }

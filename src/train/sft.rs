@@ -162,7 +162,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         let is_last = state.step == steps;
         let line = format!("loss {loss_sum:.3}  lr {learning_rate:.1e}  {:.0} tokens/s", tokens as f64 / seconds);
         telemetry.say(state.step - 1, &line);
-        if is_last || (sft.validate_every > 0 && state.step % sft.validate_every == 0) {
+        if is_last || state.step.is_multiple_of(sft.validate_every) {
             let loss = validation_loss(stage, &model.frozen_copy());
             let best = &mut state.best;
             let best_dir = directory.join("best");
@@ -175,7 +175,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
             ));
         }
         telemetry.record(state.step - 1, &numbers)?;
-        if sft.checkpoint_every > 0 && state.step % sft.checkpoint_every == 0 && !is_last {
+        if state.step.is_multiple_of(sft.checkpoint_every) && !is_last {
             checkpoint::save(&checkpoint_dir, &parts(model, &mut optimizer), &state)?;
         }
     }
