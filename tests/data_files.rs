@@ -53,81 +53,35 @@ fn rows_come_back_as_written_and_bad_ones_are_skipped_with_their_id() {
     ];
     write(directory.path(), Split::Train, &rows);
     let dataset = open(directory.path(), Split::Train).unwrap();
-    let found: Vec<(&str, &str)> = dataset
-        .examples()
-        .iter()
-        .map(|example| (example.id.as_str(), example.program.as_str()))
-        .collect();
+    let found: Vec<(&str, &str)> =
+        dataset.examples().iter().map(|example| (example.id.as_str(), example.program.as_str())).collect();
     assert_eq!(found, [("a", "one"), ("d-h", "four")]);
     assert_eq!(dataset.get(1).unwrap().image.as_ref(), &png(4)[..]);
     assert!(dataset.get(2).is_none());
-    let skipped: Vec<(&str, usize)> = dataset
-        .skipped
-        .iter()
-        .map(|row| (row.id.as_str(), row.row))
-        .collect();
+    let skipped: Vec<(&str, usize)> = dataset.skipped.iter().map(|row| (row.id.as_str(), row.row)).collect();
     assert_eq!(skipped, [("b", 1), ("c", 2), ("e", 4)]);
     assert_eq!(dataset.skipped[0].reason, SkipReason::EmptyProgram);
     assert!(matches!(dataset.skipped[1].reason, SkipReason::BadImage(_)));
-    assert!(
-        dataset.skipped[1].to_string().starts_with("c (row 2 of "),
-        "{}",
-        dataset.skipped[1]
-    );
+    assert!(dataset.skipped[1].to_string().starts_with("c (row 2 of "), "{}", dataset.skipped[1]);
 }
 
 #[test]
 fn a_limit_counts_usable_rows_and_the_hundred_subset_is_a_filter() {
     let directory = tempfile::tempdir().unwrap();
     let rows: Vec<Row> = (0..10)
-        .map(|i| {
-            row(
-                &format!("{i}{}", if i % 2 == 1 { "h" } else { "" }),
-                if i == 0 { "" } else { "x" },
-                png(i),
-            )
-        })
+        .map(|i| row(&format!("{i}{}", if i % 2 == 1 { "h" } else { "" }), if i == 0 { "" } else { "x" }, png(i)))
         .collect();
     write(directory.path(), Split::Test, &rows);
     let source = DataSource::Path(directory.path().to_owned());
     let ids = |selection| {
         let dataset = Dataset::open_selection(&source, selection).unwrap();
-        dataset
-            .examples()
-            .iter()
-            .map(|example| example.id.clone())
-            .collect::<Vec<_>>()
+        dataset.examples().iter().map(|example| example.id.clone()).collect::<Vec<_>>()
     };
     let all = Selection::all(Split::Test);
-    assert_eq!(
-        ids(Selection {
-            limit: Some(3),
-            ..all
-        }),
-        ["1h", "2", "3h"]
-    );
-    assert_eq!(
-        ids(Selection {
-            hundred_subset_only: true,
-            ..all
-        }),
-        ["1h", "3h", "5h", "7h", "9h"]
-    );
-    assert_eq!(
-        ids(Selection {
-            hundred_subset_only: true,
-            limit: Some(2),
-            ..all
-        }),
-        ["1h", "3h"]
-    );
-    assert_eq!(
-        ids(Selection {
-            limit: Some(0),
-            ..all
-        }),
-        [""; 0]
-    );
+    assert_eq!(ids(Selection { limit: Some(3), ..all }), ["1h", "2", "3h"]);
+    assert_eq!(ids(Selection { hundred_subset_only: true, ..all }), ["1h", "3h", "5h", "7h", "9h"]);
+    assert_eq!(ids(Selection { hundred_subset_only: true, limit: Some(2), ..all }), ["1h", "3h"]);
+    assert_eq!(ids(Selection { limit: Some(0), ..all }), [""; 0]);
 }
 
 #[test]
@@ -147,95 +101,49 @@ fn other_writers_files_are_read_whatever_their_order_types_and_nulls() {
         .set_dictionary_enabled(true)
         .build();
     let schema = Arc::new(parse_message_type(schema).unwrap());
-    let mut writer =
-        SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(properties))
-            .unwrap();
+    let mut writer = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(properties)).unwrap();
     let mut group = writer.next_row_group().unwrap();
-    let text = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|text| ByteArray::from(*text))
-            .collect::<Vec<_>>()
-    };
+    let text = |texts: &[&str]| texts.iter().map(|text| ByteArray::from(*text)).collect::<Vec<_>>();
     let pictures = [ByteArray::from(png(1)), ByteArray::from(png(2))];
     // Row 0 is whole, row 1 lacks the program, row 2 the picture's bytes, row 3 the picture.
     let mut column = group.next_column().unwrap().unwrap();
-    column
-        .typed::<ByteArrayType>()
-        .write_batch(&text(&["p", "p", "p"]), Some(&[1, 0, 1, 1]), None)
-        .unwrap();
+    column.typed::<ByteArrayType>().write_batch(&text(&["p", "p", "p"]), Some(&[1, 0, 1, 1]), None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column
-        .typed::<DoubleType>()
-        .write_batch(&[0.5], Some(&[1, 0, 0, 0]), None)
-        .unwrap();
+    column.typed::<DoubleType>().write_batch(&[0.5], Some(&[1, 0, 0, 0]), None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column
-        .typed::<BoolType>()
-        .write_batch(&[true], Some(&[1, 0, 0, 0]), None)
-        .unwrap();
+    column.typed::<BoolType>().write_batch(&[true], Some(&[1, 0, 0, 0]), None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column
-        .typed::<ByteArrayType>()
-        .write_batch(&text(&["x.png"; 3]), Some(&[2, 2, 2, 0]), None)
-        .unwrap();
+    column.typed::<ByteArrayType>().write_batch(&text(&["x.png"; 3]), Some(&[2, 2, 2, 0]), None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column
-        .typed::<ByteArrayType>()
-        .write_batch(&pictures, Some(&[2, 2, 1, 0]), None)
-        .unwrap();
+    column.typed::<ByteArrayType>().write_batch(&pictures, Some(&[2, 2, 1, 0]), None).unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column
-        .typed::<ByteArrayType>()
-        .write_batch(&text(&["0", "1", "2", "3"]), None, None)
-        .unwrap();
+    column.typed::<ByteArrayType>().write_batch(&text(&["0", "1", "2", "3"]), None, None).unwrap();
     column.close().unwrap();
     group.close().unwrap();
     writer.close().unwrap();
     let dataset = open(directory.path(), Split::Validation).unwrap();
     assert_eq!(dataset.len(), 1);
     let example = dataset.get(0).unwrap();
-    assert_eq!(
-        (
-            example.id.as_str(),
-            example.program.as_str(),
-            example.hundred_subset
-        ),
-        ("0", "p", true)
-    );
+    assert_eq!((example.id.as_str(), example.program.as_str(), example.hundred_subset), ("0", "p", true));
     let reasons: Vec<&SkipReason> = dataset.skipped.iter().map(|row| &row.reason).collect();
-    assert_eq!(
-        reasons,
-        [
-            &SkipReason::NoProgram,
-            &SkipReason::NoImage,
-            &SkipReason::NoImage
-        ]
-    );
+    assert_eq!(reasons, [&SkipReason::NoProgram, &SkipReason::NoImage, &SkipReason::NoImage]);
 }
 
 #[test]
 fn a_truncated_or_damaged_file_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let rows: Vec<Row> = (0..9)
-        .map(|i| row(&i.to_string(), &format!("program {i}"), png(i)))
-        .collect();
+    let rows: Vec<Row> = (0..9).map(|i| row(&i.to_string(), &format!("program {i}"), png(i))).collect();
     let path = write(directory.path(), Split::Train, &rows);
     let whole = std::fs::read(&path).unwrap();
     let damaged = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let error = open(directory.path(), Split::Train)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("train-00000-of-00001.parquet") && error.contains("again"),
-            "{error}"
-        );
+        let error = open(directory.path(), Split::Train).unwrap_err().to_string();
+        assert!(error.contains("train-00000-of-00001.parquet") && error.contains("again"), "{error}");
     };
     for length in [0, 3, 100, whole.len() / 2, whole.len() - 1] {
         damaged(&whole[..length]);
@@ -251,16 +159,9 @@ fn a_missing_split_lists_those_there_are() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), Split::Train, &[row("a", "x", png(1))]);
     write(directory.path(), Split::Test, &[row("b", "x", png(1))]);
-    let error = open(directory.path(), Split::Validation)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("no validation split") && error.contains("found test, train"),
-        "{error}"
-    );
-    let error = open(&directory.path().join("nowhere"), Split::Train)
-        .unwrap_err()
-        .to_string();
+    let error = open(directory.path(), Split::Validation).unwrap_err().to_string();
+    assert!(error.contains("no validation split") && error.contains("found test, train"), "{error}");
+    let error = open(&directory.path().join("nowhere"), Split::Train).unwrap_err().to_string();
     assert!(error.starts_with("no data at"), "{error}");
     let empty = tempfile::tempdir().unwrap();
     let error = open(empty.path(), Split::Train).unwrap_err().to_string();
@@ -271,43 +172,21 @@ fn a_missing_split_lists_those_there_are() {
 fn another_parquet_file_or_one_without_usable_rows_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("train-00000-of-00001.parquet");
-    let schema =
-        Arc::new(parse_message_type("message other { required binary text (STRING); }").unwrap());
-    SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::default())
-        .unwrap()
-        .close()
-        .unwrap();
-    let error = open(directory.path(), Split::Train)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("no column \"image\"") && error.contains("found text"),
-        "{error}"
-    );
+    let schema = Arc::new(parse_message_type("message other { required binary text (STRING); }").unwrap());
+    SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::default()).unwrap().close().unwrap();
+    let error = open(directory.path(), Split::Train).unwrap_err().to_string();
+    assert!(error.contains("no column \"image\"") && error.contains("found text"), "{error}");
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), Split::Train, &[row("gone", "", png(1))]);
-    let error = open(directory.path(), Split::Train)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("no usable row: 1 skipped, the first: gone"),
-        "{error}"
-    );
+    let error = open(directory.path(), Split::Train).unwrap_err().to_string();
+    assert!(error.contains("no usable row: 1 skipped, the first: gone"), "{error}");
 }
 
 #[test]
 fn a_file_a_pattern_and_a_data_directory_serve_too() {
     let directory = tempfile::tempdir().unwrap();
-    let path = write(
-        &directory.path().join("data"),
-        Split::Train,
-        &[row("a", "x", png(1))],
-    );
-    for source in [
-        directory.path().to_owned(),
-        path.clone(),
-        directory.path().join("data/tr*-of-*.parquet"),
-    ] {
+    let path = write(&directory.path().join("data"), Split::Train, &[row("a", "x", png(1))]);
+    for source in [directory.path().to_owned(), path.clone(), directory.path().join("data/tr*-of-*.parquet")] {
         assert_eq!(
             files(&DataSource::Path(source.clone()), Split::Train).unwrap(),
             std::slice::from_ref(&path),
@@ -318,8 +197,5 @@ fn a_file_a_pattern_and_a_data_directory_serve_too() {
     let plain = directory.path().join("my parts.parquet");
     std::fs::copy(&path, &plain).unwrap();
     assert_eq!(open(&plain, Split::Test).unwrap().len(), 1);
-    assert!(matches!(
-        open(&path, Split::Test),
-        Err(DataError::MissingSplit { .. })
-    ));
+    assert!(matches!(open(&path, Split::Test), Err(DataError::MissingSplit { .. })));
 }

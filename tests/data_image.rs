@@ -3,9 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use cadwright::data::image::{
-    DEVIATION, ImageError, MEAN, decode_rgb, normalise, resize_bicubic, tile_grid, tiles,
-};
+use cadwright::data::image::{DEVIATION, ImageError, MEAN, decode_rgb, normalise, resize_bicubic, tile_grid, tiles};
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage, RgbaImage};
 
 /// `picture` of scripts/reference/resize.py.
@@ -20,13 +18,9 @@ fn picture(width: u32, height: u32) -> RgbImage {
 #[test]
 fn bicubic_resizing_is_pillows() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resize");
-    for (from, to) in [
-        ((37, 23), (16, 16)),
-        ((20, 30), (48, 40)),
-        ((64, 48), (28, 28)),
-        ((31, 50), (45, 21)),
-        ((90, 7), (11, 7)),
-    ] {
+    for (from, to) in
+        [((37, 23), (16, 16)), ((20, 30), (48, 40)), ((64, 48), (28, 28)), ((31, 50), (45, 21)), ((90, 7), (11, 7))]
+    {
         let name = format!("{}x{}-{}x{}.png", from.0, from.1, to.0, to.1);
         let expected = image::open(directory.join(&name)).unwrap().into_rgb8();
         let found = resize_bicubic(&picture(from.0, from.1), to.0, to.1);
@@ -75,41 +69,21 @@ fn every_kind_of_picture_becomes_rgb() {
         picture.write_to(&mut bytes, format).unwrap();
         bytes.into_inner()
     };
-    let grey = encode(
-        GrayImage::from_pixel(4, 4, image::Luma([77])).into(),
-        ImageFormat::Png,
-    );
-    assert_eq!(
-        decode_rgb(&grey).unwrap().get_pixel(1, 1),
-        &Rgb([77, 77, 77])
-    );
+    let grey = encode(GrayImage::from_pixel(4, 4, image::Luma([77])).into(), ImageFormat::Png);
+    assert_eq!(decode_rgb(&grey).unwrap().get_pixel(1, 1), &Rgb([77, 77, 77]));
     // Pillow's convert("RGB") forgets the alpha channel, whatever it says.
-    let clear = encode(
-        RgbaImage::from_pixel(4, 4, image::Rgba([10, 20, 30, 0])).into(),
-        ImageFormat::Png,
-    );
-    assert_eq!(
-        decode_rgb(&clear).unwrap().get_pixel(1, 1),
-        &Rgb([10, 20, 30])
-    );
-    let webp = encode(
-        RgbImage::from_pixel(4, 4, Rgb([1, 2, 3])).into(),
-        ImageFormat::WebP,
-    );
+    let clear = encode(RgbaImage::from_pixel(4, 4, image::Rgba([10, 20, 30, 0])).into(), ImageFormat::Png);
+    assert_eq!(decode_rgb(&clear).unwrap().get_pixel(1, 1), &Rgb([10, 20, 30]));
+    let webp = encode(RgbImage::from_pixel(4, 4, Rgb([1, 2, 3])).into(), ImageFormat::WebP);
     assert_eq!(decode_rgb(&webp).unwrap().get_pixel(1, 1), &Rgb([1, 2, 3]));
-    let jpeg = encode(
-        RgbImage::from_pixel(8, 8, Rgb([100, 100, 100])).into(),
-        ImageFormat::Jpeg,
-    );
+    let jpeg = encode(RgbImage::from_pixel(8, 8, Rgb([100, 100, 100])).into(), ImageFormat::Jpeg);
     assert!(decode_rgb(&jpeg).unwrap().get_pixel(1, 1)[0].abs_diff(100) <= 1);
 }
 
 #[test]
 fn what_is_no_picture_is_an_error_that_says_so() {
     let mut png = Cursor::new(Vec::new());
-    picture(20, 20)
-        .write_to(&mut png, ImageFormat::Png)
-        .unwrap();
+    picture(20, 20).write_to(&mut png, ImageFormat::Png).unwrap();
     let png = png.into_inner();
     for bytes in [&b""[..], b"hello", &png[..png.len() / 2], &png[..8]] {
         assert!(matches!(decode_rgb(bytes), Err(ImageError::Decode { .. })));
@@ -118,20 +92,11 @@ fn what_is_no_picture_is_an_error_that_says_so() {
 
 #[test]
 fn normalised_planes_are_channel_first() {
-    let two = RgbImage::from_fn(2, 1, |x, _| {
-        if x == 0 {
-            Rgb([255, 0, 51])
-        } else {
-            Rgb([0, 255, 0])
-        }
-    });
+    let two = RgbImage::from_fn(2, 1, |x, _| if x == 0 { Rgb([255, 0, 51]) } else { Rgb([0, 255, 0]) });
     let mut planes = [0.0; 6];
     normalise(&two, &mut planes);
     // By hand: (1 - 0.485) / 0.229 = 2.2489, (0 - 0.485) / 0.229 = -2.1179, (0.2 - 0.406) / 0.225 = -0.9156.
-    for (found, expected) in planes
-        .iter()
-        .zip([2.2489, -2.1179, -2.0357, 2.4286, -0.9156, -1.8044])
-    {
+    for (found, expected) in planes.iter().zip([2.2489, -2.1179, -2.0357, 2.4286, -0.9156, -1.8044]) {
         assert!((found - expected).abs() < 1e-4, "{planes:?}");
     }
     assert_eq!((MEAN[0], DEVIATION[2]), (0.485, 0.225));

@@ -52,21 +52,13 @@ impl Frame {
     /// Parses `canonical,aligned`: at least one name; repeated ones count once, order is kept.
     pub fn parse_list(list: &str) -> Result<Vec<Self>, FrameError> {
         let mut frames = Vec::new();
-        for name in list
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-        {
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let frame = name.parse()?;
             if !frames.contains(&frame) {
                 frames.push(frame);
             }
         }
-        if frames.is_empty() {
-            Err(FrameError::None)
-        } else {
-            Ok(frames)
-        }
+        if frames.is_empty() { Err(FrameError::None) } else { Ok(frames) }
     }
 
     fn known() -> String {
@@ -131,11 +123,7 @@ fn mesh_iou(n: usize, a: &Mesh, b: &Mesh) -> f64 {
 fn normalised(solid: &Solid) -> Option<Mesh> {
     let scale = 1.0 / solid.mass.radius_of_gyration()?;
     let centroid = solid.mass.centroid;
-    Some(
-        solid
-            .mesh
-            .mapped(|v| std::array::from_fn(|axis| (v[axis] - centroid[axis]) * scale)),
-    )
+    Some(solid.mesh.mapped(|v| std::array::from_fn(|axis| (v[axis] - centroid[axis]) * scale)))
 }
 
 fn rotated(mesh: &Mesh, rotation: &Matrix3<f64>) -> Mesh {
@@ -157,14 +145,7 @@ fn principal_axes(solid: &Solid) -> Matrix3<f64> {
 
 /// The 24 proper rotations of the cube: signed permutations of the axes with determinant 1.
 fn cube_rotations() -> Vec<Matrix3<f64>> {
-    let permutations = [
-        [0, 1, 2],
-        [0, 2, 1],
-        [1, 0, 2],
-        [1, 2, 0],
-        [2, 0, 1],
-        [2, 1, 0],
-    ];
+    let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let mut rotations = Vec::with_capacity(24);
     for permutation in permutations {
         for signs in 0..8u8 {
@@ -197,10 +178,7 @@ mod tests {
 
     #[test]
     fn lists_keep_their_order_and_lose_repeats() {
-        assert_eq!(
-            Frame::parse_list("aligned, canonical,aligned"),
-            Ok(vec![Frame::Aligned, Frame::Canonical])
-        );
+        assert_eq!(Frame::parse_list("aligned, canonical,aligned"), Ok(vec![Frame::Aligned, Frame::Canonical]));
         assert_eq!(Frame::parse_list(" ,"), Err(FrameError::None));
     }
 

@@ -43,11 +43,7 @@ impl GridSpec {
         let bounds = a.union(b);
         let cell = std::array::from_fn(|axis| {
             let extent = bounds.max[axis] - bounds.min[axis];
-            if extent.is_finite() && extent > 0.0 {
-                extent / n as f64
-            } else {
-                0.0
-            }
+            if extent.is_finite() && extent > 0.0 { extent / n as f64 } else { 0.0 }
         });
         let min = bounds.min.map(|m| if m.is_finite() { m } else { 0.0 });
         Self { n, min, cell }
@@ -55,23 +51,17 @@ impl GridSpec {
 
     /// The point that decides cell `(i, j, k)`, in the solids' units.
     pub fn sample(&self, i: usize, j: usize, k: usize) -> [f64; 3] {
-        let local = [
-            i as f64 + offset_x(j),
-            j as f64 + offset_y(i),
-            k as f64 + offset_z(i, j),
-        ];
+        let local = [i as f64 + offset_x(j), j as f64 + offset_y(i), k as f64 + offset_z(i, j)];
         std::array::from_fn(|axis| self.min[axis] + local[axis] * self.cell[axis])
     }
 
     /// A point in cell units, with flat axes at 0.
     fn local(&self, point: [f64; 3]) -> [f64; 3] {
-        std::array::from_fn(|axis| {
-            if self.cell[axis] > 0.0 {
-                (point[axis] - self.min[axis]) / self.cell[axis]
-            } else {
-                0.0
-            }
-        })
+        std::array::from_fn(
+            |axis| {
+                if self.cell[axis] > 0.0 { (point[axis] - self.min[axis]) / self.cell[axis] } else { 0.0 }
+            },
+        )
     }
 }
 
@@ -101,10 +91,7 @@ pub struct Grid {
 impl Grid {
     /// A grid of `n^3` cells, all outside.
     pub fn empty(n: usize) -> Self {
-        Self {
-            n,
-            words: vec![0; n * n * n.div_ceil(64)],
-        }
+        Self { n, words: vec![0; n * n * n.div_ceil(64)] }
     }
 
     /// Cells along each axis.
@@ -119,10 +106,7 @@ impl Grid {
 
     /// Number of cells inside.
     pub fn count(&self) -> usize {
-        self.words
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum()
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// The bits, column by column: cell `(i, j, k)` is bit `k % 64` of word
@@ -164,11 +148,7 @@ pub fn iou(a: &Grid, b: &Grid) -> f64 {
         both += u64::from((x & y).count_ones());
         either += u64::from((x | y).count_ones());
     }
-    if either == 0 {
-        0.0
-    } else {
-        both as f64 / either as f64
-    }
+    if either == 0 { 0.0 } else { both as f64 / either as f64 }
 }
 
 /// One crossing of a column with the boundary.
@@ -215,11 +195,8 @@ const MEND_BUDGET: usize = 20_000_000;
 /// Decides the undecided pieces by the generalised winding number at their middles.
 fn mend(grid: &mut Grid, points: &[[f64; 3]], triangles: &[[u32; 3]], leaks: &[Leak]) {
     for leak in leaks {
-        let middle = [
-            leak.i as f64 + offset_x(leak.j),
-            leak.j as f64 + offset_y(leak.i),
-            0.5 * (leak.enter + leak.exit),
-        ];
+        let middle =
+            [leak.i as f64 + offset_x(leak.j), leak.j as f64 + offset_y(leak.i), 0.5 * (leak.enter + leak.exit)];
         if winding::number(points, triangles, middle) > 0.5 {
             grid.fill_column(leak.i, leak.j, leak.enter, leak.exit);
         }
@@ -291,11 +268,7 @@ impl Columns {
             crossings[*slot as usize] = crossing;
             *slot += 1;
         }
-        Self {
-            first,
-            starts,
-            crossings,
-        }
+        Self { first, starts, crossings }
     }
 
     /// Marks the cells between entries and exits; columns with a gap go to `leaks`, as long as there
@@ -360,25 +333,16 @@ impl Edge {
         let (a, b) = ([a[0], a[1]], [b[0], b[1]]);
         let reversed = (b[0], b[1]) < (a[0], a[1]);
         let (from, to) = if reversed { (b, a) } else { (a, b) };
-        Self {
-            from,
-            along: [to[0] - from[0], to[1] - from[1]],
-            reversed,
-        }
+        Self { from, along: [to[0] - from[0], to[1] - from[1]], reversed }
     }
 
     /// Twice the signed area of the edge and the point, in the triangle's direction, and whether
     /// the point is to the left. A point on the edge's line is taken as shifted by (e^2, -e).
     fn side(&self, point: [f64; 2]) -> (f64, bool) {
-        let area =
-            self.along[0] * (point[1] - self.from[1]) - self.along[1] * (point[0] - self.from[0]);
+        let area = self.along[0] * (point[1] - self.from[1]) - self.along[1] * (point[0] - self.from[0]);
         // The shift adds -along.x e - along.y e^2 < 0, for along is lexicographically positive.
         let left = area > 0.0;
-        if self.reversed {
-            (-area, !left)
-        } else {
-            (area, left)
-        }
+        if self.reversed { (-area, !left) } else { (area, left) }
     }
 }
 
@@ -391,12 +355,7 @@ impl Shadow {
         if area == 0.0 {
             return None;
         }
-        Some(Self {
-            corners,
-            edges: [Edge::new(b, c), Edge::new(c, a), Edge::new(a, b)],
-            low,
-            high,
-        })
+        Some(Self { corners, edges: [Edge::new(b, c), Edge::new(c, a), Edge::new(a, b)], low, high })
     }
 
     /// The range of y of the shadow's part with x in `[from, to]`, widened by rounding.
@@ -415,19 +374,13 @@ impl Shadow {
                     edge.from[1]
                 }
             };
-            let ends = if edge.along[0] > 0.0 {
-                [y_at(from), y_at(to)]
-            } else {
-                [edge.from[1], edge.from[1] + edge.along[1]]
-            };
+            let ends =
+                if edge.along[0] > 0.0 { [y_at(from), y_at(to)] } else { [edge.from[1], edge.from[1] + edge.along[1]] };
             low = low.min(ends[0]).min(ends[1]);
             high = high.max(ends[0]).max(ends[1]);
         }
         let slack = 1e-9;
-        (
-            (low - slack).max(self.low[1]),
-            (high + slack).min(self.high[1]),
-        )
+        ((low - slack).max(self.low[1]), (high + slack).min(self.high[1]))
     }
 
     /// Where the column through `point` crosses the triangle.
@@ -443,18 +396,11 @@ impl Shadow {
         }
         let heights = self.corners.map(|c| c[2]);
         let total = a0 + a1 + a2;
-        let z = if total == 0.0 {
-            heights[0]
-        } else {
-            (a0 * heights[0] + a1 * heights[1] + a2 * heights[2]) / total
-        };
+        let z = if total == 0.0 { heights[0] } else { (a0 * heights[0] + a1 * heights[1] + a2 * heights[2]) / total };
         let low = heights[0].min(heights[1]).min(heights[2]);
         let high = heights[0].max(heights[1]).max(heights[2]);
         // Counter-clockwise from above: the outside is above, so going up leaves the solid.
-        Some(Crossing {
-            z: z.clamp(low, high),
-            step: if left0 { -1 } else { 1 },
-        })
+        Some(Crossing { z: z.clamp(low, high), step: if left0 { -1 } else { 1 } })
     }
 }
 

@@ -182,10 +182,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The box that holds nothing: the neutral element of [`Bounds::union`].
-    pub const EMPTY: Self = Self {
-        min: [f64::INFINITY; 3],
-        max: [f64::NEG_INFINITY; 3],
-    };
+    pub const EMPTY: Self = Self { min: [f64::INFINITY; 3], max: [f64::NEG_INFINITY; 3] };
 
     /// The smallest box around `points`; [`Bounds::EMPTY`] without any.
     pub fn of<'a>(points: impl IntoIterator<Item = &'a [f64; 3]>) -> Self {
@@ -252,26 +249,15 @@ impl Mesh {
     /// Checks that indices are in range, lengths agree and coordinates are finite.
     pub fn check(&self) -> Result<(), MeshError> {
         if self.faces.len() != self.triangles.len() {
-            return Err(MeshError::Faces {
-                triangles: self.triangles.len(),
-                faces: self.faces.len(),
-            });
+            return Err(MeshError::Faces { triangles: self.triangles.len(), faces: self.faces.len() });
         }
         let vertices = self.vertices.len();
         for (triangle, corners) in self.triangles.iter().enumerate() {
             if let Some(&vertex) = corners.iter().find(|&&v| v as usize >= vertices) {
-                return Err(MeshError::Vertex {
-                    triangle,
-                    vertex,
-                    vertices,
-                });
+                return Err(MeshError::Vertex { triangle, vertex, vertices });
             }
         }
-        match self
-            .vertices
-            .iter()
-            .position(|v| v.iter().any(|c| !c.is_finite()))
-        {
+        match self.vertices.iter().position(|v| v.iter().any(|c| !c.is_finite())) {
             Some(vertex) => Err(MeshError::NotFinite { vertex }),
             None => Ok(()),
         }
@@ -307,45 +293,17 @@ mod tests {
 
     #[test]
     fn only_a_solid_is_valid() {
-        let valid: Vec<_> = OutcomeClass::ALL
-            .into_iter()
-            .filter(|c| c.is_valid())
-            .collect();
+        let valid: Vec<_> = OutcomeClass::ALL.into_iter().filter(|c| c.is_valid()).collect();
         assert_eq!(valid, [OutcomeClass::Solid]);
     }
 
     #[test]
     fn a_mesh_that_contradicts_itself_is_refused() {
-        let mesh = Mesh {
-            vertices: vec![[0.0; 3]; 3],
-            triangles: vec![[0, 1, 3]],
-            faces: vec![0],
-        };
-        assert_eq!(
-            mesh.check(),
-            Err(MeshError::Vertex {
-                triangle: 0,
-                vertex: 3,
-                vertices: 3
-            })
-        );
-        let mesh = Mesh {
-            faces: vec![],
-            triangles: vec![[0, 1, 2]],
-            ..mesh
-        };
-        assert_eq!(
-            mesh.check(),
-            Err(MeshError::Faces {
-                triangles: 1,
-                faces: 0
-            })
-        );
-        let mesh = Mesh {
-            vertices: vec![[0.0, f64::NAN, 0.0]; 3],
-            triangles: vec![],
-            faces: vec![],
-        };
+        let mesh = Mesh { vertices: vec![[0.0; 3]; 3], triangles: vec![[0, 1, 3]], faces: vec![0] };
+        assert_eq!(mesh.check(), Err(MeshError::Vertex { triangle: 0, vertex: 3, vertices: 3 }));
+        let mesh = Mesh { faces: vec![], triangles: vec![[0, 1, 2]], ..mesh };
+        assert_eq!(mesh.check(), Err(MeshError::Faces { triangles: 1, faces: 0 }));
+        let mesh = Mesh { vertices: vec![[0.0, f64::NAN, 0.0]; 3], triangles: vec![], faces: vec![] };
         assert_eq!(mesh.check(), Err(MeshError::NotFinite { vertex: 0 }));
     }
 }

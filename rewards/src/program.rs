@@ -1,13 +1,7 @@
 //! From a completion to a program.
 
 /// Markers that chat models leave at the end of a completion; the text ends at the first of them.
-const END_MARKERS: [&str; 5] = [
-    "<|im_end|>",
-    "<|endoftext|>",
-    "</s>",
-    "<|eot_id|>",
-    "<|end|>",
-];
+const END_MARKERS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|end|>"];
 
 /// The program in a model's completion. Training, evaluation and generation share this function.
 ///
@@ -23,15 +17,8 @@ const END_MARKERS: [&str; 5] = [
 ///
 /// The result may still be wholly indented; [`normalise_program`] is part of the verdict.
 pub fn extract_program(completion: &str) -> String {
-    let text = completion
-        .strip_prefix('\u{feff}')
-        .unwrap_or(completion)
-        .replace("\r\n", "\n");
-    let end = END_MARKERS
-        .iter()
-        .filter_map(|marker| text.find(*marker))
-        .min()
-        .unwrap_or(text.len());
+    let text = completion.strip_prefix('\u{feff}').unwrap_or(completion).replace("\r\n", "\n");
+    let end = END_MARKERS.iter().filter_map(|marker| text.find(*marker)).min().unwrap_or(text.len());
     let text = &text[..end];
     if let Some(fenced) = first_fence(text) {
         return fenced.trim_end().to_owned();
@@ -85,9 +72,7 @@ fn looks_like_python(line: &str) -> bool {
     if line.starts_with(['#', '@']) {
         return true;
     }
-    let name_length = line
-        .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
-        .unwrap_or(line.len());
+    let name_length = line.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).unwrap_or(line.len());
     let (first, rest) = line.split_at(name_length);
     let is_name = first.starts_with(|c: char| c.is_alphabetic() || c == '_');
     let rest = rest.trim_start();
@@ -140,10 +125,7 @@ mod tests {
 
     #[test]
     fn text_without_a_program_stays() {
-        assert_eq!(
-            extract_program("I cannot see a picture.\n"),
-            "I cannot see a picture."
-        );
+        assert_eq!(extract_program("I cannot see a picture.\n"), "I cannot see a picture.");
         assert_eq!(extract_program(""), "");
         assert_eq!(extract_program("```"), "```");
     }
@@ -157,15 +139,9 @@ mod tests {
 
     #[test]
     fn normalising_dedents_only_what_all_lines_share() {
-        assert_eq!(
-            normalise_program("\n    a = 1\n\n      b = 2\n"),
-            "a = 1\n\n  b = 2"
-        );
+        assert_eq!(normalise_program("\n    a = 1\n\n      b = 2\n"), "a = 1\n\n  b = 2");
         assert_eq!(normalise_program("a = 1\n  b = 2"), "a = 1\n  b = 2");
-        assert_eq!(
-            normalise_program(" \ta = 1\n  b = 2"),
-            "\ta = 1\n b = 2".trim()
-        );
+        assert_eq!(normalise_program(" \ta = 1\n  b = 2"), "\ta = 1\n b = 2".trim());
         assert_eq!(normalise_program("   \n"), "");
     }
 }

@@ -85,9 +85,7 @@ impl RewardConfig {
         terms
             .into_iter()
             .filter(|(_, value)| !value.is_finite() || *value < 0.0)
-            .map(|(key, value)| {
-                format!("{key} = {value}: expected a finite number >= 0 (penalties are subtracted)")
-            })
+            .map(|(key, value)| format!("{key} = {value}: expected a finite number >= 0 (penalties are subtracted)"))
             .collect()
     }
 }
@@ -101,24 +99,10 @@ impl RewardConfig {
 /// ```
 ///
 /// `iou` is in [0, 1] and ignored for failures.
-pub fn reward(
-    config: &RewardConfig,
-    class: OutcomeClass,
-    malformed: bool,
-    iou: f64,
-    truncated: bool,
-) -> f64 {
+pub fn reward(config: &RewardConfig, class: OutcomeClass, malformed: bool, iou: f64, truncated: bool) -> f64 {
     if class.is_valid() {
-        let factor = if malformed {
-            config.malformed_iou_factor
-        } else {
-            1.0
-        };
-        let cut = if truncated {
-            config.penalty_truncated
-        } else {
-            0.0
-        };
+        let factor = if malformed { config.malformed_iou_factor } else { 1.0 };
+        let cut = if truncated { config.penalty_truncated } else { 0.0 };
         config.syntax_bonus + config.iou_weight * iou * factor - cut
     } else if truncated {
         0.0 - config.penalty_truncated
@@ -148,77 +132,45 @@ mod tests {
     #[test]
     fn a_solid_earns_the_bonus_and_its_iou() {
         // 0.25 + 2 * 0.5
-        assert_eq!(
-            reward(&CONFIG, OutcomeClass::Solid, false, 0.5, false),
-            1.25
-        );
+        assert_eq!(reward(&CONFIG, OutcomeClass::Solid, false, 0.5, false), 1.25);
         // 0.25 + 2 * 0.5 * 0.5
         assert_eq!(reward(&CONFIG, OutcomeClass::Solid, true, 0.5, false), 0.75);
         // 0.25 + 2 * 0.5 - 0.125
-        assert_eq!(
-            reward(&CONFIG, OutcomeClass::Solid, false, 0.5, true),
-            1.125
-        );
+        assert_eq!(reward(&CONFIG, OutcomeClass::Solid, false, 0.5, true), 1.125);
     }
 
     #[test]
     fn each_failure_has_its_own_penalty() {
         for (index, class) in OutcomeClass::ALL.into_iter().enumerate().skip(1) {
-            assert_eq!(
-                reward(&CONFIG, class, false, 0.9, false),
-                -(index as f64),
-                "{class}"
-            );
+            assert_eq!(reward(&CONFIG, class, false, 0.9, false), -(index as f64), "{class}");
         }
     }
 
     #[test]
     fn truncation_replaces_the_penalty_of_a_failure() {
-        assert_eq!(
-            reward(&CONFIG, OutcomeClass::Syntax, false, 0.0, true),
-            -0.125
-        );
+        assert_eq!(reward(&CONFIG, OutcomeClass::Syntax, false, 0.0, true), -0.125);
     }
 
     #[test]
     fn a_failure_without_penalty_is_plain_zero() {
-        let value = reward(
-            &RewardConfig::default(),
-            OutcomeClass::Crash,
-            false,
-            0.0,
-            true,
-        );
+        let value = reward(&RewardConfig::default(), OutcomeClass::Crash, false, 0.0, true);
         assert!(value == 0.0 && value.is_sign_positive());
     }
 
     #[test]
     fn unknown_keys_are_refused_and_missing_ones_default() {
         let config: RewardConfig = serde_json::from_str(r#"{"iou_weight": 3.0}"#).unwrap();
-        assert_eq!(
-            config,
-            RewardConfig {
-                iou_weight: 3.0,
-                ..RewardConfig::default()
-            }
-        );
+        assert_eq!(config, RewardConfig { iou_weight: 3.0, ..RewardConfig::default() });
         let error = serde_json::from_str::<RewardConfig>(r#"{"iou_wieght": 3.0}"#).unwrap_err();
         assert!(error.to_string().contains("iou_wieght"), "{error}");
     }
 
     #[test]
     fn problems_name_the_key_and_the_value() {
-        let config = RewardConfig {
-            penalty_empty: -1.0,
-            iou_weight: f64::NAN,
-            ..CONFIG
-        };
+        let config = RewardConfig { penalty_empty: -1.0, iou_weight: f64::NAN, ..CONFIG };
         let problems = config.problems();
         assert_eq!(problems.len(), 2);
         assert!(problems[0].starts_with("iou_weight = NaN"), "{problems:?}");
-        assert!(
-            problems[1].starts_with("penalty_empty = -1"),
-            "{problems:?}"
-        );
+        assert!(problems[1].starts_with("penalty_empty = -1"), "{problems:?}");
     }
 }

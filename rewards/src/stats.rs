@@ -8,11 +8,7 @@ pub const RESAMPLES: usize = 1000;
 
 /// Arithmetic mean; 0 for no values.
 pub fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() {
-        0.0
-    } else {
-        values.iter().sum::<f64>() / values.len() as f64
-    }
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
 /// Bootstrap percentile interval of the mean at 95 %: `[low, high]`.
@@ -27,12 +23,7 @@ pub fn bootstrap_ci95(values: &[f64], resamples: usize, seed: u64) -> [f64; 2] {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let count = values.len();
     let mut means: Vec<f64> = (0..resamples)
-        .map(|_| {
-            (0..count)
-                .map(|_| values[rng.random_range(0..count)])
-                .sum::<f64>()
-                / count as f64
-        })
+        .map(|_| (0..count).map(|_| values[rng.random_range(0..count)]).sum::<f64>() / count as f64)
         .collect();
     means.sort_by(f64::total_cmp);
     [quantile(&means, 0.025), quantile(&means, 0.975)]
@@ -67,22 +58,13 @@ mod tests {
         // 400 coin flips: standard error 0.5 / sqrt(400) = 0.025, interval 0.5 +- 1.96 * 0.025.
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
         let [low, high] = bootstrap_ci95(&values, 4000, 7);
-        assert!(
-            (low - 0.451).abs() < 0.006 && (high - 0.549).abs() < 0.006,
-            "{low} {high}"
-        );
+        assert!((low - 0.451).abs() < 0.006 && (high - 0.549).abs() < 0.006, "{low} {high}");
     }
 
     #[test]
     fn the_seed_decides() {
         let values: Vec<f64> = (0..50).map(|i| f64::from(i).sin()).collect();
-        assert_eq!(
-            bootstrap_ci95(&values, 200, 1),
-            bootstrap_ci95(&values, 200, 1)
-        );
-        assert_ne!(
-            bootstrap_ci95(&values, 200, 1),
-            bootstrap_ci95(&values, 200, 2)
-        );
+        assert_eq!(bootstrap_ci95(&values, 200, 1), bootstrap_ci95(&values, 200, 1));
+        assert_ne!(bootstrap_ci95(&values, 200, 1), bootstrap_ci95(&values, 200, 2));
     }
 }

@@ -21,9 +21,8 @@ pub fn number(points: &[[f64; 3]], triangles: &[[u32; 3]], point: [f64; 3]) -> f
 fn half_solid_angle(a: [f64; 3], b: [f64; 3], c: [f64; 3]) -> f64 {
     let dot = |u: [f64; 3], v: [f64; 3]| u[0] * v[0] + u[1] * v[1] + u[2] * v[2];
     let (la, lb, lc) = (dot(a, a).sqrt(), dot(b, b).sqrt(), dot(c, c).sqrt());
-    let triple = a[0] * (b[1] * c[2] - b[2] * c[1])
-        + a[1] * (b[2] * c[0] - b[0] * c[2])
-        + a[2] * (b[0] * c[1] - b[1] * c[0]);
+    let triple =
+        a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
     let below = la * lb * lc + dot(a, b) * lc + dot(b, c) * la + dot(c, a) * lb;
     triple.atan2(below)
 }

@@ -32,19 +32,10 @@ fn volume(n: usize, mesh: &Mesh) -> f64 {
 
 #[test]
 fn the_grid_spans_the_common_bounds_axis_by_axis() {
-    let a = Bounds {
-        min: [0.0, 0.0, 0.0],
-        max: [1.0, 2.0, 3.0],
-    };
-    let b = Bounds {
-        min: [-1.0, 0.5, 0.0],
-        max: [0.0, 4.0, 1.0],
-    };
+    let a = Bounds { min: [0.0, 0.0, 0.0], max: [1.0, 2.0, 3.0] };
+    let b = Bounds { min: [-1.0, 0.5, 0.0], max: [0.0, 4.0, 1.0] };
     let spec = GridSpec::spanning(8, &a, &b);
-    assert_eq!(
-        (spec.min, spec.cell),
-        ([-1.0, 0.0, 0.0], [0.25, 0.5, 0.375])
-    );
+    assert_eq!((spec.min, spec.cell), ([-1.0, 0.0, 0.0], [0.25, 0.5, 0.375]));
 }
 
 #[test]
@@ -73,11 +64,7 @@ fn every_sample_lies_strictly_inside_of_its_cell() {
         }
     }
     let spec = spec(4, [1.0, 2.0, 3.0], [5.0, 6.0, 7.0]);
-    let expected = [
-        1.0 + 1.0 + offset_x(2),
-        2.0 + 2.0 + offset_y(1),
-        3.0 + 3.0 + offset_z(1, 2),
-    ];
+    let expected = [1.0 + 1.0 + offset_x(2), 2.0 + 2.0 + offset_y(1), 3.0 + 3.0 + offset_z(1, 2)];
     assert_eq!(spec.sample(1, 2, 3), expected);
 }
 
@@ -87,12 +74,7 @@ fn a_cell_is_inside_if_its_sample_is() {
     let spec = spec(n, [-1.1; 3], [1.1; 3]);
     let grid = voxelise(&ball([0.0; 3], 1.0, 64), &spec);
     for (i, j, k) in (0..n * n * n).map(|c| (c / n / n, c / n % n, c % n)) {
-        let radius = spec
-            .sample(i, j, k)
-            .iter()
-            .map(|c| c * c)
-            .sum::<f64>()
-            .sqrt();
+        let radius = spec.sample(i, j, k).iter().map(|c| c * c).sum::<f64>().sqrt();
         // The polyhedron lies between radius 0.998 and 1.
         if !(0.998..=1.0).contains(&radius) {
             assert_eq!(grid.get(i, j, k), radius < 1.0, "{i} {j} {k}: {radius}");
@@ -110,10 +92,7 @@ fn a_wall_thinner_than_a_cell_counts_by_its_thickness() {
             (low[axis], high[axis]) = (position, position + thickness);
             let count = voxelise(&block(low, high), &spec(n, [0.0; 3], [1.0; 3])).count();
             let share = count as f64 / (n * n * n) as f64;
-            assert!(
-                (share / thickness - 1.0).abs() < 0.1,
-                "axis {axis} at {position}: {share}"
-            );
+            assert!((share / thickness - 1.0).abs() < 0.1, "axis {axis} at {position}: {share}");
         }
     }
 }
@@ -177,16 +156,11 @@ fn columns_through_edges_and_corners_are_neither_lost_nor_doubled() {
         let ring: Vec<_> = rim.into_iter().chain(back).collect();
         mesh.vertices.extend(ring.iter().map(|&[x, y]| [x, y, 9.0]));
         for step in 0..8 {
-            mesh.triangles
-                .push([first, first + 1 + step, first + 1 + (step + 1) % 8]);
+            mesh.triangles.push([first, first + 1 + step, first + 1 + (step + 1) % 8]);
             mesh.faces.push(5);
         }
         mesh.check().unwrap();
-        assert_eq!(
-            voxelise(&mesh, &spec).count(),
-            n * n * 9,
-            "hub in column {i} {j}"
-        );
+        assert_eq!(voxelise(&mesh, &spec).count(), n * n * 9, "hub in column {i} {j}");
     }
 }
 
@@ -277,19 +251,12 @@ fn volumes_agree_with_the_closed_form() {
         ("cube", unit_cube(), 1.0),
         ("turned cube", turned(&unit_cube()), 1.0),
         // (n / 2 pi) sin(2 pi / n) per ring of 128 steps and its like in latitude: 0.1 % less.
-        (
-            "ball",
-            ball([1.0, 2.0, 3.0], 0.5, 64),
-            4.0 / 3.0 * PI * 0.125,
-        ),
+        ("ball", ball([1.0, 2.0, 3.0], 0.5, 64), 4.0 / 3.0 * PI * 0.125),
         ("hollow cube", hollow.clone(), 1.0 - 0.343),
         ("turned hollow cube", turned(&hollow), 1.0 - 0.343),
     ] {
         let found = volume(64, &mesh);
-        assert!(
-            (found / expected - 1.0).abs() < 0.004,
-            "{name}: {found} for {expected}"
-        );
+        assert!((found / expected - 1.0).abs() < 0.004, "{name}: {found} for {expected}");
     }
 }
 
@@ -305,11 +272,8 @@ fn any_block() -> impl Strategy<Value = ([f64; 3], [f64; 3])> {
 
 /// IoU of two axis-aligned blocks.
 fn exact_iou(a: &([f64; 3], [f64; 3]), b: &([f64; 3], [f64; 3])) -> f64 {
-    let volume = |low: [f64; 3], high: [f64; 3]| -> f64 {
-        (0..3)
-            .map(|axis| (high[axis] - low[axis]).max(0.0))
-            .product()
-    };
+    let volume =
+        |low: [f64; 3], high: [f64; 3]| -> f64 { (0..3).map(|axis| (high[axis] - low[axis]).max(0.0)).product() };
     let low = std::array::from_fn(|axis| a.0[axis].max(b.0[axis]));
     let high = std::array::from_fn(|axis| a.1[axis].min(b.1[axis]));
     let both = volume(low, high);

@@ -22,13 +22,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn new(scorer: &'a Scorer) -> Self {
         let (sender, receiver) = unbounded();
         let abandoned = Arc::new(AtomicBool::new(false));
-        Self {
-            scorer,
-            sender,
-            receiver,
-            submitted: 0,
-            abandoned,
-        }
+        Self { scorer, sender, receiver, submitted: 0, abandoned }
     }
 
     /// Scores `request` in the background; never blocks. `index` decides its place in the result

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Who executes programs.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// The fastest engine that is sure of its answer. Today that is CadQuery.
@@ -108,13 +106,8 @@ impl ScorerConfig {
 
     /// The first setting that makes no sense.
     pub fn check(&self) -> Result<()> {
-        let wrong = |key, expected: &str, found: String| {
-            Err(Error::Config {
-                key,
-                expected: expected.to_owned(),
-                found,
-            })
-        };
+        let wrong =
+            |key, expected: &str, found: String| Err(Error::Config { key, expected: expected.to_owned(), found });
         if self.engine == Engine::Native {
             return Err(Error::EngineNotYet(self.engine.to_string()));
         }
@@ -122,18 +115,10 @@ impl ScorerConfig {
             return wrong("jobs", "0 (one per core) to 1024", self.jobs.to_string());
         }
         if !(0.01..=86_400.0).contains(&self.timeout_s) {
-            return wrong(
-                "timeout_s",
-                "0.01 to 86400 seconds",
-                self.timeout_s.to_string(),
-            );
+            return wrong("timeout_s", "0.01 to 86400 seconds", self.timeout_s.to_string());
         }
         if !(64..=1 << 20).contains(&self.memory_mib) {
-            return wrong(
-                "memory_mib",
-                "64 to 1048576 MiB",
-                self.memory_mib.to_string(),
-            );
+            return wrong("memory_mib", "64 to 1048576 MiB", self.memory_mib.to_string());
         }
         if !GRID_RANGE.contains(&self.grid) {
             return wrong("grid", "4 to 512 cells", self.grid.to_string());
@@ -142,11 +127,7 @@ impl ScorerConfig {
             return Err(cadwright_rewards::FrameError::None.into());
         }
         match self.reward.problems().into_iter().next() {
-            Some(problem) => Err(Error::Config {
-                key: "reward",
-                expected: "sensible terms".into(),
-                found: problem,
-            }),
+            Some(problem) => Err(Error::Config { key: "reward", expected: "sensible terms".into(), found: problem }),
             None => Ok(()),
         }
     }

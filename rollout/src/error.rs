@@ -90,16 +90,8 @@ pub enum Error {
 
 impl Error {
     /// A [`Error::File`] from an I/O error.
-    pub(crate) fn file(
-        path: &std::path::Path,
-        action: &'static str,
-        error: &std::io::Error,
-    ) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            action,
-            detail: error.to_string(),
-        }
+    pub(crate) fn file(path: &std::path::Path, action: &'static str, error: &std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), action, detail: error.to_string() }
     }
 }
 

@@ -125,31 +125,17 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
     let mut outcomes: BTreeMap<_, _> = OutcomeClass::ALL.map(|class| (class, 0)).into();
     let start = Instant::now();
     let execute = move |shared: &Shared, row: &ExecIn| {
-        if extract {
-            shared.execute(&extract_program(&row.code))
-        } else {
-            shared.execute(&row.code)
-        }
+        if extract { shared.execute(&extract_program(&row.code)) } else { shared.execute(&row.code) }
     };
-    let n = stream(
-        &scorer,
-        &options.input,
-        execute,
-        |row: &ExecIn, execution| {
-            *outcomes.entry(execution.outcome.class()).or_default() += 1;
-            output.row(&exec_row(&row.id, &execution))
-        },
-    )?;
+    let n = stream(&scorer, &options.input, execute, |row: &ExecIn, execution| {
+        *outcomes.entry(execution.outcome.class()).or_default() += 1;
+        output.row(&exec_row(&row.id, &execution))
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     output.finish()?;
     let valid = outcomes.get(&OutcomeClass::Solid).copied().unwrap_or(0);
     let vsr = if n == 0 { 0.0 } else { valid as f64 / n as f64 };
-    Ok(ExecSummary {
-        n,
-        vsr,
-        outcomes,
-        seconds,
-    })
+    Ok(ExecSummary { n, vsr, outcomes, seconds })
 }
 
 fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
@@ -194,39 +180,26 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
     let score_row = move |shared: &Shared, row: &ScoreIn| {
         let prediction = row.prediction.as_str();
         shared.score(&ScoreRequest {
-            prediction: if extract {
-                extract_program(prediction)
-            } else {
-                prediction.to_owned()
-            },
+            prediction: if extract { extract_program(prediction) } else { prediction.to_owned() },
             ground_truth: Arc::from(row.ground_truth.as_str()),
             truncated: false,
         })
     };
-    stream(
-        &scorer,
-        &options.input,
-        score_row,
-        |row: &ScoreIn, score: Score| {
-            tally.add(&score);
-            output.row(&ScoreOut {
-                id: &row.id,
-                valid: score.class.is_valid(),
-                outcome: score.class,
-                error: score.error.as_deref(),
-                engine: score.engine,
-                iou: score
-                    .iou
-                    .iter()
-                    .map(|(frame, iou)| (frame.name(), *iou))
-                    .collect(),
-                reward: score.reward,
-                micros: score.micros,
-                malformed: score.malformed,
-                ground_truth_error: score.ground_truth_error.as_deref(),
-            })
-        },
-    )?;
+    stream(&scorer, &options.input, score_row, |row: &ScoreIn, score: Score| {
+        tally.add(&score);
+        output.row(&ScoreOut {
+            id: &row.id,
+            valid: score.class.is_valid(),
+            outcome: score.class,
+            error: score.error.as_deref(),
+            engine: score.engine,
+            iou: score.iou.iter().map(|(frame, iou)| (frame.name(), *iou)).collect(),
+            reward: score.reward,
+            micros: score.micros,
+            malformed: score.malformed,
+            ground_truth_error: score.ground_truth_error.as_deref(),
+        })
+    })?;
     let summary = tally.finish(start.elapsed().as_secs_f64());
     output.finish()?;
     if let Some(mut file) = summary_file.take() {
@@ -287,25 +260,14 @@ fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item 
     let read_error = |error: &std::io::Error| Error::file(path, "read", error);
     let file = File::open(path).map_err(|error| read_error(&error))?;
     let path = path.to_owned();
-    Ok(BufReader::new(file)
-        .lines()
-        .enumerate()
-        .filter_map(move |(index, line)| match line {
-            Ok(line) if line.trim().is_empty() => None,
-            Ok(line) => Some(parse(&line).map_err(|problem| Error::Row {
-                path: path.clone(),
-                line: index + 1,
-                problem,
-            })),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Some(Err(Error::Row {
-                    path: path.clone(),
-                    line: index + 1,
-                    problem: "expected UTF-8 text".to_owned(),
-                }))
-            }
-            Err(error) => Some(Err(Error::file(&path, "read", &error))),
-        }))
+    Ok(BufReader::new(file).lines().enumerate().filter_map(move |(index, line)| match line {
+        Ok(line) if line.trim().is_empty() => None,
+        Ok(line) => Some(parse(&line).map_err(|problem| Error::Row { path: path.clone(), line: index + 1, problem })),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Some(Err(Error::Row { path: path.clone(), line: index + 1, problem: "expected UTF-8 text".to_owned() }))
+        }
+        Err(error) => Some(Err(Error::file(&path, "read", &error))),
+    }))
 }
 
 fn parse<I: for<'de> Deserialize<'de>>(line: &str) -> Result<I, String> {
@@ -314,9 +276,7 @@ fn parse<I: for<'de> Deserialize<'de>>(line: &str) -> Result<I, String> {
         _ if !value.is_object() => return Err("expected a JSON object".to_owned()),
         Some(Value::String(_) | Value::Number(_)) => {}
         Some(other) => {
-            return Err(format!(
-                "field \"id\": expected text or a number, got {other}"
-            ));
+            return Err(format!("field \"id\": expected text or a number, got {other}"));
         }
         None => return Err("field \"id\" is missing".to_owned()),
     }
@@ -328,18 +288,11 @@ fn parse<I: for<'de> Deserialize<'de>>(line: &str) -> Result<I, String> {
 /// Serde does not say which field has the wrong type; find it.
 fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     let texts = ["code", "ground_truth", "prediction"];
-    match texts
-        .iter()
-        .find(|name| value.get(**name).is_some_and(|field| !field.is_string()))
-    {
+    match texts.iter().find(|name| value.get(**name).is_some_and(|field| !field.is_string())) {
         Some(name) if !error.contains("missing") => {
             format!("field \"{name}\": expected text, got {}", value[*name])
         }
-        _ => format!(
-            "{} (fields here: {})",
-            error.replace('`', "\""),
-            names.join(", ")
-        ),
+        _ => format!("{} (fields here: {})", error.replace('`', "\""), names.join(", ")),
     }
 }
 
@@ -361,19 +314,12 @@ impl Output {
         name.push(format!(".{}.tmp", std::process::id()));
         let aside = PathBuf::from(name);
         let file = File::create(&aside).map_err(|error| Error::file(path, "write", &error))?;
-        Ok(Self {
-            path: path.to_owned(),
-            aside,
-            writer: BufWriter::new(file),
-            finished: false,
-        })
+        Ok(Self { path: path.to_owned(), aside, writer: BufWriter::new(file), finished: false })
     }
 
     fn row(&mut self, row: &impl Serialize) -> Result<()> {
         let written = serde_json::to_writer(&mut self.writer, row).map_err(std::io::Error::from);
-        written
-            .and_then(|()| self.writer.write_all(b"\n"))
-            .map_err(|error| Error::file(&self.path, "write", &error))
+        written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| Error::file(&self.path, "write", &error))
     }
 
     fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
@@ -385,10 +331,7 @@ impl Output {
     }
 
     fn finish(mut self) -> Result<()> {
-        let done = self
-            .writer
-            .flush()
-            .and_then(|()| fs::rename(&self.aside, &self.path));
+        let done = self.writer.flush().and_then(|()| fs::rename(&self.aside, &self.path));
         self.finished = done.is_ok();
         done.map_err(|error| Error::file(&self.path, "write", &error))
     }

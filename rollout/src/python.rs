@@ -28,28 +28,17 @@ pub fn write_scripts(directory: &Path) -> Result<PathBuf> {
 /// The interpreter: the one configured, else `CADWRIGHT_PYTHON`, else `.venv/bin/python` in a
 /// directory above the executable or the working directory, else `python3` on the path.
 pub fn find(configured: Option<&Path>) -> Result<PathBuf> {
-    let named = configured
-        .map(Path::to_owned)
-        .map(|path| (path, "the configured"));
-    let from_variable = || {
-        env::var_os(VARIABLE)
-            .filter(|v| !v.is_empty())
-            .map(|v| (v.into(), VARIABLE))
-    };
+    let named = configured.map(Path::to_owned).map(|path| (path, "the configured"));
+    let from_variable = || env::var_os(VARIABLE).filter(|v| !v.is_empty()).map(|v| (v.into(), VARIABLE));
     if let Some((path, origin)) = named.or_else(from_variable) {
         return match on_path(&path) {
             Some(found) => Ok(found),
-            None => Err(Error::NoPython {
-                tried: format!("{origin} {} does not exist", path.display()),
-            }),
+            None => Err(Error::NoPython { tried: format!("{origin} {} does not exist", path.display()) }),
         };
     }
     let starts = [env::current_exe().ok(), env::current_dir().ok()];
     let in_venv = starts.iter().flatten().flat_map(|start| start.ancestors());
-    if let Some(python) = in_venv
-        .map(|d| d.join(".venv/bin/python"))
-        .find(|path| path.is_file())
-    {
+    if let Some(python) = in_venv.map(|d| d.join(".venv/bin/python")).find(|path| path.is_file()) {
         return Ok(python);
     }
     on_path(Path::new("python3")).ok_or_else(|| Error::NoPython {
@@ -62,14 +51,10 @@ pub fn find(configured: Option<&Path>) -> Result<PathBuf> {
 /// A path as it is, or a bare name looked up on the PATH.
 fn on_path(path: &Path) -> Option<PathBuf> {
     if path.components().count() > 1 {
-        return path
-            .is_file()
-            .then(|| std::path::absolute(path).unwrap_or(path.to_owned()));
+        return path.is_file().then(|| std::path::absolute(path).unwrap_or(path.to_owned()));
     }
     let directories = env::var_os("PATH")?;
-    env::split_paths(&directories)
-        .map(|d| d.join(path))
-        .find(|candidate| candidate.is_file())
+    env::split_paths(&directories).map(|d| d.join(path)).find(|candidate| candidate.is_file())
 }
 
 #[cfg(test)]
@@ -78,13 +63,8 @@ mod tests {
 
     #[test]
     fn a_configured_python_must_exist() {
-        let error = find(Some(Path::new("/nowhere/python")))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("/nowhere/python") && error.contains("scripts/setup"),
-            "{error}"
-        );
+        let error = find(Some(Path::new("/nowhere/python"))).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/python") && error.contains("scripts/setup"), "{error}");
     }
 
     #[test]

@@ -102,19 +102,9 @@ impl Scorer {
             .num_threads(jobs + 1)
             .thread_name(|index| format!("score-{index}"))
             .build()
-            .map_err(|e| Error::Thread {
-                what: "the scoring threads",
-                detail: e.to_string(),
-            })?;
+            .map_err(|e| Error::Thread { what: "the scoring threads", detail: e.to_string() })?;
         let workers = Workers::start(server, jobs)?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                config,
-                workers,
-                store,
-            }),
-            pool,
-        })
+        Ok(Self { shared: Arc::new(Shared { config, workers, store }), pool })
     }
 
     /// Waits until the workers can execute programs (one to three seconds after [`Scorer::new`]).
@@ -180,19 +170,13 @@ impl Shared {
     pub fn execute(&self, program: &str) -> Result<Execution> {
         let start = Instant::now();
         let outcome = self.workers.execute(program)?;
-        Ok(Execution {
-            outcome,
-            engine: Engine::Cadquery,
-            micros: micros(start),
-        })
+        Ok(Execution { outcome, engine: Engine::Cadquery, micros: micros(start) })
     }
 
     /// The outcome of a program that may have been executed before.
     fn known(&self, program: &str, on_disk: bool) -> Result<Outcome> {
         let key = store::key(&self.workers.ready()?.cadquery, program);
-        self.store
-            .get(key, on_disk, || self.workers.execute(program))
-            .map(|(outcome, _)| outcome)
+        self.store.get(key, on_disk, || self.workers.execute(program)).map(|(outcome, _)| outcome)
     }
 
     pub fn score(&self, request: &ScoreRequest) -> Result<Score> {
@@ -202,22 +186,10 @@ impl Shared {
         let compare = |frame: Frame| match (&prediction, &ground_truth) {
             (_, Outcome::Failure(_)) => None,
             (Outcome::Failure(_), _) => Some(0.0),
-            (Outcome::Solid(a), Outcome::Solid(b)) => {
-                Some(frame_iou(frame, self.config.grid, a, b))
-            }
+            (Outcome::Solid(a), Outcome::Solid(b)) => Some(frame_iou(frame, self.config.grid, a, b)),
         };
-        let iou: BTreeMap<_, _> = self
-            .config
-            .frames
-            .iter()
-            .map(|&f| (f, compare(f)))
-            .collect();
-        let rewarded = self
-            .config
-            .frames
-            .first()
-            .and_then(|frame| iou[frame])
-            .unwrap_or(0.0);
+        let iou: BTreeMap<_, _> = self.config.frames.iter().map(|&f| (f, compare(f))).collect();
+        let rewarded = self.config.frames.first().and_then(|frame| iou[frame]).unwrap_or(0.0);
         let solid = prediction.solid().cloned();
         let malformed = solid.as_ref().is_some_and(|solid| solid.malformed);
         let class = prediction.class();
@@ -227,13 +199,7 @@ impl Shared {
             engine: Engine::Cadquery,
             malformed,
             iou,
-            reward: reward(
-                &self.config.reward,
-                class,
-                malformed,
-                rewarded,
-                request.truncated,
-            ),
+            reward: reward(&self.config.reward, class, malformed, rewarded, request.truncated),
             micros: micros(start),
             solid,
             ground_truth_error: match &ground_truth {

@@ -104,16 +104,10 @@ impl Server {
         let supervisor = thread::Builder::new()
             .name("cadquery-server".to_owned())
             .spawn(move || supervise(&thread_shared, &thread_config, &sender))
-            .map_err(|e| Error::Thread {
-                what: "the CadQuery supervisor",
-                detail: e.to_string(),
-            })?;
+            .map_err(|e| Error::Thread { what: "the CadQuery supervisor", detail: e.to_string() })?;
         let started = receiver.recv().unwrap_or_else(|_| {
             let detail = "its supervisor ended".to_owned();
-            Err(Error::Server {
-                python: config.python.clone(),
-                detail,
-            })
+            Err(Error::Server { python: config.python.clone(), detail })
         });
         let (pid, stdin, root) = started?;
         Ok(Self {
@@ -140,10 +134,7 @@ impl Server {
         }
         guard.clone().unwrap_or_else(|| {
             let detail = format!("not ready after {} s", START_LIMIT.as_secs());
-            Err(Error::Server {
-                python: self.shared.python.clone(),
-                detail,
-            })
+            Err(Error::Server { python: self.shared.python.clone(), detail })
         })
     }
 
@@ -175,11 +166,7 @@ impl Server {
             return answer;
         }
         self.kill();
-        Ok(if Instant::now() < limit {
-            Answer::Died
-        } else {
-            Answer::Stuck
-        })
+        Ok(if Instant::now() < limit { Answer::Died } else { Answer::Stuck })
     }
 
     fn receive(&self, receiver: &Receiver<Message>, limit: Instant) -> Result<Answer> {
@@ -194,20 +181,13 @@ impl Server {
         let text = || String::from_utf8_lossy(&payload).into_owned();
         let failure = |class, error| Outcome::Failure(Failure { class, error });
         Ok(Answer::Outcome(match kind {
-            b'D' => wire::decode(&payload).unwrap_or_else(|problem| {
-                failure(
-                    OutcomeClass::Crash,
-                    format!("sent a garbled result: {problem}"),
-                )
-            }),
+            b'D' => wire::decode(&payload)
+                .unwrap_or_else(|problem| failure(OutcomeClass::Crash, format!("sent a garbled result: {problem}"))),
             b'T' => failure(OutcomeClass::Timeout, text()),
             b'M' => failure(OutcomeClass::Memory, text()),
             b'C' => failure(OutcomeClass::Crash, text()),
             _ => {
-                return Err(Error::Server {
-                    python: self.shared.python.clone(),
-                    detail: text(),
-                });
+                return Err(Error::Server { python: self.shared.python.clone(), detail: text() });
             }
         }))
     }
@@ -225,19 +205,14 @@ impl Server {
         let mut rest = message.as_slice();
         while !rest.is_empty() {
             let wait = limit.saturating_duration_since(Instant::now()).as_millis() as i32;
-            let mut poll = libc::pollfd {
-                fd: stdin.as_raw_fd(),
-                events: libc::POLLOUT,
-                revents: 0,
-            };
+            let mut poll = libc::pollfd { fd: stdin.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
             // SAFETY: one pollfd, one descriptor that we own.
             let ready = unsafe { libc::poll(&mut poll, 1, wait) };
             if ready == 0 {
                 return false;
             }
             // SAFETY: the pointer and length are those of `rest`; the descriptor does not block.
-            let written =
-                unsafe { libc::write(stdin.as_raw_fd(), rest.as_ptr().cast(), rest.len()) };
+            let written = unsafe { libc::write(stdin.as_raw_fd(), rest.as_ptr().cast(), rest.len()) };
             match usize::try_from(written) {
                 Ok(written) => rest = &rest[written..],
                 Err(_) => match std::io::Error::last_os_error().kind() {
@@ -275,15 +250,8 @@ impl Drop for Server {
 }
 
 /// Starts the process, passes its messages on, and buries it.
-fn supervise(
-    shared: &Shared,
-    config: &ServerConfig,
-    sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>,
-) {
-    let failed = |detail: String| Error::Server {
-        python: config.python.clone(),
-        detail,
-    };
+fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>) {
+    let failed = |detail: String| Error::Server { python: config.python.clone(), detail };
     let spawned = (|| {
         let root = tempfile::Builder::new()
             .prefix("cadwright-")
@@ -304,20 +272,14 @@ fn supervise(
         }
     };
     let _ = sender.send(Ok((process.id() as i32, stdin, root.path().to_owned())));
-    let refused = process
-        .stdout
-        .take()
-        .and_then(|mut stdout| relay(shared, &mut stdout));
+    let refused = process.stdout.take().and_then(|mut stdout| relay(shared, &mut stdout));
     let _ = process.kill();
     lock(&shared.pending).take();
     let status = process.wait();
     let mut start = lock(&shared.start);
     if start.is_none() {
         *start = Some(Err(match refused {
-            Some(detail) => Error::NoCadquery {
-                python: config.python.clone(),
-                detail,
-            },
+            Some(detail) => Error::NoCadquery { python: config.python.clone(), detail },
             None => failed(last_words(root.path(), status)),
         }));
     }
@@ -331,32 +293,20 @@ fn spawn(config: &ServerConfig, root: &Path) -> Result<Child> {
     let stderr = File::create(&errors).map_err(|e| Error::file(&errors, "create", &e))?;
     let mut command = Command::new(&config.python);
     command.args(["-s", "-B"]).arg(script).arg(root);
-    command
-        .arg(config.timeout.as_secs_f64().to_string())
-        .arg(config.memory_bytes.to_string());
+    command.arg(config.timeout.as_secs_f64().to_string()).arg(config.memory_bytes.to_string());
     command.env_clear().current_dir(root).process_group(0);
     for name in ["PATH", "LD_LIBRARY_PATH"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
-    command
-        .env("LANG", "C.UTF-8")
-        .env("HOME", root)
-        .env("TMPDIR", root);
+    command.env("LANG", "C.UTF-8").env("HOME", root).env("TMPDIR", root);
     // One order of sets in every run, and no thread before the fork.
+    command.env("PYTHONHASHSEED", "0").env("OPENBLAS_NUM_THREADS", "1").env("OMP_NUM_THREADS", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     command
-        .env("PYTHONHASHSEED", "0")
-        .env("OPENBLAS_NUM_THREADS", "1")
-        .env("OMP_NUM_THREADS", "1");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(stderr);
-    command.spawn().map_err(|error| Error::Server {
-        python: config.python.clone(),
-        detail: format!("cannot start: {error}"),
-    })
+        .spawn()
+        .map_err(|error| Error::Server { python: config.python.clone(), detail: format!("cannot start: {error}") })
 }
 
 /// Passes messages on until the server's output ends. Returns why it refused to start, if it did.
@@ -367,9 +317,7 @@ fn relay(shared: &Shared, stdout: &mut impl Read) -> Option<String> {
         let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let mut request = [0; 8];
         request.copy_from_slice(&header[4..12]);
-        let payload_length = length
-            .checked_sub(9)
-            .filter(|&length| length <= REPLY_LIMIT)?;
+        let payload_length = length.checked_sub(9).filter(|&length| length <= REPLY_LIMIT)?;
         let mut payload = vec![0; payload_length];
         stdout.read_exact(&mut payload).ok()?;
         match (u64::from_le_bytes(request), header[12]) {

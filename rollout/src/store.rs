@@ -64,13 +64,7 @@ impl Store {
             fs::create_dir_all(directory).map_err(|e| Error::file(directory, "create", &e))?;
             tempfile::tempfile_in(directory).map_err(|e| Error::file(directory, "write in", &e))?;
         }
-        let memory = Memory {
-            limit,
-            size: 0,
-            clock: 0,
-            entries: HashMap::new(),
-            by_age: BTreeMap::new(),
-        };
+        let memory = Memory { limit, size: 0, clock: 0, entries: HashMap::new(), by_age: BTreeMap::new() };
         Ok(Self {
             directory: directory.map(Path::to_owned),
             memory: Mutex::new(memory),
@@ -80,12 +74,7 @@ impl Store {
 
     /// The outcome of `key`: from memory, with `on_disk` from disk, else from `run`. Requests for
     /// one key at the same time run it once. The flag says whether this call ran it.
-    pub fn get(
-        &self,
-        key: Key,
-        on_disk: bool,
-        run: impl FnOnce() -> Result<Outcome>,
-    ) -> Result<(Outcome, bool)> {
+    pub fn get(&self, key: Key, on_disk: bool, run: impl FnOnce() -> Result<Outcome>) -> Result<(Outcome, bool)> {
         loop {
             if let Some(outcome) = lock(&self.memory).get(&key) {
                 return Ok((outcome, false));
@@ -97,9 +86,7 @@ impl Store {
             };
             if leads {
                 // The outcome may have come in between the two looks.
-                let known = lock(&self.memory)
-                    .get(&key)
-                    .or_else(|| self.read(&key, on_disk));
+                let known = lock(&self.memory).get(&key).or_else(|| self.read(&key, on_disk));
                 let executed = known.is_none();
                 let result = known.map_or_else(run, Ok);
                 if let Ok(outcome) = &result {
@@ -134,9 +121,7 @@ impl Store {
 
     fn path(&self, key: &Key) -> Option<PathBuf> {
         let name = blake3::Hash::from_bytes(*key).to_hex();
-        self.directory
-            .as_ref()
-            .map(|d| d.join(&name[..2]).join(&name[2..]))
+        self.directory.as_ref().map(|d| d.join(&name[..2]).join(&name[2..]))
     }
 
     fn read(&self, key: &Key, on_disk: bool) -> Option<Outcome> {
@@ -213,10 +198,7 @@ mod tests {
     use super::*;
 
     fn failure(class: OutcomeClass, error: &str) -> Outcome {
-        Outcome::Failure(Failure {
-            class,
-            error: error.to_owned(),
-        })
+        Outcome::Failure(Failure { class, error: error.to_owned() })
     }
 
     fn never() -> Result<Outcome> {
@@ -252,18 +234,10 @@ mod tests {
     #[test]
     fn what_the_machine_may_be_to_blame_for_is_not_kept() {
         let store = Store::open(None, 1 << 20).unwrap();
-        for class in [
-            OutcomeClass::Timeout,
-            OutcomeClass::Memory,
-            OutcomeClass::Crash,
-        ] {
-            store
-                .get([1; 32], false, || Ok(failure(class, "x")))
-                .unwrap();
+        for class in [OutcomeClass::Timeout, OutcomeClass::Memory, OutcomeClass::Crash] {
+            store.get([1; 32], false, || Ok(failure(class, "x"))).unwrap();
         }
-        let (outcome, ran) = store
-            .get([1; 32], false, || Ok(failure(OutcomeClass::Empty, "y")))
-            .unwrap();
+        let (outcome, ran) = store.get([1; 32], false, || Ok(failure(OutcomeClass::Empty, "y"))).unwrap();
         assert!(ran && outcome.class() == OutcomeClass::Empty);
     }
 
@@ -286,19 +260,13 @@ mod tests {
         let expected = failure(OutcomeClass::Exception, "ValueError: no");
         let run = || Ok(expected.clone());
         assert!(open().get([7; 32], true, run).unwrap().1);
-        assert_eq!(
-            open().get([7; 32], true, never).unwrap(),
-            (expected.clone(), false)
-        );
+        assert_eq!(open().get([7; 32], true, never).unwrap(), (expected.clone(), false));
         let store = open();
         let path = store.path(&[7; 32]).unwrap();
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert_eq!(
-            store.get([7; 32], true, run).unwrap(),
-            (expected.clone(), true)
-        );
+        assert_eq!(store.get([7; 32], true, run).unwrap(), (expected.clone(), true));
         fs::write(&path, &bytes[..10]).unwrap();
         assert!(open().get([7; 32], true, run).unwrap().1);
         assert_eq!(open().get([7; 32], true, never).unwrap(), (expected, false));
@@ -308,9 +276,7 @@ mod tests {
     fn predictions_stay_off_the_disk() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(Some(directory.path()), 1 << 20).unwrap();
-        store
-            .get([7; 32], false, || Ok(failure(OutcomeClass::Empty, "x")))
-            .unwrap();
+        store.get([7; 32], false, || Ok(failure(OutcomeClass::Empty, "x"))).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

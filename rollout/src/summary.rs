@@ -24,10 +24,7 @@ pub struct MeanCi {
 impl MeanCi {
     /// Of some values.
     pub fn of(values: &[f64]) -> Self {
-        Self {
-            mean: mean(values),
-            ci95: bootstrap_ci95(values, RESAMPLES, SEED),
-        }
+        Self { mean: mean(values), ci95: bootstrap_ci95(values, RESAMPLES, SEED) }
     }
 }
 
@@ -96,13 +93,9 @@ impl Tally {
 
     /// Counts one score in.
     pub fn add(&mut self, score: &Score) {
-        self.valid
-            .push(if score.class.is_valid() { 1.0 } else { 0.0 });
+        self.valid.push(if score.class.is_valid() { 1.0 } else { 0.0 });
         for (&frame, &iou) in &score.iou {
-            self.iou_all
-                .entry(frame)
-                .or_default()
-                .push(iou.unwrap_or(0.0));
+            self.iou_all.entry(frame).or_default().push(iou.unwrap_or(0.0));
             if let Some(iou) = iou.filter(|_| score.class.is_valid()) {
                 self.iou_valid.entry(frame).or_default().push(iou);
             }
@@ -119,10 +112,7 @@ impl Tally {
         let n = self.valid.len();
         let vsr = MeanCi::of(&self.valid);
         let table = |values: BTreeMap<Frame, Vec<f64>>| {
-            values
-                .into_iter()
-                .map(|(frame, values)| (frame, MeanCi::of(&values)))
-                .collect()
+            values.into_iter().map(|(frame, values)| (frame, MeanCi::of(&values))).collect()
         };
         ScoreSummary {
             n,
@@ -137,11 +127,7 @@ impl Tally {
             ground_truth_failures: self.ground_truth_failures,
             grid: self.grid,
             seconds,
-            pairs_per_second: if seconds > 0.0 {
-                n as f64 / seconds
-            } else {
-                0.0
-            },
+            pairs_per_second: if seconds > 0.0 { n as f64 / seconds } else { 0.0 },
         }
     }
 }

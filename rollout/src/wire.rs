@@ -10,10 +10,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (head, tail) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or_else(|| "reply ends too early".to_owned())?;
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or_else(|| "reply ends too early".to_owned())?;
         self.0 = tail;
         Ok(*head)
     }
@@ -43,33 +40,17 @@ impl Reader<'_> {
 pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     let mut reader = Reader(bytes);
     let class = usize::from(reader.u8()?);
-    let class = *OutcomeClass::ALL
-        .get(class)
-        .ok_or_else(|| format!("unknown class {class}"))?;
+    let class = *OutcomeClass::ALL.get(class).ok_or_else(|| format!("unknown class {class}"))?;
     if class != OutcomeClass::Solid {
         let error = String::from_utf8_lossy(reader.0).into_owned();
         return Ok(Outcome::Failure(Failure { class, error }));
     }
     let volume = reader.f64()?;
     let centroid = reader.f64s::<3>()?;
-    let inertia = [
-        reader.f64s::<3>()?,
-        reader.f64s::<3>()?,
-        reader.f64s::<3>()?,
-    ];
-    let bounds = Bounds {
-        min: reader.f64s()?,
-        max: reader.f64s()?,
-    };
-    let numbers = [volume]
-        .into_iter()
-        .chain(centroid)
-        .chain(inertia.into_iter().flatten());
-    if numbers
-        .chain(bounds.min)
-        .chain(bounds.max)
-        .any(|number| !number.is_finite())
-    {
+    let inertia = [reader.f64s::<3>()?, reader.f64s::<3>()?, reader.f64s::<3>()?];
+    let bounds = Bounds { min: reader.f64s()?, max: reader.f64s()? };
+    let numbers = [volume].into_iter().chain(centroid).chain(inertia.into_iter().flatten());
+    if numbers.chain(bounds.min).chain(bounds.max).any(|number| !number.is_finite()) {
         return Err("a mass property is not finite".to_owned());
     }
     let solids = reader.u32()?;
@@ -77,9 +58,7 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     let (vertices, triangles) = (reader.u32()? as usize, reader.u32()? as usize);
     if reader.0.len() != vertices * 24 + triangles * 16 {
         let size = reader.0.len();
-        return Err(format!(
-            "{vertices} vertices and {triangles} triangles do not fill {size} bytes"
-        ));
+        return Err(format!("{vertices} vertices and {triangles} triangles do not fill {size} bytes"));
     }
     let mut mesh = Mesh {
         vertices: Vec::with_capacity(vertices),
@@ -90,33 +69,19 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
         mesh.vertices.push(reader.f64s()?);
     }
     for _ in 0..triangles {
-        mesh.triangles
-            .push([reader.u32()?, reader.u32()?, reader.u32()?]);
+        mesh.triangles.push([reader.u32()?, reader.u32()?, reader.u32()?]);
     }
     for _ in 0..triangles {
         mesh.faces.push(reader.u32()?);
     }
     mesh.check().map_err(|error| error.to_string())?;
-    let mass = MassProperties {
-        volume,
-        centroid,
-        inertia,
-        bounds,
-    };
-    Ok(Outcome::Solid(Arc::new(Solid {
-        mass,
-        mesh,
-        solids,
-        malformed,
-    })))
+    let mass = MassProperties { volume, centroid, inertia, bounds };
+    Ok(Outcome::Solid(Arc::new(Solid { mass, mesh, solids, malformed })))
 }
 
 /// The inverse of [`decode`].
 pub fn encode(outcome: &Outcome) -> Vec<u8> {
-    let class = OutcomeClass::ALL
-        .iter()
-        .position(|&class| class == outcome.class())
-        .unwrap_or(0);
+    let class = OutcomeClass::ALL.iter().position(|&class| class == outcome.class()).unwrap_or(0);
     let mut bytes = vec![class as u8];
     let solid = match outcome {
         Outcome::Failure(failure) => {
@@ -138,13 +103,7 @@ pub fn encode(outcome: &Outcome) -> Vec<u8> {
     for number in solid.mesh.vertices.iter().flatten() {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    for index in solid
-        .mesh
-        .triangles
-        .iter()
-        .flatten()
-        .chain(&solid.mesh.faces)
-    {
+    for index in solid.mesh.triangles.iter().flatten().chain(&solid.mesh.faces) {
         bytes.extend_from_slice(&index.to_le_bytes());
     }
     bytes
@@ -160,10 +119,7 @@ mod tests {
                 volume: 1.5,
                 centroid: [1.0, 2.0, 3.0],
                 inertia: [[4.0, 5.0, 6.0], [5.0, 7.0, 8.0], [6.0, 8.0, 9.0]],
-                bounds: Bounds {
-                    min: [0.0; 3],
-                    max: [2.0, 4.0, 6.0],
-                },
+                bounds: Bounds { min: [0.0; 3], max: [2.0, 4.0, 6.0] },
             },
             mesh: Mesh {
                 vertices: vec![[0.0; 3], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
@@ -177,10 +133,7 @@ mod tests {
 
     #[test]
     fn encoding_round_trips() {
-        let failure = Failure {
-            class: OutcomeClass::Empty,
-            error: "nothing é".to_owned(),
-        };
+        let failure = Failure { class: OutcomeClass::Empty, error: "nothing é".to_owned() };
         for outcome in [sample(), Outcome::Failure(failure)] {
             assert_eq!(decode(&encode(&outcome)), Ok(outcome));
         }
@@ -190,11 +143,7 @@ mod tests {
     fn damaged_replies_are_refused() {
         let bytes = encode(&sample());
         for length in 0..bytes.len() {
-            assert!(
-                decode(&bytes[..length]).is_err(),
-                "{length} of {} bytes",
-                bytes.len()
-            );
+            assert!(decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
         }
         let mut longer = bytes.clone();
         longer.push(0);

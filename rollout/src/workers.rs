@@ -69,12 +69,7 @@ impl Workers {
             }
         }
         let _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
-        let failure = |class, error: &str| {
-            Outcome::Failure(Failure {
-                class,
-                error: error.to_owned(),
-            })
-        };
+        let failure = |class, error: &str| Outcome::Failure(Failure { class, error: error.to_owned() });
         Ok(match self.server()?.execute(program)? {
             Answer::Outcome(outcome) => outcome,
             Answer::Died if self.closed.load(Ordering::Relaxed) => return Err(Error::Closed),

@@ -19,12 +19,7 @@ fn expect_timeout(program: &str) {
     let start = Instant::now();
     let execution = execute(program);
     let wall = start.elapsed().as_secs_f64();
-    assert_eq!(
-        execution.outcome.class(),
-        Timeout,
-        "{:?}",
-        execution.outcome.error()
-    );
+    assert_eq!(execution.outcome.class(), Timeout, "{:?}", execution.outcome.error());
     // The wall time counts waiting for a place behind at most a few other tests of this kind.
     assert!(wall >= TIMEOUT_S - 0.1, "{wall}");
 }
@@ -108,10 +103,7 @@ fn exits_and_interrupts_are_exceptions() {
         ("import sys\nsys.exit()", "SystemExit"),
         ("exit(3)", "SystemExit"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        (
-            "class E(BaseException):\n  def __str__(self): raise self\nraise E",
-            "E",
-        ),
+        ("class E(BaseException):\n  def __str__(self): raise self\nraise E", "E"),
     ] {
         let error = expect(Exception, &format!("{CUBE}\n{program}"));
         assert!(error.starts_with(name), "{error}");
@@ -167,17 +159,13 @@ fn a_flood_of_output_is_swallowed() {
 
 #[test]
 fn input_is_empty() {
-    expect_cube(&format!(
-        "import sys\nassert sys.stdin.read() == ''\n{CUBE}"
-    ));
+    expect_cube(&format!("import sys\nassert sys.stdin.read() == ''\n{CUBE}"));
     expect(Exception, "input()");
 }
 
 #[test]
 fn deleting_the_working_directory_is_its_own_affair() {
-    expect_cube(&format!(
-        "import os, shutil\nshutil.rmtree(os.getcwd())\n{CUBE}"
-    ));
+    expect_cube(&format!("import os, shutil\nshutil.rmtree(os.getcwd())\n{CUBE}"));
 }
 
 #[test]
@@ -186,10 +174,7 @@ fn the_working_directory_is_private_empty_and_removed() {
                    raise ValueError(os.getcwd())";
     let error = expect(Exception, program);
     let directory = error.strip_prefix("ValueError: ").unwrap();
-    assert!(
-        directory.starts_with('/') && !Path::new(directory).exists(),
-        "{directory}"
-    );
+    assert!(directory.starts_with('/') && !Path::new(directory).exists(), "{directory}");
 }
 
 #[test]
@@ -236,9 +221,7 @@ fn threads_left_behind_end_with_the_program() {
 
 #[test]
 fn one_program_leaves_nothing_to_the_next() {
-    expect_cube(&format!(
-        "{CUBE}\ncq.Workplane.box = None\ncq.leak = 1\nimport builtins\nbuiltins.leak = 1"
-    ));
+    expect_cube(&format!("{CUBE}\ncq.Workplane.box = None\ncq.leak = 1\nimport builtins\nbuiltins.leak = 1"));
     expect_cube(&format!("assert not hasattr(cq, 'leak')\n{CUBE}"));
     expect(Exception, "leak");
     assert!(expect(cadwright_rewards::OutcomeClass::NoSolid, "x = 1").contains("no Workplane"));
@@ -260,10 +243,7 @@ fn huge_files_are_refused() {
     let program = "f = open('big', 'wb', 0)\nfor _ in range(65): f.write(bytes(1 << 20))\n\
                    assert f.tell() < 65 << 20, 'unlimited'";
     let error = expect(Exception, program);
-    assert!(
-        error.starts_with("OSError") || error.starts_with("AssertionError: un"),
-        "{error}"
-    );
+    assert!(error.starts_with("OSError") || error.starts_with("AssertionError: un"), "{error}");
     assert!(!error.contains("unlimited"), "{error}");
 }
 
@@ -285,35 +265,23 @@ fn neighbours_do_not_notice() {
     let mut batch = scorer().batch();
     for (index, text) in hostile.iter().enumerate() {
         batch.submit(2 * index, request(index, (*text).to_owned()));
-        let good = format!(
-            "solid = cq.Workplane().box(1, 1, {})",
-            1.0 / (index + 1) as f64
-        );
+        let good = format!("solid = cq.Workplane().box(1, 1, {})", 1.0 / (index + 1) as f64);
         batch.submit(2 * index + 1, request(index, good));
     }
     for (index, score) in batch.finish().unwrap().iter().enumerate() {
         let iou = score.iou_in(cadwright_rewards::Frame::Canonical);
         if index % 2 == 0 {
-            assert!(
-                !score.class.is_valid() && iou == 0.0,
-                "{index}: {}",
-                score.class
-            );
+            assert!(!score.class.is_valid() && iou == 0.0, "{index}: {}", score.class);
         } else {
             let expected = 1.0 / (index / 2 + 1) as f64;
-            assert!(
-                (iou - expected).abs() < 0.01,
-                "{index}: {iou} for {expected}"
-            );
+            assert!((iou - expected).abs() < 0.01, "{index}: {iou} for {expected}");
         }
     }
 }
 
 fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ")
-        .next()
-        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 fn wait_until_gone(pid: i32) {
@@ -333,13 +301,7 @@ fn directory_of(server: i32) -> std::path::PathBuf {
 }
 
 fn kill(pid: i32) {
-    assert!(
-        Command::new("kill")
-            .args(["-9", &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
 #[test]
@@ -367,14 +329,7 @@ fn a_dropped_scorer_leaves_no_process() {
     let directory = directory_of(pid);
     let mut batch = scorer.batch();
     let prediction = "import time\ntime.sleep(20)".to_owned();
-    batch.submit(
-        0,
-        ScoreRequest {
-            prediction,
-            ground_truth: CUBE.into(),
-            truncated: false,
-        },
-    );
+    batch.submit(0, ScoreRequest { prediction, ground_truth: CUBE.into(), truncated: false });
     thread::sleep(Duration::from_millis(300));
     drop(batch);
     drop(scorer);
@@ -395,22 +350,13 @@ fn helper_that_runs_a_program_for_ever() {
 fn a_killed_trainer_leaves_no_process() {
     use std::io::{BufRead, BufReader};
     let mut helper = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "helper_that_runs_a_program_for_ever",
-        ])
+        .args(["--ignored", "--exact", "--nocapture", "helper_that_runs_a_program_for_ever"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(helper.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let server = lines
-        .filter_map(|line| line.strip_prefix("server ")?.parse().ok())
-        .next();
+    let lines = BufReader::new(helper.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let server = lines.filter_map(|line| line.strip_prefix("server ")?.parse().ok()).next();
     let server: i32 = server.expect("the helper names its server");
     thread::sleep(Duration::from_millis(300));
     let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();

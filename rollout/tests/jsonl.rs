@@ -23,12 +23,7 @@ impl Files {
     }
 
     fn of(rows: &[Value]) -> Self {
-        Self::new(
-            &rows
-                .iter()
-                .map(|row| format!("{row}\n"))
-                .collect::<String>(),
-        )
+        Self::new(&rows.iter().map(|row| format!("{row}\n")).collect::<String>())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -37,12 +32,7 @@ impl Files {
 
     fn exec(&self, extract: bool) -> Result<cadwright_rollout::jsonl::ExecSummary> {
         let (input, output) = (self.path("in.jsonl"), self.path("out.jsonl"));
-        exec(&ExecOptions {
-            input,
-            output,
-            extract,
-            scorer: config(2),
-        })
+        exec(&ExecOptions { input, output, extract, scorer: config(2) })
     }
 
     fn score(&self) -> Result<ScoreSummary> {
@@ -64,9 +54,7 @@ impl Files {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path()).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -80,11 +68,7 @@ fn keys(row: &str) -> Vec<String> {
     for (index, part) in parts.iter().enumerate() {
         if index % 2 == 0 {
             depth += part.matches('{').count() as i32 - part.matches('}').count() as i32;
-        } else if depth == 1
-            && parts
-                .get(index + 1)
-                .is_some_and(|next| next.starts_with(':'))
-        {
+        } else if depth == 1 && parts.get(index + 1).is_some_and(|next| next.starts_with(':')) {
             keys.push((*part).to_owned());
         }
     }
@@ -98,18 +82,14 @@ fn exec_writes_one_row_per_program_in_order() {
         json!({"id": 7, "code": format!("import time\ntime.sleep(0.3)\n{CUBE}")}),
         json!({"id": "bad", "code": "x ="}),
     ];
-    rows.extend((0..60).map(|index| json!({"id": index, "code": format!("solid = cq.Workplane().box(1, 1, {})", index + 1)})));
+    rows.extend(
+        (0..60).map(|index| json!({"id": index, "code": format!("solid = cq.Workplane().box(1, 1, {})", index + 1)})),
+    );
     let files = Files::of(&rows);
     let summary = files.exec(false).unwrap();
-    assert_eq!(
-        (summary.n, summary.outcomes[&OutcomeClass::Solid]),
-        (63, 62)
-    );
+    assert_eq!((summary.n, summary.outcomes[&OutcomeClass::Solid]), (63, 62));
     let output = files.output();
-    let parsed: Vec<Value> = output
-        .iter()
-        .map(|row| serde_json::from_str(row).unwrap())
-        .collect();
+    let parsed: Vec<Value> = output.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     let ids: Vec<&Value> = parsed.iter().map(|row| &row["id"]).collect();
     assert_eq!(ids, rows.iter().map(|row| &row["id"]).collect::<Vec<_>>());
     for (index, row) in parsed[3..].iter().enumerate() {
@@ -132,14 +112,8 @@ fn exec_writes_one_row_per_program_in_order() {
     assert_eq!(keys(&output[0]), expected);
     assert_eq!(keys(&output[2]), expected);
     let bad = &parsed[2];
-    assert_eq!(
-        (&bad["valid"], &bad["outcome"]),
-        (&json!(false), &json!("syntax"))
-    );
-    assert_eq!(
-        (&bad["volume"], &bad["inertia"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!((&bad["valid"], &bad["outcome"]), (&json!(false), &json!("syntax")));
+    assert_eq!((&bad["volume"], &bad["inertia"]), (&Value::Null, &Value::Null));
     assert!(bad["error"].as_str().unwrap().starts_with("SyntaxError"));
     assert_eq!(parsed[0]["bounding_box"][1].as_array().unwrap().len(), 3);
 }
@@ -163,60 +137,23 @@ fn score_writes_rows_and_a_summary() {
     ]);
     let summary = files.score().unwrap();
     let output = files.output();
-    let expected = [
-        "id",
-        "valid",
-        "outcome",
-        "error",
-        "engine",
-        "iou",
-        "reward",
-        "micros",
-        "malformed",
-    ];
+    let expected = ["id", "valid", "outcome", "error", "engine", "iou", "reward", "micros", "malformed"];
     assert_eq!(keys(&output[0]), expected);
-    let rows: Vec<Value> = output
-        .iter()
-        .map(|row| serde_json::from_str(row).unwrap())
-        .collect();
+    let rows: Vec<Value> = output.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!(rows[0]["iou"], json!({"canonical": 1.0, "aligned": 1.0}));
     assert!((rows[1]["iou"]["canonical"].as_f64().unwrap() - 0.5).abs() < 0.02);
-    assert_eq!(
-        (&rows[2]["error"], &rows[2]["iou"]["aligned"]),
-        (&json!("ValueError: no"), &json!(0.0))
-    );
-    assert_eq!(
-        (&rows[3]["valid"], &rows[3]["iou"]["canonical"]),
-        (&json!(true), &Value::Null)
-    );
-    assert!(
-        rows[3]["ground_truth_error"]
-            .as_str()
-            .unwrap()
-            .contains("no_solid")
-    );
-    assert_eq!(
-        (summary.n, summary.vsr, summary.ground_truth_failures),
-        (4, 0.75, 1)
-    );
+    assert_eq!((&rows[2]["error"], &rows[2]["iou"]["aligned"]), (&json!("ValueError: no"), &json!(0.0)));
+    assert_eq!((&rows[3]["valid"], &rows[3]["iou"]["canonical"]), (&json!(true), &Value::Null));
+    assert!(rows[3]["ground_truth_error"].as_str().unwrap().contains("no_solid"));
+    assert_eq!((summary.n, summary.vsr, summary.ground_truth_failures), (4, 0.75, 1));
     let all = summary.iou_all[&Frame::Canonical];
-    assert!(
-        (all.mean - 1.5 / 4.0).abs() < 0.01 && all.ci95[0] < all.mean && all.mean < all.ci95[1]
-    );
+    assert!((all.mean - 1.5 / 4.0).abs() < 0.01 && all.ci95[0] < all.mean && all.mean < all.ci95[1]);
     assert!((summary.iou_valid[&Frame::Canonical].mean - 0.75).abs() < 0.01);
-    let written: Value =
-        serde_json::from_slice(&fs::read(files.path("summary.json")).unwrap()).unwrap();
+    let written: Value = serde_json::from_slice(&fs::read(files.path("summary.json")).unwrap()).unwrap();
     assert_eq!(written["outcomes"]["solid"], json!(3));
     assert_eq!(written["outcomes"]["timeout"], json!(0));
     assert_eq!(written["engines"], json!({"cadquery": 4}));
-    for key in [
-        "n",
-        "vsr",
-        "vsr_ci95",
-        "iou_all",
-        "iou_valid",
-        "pairs_per_second",
-    ] {
+    for key in ["n", "vsr", "vsr_ci95", "iou_all", "iou_valid", "pairs_per_second"] {
         assert!(!written[key].is_null(), "{key}");
     }
     assert_eq!(files.names(), ["in.jsonl", "out.jsonl", "summary.json"]);
@@ -229,26 +166,14 @@ fn a_bad_line_is_named_and_nothing_is_lost() {
         ("{\"id\": 2, \"code\"", "in.jsonl:3: not JSON"),
         ("[1, 2]", "in.jsonl:3: expected a JSON object"),
         ("{\"code\": \"x\"}", "in.jsonl:3: field \"id\" is missing"),
-        (
-            "{\"id\": [1], \"code\": \"x\"}",
-            "in.jsonl:3: field \"id\": expected text or a number, got [1]",
-        ),
-        (
-            "{\"id\": 2, \"prediction\": \"x\"}",
-            "in.jsonl:3: missing field \"code\" (fields here: id, prediction)",
-        ),
-        (
-            "{\"id\": 2, \"code\": 5}",
-            "in.jsonl:3: field \"code\": expected text, got 5",
-        ),
+        ("{\"id\": [1], \"code\": \"x\"}", "in.jsonl:3: field \"id\": expected text or a number, got [1]"),
+        ("{\"id\": 2, \"prediction\": \"x\"}", "in.jsonl:3: missing field \"code\" (fields here: id, prediction)"),
+        ("{\"id\": 2, \"code\": 5}", "in.jsonl:3: field \"code\": expected text, got 5"),
     ] {
         let files = Files::new(&format!("{good}\n\n{line}\n"));
         fs::write(files.path("out.jsonl"), "old").unwrap();
         let error = files.exec(false).unwrap_err().to_string();
-        assert!(
-            error.contains(expected),
-            "expected {expected:?} in {error:?}"
-        );
+        assert!(error.contains(expected), "expected {expected:?} in {error:?}");
         assert_eq!(files.output(), ["old"]);
         assert_eq!(files.names(), ["in.jsonl", "out.jsonl"]);
     }
@@ -263,15 +188,10 @@ fn files_that_cannot_be_used_are_named() {
         extract: false,
         scorer: config(1),
     };
-    let error = exec(&options(&files.path("none"), &files.path("out")))
-        .unwrap_err()
-        .to_string();
+    let error = exec(&options(&files.path("none"), &files.path("out"))).unwrap_err().to_string();
     assert!(error.contains("none: cannot read"), "{error}");
     let error = exec(&options(&files.path("in.jsonl"), &files.path("no/out"))).unwrap_err();
-    assert!(
-        error.to_string().contains("no/out: cannot write"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("no/out: cannot write"), "{error}");
     let error = exec(&options(&files.path("in.jsonl"), files.directory.path())).unwrap_err();
     assert!(error.to_string().contains("cannot write"), "{error}");
 }

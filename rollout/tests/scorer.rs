@@ -20,18 +20,11 @@ fn solid(program: &str) -> Arc<Solid> {
 }
 
 fn request(prediction: &str, ground_truth: &str) -> ScoreRequest {
-    ScoreRequest {
-        prediction: prediction.to_owned(),
-        ground_truth: ground_truth.into(),
-        truncated: false,
-    }
+    ScoreRequest { prediction: prediction.to_owned(), ground_truth: ground_truth.into(), truncated: false }
 }
 
 fn close(found: f64, expected: f64) {
-    assert!(
-        (found - expected).abs() <= 1e-9 * expected.abs().max(1.0),
-        "{found} for {expected}"
-    );
+    assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{found} for {expected}");
 }
 
 #[test]
@@ -98,19 +91,9 @@ fn the_object_that_counts() {
         (box_of("solid", "4") + &box_of("result", "5"), 4.0),
         (box_of("result", "4") + "solid = None\n", 4.0),
         ("r = cq.Workplane().box(4, 1, 1).val()".to_owned(), 4.0),
-        (
-            "r = cq.Workplane().pushPoints([(0, 0), (9, 0)]).box(4, 1, 1)".to_owned(),
-            8.0,
-        ),
-        (
-            "import cadquery\nr = cadquery.Workplane().box(float(np.sqrt(16)), 1, 1)".to_owned(),
-            4.0,
-        ),
-        (
-            "def f():\n  return g()\ndef g():\n  return 4\nr = cq.Workplane().box(f(), 1, 1)"
-                .to_owned(),
-            4.0,
-        ),
+        ("r = cq.Workplane().pushPoints([(0, 0), (9, 0)]).box(4, 1, 1)".to_owned(), 8.0),
+        ("import cadquery\nr = cadquery.Workplane().box(float(np.sqrt(16)), 1, 1)".to_owned(), 4.0),
+        ("def f():\n  return g()\ndef g():\n  return 4\nr = cq.Workplane().box(f(), 1, 1)".to_owned(), 4.0),
     ] {
         close(solid(&program).mass.volume, volume);
     }
@@ -130,53 +113,25 @@ fn failures_have_a_class_and_a_line_that_explains_them() {
         (Syntax, "solid = = 1", "SyntaxError: invalid syntax"),
         (Syntax, "```python\nx = 1\n```", "SyntaxError"),
         (Syntax, "x = '\0'", "null bytes"),
-        (
-            Exception,
-            "solid = cq.Workplane().extrude(1)",
-            "ValueError: No pending wires present",
-        ),
+        (Exception, "solid = cq.Workplane().extrude(1)", "ValueError: No pending wires present"),
         (Exception, "eval('1 +')", "SyntaxError"),
-        (
-            Exception,
-            "solid = undefined",
-            "NameError: name 'undefined' is not defined",
-        ),
+        (Exception, "solid = undefined", "NameError: name 'undefined' is not defined"),
         (NoSolid, "", "no Workplane, Solid or Compound"),
-        (
-            NoSolid,
-            "import cadquery as cq\nsolid = 5",
-            "no Workplane, Solid or Compound",
-        ),
-        (
-            NoSolid,
-            "w = cq.Workplane()",
-            "'w' holds a Vector, not a solid",
-        ),
-        (
-            NoSolid,
-            "w = cq.Workplane().circle(1)",
-            "'w' holds a Wire, not a solid",
-        ),
-        (
-            NoSolid,
-            "w = cq.Workplane().rect(1, 1).extrude(1).faces('>Z')",
-            "'w' holds a Face",
-        ),
+        (NoSolid, "import cadquery as cq\nsolid = 5", "no Workplane, Solid or Compound"),
+        (NoSolid, "w = cq.Workplane()", "'w' holds a Vector, not a solid"),
+        (NoSolid, "w = cq.Workplane().circle(1)", "'w' holds a Wire, not a solid"),
+        (NoSolid, "w = cq.Workplane().rect(1, 1).extrude(1).faces('>Z')", "'w' holds a Face"),
         (Empty, cut, "'solid' is empty"),
     ] {
         let error = expect(class, program);
-        assert!(
-            error.contains(expected),
-            "expected {expected:?} in {error:?}"
-        );
+        assert!(error.contains(expected), "expected {expected:?} in {error:?}");
         assert!(!error.contains('\n'));
     }
 }
 
 #[test]
 fn a_solid_without_volume_is_valid_and_an_invalid_one_is_malformed() {
-    let flat =
-        solid("solid = cq.Workplane().moveTo(0, 0).lineTo(1, 0).lineTo(0, 0).close().extrude(1)");
+    let flat = solid("solid = cq.Workplane().moveTo(0, 0).lineTo(1, 0).lineTo(0, 0).close().extrude(1)");
     assert!(flat.mass.volume.abs() < 1e-12);
     let bow_tie = "moveTo(0, 0).lineTo(1, 1).lineTo(1, 0).lineTo(0, 2).close().extrude(1)";
     assert!(solid(&format!("solid = cq.Workplane().{bow_tie}")).malformed);
@@ -188,27 +143,18 @@ fn a_score_compares_two_solids() {
     let score = scorer().score(&request(half, CUBE)).unwrap();
     assert!((score.iou_in(Frame::Canonical) - 0.5).abs() < 0.01);
     assert_eq!(score.reward, 0.1 + score.iou_in(Frame::Canonical));
-    assert_eq!(
-        (score.engine, score.malformed, score.error),
-        (Engine::Cadquery, false, None)
-    );
+    assert_eq!((score.engine, score.malformed, score.error), (Engine::Cadquery, false, None));
     assert!((score.solid.unwrap().mass.volume - 0.5).abs() < 1e-9);
 }
 
 #[test]
 fn a_failed_prediction_has_iou_zero_and_a_failed_ground_truth_none() {
     let score = scorer().score(&request("x = 1", CUBE)).unwrap();
-    assert_eq!(
-        (score.iou[&Frame::Canonical], score.reward),
-        (Some(0.0), 0.0)
-    );
+    assert_eq!((score.iou[&Frame::Canonical], score.reward), (Some(0.0), 0.0));
     let score = scorer().score(&request(CUBE, "x = 1")).unwrap();
     assert_eq!((score.iou[&Frame::Canonical], score.reward), (None, 0.1));
     let error = score.ground_truth_error.unwrap();
-    assert!(
-        error.starts_with("no_solid: the program defines no"),
-        "{error}"
-    );
+    assert!(error.starts_with("no_solid: the program defines no"), "{error}");
 }
 
 /// Everything but the time.
@@ -261,11 +207,7 @@ fn ground_truths_are_executed_once_and_kept_on_disk() {
     let ground_truth = format!("open({:?}, 'a').write('x')\n{CUBE}", runs.to_str().unwrap());
     let cache_dir = Some(directory.path().join("cache"));
     for expected_iou in [1.0, 0.5] {
-        let scorer = Scorer::new(ScorerConfig {
-            cache_dir: cache_dir.clone(),
-            ..config(2)
-        })
-        .unwrap();
+        let scorer = Scorer::new(ScorerConfig { cache_dir: cache_dir.clone(), ..config(2) }).unwrap();
         scorer.prefetch(&[&ground_truth]);
         let mut batch = scorer.batch();
         for index in 0..6 {
@@ -286,19 +228,9 @@ fn submitting_does_not_wait() {
     let start = Instant::now();
     let mut batch = scorer().batch();
     for index in 0..8 {
-        batch.submit(
-            index,
-            request(
-                &format!("# {index}\nimport time\ntime.sleep(0.1)\n{CUBE}"),
-                CUBE,
-            ),
-        );
+        batch.submit(index, request(&format!("# {index}\nimport time\ntime.sleep(0.1)\n{CUBE}"), CUBE));
     }
-    assert!(
-        start.elapsed().as_secs_f64() < 0.09,
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed().as_secs_f64() < 0.09, "{:?}", start.elapsed());
     assert_eq!(batch.finish().unwrap().len(), 8);
 }
 
@@ -328,34 +260,20 @@ fn a_python_without_cadquery_is_one_clear_error() {
     // The interpreter of the environment, called by a name outside of it, has no site packages.
     let real = fs::canonicalize(cadwright_rollout::python::find(None).unwrap()).unwrap();
     std::os::unix::fs::symlink(real, &venv).unwrap();
-    let scorer = Scorer::new(ScorerConfig {
-        python: Some(venv.clone()),
-        ..config(1)
-    })
-    .unwrap();
+    let scorer = Scorer::new(ScorerConfig { python: Some(venv.clone()), ..config(1) }).unwrap();
     let error = scorer.ready().unwrap_err();
     assert!(matches!(error, Error::NoCadquery { .. }), "{error}");
     let text = error.to_string();
-    assert!(
-        text.contains("scripts/setup") && text.contains(venv.to_str().unwrap()),
-        "{text}"
-    );
+    assert!(text.contains("scripts/setup") && text.contains(venv.to_str().unwrap()), "{text}");
     let result = scorer.execute(CUBE);
     assert!(matches!(result, Err(Error::NoCadquery { .. })));
 }
 
 #[test]
 fn a_python_that_is_none_is_one_clear_error() {
-    let scorer = Scorer::new(ScorerConfig {
-        python: Some("/bin/false".into()),
-        ..config(1)
-    })
-    .unwrap();
+    let scorer = Scorer::new(ScorerConfig { python: Some("/bin/false".into()), ..config(1) }).unwrap();
     let text = scorer.ready().unwrap_err().to_string();
-    assert!(
-        text.starts_with("/bin/false: the CadQuery server failed"),
-        "{text}"
-    );
+    assert!(text.starts_with("/bin/false: the CadQuery server failed"), "{text}");
 }
 
 #[test]

@@ -51,11 +51,13 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);
     let questions = Questions { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
     let seeds: Vec<u64> = (0..args.count as u64).map(|i| seed(&[u64::from(config.run.seed), i])).collect();
-    let sampling =
-        Sampling { temperature: args.temperature, top_p: config.eval.top_p, max_new_tokens: config.generate.max_new_tokens };
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_p: config.eval.top_p,
+        max_new_tokens: config.generate.max_new_tokens,
+    };
     let inputs = questions.inputs(&model, &[0]);
-    let completions =
-        generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
+    let completions = generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
     let scorer = match args.execute {
         true => Some(scorer(&config, config.rollout.grid, &config.eval_frames(), None)?),
         false => None,

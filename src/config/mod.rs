@@ -49,8 +49,8 @@ impl Config {
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
         let mut config = match path {
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
                 let origin = path.display().to_string();
                 let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
                     origin: origin.clone(),
@@ -154,7 +154,8 @@ impl Config {
             require(value >= 1, format!("{key} = {value}: must be at least 1"));
         }
         for (key, value) in [("rollout.grid", rollout.grid), ("eval.grid", eval.grid)] {
-            let problem = format!("{key} = {value}: must be between {} and {} cells", GRID_RANGE.start(), GRID_RANGE.end());
+            let problem =
+                format!("{key} = {value}: must be between {} and {} cells", GRID_RANGE.start(), GRID_RANGE.end());
             require(GRID_RANGE.contains(&value), problem);
         }
         for (key, [first, second]) in [("sft.betas", sft.betas), ("ppo.betas", ppo.betas)] {
@@ -213,11 +214,17 @@ impl Config {
         );
         require(
             ppo.kl_target == 0.0 || ppo.kl_coef > 0.0,
-            format!("ppo.kl_target = {} steers ppo.kl_coef = {}, which must then be above 0", ppo.kl_target, ppo.kl_coef),
+            format!(
+                "ppo.kl_target = {} steers ppo.kl_coef = {}, which must then be above 0",
+                ppo.kl_target, ppo.kl_coef
+            ),
         );
         require(
             ppo.ce_weight == 0.0 || ppo.ce_batch_size > 0,
-            format!("ppo.ce_weight = {} needs ppo.ce_batch_size = {} to be at least 1", ppo.ce_weight, ppo.ce_batch_size),
+            format!(
+                "ppo.ce_weight = {} needs ppo.ce_batch_size = {} to be at least 1",
+                ppo.ce_weight, ppo.ce_batch_size
+            ),
         );
         require(
             data.source != Source::Parquet || !data.path.is_empty(),
@@ -225,13 +232,19 @@ impl Config {
         );
         require(
             !model.path.is_empty() || model.preset == "nano",
-            format!("model.path is empty and model.preset = {:?}: only nano brings its own tokenizer; run `cadwright model init` and put a tokenizer.json beside it", model.preset),
+            format!(
+                "model.path is empty and model.preset = {:?}: only nano brings its own tokenizer; run `cadwright model init` and put a tokenizer.json beside it",
+                model.preset
+            ),
         );
         for (key, name) in std::iter::once(("rollout.frame", &rollout.frame))
             .chain(eval.frames.iter().map(|name| ("eval.frames", name)))
         {
             let parsed = Frame::from_str(name);
-            require(parsed.is_ok(), format!("{key} = {name:?}: {}", parsed.err().map_or(String::new(), |e| e.to_string())));
+            require(
+                parsed.is_ok(),
+                format!("{key} = {name:?}: {}", parsed.err().map_or(String::new(), |e| e.to_string())),
+            );
         }
         let split = Split::from_str(&eval.split);
         require(split.is_ok(), format!("eval.split: {}", split.err().unwrap_or_default()));
@@ -262,7 +275,8 @@ fn merge(known: &mut Table, new: &Table, prefix: &str, origin: &str, problems: &
     for (key, value) in new {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         let Some(current) = known.get_mut(key) else {
-            let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+            let nearest =
+                known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
             let hint = nearest.map_or(String::new(), |nearest| match prefix {
                 "" => format!("; did you mean `{nearest}`?"),
                 _ => format!("; did you mean `{prefix}.{nearest}`?"),

@@ -56,10 +56,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The source lacks the split.
-    #[error(
-        "{origin} has no {split} split: expected files named {split}-*.parquet, found {}",
-        list(found)
-    )]
+    #[error("{origin} has no {split} split: expected files named {split}-*.parquet, found {}", list(found))]
     MissingSplit {
         /// The source.
         origin: String,
@@ -69,9 +66,7 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// The file is not parquet, or not all of it is there.
-    #[error(
-        "{path} is damaged or incomplete ({detail}); remove it and download or generate it again"
-    )]
+    #[error("{path} is damaged or incomplete ({detail}); remove it and download or generate it again")]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -79,9 +74,7 @@ pub enum DataError {
         detail: String,
     },
     /// A row cannot be decoded; what follows it is lost too.
-    #[error(
-        "{path} is damaged at row {row} ({detail}); remove it and download or generate it again"
-    )]
+    #[error("{path} is damaged at row {row} ({detail}); remove it and download or generate it again")]
     CorruptRow {
         /// The file.
         path: PathBuf,
@@ -91,9 +84,7 @@ pub enum DataError {
         detail: String,
     },
     /// The file is compressed in a way this program is built without.
-    #[error(
-        "{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these"
-    )]
+    #[error("{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these")]
     Codec {
         /// The file.
         path: PathBuf,
@@ -101,10 +92,7 @@ pub enum DataError {
         codec: String,
     },
     /// The file is some other parquet file.
-    #[error(
-        "{path} has no column {column:?}: expected image, deepcad_id, cadquery, found {}",
-        list(found)
-    )]
+    #[error("{path} has no column {column:?}: expected image, deepcad_id, cadquery, found {}", list(found))]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -114,10 +102,7 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// Not one row is usable.
-    #[error(
-        "the {split} split of {origin} has no usable row: {skipped} skipped{}",
-        example(first)
-    )]
+    #[error("the {split} split of {origin} has no usable row: {skipped} skipped{}", example(first))]
     Empty {
         /// The source.
         origin: String,
@@ -142,17 +127,11 @@ pub enum DataError {
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn example(first: &Option<Box<SkippedRow>>) -> String {
-    first
-        .as_ref()
-        .map_or_else(String::new, |row| format!(", the first: {row}"))
+    first.as_ref().map_or_else(String::new, |row| format!(", the first: {row}"))
 }
 
 /// One picture with its program.
@@ -183,14 +162,7 @@ pub struct SkippedRow {
 
 impl fmt::Display for SkippedRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (row {} of {}): {}",
-            self.id,
-            self.row,
-            self.file.display(),
-            self.reason
-        )
+        write!(f, "{} (row {} of {}): {}", self.id, self.row, self.file.display(), self.reason)
     }
 }
 
@@ -225,11 +197,7 @@ pub struct Selection {
 impl Selection {
     /// All rows of a split.
     pub fn all(split: Split) -> Self {
-        Self {
-            split,
-            limit: None,
-            hundred_subset_only: false,
-        }
+        Self { split, limit: None, hundred_subset_only: false }
     }
 }
 
@@ -246,18 +214,8 @@ pub struct Dataset {
 
 impl Dataset {
     /// Opens a split, `limit` rows of it at most.
-    pub fn open(
-        source: &DataSource,
-        split: Split,
-        limit: Option<usize>,
-    ) -> Result<Self, DataError> {
-        Self::open_selection(
-            source,
-            Selection {
-                limit,
-                ..Selection::all(split)
-            },
-        )
+    pub fn open(source: &DataSource, split: Split, limit: Option<usize>) -> Result<Self, DataError> {
+        Self::open_selection(source, Selection { limit, ..Selection::all(split) })
     }
 
     /// Opens what is selected. Unusable rows are counted in `skipped`; a damaged file is an error.
@@ -271,10 +229,7 @@ impl Dataset {
             while dataset.len() < limit {
                 let batch = rows
                     .by_ref()
-                    .filter(|row| {
-                        !selection.hundred_subset_only
-                            || row.as_ref().map_or(true, |row| row.hundred_subset)
-                    })
+                    .filter(|row| !selection.hundred_subset_only || row.as_ref().map_or(true, |row| row.hundred_subset))
                     .take(BATCH.min(limit - dataset.len()))
                     .collect::<Result<Vec<_>, _>>()?;
                 if batch.is_empty() {
@@ -304,7 +259,8 @@ impl Dataset {
     /// A data set of these examples; one whose picture cannot be decoded is an error.
     pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
         for example in &examples {
-            decode_rgb(&example.image).map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
+            decode_rgb(&example.image)
+                .map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
         }
         Ok(Self { examples, skipped: Vec::new() })
     }
@@ -339,22 +295,12 @@ fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
         (_, Some(program)) if program.trim().is_empty() => SkipReason::EmptyProgram,
         (Some(image), Some(program)) => match decode_rgb(&image) {
             Ok(_) => {
-                return Ok(Example {
-                    id,
-                    image: image.into(),
-                    program,
-                    hundred_subset: row.hundred_subset,
-                });
+                return Ok(Example { id, image: image.into(), program, hundred_subset: row.hundred_subset });
             }
             Err(ImageError::Decode { detail }) => SkipReason::BadImage(detail),
         },
     };
-    Err(SkippedRow {
-        file: file.to_owned(),
-        row: row.row,
-        id,
-        reason,
-    })
+    Err(SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }
 
 /// The parquet files of a split, by name.
@@ -364,15 +310,8 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
         DataSource::Path(path) => path,
     };
     let candidates = local_files(path)?;
-    let names: Vec<String> = candidates
-        .iter()
-        .map(|file| {
-            file.file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
+    let names: Vec<String> =
+        candidates.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
     let chosen: Vec<PathBuf> = candidates
         .iter()
         .zip(&names)
@@ -391,35 +330,20 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
 
 /// The error for a source whose files are `names`.
 pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> DataError {
-    let splits: BTreeSet<String> = names
-        .iter()
-        .filter_map(|name| split_of(name))
-        .map(str::to_owned)
-        .collect();
-    let found = if splits.is_empty() {
-        names.to_vec()
-    } else {
-        splits.into_iter().collect()
-    };
-    DataError::MissingSplit {
-        origin,
-        split,
-        found,
-    }
+    let splits: BTreeSet<String> = names.iter().filter_map(|name| split_of(name)).map(str::to_owned).collect();
+    let found = if splits.is_empty() { names.to_vec() } else { splits.into_iter().collect() };
+    DataError::MissingSplit { origin, split, found }
 }
 
 /// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and `train.parquet`.
 pub(super) fn split_of(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".parquet")?;
     let word = stem.split(['-', '.']).next()?;
-    let is_shard = stem.len() == word.len()
-        || stem[word.len() + 1..].starts_with(|c: char| c.is_ascii_digit());
-    (is_shard && !word.is_empty())
-        .then_some(word)
-        .filter(|word| {
-            // Other data sets have splits of other names; anything short and alphabetic may be one.
-            word.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
-        })
+    let is_shard = stem.len() == word.len() || stem[word.len() + 1..].starts_with(|c: char| c.is_ascii_digit());
+    (is_shard && !word.is_empty()).then_some(word).filter(|word| {
+        // Other data sets have splits of other names; anything short and alphabetic may be one.
+        word.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
+    })
 }
 
 /// Parquet files at a path, sorted by name: those of a directory (or of its `data` directory), a file, or all that match a
@@ -437,46 +361,22 @@ fn local_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
             Ok(files)
         };
     }
-    let pattern = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let pattern = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !pattern.contains(['*', '?']) || !parent.is_dir() {
-        return Err(DataError::NotFound {
-            path: path.to_owned(),
-        });
+        return Err(DataError::NotFound { path: path.to_owned() });
     }
     let files = parquet_files(parent, &pattern)?;
-    if files.is_empty() {
-        Err(DataError::NotFound {
-            path: path.to_owned(),
-        })
-    } else {
-        Ok(files)
-    }
+    if files.is_empty() { Err(DataError::NotFound { path: path.to_owned() }) } else { Ok(files) }
 }
 
 fn parquet_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataError> {
-    let io = |source| DataError::Io {
-        path: directory.to_owned(),
-        source,
-    };
+    let io = |source| DataError::Io { path: directory.to_owned(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if path.is_file()
-            && !name.starts_with('.')
-            && matches_pattern(pattern.as_bytes(), name.as_bytes())
-        {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() && !name.starts_with('.') && matches_pattern(pattern.as_bytes(), name.as_bytes()) {
             files.push(path);
         }
     }
@@ -488,13 +388,9 @@ fn parquet_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataEr
 fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..]))
-        }
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
         (Some((b'?', rest)), Some((_, tail))) => matches_pattern(rest, tail),
-        (Some((wanted, rest)), Some((found, tail))) => {
-            wanted == found && matches_pattern(rest, tail)
-        }
+        (Some((wanted, rest)), Some((found, tail))) => wanted == found && matches_pattern(rest, tail),
         _ => false,
     }
 }
@@ -528,11 +424,7 @@ mod tests {
             ("*", "", true),
             ("a?", "a", false),
         ] {
-            assert_eq!(
-                matches_pattern(pattern.as_bytes(), name.as_bytes()),
-                fits,
-                "{pattern} {name}"
-            );
+            assert_eq!(matches_pattern(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
         }
     }
 }

@@ -118,32 +118,16 @@ pub struct Hub {
 impl Hub {
     /// Reads the variables that all of the hub's clients know.
     pub fn from_env() -> Result<Self, HubError> {
-        let var = |name: &str| {
-            std::env::var(name)
-                .ok()
-                .filter(|value| !value.trim().is_empty())
-        };
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let cache = match (var("HF_HUB_CACHE"), var("HF_HOME"), var("HOME")) {
             (Some(cache), _, _) => PathBuf::from(cache),
             (_, Some(home), _) => Path::new(&home).join("hub"),
             (_, _, Some(home)) => Path::new(&home).join(".cache/huggingface/hub"),
             _ => return Err(HubError::NoCache),
         };
-        let is_true = |value: String| {
-            matches!(
-                value.to_ascii_lowercase().as_str(),
-                "1" | "true" | "yes" | "on"
-            )
-        };
-        let token = var("HF_TOKEN")
-            .map(|token| token.trim().to_owned())
-            .or_else(|| Cache::new(cache.clone()).token());
-        Ok(Self {
-            cache,
-            offline: var("HF_HUB_OFFLINE").is_some_and(is_true),
-            token,
-            endpoint: var("HF_ENDPOINT"),
-        })
+        let is_true = |value: String| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
+        let token = var("HF_TOKEN").map(|token| token.trim().to_owned()).or_else(|| Cache::new(cache.clone()).token());
+        Ok(Self { cache, offline: var("HF_HUB_OFFLINE").is_some_and(is_true), token, endpoint: var("HF_ENDPOINT") })
     }
 
     /// Local paths of the files of a repository whose name is `wanted`, sorted by name; downloaded if need be.
@@ -155,11 +139,7 @@ impl Hub {
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<PathBuf>, HubError> {
         let listing = |found: Vec<(String, PathBuf)>| -> Vec<PathBuf> {
-            found
-                .into_iter()
-                .filter(|(name, _)| wanted(name))
-                .map(|(_, path)| path)
-                .collect()
+            found.into_iter().filter(|(name, _)| wanted(name)).map(|(_, path)| path).collect()
         };
         let cached = self.cached(kind, repo, revision);
         if self.offline {
@@ -173,40 +153,23 @@ impl Hub {
         match self.download(kind, repo, revision, &wanted) {
             Ok(files) => Ok(files),
             // Without a network, what an earlier run has downloaded is as good.
-            Err(error) => cached
-                .map(listing)
-                .filter(|files| !files.is_empty())
-                .ok_or(error),
+            Err(error) => cached.map(listing).filter(|files| !files.is_empty()).ok_or(error),
         }
     }
 
     /// Local paths of the parquet files of a split.
-    pub fn split_files(
-        &self,
-        repo: &str,
-        revision: &str,
-        split: Split,
-    ) -> Result<Vec<PathBuf>, HubError> {
+    pub fn split_files(&self, repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
         let is_parquet = |name: &str| name.ends_with(".parquet");
         let of_split = |name: &str| split_of(base_name(name)) == Some(split.name());
         let files = self.files(RepoKind::Dataset, repo, revision, of_split)?;
-        let names: Vec<String> = files
-            .iter()
-            .map(|path| base_name(&path.to_string_lossy()).to_owned())
-            .collect();
+        let names: Vec<String> = files.iter().map(|path| base_name(&path.to_string_lossy()).to_owned()).collect();
         if files.is_empty() {
-            let found = self
-                .cached(RepoKind::Dataset, repo, revision)
-                .unwrap_or_default();
+            let found = self.cached(RepoKind::Dataset, repo, revision).unwrap_or_default();
             return Err(HubError::Missing {
                 repo: repo.to_owned(),
                 revision: revision.to_owned(),
                 wanted: format!("{split} split ({split}-*.parquet)"),
-                found: found
-                    .into_iter()
-                    .map(|(name, _)| name)
-                    .filter(|name| is_parquet(name))
-                    .collect(),
+                found: found.into_iter().map(|(name, _)| name).filter(|name| is_parquet(name)).collect(),
             });
         }
         match shard_count(&names) {
@@ -224,12 +187,9 @@ impl Hub {
 
     /// The files of a revision in the cache, by name; `None` where the revision is not there.
     fn cached(&self, kind: RepoKind, repo: &str, revision: &str) -> Option<Vec<(String, PathBuf)>> {
-        let root = self
-            .cache
-            .join(repository(kind, repo, revision).folder_name());
+        let root = self.cache.join(repository(kind, repo, revision).folder_name());
         // A branch or tag is a file that names a commit; a commit is its own name.
-        let commit = std::fs::read_to_string(root.join("refs").join(revision))
-            .unwrap_or_else(|_| revision.to_owned());
+        let commit = std::fs::read_to_string(root.join("refs").join(revision)).unwrap_or_else(|_| revision.to_owned());
         let snapshot = root.join("snapshots").join(commit.trim());
         let mut found = Vec::new();
         collect_files(&snapshot, &snapshot, &mut found).ok()?;
@@ -258,24 +218,13 @@ impl Hub {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        let api = builder
-            .build()
-            .map_err(|source| failed("the client", source))?;
+        let api = builder.build().map_err(|source| failed("the client", source))?;
         let repository = api.repo(repository(kind, repo, revision));
-        let info = repository
-            .info()
-            .map_err(|source| failed("the list of files", source))?;
-        let mut names: Vec<String> = info
-            .siblings
-            .into_iter()
-            .map(|file| file.rfilename)
-            .collect();
+        let info = repository.info().map_err(|source| failed("the list of files", source))?;
+        let mut names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         names.retain(|name| wanted(name));
         names.sort();
-        names
-            .iter()
-            .map(|name| repository.get(name).map_err(|source| failed(name, source)))
-            .collect()
+        names.iter().map(|name| repository.get(name).map_err(|source| failed(name, source))).collect()
     }
 }
 
@@ -293,31 +242,17 @@ fn base_name(name: &str) -> &str {
 
 /// How many files names like `train-00000-of-00003.parquet` promise.
 pub(super) fn shard_count(names: &[String]) -> Option<usize> {
-    names.iter().find_map(|name| {
-        name.strip_suffix(".parquet")?
-            .rsplit_once("-of-")?
-            .1
-            .parse()
-            .ok()
-    })
+    names.iter().find_map(|name| name.strip_suffix(".parquet")?.rsplit_once("-of-")?.1.parse().ok())
 }
 
 /// Files under a directory, links followed, by their path from `root`.
-fn collect_files(
-    root: &Path,
-    directory: &Path,
-    found: &mut Vec<(String, PathBuf)>,
-) -> std::io::Result<()> {
+fn collect_files(root: &Path, directory: &Path, found: &mut Vec<(String, PathBuf)>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {
             collect_files(root, &path, found)?;
         } else if path.is_file() {
-            let name = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             found.push((name, path));
         }
     }
@@ -325,10 +260,6 @@ fn collect_files(
 }
 
 /// [`Hub::split_files`] with the settings of the environment.
-pub(super) fn split_files(
-    repo: &str,
-    revision: &str,
-    split: Split,
-) -> Result<Vec<PathBuf>, HubError> {
+pub(super) fn split_files(repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
     Hub::from_env()?.split_files(repo, revision, split)
 }

@@ -29,19 +29,15 @@ pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let reader = ImageReader::new(std::io::Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|source| fail(source.to_string()))?;
-    reader
-        .decode()
-        .map(|picture| picture.into_rgb8())
-        .map_err(|source| fail(source.to_string()))
+    reader.decode().map(|picture| picture.into_rgb8()).map_err(|source| fail(source.to_string()))
 }
 
 /// Columns and rows of the tile grid InternVL chooses for a picture of `width` x `height`: of all grids of at most
 /// `max_tiles`, the one with the nearest aspect ratio; of several, a larger one if the picture has more than half of its
 /// pixels.
 pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u32, u32) {
-    let mut grids: Vec<(u32, u32)> = (1..=max_tiles)
-        .flat_map(|columns| (1..=max_tiles / columns).map(move |rows| (columns, rows)))
-        .collect();
+    let mut grids: Vec<(u32, u32)> =
+        (1..=max_tiles).flat_map(|columns| (1..=max_tiles / columns).map(move |rows| (columns, rows))).collect();
     grids.sort_by_key(|(columns, rows)| (columns * rows, *columns));
     let aspect = f64::from(width) / f64::from(height);
     let area = f64::from(width) * f64::from(height);
@@ -60,12 +56,7 @@ pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u3
 
 /// InternVL's tiles, row by row, and, if there is more than one and `use_thumbnail`, the whole picture at the end. A
 /// square picture is one tile.
-pub fn tiles(
-    picture: &RgbImage,
-    tile_size: u32,
-    max_tiles: u32,
-    use_thumbnail: bool,
-) -> Vec<RgbImage> {
+pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: bool) -> Vec<RgbImage> {
     let (columns, rows) = tile_grid(picture.width(), picture.height(), tile_size, max_tiles);
     let resized = resize_bicubic(picture, columns * tile_size, rows * tile_size);
     let mut tiles: Vec<RgbImage> = (0..columns * rows)
@@ -86,18 +77,11 @@ pub fn tiles(
 /// If `planes` does not have exactly `3 * width * height` numbers.
 pub fn normalise(picture: &RgbImage, planes: &mut [f32]) {
     let pixels = (picture.width() * picture.height()) as usize;
-    assert_eq!(
-        planes.len(),
-        3 * pixels,
-        "normalise: expected 3 x {} x {}",
-        picture.height(),
-        picture.width()
-    );
+    assert_eq!(planes.len(), 3 * pixels, "normalise: expected 3 x {} x {}", picture.height(), picture.width());
     for (channel, plane) in planes.chunks_exact_mut(pixels.max(1)).enumerate() {
         // One value per byte: exact, and cheaper than arithmetic per pixel.
-        let table: [f32; 256] = std::array::from_fn(|value| {
-            (value as f32 / 255.0 - MEAN[channel]) / DEVIATION[channel]
-        });
+        let table: [f32; 256] =
+            std::array::from_fn(|value| (value as f32 / 255.0 - MEAN[channel]) / DEVIATION[channel]);
         for (number, pixel) in plane.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
             *number = table[usize::from(pixel[channel])];
         }
@@ -156,10 +140,7 @@ fn from_raw(width: u32, height: u32, bytes: Vec<u8>) -> RgbImage {
 }
 
 fn weigh<'a>(values: impl Iterator<Item = &'a u8>, weights: &[i32]) -> u8 {
-    let sum: i32 = values
-        .zip(weights)
-        .map(|(value, weight)| i32::from(*value) * weight)
-        .sum();
+    let sum: i32 = values.zip(weights).map(|(value, weight)| i32::from(*value) * weight).sum();
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
 
@@ -173,14 +154,10 @@ fn bicubic_weights(from: usize, to: usize) -> Vec<Weights> {
             let center = (pixel as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
-            let raw: Vec<f64> = (first..end)
-                .map(|x| bicubic((x as f64 - center + 0.5) * (1.0 / stretch)))
-                .collect();
+            let raw: Vec<f64> = (first..end).map(|x| bicubic((x as f64 - center + 0.5) * (1.0 / stretch))).collect();
             let total: f64 = raw.iter().sum();
-            let weights = raw
-                .iter()
-                .map(|weight| (weight / total * f64::from(1 << PRECISION)).round() as i32)
-                .collect();
+            let weights =
+                raw.iter().map(|weight| (weight / total * f64::from(1 << PRECISION)).round() as i32).collect();
             Weights { first, weights }
         })
         .collect()

@@ -40,9 +40,7 @@ const FEATURES: &str = r#"{"info": {"features": {"image": {"_type": "Image"}, "d
 #[derive(Debug, Error)]
 pub enum ParquetError {
     /// The directory has a file of this split already.
-    #[error(
-        "{directory} already holds {found}; choose an empty directory, or remove the data set there"
-    )]
+    #[error("{directory} already holds {found}; choose an empty directory, or remove the data set there")]
     Exists {
         /// The directory.
         directory: PathBuf,
@@ -108,22 +106,12 @@ pub struct ClosedShard {
 impl ShardWriter {
     /// Begins the file of a split. The directory is made if need be; it must not hold a file of the split.
     pub fn create(directory: &Path, split: Split) -> Result<Self, ParquetError> {
-        let io = |source| ParquetError::Io {
-            path: directory.to_owned(),
-            source,
-        };
+        let io = |source| ParquetError::Io { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(io)?;
         for entry in std::fs::read_dir(directory).map_err(io)? {
-            let found = entry
-                .map_err(io)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
+            let found = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
             if found.starts_with(&format!("{split}-")) && found.ends_with(".parquet") {
-                return Err(ParquetError::Exists {
-                    directory: directory.to_owned(),
-                    found,
-                });
+                return Err(ParquetError::Exists { directory: directory.to_owned(), found });
             }
         }
         let path = directory.join(file_name(split));
@@ -132,67 +120,34 @@ impl ShardWriter {
             .suffix(".incomplete")
             .tempfile_in(directory)
             .map_err(io)?;
-        let encode = |source| ParquetError::Encode {
-            path: path.clone(),
-            source,
-        };
+        let encode = |source| ParquetError::Encode { path: path.clone(), source };
         let schema = Arc::new(parse_message_type(SCHEMA).map_err(encode)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             // Programs repeat themselves a lot; pictures are compressed already and all different.
-            .set_column_compression(
-                ColumnPath::from("cadquery"),
-                Compression::ZSTD(ZstdLevel::default()),
-            )
+            .set_column_compression(ColumnPath::from("cadquery"), Compression::ZSTD(ZstdLevel::default()))
             .set_column_compression(
                 ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),
                 Compression::UNCOMPRESSED,
             )
-            .set_column_dictionary_enabled(
-                ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),
-                false,
-            )
-            .set_key_value_metadata(Some(vec![KeyValue::new(
-                "huggingface".to_owned(),
-                FEATURES.to_owned(),
-            )]))
+            .set_column_dictionary_enabled(ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]), false)
+            .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".to_owned(), FEATURES.to_owned())]))
             .build();
         let file = temporary.reopen().map_err(io)?;
-        let writer =
-            SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(encode)?;
-        Ok(Self {
-            writer,
-            temporary,
-            path,
-        })
+        let writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(encode)?;
+        Ok(Self { writer, temporary, path })
     }
 
     /// Appends rows as one row group.
     pub fn write(&mut self, rows: &[Row]) -> Result<(), ParquetError> {
-        write_group(&mut self.writer, rows).map_err(|source| ParquetError::Encode {
-            path: self.path.clone(),
-            source,
-        })
+        write_group(&mut self.writer, rows).map_err(|source| ParquetError::Encode { path: self.path.clone(), source })
     }
 
     /// Completes the file, still under its temporary name.
     pub fn close(self) -> Result<ClosedShard, ParquetError> {
-        let Self {
-            writer,
-            temporary,
-            path,
-        } = self;
-        writer.close().map_err(|source| ParquetError::Encode {
-            path: path.clone(),
-            source,
-        })?;
-        temporary
-            .as_file()
-            .sync_all()
-            .map_err(|source| ParquetError::Io {
-                path: path.clone(),
-                source,
-            })?;
+        let Self { writer, temporary, path } = self;
+        writer.close().map_err(|source| ParquetError::Encode { path: path.clone(), source })?;
+        temporary.as_file().sync_all().map_err(|source| ParquetError::Io { path: path.clone(), source })?;
         Ok(ClosedShard { temporary, path })
     }
 }
@@ -202,16 +157,10 @@ impl ClosedShard {
     pub fn publish(self) -> Result<PathBuf, ParquetError> {
         let Self { temporary, path } = self;
         #[cfg(unix)]
-        make_public(temporary.as_file()).map_err(|source| ParquetError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        make_public(temporary.as_file()).map_err(|source| ParquetError::Io { path: path.clone(), source })?;
         match temporary.persist_noclobber(&path) {
             Ok(_) => Ok(path),
-            Err(error) => Err(ParquetError::Io {
-                path,
-                source: error.error,
-            }),
+            Err(error) => Err(ParquetError::Io { path, source: error.error }),
         }
     }
 }
@@ -223,23 +172,13 @@ pub(super) fn make_public(file: &File) -> std::io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
-fn write_group(
-    writer: &mut SerializedFileWriter<File>,
-    rows: &[Row],
-) -> ::parquet::errors::Result<()> {
+fn write_group(writer: &mut SerializedFileWriter<File>, rows: &[Row]) -> ::parquet::errors::Result<()> {
     // How many of the optional levels down to the value are present: `image` and its field, or the column alone.
     const NESTED: i16 = 2;
     const FLAT: i16 = 1;
-    let text = |field: fn(&Row) -> &str| {
-        rows.iter()
-            .map(|row| ByteArray::from(field(row)))
-            .collect::<Vec<_>>()
-    };
+    let text = |field: fn(&Row) -> &str| rows.iter().map(|row| ByteArray::from(field(row))).collect::<Vec<_>>();
     let mut group = writer.next_row_group()?;
-    let pictures: Vec<ByteArray> = rows
-        .iter()
-        .map(|row| ByteArray::from(row.image.clone()))
-        .collect();
+    let pictures: Vec<ByteArray> = rows.iter().map(|row| ByteArray::from(row.image.clone())).collect();
     write_column::<ByteArrayType>(&mut group, &pictures, NESTED)?;
     write_column::<ByteArrayType>(&mut group, &text(|row| &row.image_path), NESTED)?;
     write_column::<ByteArrayType>(&mut group, &text(|row| &row.id), FLAT)?;
@@ -259,12 +198,8 @@ fn write_column<T: DataType>(
     level: i16,
 ) -> ::parquet::errors::Result<()> {
     let Some(mut column) = group.next_column()? else {
-        return Err(::parquet::errors::ParquetError::General(
-            "the schema has fewer columns than a row".to_owned(),
-        ));
+        return Err(::parquet::errors::ParquetError::General("the schema has fewer columns than a row".to_owned()));
     };
-    column
-        .typed::<T>()
-        .write_batch(values, Some(&vec![level; values.len()]), None)?;
+    column.typed::<T>().write_batch(values, Some(&vec![level; values.len()]), None)?;
     column.close()
 }

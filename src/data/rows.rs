@@ -46,30 +46,14 @@ const WANTED: [&str; 4] = ["image", "deepcad_id", "cadquery", "hundred_subset"];
 impl RowReader {
     /// Opens a file and checks that it has the columns.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        let corrupt = |source| DataError::Corrupt {
-            path: path.to_owned(),
-            detail: detail(&source),
-        };
+        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        let corrupt = |source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) };
         let reader = SerializedFileReader::new(file).map_err(corrupt)?;
-        let schema = reader
-            .metadata()
-            .file_metadata()
-            .schema_descr()
-            .root_schema_ptr();
+        let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
         let projection = project(&schema, path)?;
         check_codecs(reader.metadata(), path)?;
-        let rows = RowIter::from_file_into(Box::new(reader))
-            .project(Some(projection))
-            .map_err(corrupt)?;
-        Ok(Self {
-            path: path.to_owned(),
-            rows,
-            next: 0,
-        })
+        let rows = RowIter::from_file_into(Box::new(reader)).project(Some(projection)).map_err(corrupt)?;
+        Ok(Self { path: path.to_owned(), rows, next: 0 })
     }
 }
 
@@ -80,15 +64,11 @@ impl Iterator for RowReader {
         let row = self.next;
         self.next += 1;
         let found = self.rows.next()?;
-        Some(
-            found
-                .map(|fields| raw_row(row, fields))
-                .map_err(|source| DataError::CorruptRow {
-                    path: self.path.clone(),
-                    row,
-                    detail: detail(&source),
-                }),
-        )
+        Some(found.map(|fields| raw_row(row, fields)).map_err(|source| DataError::CorruptRow {
+            path: self.path.clone(),
+            row,
+            detail: detail(&source),
+        }))
     }
 }
 
@@ -101,25 +81,16 @@ fn detail(source: &ParquetError) -> String {
 }
 
 fn check_codecs(metadata: &ParquetMetaData, path: &Path) -> Result<(), DataError> {
-    let columns = metadata
-        .row_groups()
-        .iter()
-        .flat_map(|group| group.columns());
+    let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
     let wanted = columns.filter(|column| {
         let root = column.column_path().parts().first();
         root.is_some_and(|root| WANTED.contains(&root.as_str()))
     });
     for column in wanted {
         match column.compression() {
-            Compression::UNCOMPRESSED
-            | Compression::SNAPPY
-            | Compression::GZIP(_)
-            | Compression::ZSTD(_) => {}
+            Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => {}
             codec => {
-                return Err(DataError::Codec {
-                    path: path.to_owned(),
-                    codec: codec.to_string(),
-                });
+                return Err(DataError::Codec { path: path.to_owned(), codec: codec.to_string() });
             }
         }
     }
@@ -127,40 +98,23 @@ fn check_codecs(metadata: &ParquetMetaData, path: &Path) -> Result<(), DataError
 }
 
 fn project(schema: &TypePtr, path: &Path) -> Result<Type, DataError> {
-    let fields: Vec<TypePtr> = schema
-        .get_fields()
-        .iter()
-        .filter(|field| WANTED.contains(&field.name()))
-        .map(Arc::clone)
-        .collect();
-    if let Some(column) = NEEDED
-        .iter()
-        .find(|needed| !fields.iter().any(|field| field.name() == **needed))
-    {
+    let fields: Vec<TypePtr> =
+        schema.get_fields().iter().filter(|field| WANTED.contains(&field.name())).map(Arc::clone).collect();
+    if let Some(column) = NEEDED.iter().find(|needed| !fields.iter().any(|field| field.name() == **needed)) {
         return Err(DataError::MissingColumn {
             path: path.to_owned(),
             column,
-            found: schema
-                .get_fields()
-                .iter()
-                .map(|field| field.name().to_owned())
-                .collect(),
+            found: schema.get_fields().iter().map(|field| field.name().to_owned()).collect(),
         });
     }
     Type::group_type_builder(schema.name())
         .with_fields(fields)
         .build()
-        .map_err(|source| DataError::Corrupt {
-            path: path.to_owned(),
-            detail: detail(&source),
-        })
+        .map_err(|source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) })
 }
 
 fn raw_row(row: usize, fields: Row) -> RawRow {
-    let mut found = RawRow {
-        row,
-        ..RawRow::default()
-    };
+    let mut found = RawRow { row, ..RawRow::default() };
     for (name, field) in fields.into_columns() {
         match (name.as_str(), field) {
             ("image", Field::Group(image)) => {

@@ -215,7 +215,8 @@ impl Tape<'_> {
         for (layer, input) in self.inputs.into_iter().enumerate().rev() {
             let input = input.detach().set_requires_grad(true);
             tch::manual_seed(self.seed.wrapping_add(layer as i64));
-            let output = self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, self.train);
+            let output =
+                self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, self.train);
             // The gradient of sum(output * g) with respect to output is g: the vector-Jacobian product.
             (output * &gradient).sum(Kind::Float).backward();
             gradient = input.grad();

@@ -173,7 +173,8 @@ pub fn duration(seconds: f64) -> String {
 /// A directory that cannot be made or written.
 pub fn prepare_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot create {}", path.display(), parent.display()))?;
+    std::fs::create_dir_all(parent)
+        .with_context(|| format!("{}: cannot create {}", path.display(), parent.display()))?;
     ensure!(is_writable(parent), "{}: no permission to write in {}", path.display(), parent.display());
     ensure!(!path.is_dir(), "{} is a directory; name a file", path.display());
     Ok(())

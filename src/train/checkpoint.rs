@@ -37,7 +37,8 @@ pub fn save(directory: &Path, parts: &[Part], state: &impl Serialize) -> Result<
             write_safetensors(&aside.join(format!("{}.optimizer.safetensors", part.name)), moments)?;
         }
         let path = aside.join("state.json");
-        std::fs::write(&path, serde_json::to_string_pretty(state)?).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(&path, serde_json::to_string_pretty(state)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     })
 }
 

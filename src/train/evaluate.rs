@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use cadwright_rewards::frames::Frame;
 use cadwright_rewards::outcome::OutcomeClass;
 use cadwright_rewards::program::extract_program;
 use cadwright_rewards::stats::{bootstrap_ci95, mean};
-use cadwright_rewards::frames::Frame;
 use cadwright_rollout::{Batch, Score, ScoreRequest, Scorer};
 use serde_json::{Map, Value, json};
 
@@ -186,7 +186,9 @@ impl Report {
         let frames: Map<String, Value> = self
             .iou
             .iter()
-            .map(|(frame, (all, ci95, valid))| (frame.name().to_owned(), json!({"iou": all, "iou_ci95": ci95, "iou_valid": valid})))
+            .map(|(frame, (all, ci95, valid))| {
+                (frame.name().to_owned(), json!({"iou": all, "iou_ci95": ci95, "iou_valid": valid}))
+            })
             .collect();
         let outcomes: BTreeMap<_, _> = self.outcomes.iter().map(|(class, count)| (class.name(), count)).collect();
         json!({

@@ -131,7 +131,8 @@ mod tests {
         // min(1.5, 1.2) = 1.2; min(0.5, 0.8) = 0.5; min(-1.5, -1.2) = -1.5; min(-0.5, -0.8) = -0.8; 2.2.
         let logprobs = Tensor::from_slice(&[1.5f32, 0.5, 1.5, 0.5, 1.1]).log().set_requires_grad(true);
         let advantages = Tensor::from_slice(&[1.0f32, 1.0, -1.0, -1.0, 2.0]);
-        let PolicyLoss { loss, clip_fraction } = policy_loss(&logprobs, &Tensor::zeros_like(&advantages), &advantages, 0.2);
+        let PolicyLoss { loss, clip_fraction } =
+            policy_loss(&logprobs, &Tensor::zeros_like(&advantages), &advantages, 0.2);
         assert!((loss.double_value(&[]) + (1.2 + 0.5 - 1.5 - 0.8 + 2.2) / 5.0).abs() < 1e-6);
         assert!((clip_fraction.double_value(&[]) - 0.8).abs() < 1e-6);
         loss.backward();

@@ -20,15 +20,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use super::Stage;
 use super::checkpoint::{self, Part};
 use super::evaluate::{Questions, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
-use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, policy_loss, value_loss, whiten};
+use super::losses::{
+    PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, policy_loss, value_loss, whiten,
+};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, adapted_kl_coef, ce_weight, seed};
 use super::sft::{Example, examples, finish};
-use super::Stage;
 use super::validation::{Best, validate};
 use crate::config::{Config, OptimizerKind, Ppo};
 use crate::generate::{Completion, PromptInput};
@@ -192,7 +194,16 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
                     // A minibatch's loss is the mean over its tokens, however it is cut.
                     let weight = rollouts.tokens(micro_batch) / tokens;
                     let collected = Collected { rollouts: &rollouts, experience: &experience, chosen: micro_batch };
-                    ppo_backward(&questions, policy, &value_head, &collected, config, state.kl_coef, weight, &mut means);
+                    ppo_backward(
+                        &questions,
+                        policy,
+                        &value_head,
+                        &collected,
+                        config,
+                        state.kl_coef,
+                        weight,
+                        &mut means,
+                    );
                 }
                 if ce_weight > 0.0 {
                     ce_backward(&questions, policy, &labelled, &mut rng, config, ce_weight, &mut means);
@@ -231,25 +242,33 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         let number = |wanted: &str| numbers.iter().find(|(name, _)| name == wanted).map_or(0.0, |(_, value)| *value);
         let line = format!(
             "reward {:.3}  IoU {:.3}  VSR {:.3}  KL {kl:.4}  CE weight {ce_weight:.2}  generate {:.1} wait {:.1} update {:.1} s",
-            number("reward_mean"), number("iou_mean"), number("vsr"),
-            rollouts.seconds_generate, rollouts.seconds_score_wait, seconds_update,
+            number("reward_mean"),
+            number("iou_mean"),
+            number("vsr"),
+            rollouts.seconds_generate,
+            rollouts.seconds_score_wait,
+            seconds_update,
         );
         telemetry.say(step, &line);
-        if is_last || (ppo.validate_every > 0 && state.step % ppo.validate_every == 0) {
+        if is_last || state.step.is_multiple_of(ppo.validate_every) {
             let best = &mut state.best;
             let report = validate(stage, policy, ppo.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_vsr".to_owned(), report.vsr), ("val_iou".to_owned(), iou)]);
-            telemetry.note(&format!("ppo {}/{}  validation: VSR {:.3}  IoU {iou:.3}", state.step, ppo.steps, report.vsr));
+            telemetry
+                .note(&format!("ppo {}/{}  validation: VSR {:.3}  IoU {iou:.3}", state.step, ppo.steps, report.vsr));
         }
         let numbers: Vec<(&str, f64)> = numbers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         telemetry.record(step, &numbers)?;
-        if ppo.checkpoint_every > 0 && state.step % ppo.checkpoint_every == 0 && !is_last {
+        if state.step.is_multiple_of(ppo.checkpoint_every) && !is_last {
             let parts = parts(policy, &mut optimizer, &mut value_head, &mut value_optimizer);
             checkpoint::save(&checkpoint_dir, &parts, &state)?;
         }
     }
-    finish(&directory, &json!({"steps": ppo.steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}))
+    finish(
+        &directory,
+        &json!({"steps": ppo.steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
+    )
 }
 
 fn parts<'a>(
@@ -273,7 +292,12 @@ fn pictures_of_step(config: &Config, rows: usize, step: usize) -> Vec<usize> {
     let steps_per_epoch = (rows / images).max(1);
     let (epoch, position) = (step / steps_per_epoch, step % steps_per_epoch);
     let mut order: Vec<usize> = (0..rows).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed(&[u64::from(config.run.seed), PPO_STREAM, u64::MAX, epoch as u64])));
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed(&[
+        u64::from(config.run.seed),
+        PPO_STREAM,
+        u64::MAX,
+        epoch as u64,
+    ])));
     order[position * images..(position + 1) * images].to_vec()
 }
 
@@ -302,7 +326,8 @@ fn critique(
         tch::no_grad(|| {
             let (batch, image) = sequences(questions, prompts, completions, chunk, policy);
             let image_token = questions.tokenizer.image_token;
-            let values = value_head.forward(&Pass::new(policy, &batch, &image, image_token, PassMode::default()).hidden);
+            let values =
+                value_head.forward(&Pass::new(policy, &batch, &image, image_token, PassMode::default()).hidden);
             let pass = Pass::new(reference, &batch, &image, image_token, PassMode::default());
             let ref_logprobs = pass.logprobs(&batch.targets, ppo.temperature);
             let (values, ref_logprobs) = (to_vec(&values), to_vec(&ref_logprobs));
@@ -433,7 +458,8 @@ fn rollout_numbers(rollouts: &Rollouts, experience: &[Experience], config: &Conf
     let n = rollouts.scores.len() as f64;
     let frame = config.reward_frame();
     let mean = |of: &dyn Fn(usize) -> f64| (0..rollouts.scores.len()).map(of).sum::<f64>() / n;
-    let flat = |of: fn(&Experience) -> &Vec<f32>| -> Vec<f32> { experience.iter().flat_map(|e| of(e).clone()).collect() };
+    let flat =
+        |of: fn(&Experience) -> &Vec<f32>| -> Vec<f32> { experience.iter().flat_map(|e| of(e).clone()).collect() };
     let mut numbers = vec![
         ("reward_mean".to_owned(), mean(&|i| rollouts.scores[i].reward)),
         ("iou_mean".to_owned(), mean(&|i| rollouts.scores[i].iou_in(frame))),

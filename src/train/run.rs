@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use cadwright_rewards::frames::Frame;
+use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use serde_json::{Map, Value, json};
 use tch::{Cuda, Device, Kind};
 
@@ -50,7 +50,9 @@ impl Run {
         let dir = config.output_dir();
         let path = dir.join("config.toml");
         let before = path.exists().then(|| Config::load(Some(&path), &[])).transpose();
-        let before = before.with_context(|| format!("{} is not of this version; choose another --set run.output_dir=..", dir.display()))?;
+        let before = before.with_context(|| {
+            format!("{} is not of this version; choose another --set run.output_dir=..", dir.display())
+        })?;
         if let (Some(before), true) = (&before, dir.join("sft/result.json").exists()) {
             config.sft = before.sft.clone();
             config.lora = before.lora.clone();
@@ -114,11 +116,15 @@ impl Run {
                     model.weights_mut().set_trainable(|name| !is_frozen || is_language(name));
                 }
                 Tune::Lora => {
-                    model = model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
+                    model =
+                        model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
                     model.weights_mut().set_trainable(lora::is_adapter);
                     let outside = model.weights().trainable().map(|(name, _)| name).find(|name| !is_language(name));
                     if let Some(name) = outside {
-                        bail!("lora.target_modules = {:?} names {name}: adapters are trained in the language model only", self.config.lora.target_modules);
+                        bail!(
+                            "lora.target_modules = {:?} names {name}: adapters are trained in the language model only",
+                            self.config.lora.target_modules
+                        );
                     }
                 }
             }
@@ -164,7 +170,12 @@ impl Run {
             run_dir: self.dir.clone(),
             base_model: self.model_dir()?.display().to_string(),
         };
-        eprintln!("{name}: {} training parts, {} validation parts, {:?}", training.len(), validation.len(), self.device);
+        eprintln!(
+            "{name}: {} training parts, {} validation parts, {:?}",
+            training.len(),
+            validation.len(),
+            self.device
+        );
         train(&stage)
     }
 
@@ -212,7 +223,12 @@ impl Run {
             let config = InternVlConfig::preset(&self.config.model.preset, tokenizer.vocab_size() as i64)?;
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
             let parameters: usize = weights.iter().map(|(_, tensor)| tensor.numel()).sum();
-            eprintln!("model: {} of {:.1} M parameters, {} tokens", self.config.model.preset, parameters as f64 / 1e6, tokenizer.vocab_size());
+            eprintln!(
+                "model: {} of {:.1} M parameters, {} tokens",
+                self.config.model.preset,
+                parameters as f64 / 1e6,
+                tokenizer.vocab_size()
+            );
             tokenizer.save(aside)?;
             Ok(InternVl::new(config, weights, None, Kind::Float).save(aside)?)
         })
@@ -300,7 +316,8 @@ impl Run {
         let model = self.load_policy(&self.policy_path(name), self.config.model.dtype.into())?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
         let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
-        let evaluation = Evaluation::run(&self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.cache_dir()))?;
+        let evaluation =
+            Evaluation::run(&self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.cache_dir()))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let step = if name == "ppo" { self.config.ppo.steps } else { 0 };
         let mut telemetry = Telemetry::open(&self.dir, "eval", step, step + 1)?;
@@ -391,7 +408,8 @@ impl Evaluation {
             top_p: eval.top_p,
             max_new_tokens: config.generate.max_new_tokens,
         };
-        let options = EvalOptions { sampling, batch_size: config.generate.batch_size, seed: u64::from(config.run.seed) };
+        let options =
+            EvalOptions { sampling, batch_size: config.generate.batch_size, seed: u64::from(config.run.seed) };
         let predictions = evaluate(&model.frozen_copy(), &questions, &indices, &scorer, options, |done| {
             eprintln!("eval {done}/{n}");
         })?;
@@ -433,7 +451,9 @@ impl Evaluation {
         let (iou, [low, high], valid) = self.report.iou.get(&self.frame).copied().unwrap_or_default();
         format!(
             "{} parts: VSR {:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {}",
-            self.report.n, self.report.vsr, duration(self.seconds)
+            self.report.n,
+            self.report.vsr,
+            duration(self.seconds)
         )
     }
 }
@@ -483,7 +503,10 @@ pub fn device(name: &str) -> Result<Device> {
     };
     if let Device::Cuda(index) = device {
         let count = Cuda::device_count();
-        ensure!((index as i64) < count, "run.device = {name:?}: there are {count} CUDA devices; see `cadwright doctor`");
+        ensure!(
+            (index as i64) < count,
+            "run.device = {name:?}: there are {count} CUDA devices; see `cadwright doctor`"
+        );
     }
     Ok(device)
 }

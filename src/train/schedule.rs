@@ -5,7 +5,8 @@ use std::f64::consts::PI;
 use crate::config::CeSchedule;
 
 /// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` for the share `hold` of the rest, and
-/// falls linearly to `final_lr * peak` at the last of `steps`.
+/// falls linearly towards `final_lr * peak`, which the step after the last would have. The climb takes half of the steps at
+/// most.
 #[derive(Debug, Clone, Copy)]
 pub struct LearningRate {
     /// Highest learning rate.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use super::Stage;
 use super::checkpoint::{self, Part};
 use super::evaluate::Questions;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
@@ -21,7 +22,6 @@ use super::losses::cross_entropy;
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, seed};
-use super::Stage;
 use super::validation::{Best, validate};
 use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
@@ -71,7 +71,10 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
     let (examples, too_long) = examples(&questions, model, sft.max_length);
     ensure!(!examples.is_empty(), "no training example fits sft.max_length = {}", sft.max_length);
     if too_long > 0 {
-        eprintln!("sft: {too_long} examples are longer than sft.max_length = {} tokens and are left out", sft.max_length);
+        eprintln!(
+            "sft: {too_long} examples are longer than sft.max_length = {} tokens and are left out",
+            sft.max_length
+        );
     }
     let per_step = sft.batch_size * sft.gradient_accumulation;
     let steps_per_epoch = examples.len().div_ceil(per_step);
@@ -111,7 +114,10 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         let step_started = Instant::now();
         let (epoch, position) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
         if order.0 != epoch {
-            order = (epoch, bucketed_batches(&examples, per_step, sft.batch_size, seed(&[run_seed, SFT_STREAM, epoch as u64])));
+            order = (
+                epoch,
+                bucketed_batches(&examples, per_step, sft.batch_size, seed(&[run_seed, SFT_STREAM, epoch as u64])),
+            );
         }
         let micro_batches = &order.1[position];
         let targets: usize = micro_batches.iter().flatten().map(|&i| examples[i].response.len()).sum();
@@ -156,21 +162,27 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         let is_last = state.step == steps;
         let line = format!("loss {loss_sum:.3}  lr {learning_rate:.1e}  {:.0} tokens/s", tokens as f64 / seconds);
         telemetry.say(state.step - 1, &line);
-        if is_last || (sft.validate_every > 0 && state.step % sft.validate_every == 0) {
+        if is_last || state.step.is_multiple_of(sft.validate_every) {
             let loss = validation_loss(stage, &model.frozen_copy());
             let best = &mut state.best;
             let best_dir = directory.join("best");
             let report = validate(stage, model, sft.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
-            telemetry.note(&format!("sft {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}", state.step, report.vsr));
+            telemetry.note(&format!(
+                "sft {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}",
+                state.step, report.vsr
+            ));
         }
         telemetry.record(state.step - 1, &numbers)?;
-        if sft.checkpoint_every > 0 && state.step % sft.checkpoint_every == 0 && !is_last {
+        if state.step.is_multiple_of(sft.checkpoint_every) && !is_last {
             checkpoint::save(&checkpoint_dir, &parts(model, &mut optimizer), &state)?;
         }
     }
-    finish(&directory, &json!({"steps": steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}))
+    finish(
+        &directory,
+        &json!({"steps": steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
+    )
 }
 
 fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Part<'a>; 1] {
@@ -200,7 +212,9 @@ pub(super) fn examples(questions: &Questions, model: &InternVl, max_length: usiz
     let mut examples = Vec::with_capacity(responses.len());
     for (index, response) in responses.into_iter().enumerate() {
         let image_tokens = questions.pictures.image_tokens(model, index);
-        let prompt = prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)).into());
+        let prompt = prompts
+            .entry(image_tokens)
+            .or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)).into());
         examples.push(Example { index, prompt: prompt.clone(), response });
     }
     let all = examples.len();
@@ -237,7 +251,8 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
             let inputs = questions.inputs(model, chunk);
             let responses: Vec<Vec<i64>> =
                 chunk.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
-            let sequences = inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
+            let sequences =
+                inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
             let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, PassMode::default());
@@ -261,10 +276,14 @@ mod tests {
         let mut seen: Vec<usize> = steps.iter().flatten().flatten().copied().collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..130).collect::<Vec<_>>());
-        let padding: usize = steps.iter().flatten().map(|batch| {
-            let longest = batch.iter().map(|&i| examples[i].len()).max().unwrap();
-            batch.iter().map(|&i| longest - examples[i].len()).sum::<usize>()
-        }).sum();
+        let padding: usize = steps
+            .iter()
+            .flatten()
+            .map(|batch| {
+                let longest = batch.iter().map(|&i| examples[i].len()).max().unwrap();
+                batch.iter().map(|&i| longest - examples[i].len()).sum::<usize>()
+            })
+            .sum();
         assert!(padding < 130, "{padding} tokens of padding");
         assert_eq!(steps, bucketed_batches(&examples, 8, 4, 7));
         assert_ne!(steps, bucketed_batches(&examples, 8, 4, 8));

@@ -93,7 +93,7 @@ impl Invocation {
 
     /// Starts it and kills it with SIGKILL as soon as `is_time`.
     #[track_caller]
-    pub fn killed_when(mut self, is_time: impl Fn() -> bool) {
+    pub fn kill_when(mut self, is_time: impl Fn() -> bool) {
         const PATIENCE: Duration = Duration::from_secs(300);
         let described = format!("{:?}", self.command);
         let child = self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -10,7 +10,7 @@ use crate::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
 fn kill_and_go_on(place: &Place, stage: &str) {
     let run = place.path("run");
     let checkpoint = run.join(stage).join("checkpoint/state.json");
-    place.cadwright(tiny_command(stage, "run", &[])).killed_when(|| checkpoint.exists());
+    place.cadwright(tiny_command(stage, "run", &[])).kill_when(|| checkpoint.exists());
     assert!(checkpoint.exists() && !run.join(stage).join("result.json").exists(), "{stage} came to its end too soon");
     let finished = place.cadwright(tiny_command(stage, "run", &[])).succeeds();
     assert!(finished.stderr().contains(&format!("{stage}: goes on at step")), "{finished}");
@@ -48,7 +48,7 @@ fn a_kill_while_the_data_is_made_leaves_no_half_of_it() {
     ];
     let has_begun = |directory: &Path| std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
     let (aside, data) = (place.path("run/.data.new"), place.path("run/data"));
-    place.cadwright(arguments).killed_when(|| has_begun(&aside) || has_begun(&data));
+    place.cadwright(arguments).kill_when(|| has_begun(&aside) || has_begun(&data));
     assert!(!data.exists(), "half of the data has the name of the whole");
     place.cadwright(arguments).succeeds();
     let files = |run: &Path| {

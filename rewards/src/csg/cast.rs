@@ -53,23 +53,9 @@ struct Prepared<'a> {
 /// this is what makes the crossing parity certain at corners.
 #[derive(Debug)]
 enum PreparedEdge {
-    Line {
-        from: End,
-        to: End,
-    },
-    Arc {
-        from: End,
-        to: End,
-        center: End,
-        radius: f64,
-        counter_clockwise: bool,
-        has_left: bool,
-        has_right: bool,
-    },
-    Circle {
-        center: End,
-        radius: f64,
-    },
+    Line { from: End, to: End },
+    Arc { from: End, to: End, center: End, radius: f64, counter_clockwise: bool, has_left: bool, has_right: bool },
+    Circle { center: End, radius: f64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,18 +67,8 @@ struct End {
 impl<'a> LineCaster<'a> {
     pub(super) fn new(solid: &'a CsgSolid, direction: Vec3) -> Self {
         let direction = direction.normalize();
-        let primitives = solid
-            .primitives()
-            .into_iter()
-            .map(|extrusion| Prepared::new(extrusion, direction))
-            .collect();
-        Self {
-            solid,
-            direction,
-            primitives,
-            spans: Vec::new(),
-            crossings: Vec::new(),
-        }
+        let primitives = solid.primitives().into_iter().map(|extrusion| Prepared::new(extrusion, direction)).collect();
+        Self { solid, direction, primitives, spans: Vec::new(), crossings: Vec::new() }
     }
 
     /// The lines' direction, of length one.
@@ -114,35 +90,20 @@ impl<'a> LineCaster<'a> {
         let normal = match boundary.face.face {
             FaceId::LOW_CAP | FaceId::HIGH_CAP => extrusion.plane.z,
             side => {
-                let local = extrusion
-                    .plane
-                    .to_local(origin + self.direction * boundary.at)
-                    .xy();
-                let edge = extrusion
-                    .region
-                    .edges()
-                    .nth(usize::from(side - FaceId::FIRST_SIDE));
+                let local = extrusion.plane.to_local(origin + self.direction * boundary.at).xy();
+                let edge = extrusion.region.edges().nth(usize::from(side - FaceId::FIRST_SIDE));
                 let flat = edge.map_or(Vec2::x(), |edge| edge.normal_at(local));
                 extrusion.plane.x * flat.x + extrusion.plane.y * flat.y
             }
         };
-        if (normal.dot(&self.direction) < 0.0) == entering {
-            normal
-        } else {
-            -normal
-        }
+        if (normal.dot(&self.direction) < 0.0) == entering { normal } else { -normal }
     }
 
     /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to right.
     fn evaluate(&mut self, solid: &CsgSolid, origin: Vec3, next: &mut usize) {
         match solid {
             CsgSolid::Extrusion(_) => {
-                self.primitives[*next].cast(
-                    origin,
-                    *next as u16,
-                    &mut self.crossings,
-                    &mut self.spans,
-                );
+                self.primitives[*next].cast(origin, *next as u16, &mut self.crossings, &mut self.spans);
                 *next += 1;
             }
             CsgSolid::Boolean(operation, left, right) => {
@@ -154,13 +115,9 @@ impl<'a> LineCaster<'a> {
                 match operation {
                     Operation::Union if middle == end => {}
                     Operation::Union => unite(&mut self.spans, start, middle),
-                    Operation::Cut if middle == end || start == middle => {
-                        self.spans.truncate(middle)
-                    }
+                    Operation::Cut if middle == end || start == middle => self.spans.truncate(middle),
                     Operation::Cut => subtract(&mut self.spans, start, middle),
-                    Operation::Intersect if middle == end || start == middle => {
-                        self.spans.truncate(start)
-                    }
+                    Operation::Intersect if middle == end || start == middle => self.spans.truncate(start),
                     Operation::Intersect => intersect(&mut self.spans, start, middle),
                 }
             }
@@ -173,8 +130,7 @@ fn unite(spans: &mut Vec<Span>, start: usize, middle: usize) {
     let end = spans.len();
     let (mut a, mut b) = (start, middle);
     while a < middle || b < end {
-        let take_left =
-            b == end || (a < middle && spans[a].enter.at <= spans[b].enter.at + CONTACT);
+        let take_left = b == end || (a < middle && spans[a].enter.at <= spans[b].enter.at + CONTACT);
         let next = if take_left { spans[a] } else { spans[b] };
         if take_left {
             a += 1;
@@ -206,13 +162,7 @@ fn subtract(spans: &mut Vec<Span>, start: usize, middle: usize) {
             if tool.enter.at >= leave.at - CONTACT {
                 break;
             }
-            push_if_long(
-                spans,
-                Span {
-                    enter,
-                    leave: tool.enter,
-                },
-            );
+            push_if_long(spans, Span { enter, leave: tool.enter });
             enter = tool.leave;
         }
         push_if_long(spans, Span { enter, leave });
@@ -226,16 +176,8 @@ fn intersect(spans: &mut Vec<Span>, start: usize, middle: usize) {
     let (mut a, mut b) = (start, middle);
     while a < middle && b < end {
         let (left, right) = (spans[a], spans[b]);
-        let enter = if left.enter.at >= right.enter.at - CONTACT {
-            left.enter
-        } else {
-            right.enter
-        };
-        let leave = if left.leave.at <= right.leave.at + CONTACT {
-            left.leave
-        } else {
-            right.leave
-        };
+        let enter = if left.enter.at >= right.enter.at - CONTACT { left.enter } else { right.enter };
+        let leave = if left.leave.at <= right.leave.at + CONTACT { left.leave } else { right.leave };
         push_if_long(spans, Span { enter, leave });
         if left.leave.at < right.leave.at {
             a += 1;
@@ -264,37 +206,15 @@ impl<'a> Prepared<'a> {
         let local = extrusion.plane.direction_to_local(direction);
         let flat = local.xy();
         let along_normal = flat.norm() < 1e-9;
-        let (scan, stretch) = if along_normal {
-            (Vec2::x(), 0.0)
-        } else {
-            (flat.normalize(), 1.0 / flat.norm())
-        };
-        let end = |point: Vec2| End {
-            offset: cross(scan, point),
-            along: scan.dot(&point),
-        };
+        let (scan, stretch) = if along_normal { (Vec2::x(), 0.0) } else { (flat.normalize(), 1.0 / flat.norm()) };
+        let end = |point: Vec2| End { offset: cross(scan, point), along: scan.dot(&point) };
         let left = Vec2::new(-scan.y, scan.x);
         let edges = extrusion.region.edges().map(|edge| match *edge {
-            Edge::Line { from, to } => PreparedEdge::Line {
-                from: end(from),
-                to: end(to),
-            },
-            Edge::Circle { center, radius } => PreparedEdge::Circle {
-                center: end(center),
-                radius,
-            },
-            Edge::Arc {
-                from,
-                to,
-                center,
-                radius,
-                counter_clockwise,
-            } => {
-                let (a, b) = if counter_clockwise {
-                    (from - center, to - center)
-                } else {
-                    (to - center, from - center)
-                };
+            Edge::Line { from, to } => PreparedEdge::Line { from: end(from), to: end(to) },
+            Edge::Circle { center, radius } => PreparedEdge::Circle { center: end(center), radius },
+            Edge::Arc { from, to, center, radius, counter_clockwise } => {
+                let (a, b) =
+                    if counter_clockwise { (from - center, to - center) } else { (to - center, from - center) };
                 PreparedEdge::Arc {
                     from: end(from),
                     to: end(to),
@@ -319,13 +239,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// Appends the spans of the line through `origin`.
-    fn cast(
-        &self,
-        origin: Vec3,
-        primitive: u16,
-        crossings: &mut Vec<Boundary>,
-        spans: &mut Vec<Span>,
-    ) {
+    fn cast(&self, origin: Vec3, primitive: u16, crossings: &mut Vec<Boundary>, spans: &mut Vec<Span>) {
         let local = self.extrusion.plane.to_local(origin);
         let offset = cross(self.scan, local.xy());
         if offset < self.offset_range.0 || offset > self.offset_range.1 {
@@ -336,26 +250,12 @@ impl<'a> Prepared<'a> {
         };
         crossings.clear();
         let start = self.scan.dot(&local.xy());
-        let face = |side: usize| FaceId {
-            primitive,
-            face: FaceId::FIRST_SIDE + side as u16,
-        };
+        let face = |side: usize| FaceId { primitive, face: FaceId::FIRST_SIDE + side as u16 };
         for (side, edge) in self.edges.iter().enumerate() {
-            edge.crossings(offset, |along| {
-                crossings.push(Boundary {
-                    at: along - start,
-                    face: face(side),
-                })
-            });
+            edge.crossings(offset, |along| crossings.push(Boundary { at: along - start, face: face(side) }));
         }
         if self.along_normal {
-            if crossings
-                .iter()
-                .filter(|crossing| crossing.at > 0.0)
-                .count()
-                % 2
-                == 1
-            {
+            if crossings.iter().filter(|crossing| crossing.at > 0.0).count() % 2 == 1 {
                 spans.push(slab);
             }
             return;
@@ -369,24 +269,10 @@ impl<'a> Prepared<'a> {
             }
         }
         for pair in crossings.chunks_exact(2) {
-            let enter = Boundary {
-                at: pair[0].at * self.stretch,
-                ..pair[0]
-            };
-            let leave = Boundary {
-                at: pair[1].at * self.stretch,
-                ..pair[1]
-            };
-            let enter = if slab.enter.at > enter.at {
-                slab.enter
-            } else {
-                enter
-            };
-            let leave = if slab.leave.at < leave.at {
-                slab.leave
-            } else {
-                leave
-            };
+            let enter = Boundary { at: pair[0].at * self.stretch, ..pair[0] };
+            let leave = Boundary { at: pair[1].at * self.stretch, ..pair[1] };
+            let enter = if slab.enter.at > enter.at { slab.enter } else { enter };
+            let leave = if slab.leave.at < leave.at { slab.leave } else { leave };
             push_if_long(spans, Span { enter, leave });
         }
     }
@@ -394,10 +280,7 @@ impl<'a> Prepared<'a> {
     /// Where the line is between the caps; `None` where it never is.
     fn slab(&self, height: f64, primitive: u16) -> Option<Span> {
         let Extrusion { low, high, .. } = *self.extrusion;
-        let cap = |at: f64, face: u16| Boundary {
-            at,
-            face: FaceId { primitive, face },
-        };
+        let cap = |at: f64, face: u16| Boundary { at, face: FaceId { primitive, face } };
         if self.local.z.abs() < 1e-12 {
             // Half open, so that of two stacked bodies exactly one holds a line in their common plane.
             return (low <= height && height < high).then(|| Span {
@@ -408,15 +291,9 @@ impl<'a> Prepared<'a> {
         let at_low = cap((low - height) / self.local.z, FaceId::LOW_CAP);
         let at_high = cap((high - height) / self.local.z, FaceId::HIGH_CAP);
         Some(if self.local.z > 0.0 {
-            Span {
-                enter: at_low,
-                leave: at_high,
-            }
+            Span { enter: at_low, leave: at_high }
         } else {
-            Span {
-                enter: at_high,
-                leave: at_low,
-            }
+            Span { enter: at_high, leave: at_low }
         })
     }
 }
@@ -453,15 +330,7 @@ impl PreparedEdge {
                     found(center.along + half);
                 }
             }
-            Self::Arc {
-                from,
-                to,
-                center,
-                radius,
-                counter_clockwise,
-                has_left,
-                has_right,
-            } => {
+            Self::Arc { from, to, center, radius, counter_clockwise, has_left, has_right } => {
                 let height = offset - center.offset;
                 let half = (radius * radius - height * height).max(0.0).sqrt();
                 // Counter-clockwise, offsets grow on the side the scan points to and fall on the other.
@@ -486,11 +355,7 @@ impl PreparedEdge {
                         // Which extreme comes first: counter-clockwise, an arc that begins on the growing side
                         // (ahead of the centre) meets the top first.
                         let top_first = (from.along > center.along) == counter_clockwise;
-                        let (first, second) = if top_first {
-                            (top, bottom)
-                        } else {
-                            (bottom, top)
-                        };
+                        let (first, second) = if top_first { (top, bottom) } else { (bottom, top) };
                         piece(from.offset, first);
                         piece(first, second);
                         piece(second, to.offset);

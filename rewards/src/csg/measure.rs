@@ -14,20 +14,12 @@ pub struct Bounds {
 impl Bounds {
     /// The box around points; `None` without points.
     pub fn of_points(points: impl IntoIterator<Item = Vec3>) -> Option<Self> {
-        points
-            .into_iter()
-            .fold(None, |bounds: Option<Self>, point| {
-                Some(bounds.map_or(
-                    Self {
-                        min: point,
-                        max: point,
-                    },
-                    |old| Self {
-                        min: old.min.inf(&point),
-                        max: old.max.sup(&point),
-                    },
-                ))
-            })
+        points.into_iter().fold(None, |bounds: Option<Self>, point| {
+            Some(bounds.map_or(Self { min: point, max: point }, |old| Self {
+                min: old.min.inf(&point),
+                max: old.max.sup(&point),
+            }))
+        })
     }
 
     /// Edge lengths.
@@ -58,21 +50,15 @@ impl CsgSolid {
                     max: Vec3::from_fn(|axis, _| extrusion.support(axes[axis])),
                 })
             }
-            Self::Boolean(operation, left, right) => {
-                match (operation, left.bounds(), right.bounds()) {
-                    (Operation::Cut, bounds, _) => bounds,
-                    (Operation::Union, Some(a), Some(b)) => Some(Bounds {
-                        min: a.min.inf(&b.min),
-                        max: a.max.sup(&b.max),
-                    }),
-                    (Operation::Union, a, b) => a.or(b),
-                    (Operation::Intersect, Some(a), Some(b)) if a.overlaps(&b) => Some(Bounds {
-                        min: a.min.sup(&b.min),
-                        max: a.max.inf(&b.max),
-                    }),
-                    (Operation::Intersect, ..) => None,
+            Self::Boolean(operation, left, right) => match (operation, left.bounds(), right.bounds()) {
+                (Operation::Cut, bounds, _) => bounds,
+                (Operation::Union, Some(a), Some(b)) => Some(Bounds { min: a.min.inf(&b.min), max: a.max.sup(&b.max) }),
+                (Operation::Union, a, b) => a.or(b),
+                (Operation::Intersect, Some(a), Some(b)) if a.overlaps(&b) => {
+                    Some(Bounds { min: a.min.sup(&b.min), max: a.max.inf(&b.max) })
                 }
-            }
+                (Operation::Intersect, ..) => None,
+            },
         }
     }
 
@@ -104,11 +90,7 @@ pub fn volume_by_rows(solid: &CsgSolid, rows: usize) -> f64 {
             let mut origin = bounds.min;
             origin[u] += (i as f64 + 0.5) * du;
             origin[v] += (j as f64 + 0.5) * dv;
-            length += caster
-                .spans(origin)
-                .iter()
-                .map(|span| span.leave.at - span.enter.at)
-                .sum::<f64>();
+            length += caster.spans(origin).iter().map(|span| span.leave.at - span.enter.at).sum::<f64>();
         }
     }
     length * du * dv
@@ -124,52 +106,29 @@ mod tests {
     use super::*;
 
     fn block(min: Vec3, size: Vec3) -> CsgSolid {
-        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)]
-            .map(|(x, y)| Vec2::new(x, y));
-        let edges = (0..4)
-            .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
-            .collect();
-        Extrusion::new(
-            Plane::xy(min),
-            Region::new(Wire::new(edges).unwrap(), vec![]),
-            size.z,
-            false,
-        )
-        .into()
+        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)].map(|(x, y)| Vec2::new(x, y));
+        let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
+        Extrusion::new(Plane::xy(min), Region::new(Wire::new(edges).unwrap(), vec![]), size.z, false).into()
     }
 
     fn cylinder(center: Vec3, axis: Vec3, radius: f64, length: f64) -> CsgSolid {
-        let x_dir = if axis.x.abs() < 0.9 {
-            Vec3::x()
-        } else {
-            Vec3::y()
-        };
+        let x_dir = if axis.x.abs() < 0.9 { Vec3::x() } else { Vec3::y() };
         let plane = Plane::new(center, x_dir, axis).unwrap();
         let circle = Edge::circle(Vec2::zeros(), radius).unwrap();
-        Extrusion::new(
-            plane,
-            Region::new(Wire::new(vec![circle]).unwrap(), vec![]),
-            length / 2.0,
-            true,
-        )
-        .into()
+        Extrusion::new(plane, Region::new(Wire::new(vec![circle]).unwrap(), vec![]), length / 2.0, true).into()
     }
 
     #[test]
     fn a_drilled_block_by_closed_form() {
-        let drilled = block(Vec3::zeros(), Vec3::new(2.0, 1.0, 1.0)).combine(
-            Operation::Cut,
-            cylinder(Vec3::new(1.0, 0.5, 0.5), Vec3::y(), 0.25, 3.0),
-        );
+        let drilled = block(Vec3::zeros(), Vec3::new(2.0, 1.0, 1.0))
+            .combine(Operation::Cut, cylinder(Vec3::new(1.0, 0.5, 0.5), Vec3::y(), 0.25, 3.0));
         assert!((drilled.volume() - (2.0 - PI * 0.0625)).abs() < 1e-3);
     }
 
     #[test]
     fn two_crossing_cylinders_share_sixteen_thirds_of_the_cubed_radius() {
-        let crossing = cylinder(Vec3::zeros(), Vec3::x(), 1.0, 4.0).combine(
-            Operation::Intersect,
-            cylinder(Vec3::zeros(), Vec3::z(), 1.0, 4.0),
-        );
+        let crossing = cylinder(Vec3::zeros(), Vec3::x(), 1.0, 4.0)
+            .combine(Operation::Intersect, cylinder(Vec3::zeros(), Vec3::z(), 1.0, 4.0));
         // The error falls at least as fast as the width of a row.
         for rows in [16, 64, 256] {
             let error = (volume_by_rows(&crossing, rows) - 16.0 / 3.0).abs();
@@ -183,10 +142,7 @@ mod tests {
         let disc = cylinder(Vec3::zeros(), Vec3::new(1.0, 0.0, 1.0), 1.0, 1e-9);
         let half = 0.5f64.sqrt();
         let bounds = disc.bounds().unwrap();
-        assert!(
-            (bounds.max - Vec3::new(half, 1.0, half)).norm() < 1e-8,
-            "{bounds:?}"
-        );
+        assert!((bounds.max - Vec3::new(half, 1.0, half)).norm() < 1e-8, "{bounds:?}");
         assert!((bounds.min + bounds.max).norm() < 1e-8);
     }
 

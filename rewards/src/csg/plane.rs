@@ -49,40 +49,23 @@ impl Plane {
         // Below this length a vector counts as zero in the modelling kernel.
         const RESOLUTION: f64 = 1e-12;
         if normal.norm() <= RESOLUTION {
-            return Err(PlaneError::ZeroNormal {
-                found: normal.into(),
-            });
+            return Err(PlaneError::ZeroNormal { found: normal.into() });
         }
         if x_dir.norm() <= RESOLUTION {
-            return Err(PlaneError::ZeroXDir {
-                found: x_dir.into(),
-            });
+            return Err(PlaneError::ZeroXDir { found: x_dir.into() });
         }
         let z = normal.normalize();
         let in_plane = x_dir - z * x_dir.dot(&z);
         if in_plane.norm() <= RESOLUTION * x_dir.norm() {
-            return Err(PlaneError::Parallel {
-                x_dir: x_dir.into(),
-                normal: normal.into(),
-            });
+            return Err(PlaneError::Parallel { x_dir: x_dir.into(), normal: normal.into() });
         }
         let x = in_plane.normalize();
-        Ok(Self {
-            origin,
-            x,
-            y: z.cross(&x),
-            z,
-        })
+        Ok(Self { origin, x, y: z.cross(&x), z })
     }
 
     /// The plane through `origin` with the axes of space.
     pub fn xy(origin: Vec3) -> Self {
-        Self {
-            origin,
-            x: Vec3::x(),
-            y: Vec3::y(),
-            z: Vec3::z(),
-        }
+        Self { origin, x: Vec3::x(), y: Vec3::y(), z: Vec3::z() }
     }
 
     /// From sketch coordinates and height to space.
@@ -97,11 +80,7 @@ impl Plane {
 
     /// A direction of space in the plane's frame.
     pub fn direction_to_local(&self, direction: Vec3) -> Vec3 {
-        Vec3::new(
-            direction.dot(&self.x),
-            direction.dot(&self.y),
-            direction.dot(&self.z),
-        )
+        Vec3::new(direction.dot(&self.x), direction.dot(&self.y), direction.dot(&self.z))
     }
 
     /// A direction of the plane's frame in space.
@@ -116,12 +95,7 @@ mod tests {
 
     #[test]
     fn a_skewed_x_direction_is_projected_and_y_completes_a_right_handed_frame() {
-        let plane = Plane::new(
-            Vec3::zeros(),
-            Vec3::new(2.0, 0.0, 5.0),
-            Vec3::new(0.0, 0.0, 3.0),
-        )
-        .unwrap();
+        let plane = Plane::new(Vec3::zeros(), Vec3::new(2.0, 0.0, 5.0), Vec3::new(0.0, 0.0, 3.0)).unwrap();
         assert_eq!(plane.x, Vec3::x());
         assert_eq!(plane.y, Vec3::y());
         // The front plane of the data set: x to the right, y up, normal towards the viewer.
@@ -132,28 +106,14 @@ mod tests {
     #[test]
     fn degenerate_frames_are_refused() {
         let (zero, x, z) = (Vec3::zeros(), Vec3::x(), Vec3::z());
-        assert!(matches!(
-            Plane::new(zero, x, zero),
-            Err(PlaneError::ZeroNormal { .. })
-        ));
-        assert!(matches!(
-            Plane::new(zero, zero, z),
-            Err(PlaneError::ZeroXDir { .. })
-        ));
-        assert!(matches!(
-            Plane::new(zero, z * 2.0, z),
-            Err(PlaneError::Parallel { .. })
-        ));
+        assert!(matches!(Plane::new(zero, x, zero), Err(PlaneError::ZeroNormal { .. })));
+        assert!(matches!(Plane::new(zero, zero, z), Err(PlaneError::ZeroXDir { .. })));
+        assert!(matches!(Plane::new(zero, z * 2.0, z), Err(PlaneError::Parallel { .. })));
     }
 
     #[test]
     fn local_coordinates_and_back() {
-        let plane = Plane::new(
-            Vec3::new(1.0, 2.0, 3.0),
-            Vec3::new(1.0, 1.0, 0.0),
-            Vec3::new(1.0, -1.0, 2.0),
-        )
-        .unwrap();
+        let plane = Plane::new(Vec3::new(1.0, 2.0, 3.0), Vec3::new(1.0, 1.0, 0.0), Vec3::new(1.0, -1.0, 2.0)).unwrap();
         let point = Vec3::new(-0.3, 0.7, 0.2);
         let local = plane.to_local(point);
         assert!((plane.to_space(local.xy(), local.z) - point).norm() < 1e-14);

@@ -90,10 +90,7 @@ impl Edge {
     /// A straight line between two different points.
     pub fn line(from: Vec2, to: Vec2) -> Result<Self, EdgeError> {
         if from == to {
-            return Err(EdgeError::NoLength {
-                from: from.into(),
-                to: to.into(),
-            });
+            return Err(EdgeError::NoLength { from: from.into(), to: to.into() });
         }
         Ok(Self::Line { from, to })
     }
@@ -105,21 +102,11 @@ impl Edge {
         let chord = a.norm() * b.norm();
         // Relative, because the circle's curvature is this sine over half the chord between `from` and `to`.
         if chord == 0.0 || !cross.is_finite() || cross.abs() <= 1e-9 * chord {
-            return Err(EdgeError::Collinear {
-                from: from.into(),
-                mid: mid.into(),
-                to: to.into(),
-            });
+            return Err(EdgeError::Collinear { from: from.into(), mid: mid.into(), to: to.into() });
         }
         let (aa, bb) = (a.norm_squared(), b.norm_squared());
         let offset = Vec2::new(b.y * aa - a.y * bb, a.x * bb - b.x * aa) / (2.0 * cross);
-        Ok(Self::Arc {
-            from,
-            to,
-            center: from + offset,
-            radius: offset.norm(),
-            counter_clockwise: cross > 0.0,
-        })
+        Ok(Self::Arc { from, to, center: from + offset, radius: offset.norm(), counter_clockwise: cross > 0.0 })
     }
 
     /// A full circle.
@@ -144,18 +131,9 @@ impl Edge {
         match *self {
             Self::Line { .. } => 0.0,
             Self::Circle { .. } => TAU,
-            Self::Arc {
-                from,
-                to,
-                center,
-                counter_clockwise,
-                ..
-            } => {
-                let (a, b) = if counter_clockwise {
-                    (from - center, to - center)
-                } else {
-                    (to - center, from - center)
-                };
+            Self::Arc { from, to, center, counter_clockwise, .. } => {
+                let (a, b) =
+                    if counter_clockwise { (from - center, to - center) } else { (to - center, from - center) };
                 cross(a, b).atan2(a.dot(&b)).rem_euclid(TAU)
             }
         }
@@ -166,13 +144,7 @@ impl Edge {
         match *self {
             Self::Line { from, to } => 0.5 * cross(from, to),
             Self::Circle { radius, .. } => std::f64::consts::PI * radius * radius,
-            Self::Arc {
-                from,
-                to,
-                radius,
-                counter_clockwise,
-                ..
-            } => {
+            Self::Arc { from, to, radius, counter_clockwise, .. } => {
                 let sweep = self.sweep();
                 // The chord's triangle with the origin, and the segment between chord and arc.
                 let segment = 0.5 * radius * radius * (sweep - sweep.sin());
@@ -187,18 +159,9 @@ impl Edge {
         match *self {
             Self::Line { from, to } => at_ends(from, to),
             Self::Circle { center, radius } => direction.dot(&center) + radius * direction.norm(),
-            Self::Arc {
-                from,
-                to,
-                center,
-                radius,
-                counter_clockwise,
-            } => {
-                let (a, b) = if counter_clockwise {
-                    (from - center, to - center)
-                } else {
-                    (to - center, from - center)
-                };
+            Self::Arc { from, to, center, radius, counter_clockwise } => {
+                let (a, b) =
+                    if counter_clockwise { (from - center, to - center) } else { (to - center, from - center) };
                 if direction != Vec2::zeros() && within_turn(a, b, direction) {
                     direction.dot(&center) + radius * direction.norm()
                 } else {
@@ -215,9 +178,7 @@ impl Edge {
                 let along = to - from;
                 Vec2::new(along.y, -along.x).normalize()
             }
-            Self::Arc { center, radius, .. } | Self::Circle { center, radius } => {
-                (point - center) / radius
-            }
+            Self::Arc { center, radius, .. } | Self::Circle { center, radius } => (point - center) / radius,
         }
     }
 }
@@ -261,11 +222,7 @@ impl Wire {
         for (index, edge) in edges.iter().enumerate() {
             let (from, to) = edge.ends().ok_or(WireError::CircleAmongEdges)?;
             if let Some(expected) = last.filter(|expected| *expected != from) {
-                return Err(WireError::Gap {
-                    index,
-                    expected: expected.into(),
-                    found: from.into(),
-                });
+                return Err(WireError::Gap { index, expected: expected.into(), found: from.into() });
             }
             last = Some(to);
         }
@@ -309,28 +266,17 @@ impl Region {
 
     /// All edges: the outer wire's, then those of each hole. The position is the number of the side face.
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
-        std::iter::once(&self.outer)
-            .chain(&self.holes)
-            .flat_map(|wire| wire.edges())
+        std::iter::once(&self.outer).chain(&self.holes).flat_map(|wire| wire.edges())
     }
 
     /// Area of the region.
     pub fn area(&self) -> f64 {
-        self.outer.signed_area().abs()
-            - self
-                .holes
-                .iter()
-                .map(|hole| hole.signed_area().abs())
-                .sum::<f64>()
+        self.outer.signed_area().abs() - self.holes.iter().map(|hole| hole.signed_area().abs()).sum::<f64>()
     }
 
     /// The largest value of `direction . p` over the region.
     pub fn support(&self, direction: Vec2) -> f64 {
-        self.outer
-            .edges
-            .iter()
-            .map(|edge| edge.support(direction))
-            .fold(f64::NEG_INFINITY, f64::max)
+        self.outer.edges.iter().map(|edge| edge.support(direction)).fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
@@ -347,28 +293,11 @@ mod tests {
     #[test]
     fn an_arc_finds_its_circle_its_sense_and_its_turn() {
         let half = Edge::three_point_arc(v(2.0, 0.0), v(3.0, 1.0), v(2.0, 2.0)).unwrap();
-        let Edge::Arc {
-            center,
-            radius,
-            counter_clockwise,
-            ..
-        } = half
-        else {
-            panic!("an arc")
-        };
-        assert_eq!(
-            (center, radius, counter_clockwise),
-            (v(2.0, 1.0), 1.0, true)
-        );
+        let Edge::Arc { center, radius, counter_clockwise, .. } = half else { panic!("an arc") };
+        assert_eq!((center, radius, counter_clockwise), (v(2.0, 1.0), 1.0, true));
         assert!((half.sweep() - PI).abs() < 1e-12);
         let clockwise = Edge::three_point_arc(v(0.0, 1.0), v(1.0, 0.0), v(0.0, -1.0)).unwrap();
-        assert!(matches!(
-            clockwise,
-            Edge::Arc {
-                counter_clockwise: false,
-                ..
-            }
-        ));
+        assert!(matches!(clockwise, Edge::Arc { counter_clockwise: false, .. }));
         // Three quarters of the unit circle, the long way round.
         let long = Edge::three_point_arc(v(1.0, 0.0), v(-1.0, 0.0), v(0.0, -1.0)).unwrap();
         assert!((long.sweep() - 1.5 * PI).abs() < 1e-12);
@@ -407,15 +336,9 @@ mod tests {
     #[test]
     fn gaps_and_circles_among_edges_are_refused() {
         let line = Edge::line(v(0.0, 0.0), v(1.0, 0.0)).unwrap();
-        assert!(matches!(
-            Wire::new(vec![line.clone()]),
-            Err(WireError::Gap { index: 0, .. })
-        ));
+        assert!(matches!(Wire::new(vec![line.clone()]), Err(WireError::Gap { index: 0, .. })));
         let circle = Edge::circle(v(0.0, 0.0), 1.0).unwrap();
-        assert!(matches!(
-            Wire::new(vec![line, circle]),
-            Err(WireError::CircleAmongEdges)
-        ));
+        assert!(matches!(Wire::new(vec![line, circle]), Err(WireError::CircleAmongEdges)));
         assert!(matches!(Wire::new(vec![]), Err(WireError::Empty)));
     }
 }

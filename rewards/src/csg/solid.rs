@@ -19,17 +19,8 @@ impl Extrusion {
     /// `extrude(distance, both=both)`: a negative distance goes against the normal, `both` the full distance to
     /// either side.
     pub fn new(plane: Plane, region: Region, distance: f64, both: bool) -> Self {
-        let (low, high) = if both {
-            (-distance.abs(), distance.abs())
-        } else {
-            (distance.min(0.0), distance.max(0.0))
-        };
-        Self {
-            plane,
-            region,
-            low,
-            high,
-        }
+        let (low, high) = if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) };
+        Self { plane, region, low, high }
     }
 
     /// Closed form: area times height.

@@ -45,11 +45,8 @@ impl SurfaceTable {
                 surfaces.len() - 1
             }) as u16
         };
-        let faces = solid
-            .primitives()
-            .into_iter()
-            .map(|e| faces_of(e).into_iter().map(&mut number).collect())
-            .collect();
+        let faces =
+            solid.primitives().into_iter().map(|e| faces_of(e).into_iter().map(&mut number).collect()).collect();
         Self { surfaces, faces }
     }
 
@@ -82,17 +79,11 @@ fn faces_of(extrusion: &Extrusion) -> Vec<Surface> {
     surfaces.extend(extrusion.region.edges().map(|edge| match *edge {
         Edge::Line { from, .. } => {
             let normal = edge.normal_at(from);
-            Surface::plane(
-                plane.x * normal.x + plane.y * normal.y,
-                plane.to_space(from, 0.0),
-            )
+            Surface::plane(plane.x * normal.x + plane.y * normal.y, plane.to_space(from, 0.0))
         }
-        Edge::Arc { center, radius, .. } => Surface::Cylinder {
-            center: plane.to_space(center, 0.0),
-            axis: plane.z,
-            radius,
-            seam: None,
-        },
+        Edge::Arc { center, radius, .. } => {
+            Surface::Cylinder { center: plane.to_space(center, 0.0), axis: plane.z, radius, seam: None }
+        }
         Edge::Circle { center, radius } => Surface::Cylinder {
             center: plane.to_space(center, 0.0),
             axis: plane.z,
@@ -108,28 +99,12 @@ fn faces_of(extrusion: &Extrusion) -> Vec<Surface> {
 /// along -y, +z for those along x.
 pub fn seam_direction(axis: Vec3) -> Vec3 {
     // Rounding noise in the axis must not decide.
-    let [a, b, c]: [f64; 3] = axis
-        .map(|component| {
-            if component.abs() < 1e-9 {
-                0.0
-            } else {
-                component
-            }
-        })
-        .into();
+    let [a, b, c]: [f64; 3] = axis.map(|component| if component.abs() < 1e-9 { 0.0 } else { component }).into();
     let [a_abs, b_abs, c_abs] = [a.abs(), b.abs(), c.abs()];
     let direction = if b_abs <= a_abs && b_abs <= c_abs {
-        if a_abs > c_abs {
-            Vec3::new(-c, 0.0, a)
-        } else {
-            Vec3::new(c, 0.0, -a)
-        }
+        if a_abs > c_abs { Vec3::new(-c, 0.0, a) } else { Vec3::new(c, 0.0, -a) }
     } else if a_abs <= b_abs && a_abs <= c_abs {
-        if b_abs > c_abs {
-            Vec3::new(0.0, -c, b)
-        } else {
-            Vec3::new(0.0, c, -b)
-        }
+        if b_abs > c_abs { Vec3::new(0.0, -c, b) } else { Vec3::new(0.0, c, -b) }
     } else if a_abs > b_abs {
         Vec3::new(-b, a, 0.0)
     } else {
@@ -140,44 +115,20 @@ pub fn seam_direction(axis: Vec3) -> Vec3 {
 
 impl Surface {
     fn plane(normal: Vec3, point: Vec3) -> Self {
-        let leading = normal
-            .iter()
-            .copied()
-            .find(|component| component.abs() > 1e-9)
-            .unwrap_or(1.0);
+        let leading = normal.iter().copied().find(|component| component.abs() > 1e-9).unwrap_or(1.0);
         let normal = if leading < 0.0 { -normal } else { normal };
-        Self::Plane {
-            normal,
-            offset: normal.dot(&point),
-        }
+        Self::Plane { normal, offset: normal.dot(&point) }
     }
 
     fn same_as(&self, other: &Self) -> bool {
         const NEAR: f64 = 1e-7;
         match (self, other) {
+            (Self::Plane { normal: a, offset: p }, Self::Plane { normal: b, offset: q }) => {
+                (a - b).norm() < NEAR && (p - q).abs() < NEAR
+            }
             (
-                Self::Plane {
-                    normal: a,
-                    offset: p,
-                },
-                Self::Plane {
-                    normal: b,
-                    offset: q,
-                },
-            ) => (a - b).norm() < NEAR && (p - q).abs() < NEAR,
-            (
-                Self::Cylinder {
-                    center: c,
-                    axis: a,
-                    radius: r,
-                    ..
-                },
-                Self::Cylinder {
-                    center: d,
-                    axis: b,
-                    radius: s,
-                    ..
-                },
+                Self::Cylinder { center: c, axis: a, radius: r, .. },
+                Self::Cylinder { center: d, axis: b, radius: s, .. },
             ) => a.cross(b).norm() < NEAR && (r - s).abs() < NEAR && (d - c).cross(a).norm() < NEAR,
             _ => false,
         }
@@ -200,20 +151,11 @@ mod tests {
     #[test]
     fn flush_faces_share_a_surface_and_others_do_not() {
         let square = |origin: Vec3| {
-            let corners =
-                [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)].map(|(x, y)| Vec2::new(x, y));
-            let edges = (0..4)
-                .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
-                .collect();
-            Extrusion::new(
-                Plane::xy(origin),
-                Region::new(Wire::new(edges).unwrap(), vec![]),
-                1.0,
-                false,
-            )
+            let corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)].map(|(x, y)| Vec2::new(x, y));
+            let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
+            Extrusion::new(Plane::xy(origin), Region::new(Wire::new(edges).unwrap(), vec![]), 1.0, false)
         };
-        let stacked =
-            CsgSolid::from(square(Vec3::zeros())).combine(Operation::Union, square(Vec3::z()));
+        let stacked = CsgSolid::from(square(Vec3::zeros())).combine(Operation::Union, square(Vec3::z()));
         let table = SurfaceTable::new(&stacked);
         // Four common sides, and the planes z = 0, 1, 2.
         assert_eq!(table.len(), 7);

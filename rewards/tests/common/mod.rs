@@ -9,27 +9,9 @@ use nalgebra::{Matrix3, Rotation3, Vector3};
 
 /// The box between two corners: six faces of two triangles.
 pub fn block(low: [f64; 3], high: [f64; 3]) -> Mesh {
-    let corner = |bits: usize| {
-        std::array::from_fn(|axis| {
-            if bits >> axis & 1 == 0 {
-                low[axis]
-            } else {
-                high[axis]
-            }
-        })
-    };
-    let quads = [
-        [0, 4, 6, 2],
-        [1, 3, 7, 5],
-        [0, 1, 5, 4],
-        [2, 6, 7, 3],
-        [0, 2, 3, 1],
-        [4, 5, 7, 6],
-    ];
-    let mut mesh = Mesh {
-        vertices: (0..8).map(corner).collect(),
-        ..Mesh::default()
-    };
+    let corner = |bits: usize| std::array::from_fn(|axis| if bits >> axis & 1 == 0 { low[axis] } else { high[axis] });
+    let quads = [[0, 4, 6, 2], [1, 3, 7, 5], [0, 1, 5, 4], [2, 6, 7, 3], [0, 2, 3, 1], [4, 5, 7, 6]];
+    let mut mesh = Mesh { vertices: (0..8).map(corner).collect(), ..Mesh::default() };
     for (face, [a, b, c, d]) in quads.into_iter().enumerate() {
         mesh.triangles.extend([[a, b, c], [a, c, d]]);
         mesh.faces.extend([face as u32; 2]);
@@ -47,23 +29,14 @@ pub fn ball(centre: [f64; 3], radius: f64, rings: u32) -> Mesh {
     let point = |ring: u32, step: u32| {
         let theta = std::f64::consts::PI * f64::from(ring) / f64::from(rings);
         let phi = 2.0 * std::f64::consts::PI * f64::from(step % around) / f64::from(around);
-        let unit = [
-            theta.sin() * phi.cos(),
-            theta.sin() * phi.sin(),
-            theta.cos(),
-        ];
+        let unit = [theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos()];
         std::array::from_fn(|axis| centre[axis] + radius * unit[axis])
     };
     let mut mesh = Mesh::default();
     for ring in 0..rings {
         for step in 0..around {
             let base = mesh.vertices.len() as u32;
-            let corners = [
-                (ring, step),
-                (ring + 1, step),
-                (ring + 1, step + 1),
-                (ring, step + 1),
-            ];
+            let corners = [(ring, step), (ring + 1, step), (ring + 1, step + 1), (ring, step + 1)];
             mesh.vertices.extend(corners.map(|(r, s)| point(r, s)));
             if ring + 1 < rings {
                 mesh.triangles.push([base, base + 1, base + 2]);
@@ -81,8 +54,7 @@ pub fn ball(centre: [f64; 3], radius: f64, rings: u32) -> Mesh {
 pub fn together(mut a: Mesh, b: &Mesh) -> Mesh {
     let base = a.vertices.len() as u32;
     a.vertices.extend(&b.vertices);
-    a.triangles
-        .extend(b.triangles.iter().map(|t| t.map(|v| v + base)));
+    a.triangles.extend(b.triangles.iter().map(|t| t.map(|v| v + base)));
     a.faces.extend(&b.faces);
     a
 }
@@ -111,22 +83,11 @@ pub fn block_solid(sides: [f64; 3], axis: [f64; 3], angle: f64, centroid: [f64; 
     let volume: f64 = sides.iter().product();
     let squares = sides.map(|side| side * side);
     let sum: f64 = squares.iter().sum();
-    let diagonal =
-        Matrix3::from_diagonal(&Vector3::from(squares.map(|s| volume * (sum - s) / 12.0)));
+    let diagonal = Matrix3::from_diagonal(&Vector3::from(squares.map(|s| volume * (sum - s) / 12.0)));
     let turn = rotation(axis, angle);
     let inertia = turn * diagonal * turn.transpose();
     let inertia = std::array::from_fn(|r| std::array::from_fn(|c| inertia[(r, c)]));
     let bounds: Bounds = mesh.bounds();
-    let mass = MassProperties {
-        volume,
-        centroid,
-        inertia,
-        bounds,
-    };
-    Arc::new(Solid {
-        mass,
-        mesh,
-        solids: 1,
-        malformed: false,
-    })
+    let mass = MassProperties { volume, centroid, inertia, bounds };
+    Arc::new(Solid { mass, mesh, solids: 1, malformed: false })
 }

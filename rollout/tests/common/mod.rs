@@ -11,13 +11,7 @@ pub const TIMEOUT_S: f64 = 3.0;
 pub const CUBE: &str = "solid = cq.Workplane().box(1, 1, 1)";
 
 pub fn config(jobs: usize) -> ScorerConfig {
-    ScorerConfig {
-        jobs,
-        timeout_s: TIMEOUT_S,
-        memory_mib: 512,
-        grid: 32,
-        ..ScorerConfig::default()
-    }
+    ScorerConfig { jobs, timeout_s: TIMEOUT_S, memory_mib: 512, grid: 32, ..ScorerConfig::default() }
 }
 
 /// Starting a server takes seconds, so the tests of a file share one.
@@ -44,9 +38,5 @@ pub fn expect_cube(program: &str) {
     let Some(solid) = execution.outcome.solid() else {
         panic!("{:?}\n{program}", execution.outcome.error());
     };
-    assert!(
-        (solid.mass.volume - 1.0).abs() < 1e-12,
-        "{}",
-        solid.mass.volume
-    );
+    assert!((solid.mass.volume - 1.0).abs() < 1e-12, "{}", solid.mass.volume);
 }

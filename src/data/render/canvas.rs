@@ -27,10 +27,7 @@ static COLOURS: LazyLock<[[u8; 2]; 256]> = LazyLock::new(|| {
         GROUND => [255, 255],
         tone => {
             let facing = f64::from(tone - 1) / FACES;
-            [
-                srgb(0.0582 + 0.3590 * facing),
-                srgb(0.0488 + 0.3574 * facing),
-            ]
+            [srgb(0.0582 + 0.3590 * facing), srgb(0.0488 + 0.3574 * facing)]
         }
     })
 });
@@ -43,10 +40,7 @@ pub(super) fn face_tone(facing: f64) -> u8 {
 impl Canvas {
     /// White ground.
     pub fn new(side: usize) -> Self {
-        Self {
-            side,
-            tones: vec![GROUND; side * side],
-        }
+        Self { side, tones: vec![GROUND; side * side] }
     }
 
     /// Side in pixels.

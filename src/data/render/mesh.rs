@@ -51,18 +51,12 @@ pub fn render_mesh(
     let side = canvas_side(size);
     let mut canvas = Canvas::new(side);
     let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
-    let used = triangles
-        .iter()
-        .flatten()
-        .map(|vertex| points[*vertex as usize]);
+    let used = triangles.iter().flatten().map(|vertex| points[*vertex as usize]);
     if let Some(bounds) = Bounds::of_points(used) {
         let framing = Framing::fit(&bounds, side);
         let projected: Vec<Vec3> = points.iter().map(|point| framing.project(*point)).collect();
         let facing = corner_facing(&points, triangles, faces, framing.view.toward);
-        let mut depths = DepthBuffer {
-            side,
-            nearest: vec![f64::INFINITY; side * side],
-        };
+        let mut depths = DepthBuffer { side, nearest: vec![f64::INFINITY; side * side] };
         for (triangle, facing) in triangles.iter().zip(&facing) {
             let corners = triangle.map(|vertex| projected[vertex as usize]);
             depths.fill(corners, *facing, &mut canvas);
@@ -70,12 +64,7 @@ pub fn render_mesh(
         // Half a pixel of slack for rounding.
         let slack = 0.5 / framing.scale;
         for [a, b] in face_borders(triangles, faces) {
-            depths.draw_line(
-                projected[a as usize],
-                projected[b as usize],
-                slack,
-                &mut canvas,
-            );
+            depths.draw_line(projected[a as usize], projected[b as usize], slack, &mut canvas);
         }
     }
     Ok(canvas.to_picture(size))
@@ -83,28 +72,14 @@ pub fn render_mesh(
 
 fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result<(), MeshError> {
     if triangles.len() != faces.len() {
-        return Err(MeshError::FaceCount {
-            triangles: triangles.len(),
-            faces: faces.len(),
-        });
+        return Err(MeshError::FaceCount { triangles: triangles.len(), faces: faces.len() });
     }
     for (triangle, corners) in triangles.iter().enumerate() {
-        if let Some(vertex) = corners
-            .iter()
-            .copied()
-            .find(|vertex| *vertex as usize >= vertices.len())
-        {
-            return Err(MeshError::Vertex {
-                triangle,
-                vertex,
-                vertices: vertices.len(),
-            });
+        if let Some(vertex) = corners.iter().copied().find(|vertex| *vertex as usize >= vertices.len()) {
+            return Err(MeshError::Vertex { triangle, vertex, vertices: vertices.len() });
         }
     }
-    match vertices
-        .iter()
-        .position(|point| !point.iter().all(|coordinate| coordinate.is_finite()))
-    {
+    match vertices.iter().position(|point| !point.iter().all(|coordinate| coordinate.is_finite())) {
         Some(vertex) => Err(MeshError::NotFinite { vertex }),
         None => Ok(()),
     }
@@ -112,12 +87,7 @@ fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result
 
 /// For each corner of each triangle the cosine between view and the face's normal there: the mean over the face's
 /// triangles around that vertex, weighted by area.
-fn corner_facing(
-    points: &[Vec3],
-    triangles: &[[u32; 3]],
-    faces: &[u32],
-    toward: Vec3,
-) -> Vec<[f64; 3]> {
+fn corner_facing(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32], toward: Vec3) -> Vec<[f64; 3]> {
     let mut sums: HashMap<(u32, u32), Vec3> = HashMap::new();
     for (corners, face) in triangles.iter().zip(faces) {
         let [a, b, c] = corners.map(|vertex| points[vertex as usize]);
@@ -130,17 +100,9 @@ fn corner_facing(
         let sum = sums[&(face, vertex)];
         let length = sum.norm();
         // Faces seen from behind (open meshes) are lit like those seen from the front.
-        if length > 0.0 {
-            (sum.dot(&toward) / length).abs()
-        } else {
-            0.0
-        }
+        if length > 0.0 { (sum.dot(&toward) / length).abs() } else { 0.0 }
     };
-    triangles
-        .iter()
-        .zip(faces)
-        .map(|(corners, face)| corners.map(|vertex| facing(*face, vertex)))
-        .collect()
+    triangles.iter().zip(faces).map(|(corners, face)| corners.map(|vertex| facing(*face, vertex))).collect()
 }
 
 /// Edges of triangles that no other triangle of the same face shares, in a fixed order.
@@ -153,11 +115,7 @@ fn face_borders(triangles: &[[u32; 3]], faces: &[u32]) -> Vec<[u32; 2]> {
         }
     }
     edges.sort_unstable();
-    edges
-        .chunk_by(|a, b| a == b)
-        .filter(|same| same.len() == 1)
-        .map(|same| same[0].1)
-        .collect()
+    edges.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).map(|same| same[0].1).collect()
 }
 
 struct DepthBuffer {
@@ -175,10 +133,7 @@ impl DepthBuffer {
         }
         let limit = self.side as f64 - 1.0;
         let range = |low: f64, high: f64| {
-            (
-                (low - 0.5).ceil().clamp(0.0, limit) as usize,
-                (high - 0.5).floor().clamp(0.0, limit) as usize,
-            )
+            ((low - 0.5).ceil().clamp(0.0, limit) as usize, (high - 0.5).floor().clamp(0.0, limit) as usize)
         };
         let (left, right) = range(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x));
         let (top, bottom) = range(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y));
@@ -196,11 +151,7 @@ impl DepthBuffer {
                 let nearest = &mut self.nearest[y * self.side + x];
                 if depth < *nearest {
                     *nearest = depth;
-                    canvas.set(
-                        x,
-                        y,
-                        face_tone(u * facing[0] + v * facing[1] + w * facing[2]),
-                    );
+                    canvas.set(x, y, face_tone(u * facing[0] + v * facing[1] + w * facing[2]));
                 }
             }
         }
@@ -227,15 +178,9 @@ impl DepthBuffer {
     fn farthest_around(&self, x: usize, y: usize) -> f64 {
         let at = |x: usize, y: usize| self.nearest[y * self.side + x];
         let last = self.side - 1;
-        [
-            (x, y),
-            (x.saturating_sub(1), y),
-            ((x + 1).min(last), y),
-            (x, y.saturating_sub(1)),
-            (x, (y + 1).min(last)),
-        ]
-        .into_iter()
-        .map(|(x, y)| at(x, y))
-        .fold(f64::NEG_INFINITY, f64::max)
+        [(x, y), (x.saturating_sub(1), y), ((x + 1).min(last), y), (x, y.saturating_sub(1)), (x, (y + 1).min(last))]
+            .into_iter()
+            .map(|(x, y)| at(x, y))
+            .fold(f64::NEG_INFINITY, f64::max)
     }
 }

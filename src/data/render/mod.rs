@@ -43,11 +43,7 @@ impl View {
     fn isometric() -> Self {
         let toward = Vec3::new(1.0, -1.0, 1.0).normalize();
         let right = Vec3::z().cross(&toward).normalize();
-        Self {
-            right,
-            up: toward.cross(&right),
-            toward,
-        }
+        Self { right, up: toward.cross(&right), toward }
     }
 }
 
@@ -72,12 +68,7 @@ impl Framing {
         let extent = |axis: Vec3| size.dot(&axis.abs()).max(1e-9);
         let side = side as f64;
         let scale = (FILL.0 * side / extent(view.right)).min(FILL.1 * side / extent(view.up));
-        Self {
-            view,
-            center: bounds.center(),
-            scale,
-            side,
-        }
+        Self { view, center: bounds.center(), scale, side }
     }
 
     /// Pixel coordinates (x to the right, y down, pixel `i` reaches from `i` to `i + 1`) and distance behind the
@@ -93,10 +84,7 @@ impl Framing {
 
     /// The point of the picture's plane seen at pixel coordinates.
     fn unproject(&self, x: f64, y: f64) -> Vec3 {
-        let (dx, dy) = (
-            (x - self.side / 2.0) / self.scale,
-            (self.side / 2.0 - y) / self.scale,
-        );
+        let (dx, dy) = ((x - self.side / 2.0) / self.scale, (self.side / 2.0 - y) / self.scale);
         self.center + self.view.right * dx + self.view.up * dy
     }
 }
@@ -110,12 +98,7 @@ fn canvas_side(size: u32) -> usize {
 pub fn side_by_side(pictures: &[RgbImage]) -> RgbImage {
     const GAP: u32 = 2;
     let height = pictures.iter().map(RgbImage::height).max().unwrap_or(1);
-    let width = pictures
-        .iter()
-        .map(|picture| picture.width() + GAP)
-        .sum::<u32>()
-        .saturating_sub(GAP)
-        .max(1);
+    let width = pictures.iter().map(|picture| picture.width() + GAP).sum::<u32>().saturating_sub(GAP).max(1);
     let mut sheet = RgbImage::from_pixel(width, height, Rgb([255; 3]));
     let mut left = 0;
     for (number, picture) in pictures.iter().enumerate() {
@@ -139,18 +122,9 @@ mod tests {
     use super::*;
 
     fn block(min: Vec3, size: Vec3) -> CsgSolid {
-        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)]
-            .map(|(x, y)| Vec2::new(x, y));
-        let edges = (0..4)
-            .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
-            .collect();
-        Extrusion::new(
-            Plane::xy(min),
-            Region::new(Wire::new(edges).unwrap(), vec![]),
-            size.z,
-            false,
-        )
-        .into()
+        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)].map(|(x, y)| Vec2::new(x, y));
+        let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
+        Extrusion::new(Plane::xy(min), Region::new(Wire::new(edges).unwrap(), vec![]), size.z, false).into()
     }
 
     fn dark_share(picture: &RgbImage) -> f64 {
@@ -161,21 +135,11 @@ mod tests {
     #[test]
     fn a_cube_stands_in_the_middle_and_fills_two_thirds_of_the_height() {
         let picture = render_csg(&block(Vec3::new(5.0, 5.0, 5.0), Vec3::repeat(0.3)), 448);
-        let rows: Vec<u32> = (0..448)
-            .filter(|y| (0..448).any(|x| picture.get_pixel(x, *y).0[0] < 250))
-            .collect();
-        let columns: Vec<u32> = (0..448)
-            .filter(|x| (0..448).any(|y| picture.get_pixel(*x, y).0[0] < 250))
-            .collect();
+        let rows: Vec<u32> = (0..448).filter(|y| (0..448).any(|x| picture.get_pixel(x, *y).0[0] < 250)).collect();
+        let columns: Vec<u32> = (0..448).filter(|x| (0..448).any(|y| picture.get_pixel(*x, y).0[0] < 250)).collect();
         // A cube is 4 / sqrt(6) high and sqrt(2) wide: 298.7 and 258.6 pixels about the centre at 224.
-        assert!(
-            rows[0].abs_diff(75) <= 1 && rows[rows.len() - 1].abs_diff(373) <= 1,
-            "{rows:?}"
-        );
-        assert!(
-            columns[0].abs_diff(95) <= 1 && columns[columns.len() - 1].abs_diff(353) <= 1,
-            "{columns:?}"
-        );
+        assert!(rows[0].abs_diff(75) <= 1 && rows[rows.len() - 1].abs_diff(373) <= 1, "{rows:?}");
+        assert!(columns[0].abs_diff(95) <= 1 && columns[columns.len() - 1].abs_diff(353) <= 1, "{columns:?}");
         // The three visible sides in one grey, and the corner between them black.
         for (x, y) in [(224, 140), (150, 260), (300, 260)] {
             assert_eq!(picture.get_pixel(x, y), &Rgb([141, 141, 138]));
@@ -186,8 +150,8 @@ mod tests {
     #[test]
     fn flush_faces_have_no_line_between_them() {
         let one = block(Vec3::zeros(), Vec3::new(2.0, 1.0, 1.0));
-        let two = block(Vec3::zeros(), Vec3::repeat(1.0))
-            .combine(Operation::Union, block(Vec3::x(), Vec3::repeat(1.0)));
+        let two =
+            block(Vec3::zeros(), Vec3::repeat(1.0)).combine(Operation::Union, block(Vec3::x(), Vec3::repeat(1.0)));
         assert_eq!(render_csg(&one, 112), render_csg(&two, 112));
     }
 
@@ -204,26 +168,15 @@ mod tests {
             [[1., 0., 0.], [1., 1., 0.], [1., 1., 1.], [1., 0., 1.]],
         ];
         let vertices: Vec<[f64; 3]> = quads.iter().flatten().copied().collect();
-        let triangles: Vec<[u32; 3]> = (0..6)
-            .flat_map(|face| [[0, 1, 2], [0, 2, 3]].map(|t: [u32; 3]| t.map(|i| 4 * face + i)))
-            .collect();
+        let triangles: Vec<[u32; 3]> =
+            (0..6).flat_map(|face| [[0, 1, 2], [0, 2, 3]].map(|t: [u32; 3]| t.map(|i| 4 * face + i))).collect();
         let faces: Vec<u32> = (0..12).map(|triangle| triangle / 2).collect();
         for size in [112, 224] {
-            let (a, b) = (
-                render_csg(&solid, size),
-                render_mesh(&vertices, &triangles, &faces, size).unwrap(),
-            );
-            let difference: f64 = a
-                .as_raw()
-                .iter()
-                .zip(b.as_raw())
-                .map(|(a, b)| f64::from(a.abs_diff(*b)))
-                .sum::<f64>();
+            let (a, b) = (render_csg(&solid, size), render_mesh(&vertices, &triangles, &faces, size).unwrap());
+            let difference: f64 =
+                a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
             // Lines may lie half a canvas pixel apart; nothing else differs.
-            assert!(
-                difference / (a.as_raw().len() as f64) < 2.0,
-                "{size}: {difference}"
-            );
+            assert!(difference / (a.as_raw().len() as f64) < 2.0, "{size}: {difference}");
         }
         assert!(dark_share(&render_csg(&solid, 448)) < 0.01);
         // Five faces hide nothing of what is behind the sixth: an open mesh is drawn, too.
@@ -233,18 +186,9 @@ mod tests {
     #[test]
     fn a_broken_mesh_is_refused_and_an_empty_one_is_white() {
         let vertices = [[0.0; 3], [1.0, 0.0, 0.0], [0.0, f64::NAN, 0.0]];
-        assert!(matches!(
-            render_mesh(&vertices, &[[0, 1, 3]], &[0], 32),
-            Err(MeshError::Vertex { vertex: 3, .. })
-        ));
-        assert!(matches!(
-            render_mesh(&vertices, &[[0, 1, 2]], &[0], 32),
-            Err(MeshError::NotFinite { vertex: 2 })
-        ));
-        assert!(matches!(
-            render_mesh(&vertices, &[[0, 1, 1]], &[], 32),
-            Err(MeshError::FaceCount { .. })
-        ));
+        assert!(matches!(render_mesh(&vertices, &[[0, 1, 3]], &[0], 32), Err(MeshError::Vertex { vertex: 3, .. })));
+        assert!(matches!(render_mesh(&vertices, &[[0, 1, 2]], &[0], 32), Err(MeshError::NotFinite { vertex: 2 })));
+        assert!(matches!(render_mesh(&vertices, &[[0, 1, 1]], &[], 32), Err(MeshError::FaceCount { .. })));
         let empty = render_mesh(&[], &[], &[], 32).unwrap();
         assert!(empty.pixels().all(|pixel| pixel.0 == [255; 3]));
     }
@@ -255,11 +199,7 @@ mod tests {
         let sheet = side_by_side(&pictures);
         assert_eq!(sheet.dimensions(), (28, 6));
         assert_eq!(
-            (
-                sheet.get_pixel(0, 0).0[0],
-                sheet.get_pixel(10, 5).0[0],
-                sheet.get_pixel(27, 3).0[0]
-            ),
+            (sheet.get_pixel(0, 0).0[0], sheet.get_pixel(10, 5).0[0], sheet.get_pixel(27, 3).0[0]),
             (10, 20, 30)
         );
         assert_eq!(side_by_side(&[]).dimensions(), (1, 1));

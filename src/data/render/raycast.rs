@@ -27,12 +27,7 @@ struct Sample {
     seam: f32,
 }
 
-const NOTHING: Sample = Sample {
-    surface: GROUND,
-    facing: 0.0,
-    depth: f32::INFINITY,
-    seam: f32::NAN,
-};
+const NOTHING: Sample = Sample { surface: GROUND, facing: 0.0, depth: f32::INFINITY, seam: f32::NAN };
 
 /// The picture of a solid, `size` pixels a side. A solid without volume gives white ground.
 pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
@@ -67,10 +62,9 @@ impl<'a> Scene<'a> {
         let outlines = (0..surfaces.len())
             .map(|number| match surfaces.surface(number as u16) {
                 Surface::Plane { .. } => (0.0, 1.0),
-                Surface::Cylinder { axis, radius, .. } => (
-                    (radius * framing.scale) as f32,
-                    (toward - axis * axis.dot(&toward)).norm() as f32,
-                ),
+                Surface::Cylinder { axis, radius, .. } => {
+                    ((radius * framing.scale) as f32, (toward - axis * axis.dot(&toward)).norm() as f32)
+                }
             })
             .collect();
         let side = framing.side as usize;
@@ -78,20 +72,13 @@ impl<'a> Scene<'a> {
         if let Some(bounds) = solid.bounds() {
             for corner in 0..8 {
                 let pick = |axis: usize| {
-                    if corner >> axis & 1 == 0 {
-                        bounds.min[axis]
-                    } else {
-                        bounds.max[axis]
-                    }
+                    if corner >> axis & 1 == 0 { bounds.min[axis] } else { bounds.max[axis] }
                 };
                 let pixel = framing.project(Vec3::new(pick(0), pick(1), pick(2)));
                 for axis in 0..2 {
                     let (low, high) = &mut window[axis];
                     *low = (*low).min((pixel[axis] - 1.0).max(0.0) as usize / BLOCK * BLOCK);
-                    *high = (*high).max(
-                        ((pixel[axis] + 1.0).max(0.0) as usize).min(side - 1) / BLOCK * BLOCK
-                            + BLOCK,
-                    );
+                    *high = (*high).max(((pixel[axis] + 1.0).max(0.0) as usize).min(side - 1) / BLOCK * BLOCK + BLOCK);
                 }
             }
         }
@@ -114,18 +101,9 @@ impl<'a> Scene<'a> {
         let normal = self.caster.normal(origin, &enter, true);
         let surface = self.surfaces.number(enter.face);
         let seam = match self.surfaces.surface(surface) {
-            Surface::Cylinder {
-                center,
-                axis,
-                seam: Some(seam),
-                ..
-            } => {
+            Surface::Cylinder { center, axis, seam: Some(seam), .. } => {
                 let radial = origin + self.caster.direction() * enter.at - center;
-                if radial.dot(seam) > 0.0 {
-                    radial.dot(&axis.cross(seam)) as f32
-                } else {
-                    f32::NAN
-                }
+                if radial.dot(seam) > 0.0 { radial.dot(&axis.cross(seam)) as f32 } else { f32::NAN }
             }
             _ => f32::NAN,
         };
@@ -147,20 +125,11 @@ impl<'a> Scene<'a> {
         for y in (top..=bottom).step_by(BLOCK) {
             for (column, x) in columns.iter().enumerate() {
                 // The lattice reaches one block beyond the canvas; nothing is seen there.
-                below[column] = if *x < self.side && y < self.side {
-                    self.cast(*x, y)
-                } else {
-                    NOTHING
-                };
+                below[column] = if *x < self.side && y < self.side { self.cast(*x, y) } else { NOTHING };
             }
             if y > top {
                 for (column, x) in columns.windows(2).enumerate() {
-                    let corners = [
-                        above[column],
-                        above[column + 1],
-                        below[column],
-                        below[column + 1],
-                    ];
+                    let corners = [above[column], above[column + 1], below[column], below[column + 1]];
                     let (x, y) = (x[0], y - BLOCK);
                     if is_uniform(&corners) {
                         self.interpolate(x, y, &corners);
@@ -192,9 +161,7 @@ impl<'a> Scene<'a> {
             let v = row as f32 / BLOCK as f32;
             for column in 0..BLOCK.min(self.side - left) {
                 let u = column as f32 / BLOCK as f32;
-                let mix = |a: f32, b: f32, c: f32, d: f32| {
-                    (a + (b - a) * u) * (1.0 - v) + (c + (d - c) * u) * v
-                };
+                let mix = |a: f32, b: f32, c: f32, d: f32| (a + (b - a) * u) * (1.0 - v) + (c + (d - c) * u) * v;
                 self.samples[(top + row) * self.side + left + column] = Sample {
                     facing: mix(a.facing, b.facing, c.facing, d.facing),
                     depth: mix(a.depth, b.depth, c.depth, d.depth),
@@ -223,23 +190,11 @@ impl<'a> Scene<'a> {
                 for x in left..(left + BLOCK).min(self.side) {
                     let here = &self.samples[y * self.side + x];
                     // Each pair is looked at from both sides where both blocks are mixed; drawing twice is harmless.
-                    let neighbours = [
-                        (x.wrapping_sub(1), y),
-                        (x + 1, y),
-                        (x, y.wrapping_sub(1)),
-                        (x, y + 1),
-                    ];
-                    for (nx, ny) in neighbours
-                        .into_iter()
-                        .filter(|(nx, ny)| *nx < self.side && *ny < self.side)
-                    {
+                    let neighbours = [(x.wrapping_sub(1), y), (x + 1, y), (x, y.wrapping_sub(1)), (x, y + 1)];
+                    for (nx, ny) in neighbours.into_iter().filter(|(nx, ny)| *nx < self.side && *ny < self.side) {
                         let there = &self.samples[ny * self.side + nx];
                         if self.is_edge(here, there) {
-                            let (x, y) = if owns_edge(here, there) {
-                                (x, y)
-                            } else {
-                                (nx, ny)
-                            };
+                            let (x, y) = if owns_edge(here, there) { (x, y) } else { (nx, ny) };
                             canvas.draw(x, y);
                         }
                     }
@@ -269,19 +224,11 @@ fn owns_edge(a: &Sample, b: &Sample) -> bool {
     if a.surface == b.surface {
         return a.seam > 0.0;
     }
-    if (a.depth - b.depth).abs() > 3.0 {
-        a.depth < b.depth
-    } else {
-        a.surface > b.surface
-    }
+    if (a.depth - b.depth).abs() > 3.0 { a.depth < b.depth } else { a.surface > b.surface }
 }
 
 fn is_uniform(corners: &[Sample; 4]) -> bool {
     let first = &corners[0];
-    corners[1..]
-        .iter()
-        .all(|corner| corner.surface == first.surface)
-        && !corners
-            .iter()
-            .any(|a| corners.iter().any(|b| a.seam * b.seam < 0.0))
+    corners[1..].iter().all(|corner| corner.surface == first.surface)
+        && !corners.iter().any(|a| corners.iter().any(|b| a.seam * b.seam < 0.0))
 }

@@ -61,11 +61,7 @@ pub(super) fn draw_base(dice: &mut Dice, longest: i32, operations: usize) -> (&'
         ("tongue", tongue, 5),
         ("bridge", bridge, 3),
     ];
-    let makers = if operations == 1 {
-        ALONE
-    } else {
-        WITH_FEATURES
-    };
+    let makers = if operations == 1 { ALONE } else { WITH_FEATURES };
     match makers.choose_weighted(dice, |maker| maker.2) {
         Ok((family, maker, _)) => (family, maker(dice, longest)),
         Err(_) => ("block", block(dice, longest)),
@@ -92,11 +88,8 @@ fn any_side(dice: &mut Dice) -> Side {
 
 /// A prism's sides: the sketch no smaller than a third of the longest side.
 fn prism(dice: &mut Dice, longest: i32) -> Sides {
-    let mut sides = [
-        even(dice, longest / 3, longest),
-        even(dice, longest / 3, longest),
-        even(dice, longest / 12, longest),
-    ];
+    let mut sides =
+        [even(dice, longest / 3, longest), even(dice, longest / 3, longest), even(dice, longest / 12, longest)];
     let pinned = *[0, 0, 1, 1, 2].choose(dice).unwrap_or(&0);
     sides[pinned] = longest;
     let [width, height, mut depth] = sides;
@@ -104,11 +97,7 @@ fn prism(dice: &mut Dice, longest: i32) -> Sides {
         // Half of it must be even too where the prism stands on both sides of its plane.
         depth -= 2;
     }
-    Sides {
-        width,
-        height,
-        depth: depth.max(4),
-    }
+    Sides { width, height, depth: depth.max(4) }
 }
 
 /// A plate's sides: thin, its sketch at least half of the longest side each way.
@@ -117,11 +106,7 @@ fn plate(dice: &mut Dice, longest: i32) -> Sides {
     if dice.random() {
         sides.swap(0, 1);
     }
-    Sides {
-        width: sides[0],
-        height: sides[1],
-        depth: 4 * dice.random_range(1..=longest / 12),
-    }
+    Sides { width: sides[0], height: sides[1], depth: 4 * dice.random_range(1..=longest / 12) }
 }
 
 fn corner_rectangle(sides: &Sides) -> Outline {
@@ -131,12 +116,7 @@ fn corner_rectangle(sides: &Sides) -> Outline {
 fn block(dice: &mut Dice, longest: i32) -> Body {
     let mut sides = [0; 3].map(|_| even(dice, longest / 6, longest));
     sides[dice.random_range(0..3)] = longest;
-    standing(
-        Side::Top,
-        Outline::rectangle([0, 0], [sides[0], sides[1]]),
-        vec![],
-        sides[2],
-    )
+    standing(Side::Top, Outline::rectangle([0, 0], [sides[0], sides[1]]), vec![], sides[2])
 }
 
 /// A plate with one hole, two in a row, or one in each corner.
@@ -144,10 +124,7 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
     let sides = plate(dice, longest);
     let (w, h) = (sides.width, sides.height);
     let room = w.min(h) / 2;
-    let hole = |u: i32, v: i32, radius: i32| Outline::Circle {
-        center: [u, v],
-        radius,
-    };
+    let hole = |u: i32, v: i32, radius: i32| Outline::Circle { center: [u, v], radius };
     let holes = match dice.random_range(0..4) {
         0 => vec![hole(w / 2, h / 2, dice.random_range(2..=room - 2))],
         1 => {
@@ -169,11 +146,7 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
             // Along the shorter side there is a hole's margin between edges and holes, and twice that between holes.
             let shorter = w.min(h);
             let radius = dice.random_range(1..=(longest / 12).min((shorter - 6) / 4));
-            let edge = even(
-                dice,
-                radius + 2,
-                (shorter / 2 - radius - 1).min(longest / 6),
-            );
+            let edge = even(dice, radius + 2, (shorter / 2 - radius - 1).min(longest / 6));
             vec![
                 hole(edge, edge, radius),
                 hole(edge, h - edge, radius),
@@ -188,25 +161,14 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
 /// A plate or block with a rectangular opening.
 fn frame(dice: &mut Dice, longest: i32) -> Body {
     let sides = plate(dice, longest);
-    let (left, low) = (
-        even(dice, 2, sides.width / 3),
-        even(dice, 2, sides.height / 3),
-    );
+    let (left, low) = (even(dice, 2, sides.width / 3), even(dice, 2, sides.height / 3));
     let opening = if dice.random_bool(0.6) {
         [sides.width - 2 * left, sides.height - 2 * low]
     } else {
-        [
-            even(dice, 4, sides.width - left - 2),
-            even(dice, 4, sides.height - low - 2),
-        ]
+        [even(dice, 4, sides.width - left - 2), even(dice, 4, sides.height - low - 2)]
     };
     let hole = Outline::rectangle([left, low], opening);
-    standing(
-        any_side(dice),
-        corner_rectangle(&sides),
-        vec![hole],
-        sides.depth,
-    )
+    standing(any_side(dice), corner_rectangle(&sides), vec![hole], sides.depth)
 }
 
 /// Radius and length; one of diameter and length is the longest side.
@@ -220,43 +182,20 @@ fn round(dice: &mut Dice, longest: i32) -> (i32, i32) {
 
 fn cylinder(dice: &mut Dice, longest: i32) -> Body {
     let (radius, length) = round(dice, longest);
-    standing(
-        any_side(dice),
-        Outline::Circle {
-            center: [0, 0],
-            radius,
-        },
-        vec![],
-        length,
-    )
+    standing(any_side(dice), Outline::Circle { center: [0, 0], radius }, vec![], length)
 }
 
 fn tube(dice: &mut Dice, longest: i32) -> Body {
     let (radius, length) = round(dice, longest);
     let radius = radius.max(longest / 6);
-    let hole = Outline::Circle {
-        center: [0, 0],
-        radius: dice.random_range(radius / 3..=radius - 1),
-    };
-    standing(
-        any_side(dice),
-        Outline::Circle {
-            center: [0, 0],
-            radius,
-        },
-        vec![hole],
-        length,
-    )
+    let hole = Outline::Circle { center: [0, 0], radius: dice.random_range(radius / 3..=radius - 1) };
+    standing(any_side(dice), Outline::Circle { center: [0, 0], radius }, vec![hole], length)
 }
 
 /// A prism over a polygon, mirrored left to right half of the time.
 fn polygon_prism(dice: &mut Dice, sides: &Sides, corners: &[Cell2]) -> Body {
     let outline = if dice.random() {
-        let mirrored: Vec<Cell2> = corners
-            .iter()
-            .rev()
-            .map(|[u, v]| [sides.width - u, *v])
-            .collect();
+        let mirrored: Vec<Cell2> = corners.iter().rev().map(|[u, v]| [sides.width - u, *v]).collect();
         Outline::polygon(&mirrored)
     } else {
         Outline::polygon(corners)
@@ -268,16 +207,8 @@ fn angle(dice: &mut Dice, longest: i32) -> Body {
     let sides = prism(dice, longest);
     let (w, h) = (sides.width, sides.height);
     let thickness = even(dice, 2, w.min(h) / 2);
-    let (foot, leg) = if dice.random() {
-        (thickness, thickness)
-    } else {
-        (even(dice, 2, h - 2), even(dice, 2, w - 2))
-    };
-    polygon_prism(
-        dice,
-        &sides,
-        &[[0, 0], [w, 0], [w, foot], [leg, foot], [leg, h], [0, h]],
-    )
+    let (foot, leg) = if dice.random() { (thickness, thickness) } else { (even(dice, 2, h - 2), even(dice, 2, w - 2)) };
+    polygon_prism(dice, &sides, &[[0, 0], [w, 0], [w, foot], [leg, foot], [leg, h], [0, h]])
 }
 
 fn tee(dice: &mut Dice, longest: i32) -> Body {
@@ -285,27 +216,9 @@ fn tee(dice: &mut Dice, longest: i32) -> Body {
     let (w, h) = (sides.width, sides.height);
     let (a, t) = (even(dice, 2, w / 2 - 1), even(dice, 2, h - 2));
     let corners = if dice.random() {
-        [
-            [0, 0],
-            [w, 0],
-            [w, t],
-            [w - a, t],
-            [w - a, h],
-            [a, h],
-            [a, t],
-            [0, t],
-        ]
+        [[0, 0], [w, 0], [w, t], [w - a, t], [w - a, h], [a, h], [a, t], [0, t]]
     } else {
-        [
-            [a, 0],
-            [w - a, 0],
-            [w - a, t],
-            [w, t],
-            [w, h],
-            [0, h],
-            [0, t],
-            [a, t],
-        ]
+        [[a, 0], [w - a, 0], [w - a, t], [w, t], [w, h], [0, h], [0, t], [a, t]]
     };
     polygon_prism(dice, &sides, &corners)
 }
@@ -315,27 +228,9 @@ fn channel(dice: &mut Dice, longest: i32) -> Body {
     let (w, h) = (sides.width, sides.height);
     let (a, t) = (even(dice, 2, w / 2 - 1), even(dice, 2, h - 2));
     let corners = if dice.random() {
-        [
-            [0, 0],
-            [w, 0],
-            [w, h],
-            [w - a, h],
-            [w - a, t],
-            [a, t],
-            [a, h],
-            [0, h],
-        ]
+        [[0, 0], [w, 0], [w, h], [w - a, h], [w - a, t], [a, t], [a, h], [0, h]]
     } else {
-        [
-            [0, 0],
-            [a, 0],
-            [a, t],
-            [w - a, t],
-            [w - a, 0],
-            [w, 0],
-            [w, h],
-            [0, h],
-        ]
+        [[0, 0], [a, 0], [a, t], [w - a, t], [w - a, 0], [w, 0], [w, h], [0, h]]
     };
     polygon_prism(dice, &sides, &corners)
 }
@@ -349,20 +244,7 @@ fn stairs(dice: &mut Dice, longest: i32) -> Body {
     let b = even(dice, a + 2, w - 2);
     let low = even(dice, 2, h - 4);
     let middle = even(dice, low + 2, h - 2);
-    polygon_prism(
-        dice,
-        &sides,
-        &[
-            [0, 0],
-            [w, 0],
-            [w, low],
-            [b, low],
-            [b, middle],
-            [a, middle],
-            [a, h],
-            [0, h],
-        ],
-    )
+    polygon_prism(dice, &sides, &[[0, 0], [w, 0], [w, low], [b, low], [b, middle], [a, middle], [a, h], [0, h]])
 }
 
 fn wedge(dice: &mut Dice, longest: i32) -> Body {
@@ -380,11 +262,7 @@ fn wedge(dice: &mut Dice, longest: i32) -> Body {
         }
         _ => {
             let eaves = even(dice, 2, h - 2);
-            polygon_prism(
-                dice,
-                &sides,
-                &[[0, 0], [w, 0], [w, eaves], [w / 2, h], [0, eaves]],
-            )
+            polygon_prism(dice, &sides, &[[0, 0], [w, 0], [w, eaves], [w / 2, h], [0, eaves]])
         }
     }
 }
@@ -397,24 +275,8 @@ fn chamfered(dice: &mut Dice, longest: i32) -> Body {
     let corners: &[Cell2] = match dice.random_range(0..4) {
         0 => &[[0, 0], [w, 0], [w, h - c], [w - c, h], [0, h]],
         1 => &[[0, 0], [w, 0], [w, h - c], [w - c, h], [c, h], [0, h - c]],
-        2 => &[
-            [0, c],
-            [w / 2, 0],
-            [w, c],
-            [w, h - c],
-            [w / 2, h],
-            [0, h - c],
-        ],
-        _ => &[
-            [0, c],
-            [c, 0],
-            [w - c, 0],
-            [w, c],
-            [w, h - c],
-            [w - c, h],
-            [c, h],
-            [0, h - c],
-        ],
+        2 => &[[0, c], [w / 2, 0], [w, c], [w, h - c], [w / 2, h], [0, h - c]],
+        _ => &[[0, c], [c, 0], [w - c, 0], [w, c], [w, h - c], [w - c, h], [c, h], [0, h - c]],
     };
     polygon_prism(dice, &sides, corners)
 }
@@ -430,10 +292,7 @@ fn slot_plate(dice: &mut Dice, longest: i32) -> Body {
             Piece::Line([radius, 2 * radius]),
             Piece::Arc([0, radius], [radius, 0]),
         ];
-        (
-            Outline::path([radius, 0], pieces),
-            [[radius, radius], [far, radius]],
-        )
+        (Outline::path([radius, 0], pieces), [[radius, radius], [far, radius]])
     } else {
         let pieces = vec![
             Piece::Arc([radius, 0], [2 * radius, radius]),
@@ -441,20 +300,11 @@ fn slot_plate(dice: &mut Dice, longest: i32) -> Body {
             Piece::Arc([radius, longest], [0, far]),
             Piece::Line([0, radius]),
         ];
-        (
-            Outline::path([0, radius], pieces),
-            [[radius, radius], [radius, far]],
-        )
+        (Outline::path([0, radius], pieces), [[radius, radius], [radius, far]])
     };
     let holes = if radius > 2 && dice.random_bool(0.6) {
         let bore = dice.random_range(radius / 3..=radius - 1).max(1);
-        centers
-            .into_iter()
-            .map(|center| Outline::Circle {
-                center,
-                radius: bore,
-            })
-            .collect()
+        centers.into_iter().map(|center| Outline::Circle { center, radius: bore }).collect()
     } else {
         vec![]
     };
@@ -484,10 +334,7 @@ fn tongue(dice: &mut Dice, longest: i32) -> Body {
         (Outline::path([0, 0], pieces), [radius, straight])
     };
     let holes = if dice.random_bool(0.6) {
-        vec![Outline::Circle {
-            center,
-            radius: dice.random_range((radius / 3).max(1)..=radius - 2),
-        }]
+        vec![Outline::Circle { center, radius: dice.random_range((radius / 3).max(1)..=radius - 2) }]
     } else {
         vec![]
     };
@@ -506,12 +353,7 @@ fn arch(dice: &mut Dice, longest: i32) -> Body {
         Piece::Arc([w / 2, h], [0, h - rise]),
         Piece::Line([0, 0]),
     ];
-    standing(
-        any_side(dice),
-        Outline::path([0, 0], pieces),
-        vec![],
-        sides.depth,
-    )
+    standing(any_side(dice), Outline::path([0, 0], pieces), vec![], sides.depth)
 }
 
 /// A box with a half-round opening from below.
@@ -530,12 +372,7 @@ fn bridge(dice: &mut Dice, longest: i32) -> Body {
         Piece::Line([0, h]),
         Piece::Line([0, 0]),
     ];
-    standing(
-        any_side(dice),
-        Outline::path([0, 0], pieces),
-        vec![],
-        sides.depth,
-    )
+    standing(any_side(dice), Outline::path([0, 0], pieces), vec![], sides.depth)
 }
 
 /// A box with one or two corners rounded. The radius is a multiple of five cells: then the arc passes through the
@@ -547,21 +384,12 @@ fn rounded(dice: &mut Dice, longest: i32) -> Body {
     let (w, h) = (sides.width, sides.height);
     let k = dice.random_range(1..=(w.min(h) / 10).max(1));
     let r = 5 * k;
-    let mut pieces = vec![
-        Piece::Line([w, 0]),
-        Piece::Line([w, h - r]),
-        Piece::Arc([w - k, h - 2 * k], [w - r, h]),
-    ];
+    let mut pieces = vec![Piece::Line([w, 0]), Piece::Line([w, h - r]), Piece::Arc([w - k, h - 2 * k], [w - r, h])];
     if 2 * r + 2 <= w && dice.random() {
         pieces.extend([Piece::Line([r, h]), Piece::Arc([k, h - 2 * k], [0, h - r])]);
     } else {
         pieces.push(Piece::Line([0, h]));
     }
     pieces.push(Piece::Line([0, 0]));
-    standing(
-        any_side(dice),
-        Outline::path([0, 0], pieces),
-        vec![],
-        sides.depth,
-    )
+    standing(any_side(dice), Outline::path([0, 0], pieces), vec![], sides.depth)
 }

@@ -22,69 +22,40 @@ pub(super) struct Candidate {
 }
 
 /// Draws the part of an index. `None` where the draw led nowhere: a feature did not fit or would be hidden.
-pub(super) fn draw(
-    seed: u64,
-    index: u64,
-    grid: u32,
-    numbers: Numbers,
-) -> Result<Option<Candidate>, SynthError> {
+pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result<Option<Candidate>, SynthError> {
     let mut dice = Dice::seed_from_u64(seed);
     dice.set_stream(index);
     let longest = (grid * 3 / 4) as i32;
-    let nineteenths = *[15, 16, 17, 18, 20, 21, 22, 23]
-        .choose(&mut dice)
-        .unwrap_or(&18);
+    let nineteenths = *[15, 16, 17, 18, 20, 21, 22, 23].choose(&mut dice).unwrap_or(&18);
     let scale = Scale::new(numbers, grid, nineteenths);
-    let operations = *[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 4]
-        .choose(&mut dice)
-        .unwrap_or(&1);
+    let operations = *[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 4].choose(&mut dice).unwrap_or(&1);
     let Some((family, part, features)) = assemble(&mut dice, operations, longest, &scale)? else {
         return Ok(None);
     };
     if !part.features.iter().all(|(_, body)| {
         // Checked on the finished part: a later boss can hide an earlier feature.
-        part.solid(&scale)
-            .is_ok_and(|solid| is_visible(body, &solid, &scale))
+        part.solid(&scale).is_ok_and(|solid| is_visible(body, &solid, &scale))
     }) {
         return Ok(None);
     }
-    Ok(Some(Candidate {
-        program: part.program(&scale),
-        part,
-        scale,
-        family,
-        features,
-    }))
+    Ok(Some(Candidate { program: part.program(&scale), part, scale, family, features }))
 }
 
 type Assembled = (&'static str, Part, Vec<Feature>);
 
-fn assemble(
-    dice: &mut Dice,
-    operations: usize,
-    longest: i32,
-    scale: &Scale,
-) -> Result<Option<Assembled>, SynthError> {
+fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> Result<Option<Assembled>, SynthError> {
     if operations == 2 && dice.random_bool(0.12) {
         let (family, base, cut) = intersection(dice, longest);
-        let part = Part {
-            base,
-            features: vec![(cut.operation, cut.body)],
-        };
+        let part = Part { base, features: vec![(cut.operation, cut.body)] };
         return Ok(Some((family, part, vec![cut.feature])));
     }
     let (family, base) = draw_base(dice, longest, operations);
-    let mut part = Part {
-        base,
-        features: vec![],
-    };
+    let mut part = Part { base, features: vec![] };
     let mut features = vec![];
     // The kinds and sides in the order of operations; positions follow it by trial.
     let mut plan: Vec<(bool, Side)> = (1..operations)
         .map(|_| {
-            let side = *[Side::Top, Side::Top, Side::Front, Side::Right]
-                .choose(dice)
-                .unwrap_or(&Side::Top);
+            let side = *[Side::Top, Side::Top, Side::Front, Side::Right].choose(dice).unwrap_or(&Side::Top);
             (dice.random_bool(0.5), side)
         })
         .collect();
@@ -92,22 +63,9 @@ fn assemble(
     for (is_cut, side) in plan {
         let solid = part.solid(scale)?;
         let cells = Cells::new(&solid, scale.value(1));
-        let site = Site {
-            part: &part,
-            solid: &solid,
-            cells: &cells,
-            cell: scale.value(1),
-        };
-        let last = part
-            .features
-            .len()
-            .checked_sub(1)
-            .map(|last| &part.features[last]);
-        let fitted = if part.features.is_empty()
-            && family == "cylinder"
-            && part.base.side == Side::Right
-            && !is_cut
-        {
+        let site = Site { part: &part, solid: &solid, cells: &cells, cell: scale.value(1) };
+        let last = part.features.len().checked_sub(1).map(|last| &part.features[last]);
+        let fitted = if part.features.is_empty() && family == "cylinder" && part.base.side == Side::Right && !is_cut {
             axle(dice, &part.base, longest)
         } else {
             (0..24).find_map(|_| {
@@ -120,9 +78,7 @@ fn assemble(
                         body.outline.start(),
                     );
                     // On the front side levels fall towards the viewer: order by distance from the part instead.
-                    let key = |(cut, side, level, at): super::features::Rank| {
-                        (cut, side, level * side.sign(), at)
-                    };
+                    let key = |(cut, side, level, at): super::features::Rank| (cut, side, level * side.sign(), at);
                     key(rank) < key(fitted.rank())
                 });
                 follows.then_some(fitted)
@@ -144,12 +100,7 @@ fn is_visible(body: &Body, solid: &CsgSolid, scale: &Scale) -> bool {
         return true;
     }
     const STEPS: i32 = 5;
-    let level = body.level
-        + if body.distance > 0 {
-            body.side.sign() * body.distance
-        } else {
-            0
-        };
+    let level = body.level + if body.distance > 0 { body.side.sign() * body.distance } else { 0 };
     let Ok(extrusion) = body.extrusion(scale) else {
         return false;
     };
@@ -169,10 +120,7 @@ fn is_visible(body: &Body, solid: &CsgSolid, scale: &Scale) -> bool {
             point[a] = u0 + (u1 - u0) * share(i);
             point[b] = v0 + (v1 - v0) * share(j);
             point[c] = scale.value(level);
-            let hidden = caster
-                .spans(point)
-                .iter()
-                .any(|span| span.leave.at > scale.value(1) / 50.0);
+            let hidden = caster.spans(point).iter().any(|span| span.leave.at > scale.value(1) / 50.0);
             seen += i32::from(!hidden);
         }
     }

@@ -33,17 +33,11 @@ impl Cells {
     /// Fills in a solid whose lattice has cells of `cell` units.
     pub(super) fn new(solid: &CsgSolid, cell: f64) -> Self {
         let Some(bounds) = solid.bounds() else {
-            return Self {
-                min: [0; 3],
-                size: [0; 3],
-                filled: vec![],
-            };
+            return Self { min: [0; 3], size: [0; 3], filled: vec![] };
         };
         let lattice = |value: f64| value / cell;
-        let min: Cell3 =
-            std::array::from_fn(|axis| (lattice(bounds.min[axis]) + 1e-6).floor() as i32);
-        let max: Cell3 =
-            std::array::from_fn(|axis| (lattice(bounds.max[axis]) - 1e-6).ceil() as i32);
+        let min: Cell3 = std::array::from_fn(|axis| (lattice(bounds.min[axis]) + 1e-6).floor() as i32);
+        let max: Cell3 = std::array::from_fn(|axis| (lattice(bounds.max[axis]) - 1e-6).ceil() as i32);
         let size: [i32; 3] = std::array::from_fn(|axis| max[axis] - min[axis]);
         let mut filled = vec![false; size.iter().product::<i32>() as usize];
         let mut caster = solid.caster(Vec3::x());
@@ -52,14 +46,8 @@ impl Cells {
                 let center = |index: i32, axis: usize| (f64::from(min[axis] + index) + 0.5) * cell;
                 let row = ((z * size[1] + y) * size[0]) as usize;
                 for span in caster.spans(Vec3::new(0.0, center(y, 1), center(z, 2))) {
-                    let index = |at: f64| {
-                        (lattice(at) - 0.5 - f64::from(min[0]))
-                            .ceil()
-                            .clamp(0.0, f64::from(size[0]))
-                    };
-                    filled
-                        [row + index(span.enter.at) as usize..row + index(span.leave.at) as usize]
-                        .fill(true);
+                    let index = |at: f64| (lattice(at) - 0.5 - f64::from(min[0])).ceil().clamp(0.0, f64::from(size[0]));
+                    filled[row + index(span.enter.at) as usize..row + index(span.leave.at) as usize].fill(true);
                 }
             }
         }
@@ -68,17 +56,13 @@ impl Cells {
 
     /// The box the solid fills, as far as its bounds tell.
     pub(super) fn extent(&self) -> CellBox {
-        CellBox {
-            min: self.min,
-            max: std::array::from_fn(|axis| self.min[axis] + self.size[axis]),
-        }
+        CellBox { min: self.min, max: std::array::from_fn(|axis| self.min[axis] + self.size[axis]) }
     }
 
     fn is_filled(&self, cell: Cell3) -> bool {
         let index: [i32; 3] = std::array::from_fn(|axis| cell[axis] - self.min[axis]);
         (0..3).all(|axis| (0..self.size[axis]).contains(&index[axis]))
-            && self.filled
-                [((index[2] * self.size[1] + index[1]) * self.size[0] + index[0]) as usize]
+            && self.filled[((index[2] * self.size[1] + index[1]) * self.size[0] + index[0]) as usize]
     }
 
     /// True where every cell of a box is filled (`filled`) or empty (not `filled`).

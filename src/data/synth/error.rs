@@ -55,9 +55,7 @@ pub enum SynthError {
     #[error(transparent)]
     Parquet(#[from] ParquetError),
     /// `parts.jsonl` could not be written.
-    #[error(
-        "data synth: cannot write {path}: {source}; is the directory writable and is there space left?"
-    )]
+    #[error("data synth: cannot write {path}: {source}; is the directory writable and is there space left?")]
     Io {
         /// The file.
         path: PathBuf,

@@ -58,12 +58,7 @@ pub(super) struct Fitted {
 
 impl Fitted {
     pub(super) fn rank(&self) -> Rank {
-        (
-            self.operation == Operation::Cut,
-            self.body.side,
-            self.body.level,
-            self.body.outline.start(),
-        )
+        (self.operation == Operation::Cut, self.body.side, self.body.level, self.body.outline.start())
     }
 }
 
@@ -98,20 +93,13 @@ impl Footprint {
                 low[i] + even(dice, 2, slack - 2).min(slack)
             }
         };
-        Some(Self {
-            low: [place(dice, 0), place(dice, 1)],
-            size,
-            is_round,
-        })
+        Some(Self { low: [place(dice, 0), place(dice, 1)], size, is_round })
     }
 
     fn outline(&self) -> Outline {
         if self.is_round {
             let radius = self.size[0] / 2;
-            Outline::Circle {
-                center: [self.low[0] + radius, self.low[1] + radius],
-                radius,
-            }
+            Outline::Circle { center: [self.low[0] + radius, self.low[1] + radius], radius }
         } else {
             Outline::rectangle(self.low, self.size)
         }
@@ -147,23 +135,13 @@ impl Site<'_> {
         let extent = self.cells.extent();
         let axis = side.axes()[2];
         let sign = side.sign();
-        let (outer, inner) = if sign > 0 {
-            (extent.max[axis], extent.min[axis])
-        } else {
-            (extent.min[axis], extent.max[axis])
-        };
+        let (outer, inner) =
+            if sign > 0 { (extent.max[axis], extent.min[axis]) } else { (extent.min[axis], extent.max[axis]) };
         let mut level = outer;
-        while level != inner
-            && self
-                .cells
-                .all(footprint.cells(side, level, level - sign, MARGIN), false)
-        {
+        while level != inner && self.cells.all(footprint.cells(side, level, level - sign, MARGIN), false) {
             level -= sign;
         }
-        let is_full = level != inner
-            && self
-                .cells
-                .all(footprint.cells(side, level, level - sign, MARGIN), true);
+        let is_full = level != inner && self.cells.all(footprint.cells(side, level, level - sign, MARGIN), true);
         (is_full && self.is_flat(footprint, side, level)).then_some(level)
     }
 
@@ -178,19 +156,12 @@ impl Site<'_> {
             [0.0, 0.5, 1.0].into_iter().all(|v| {
                 let mut origin = Vec3::zeros();
                 let place = |i: usize, share: f64| {
-                    let (low, size) = (
-                        f64::from(footprint.low[i] - MARGIN),
-                        f64::from(footprint.size[i] + 2 * MARGIN),
-                    );
+                    let (low, size) = (f64::from(footprint.low[i] - MARGIN), f64::from(footprint.size[i] + 2 * MARGIN));
                     // Just off the lattice, where all edges are.
                     self.cell * (low + 0.01 + (size - 0.02) * share)
                 };
-                (origin[a], origin[b], origin[axis]) =
-                    (place(0, u), place(1, v), self.cell * f64::from(level));
-                caster
-                    .spans(origin)
-                    .first()
-                    .is_some_and(|span| span.enter.at.abs() < 1e-9)
+                (origin[a], origin[b], origin[axis]) = (place(0, u), place(1, v), self.cell * f64::from(level));
+                caster.spans(origin).first().is_some_and(|span| span.enter.at.abs() < 1e-9)
             })
         })
     }
@@ -198,79 +169,34 @@ impl Site<'_> {
 
 /// Room for a tool `depth` deep below `level`, with material around and beneath it.
 fn is_buried(footprint: &Footprint, side: Side, level: i32, depth: i32, cells: &Cells) -> bool {
-    cells.all(
-        footprint.cells(side, level, level - side.sign() * (depth + MARGIN), MARGIN),
-        true,
-    )
+    cells.all(footprint.cells(side, level, level - side.sign() * (depth + MARGIN), MARGIN), true)
 }
 
 /// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` where it does not fit.
-pub(super) fn try_feature(
-    dice: &mut Dice,
-    site: &Site<'_>,
-    side: Side,
-    is_cut: bool,
-    longest: i32,
-) -> Option<Fitted> {
+pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: bool, longest: i32) -> Option<Fitted> {
     let Site { part, cells, .. } = *site;
     let extent = cells.extent();
     let [a, b, axis] = side.axes();
-    let (low, high) = (
-        [extent.min[a], extent.min[b]],
-        [extent.max[a], extent.max[b]],
-    );
-    if is_cut
-        && side == Side::Top
-        && part.features.is_empty()
-        && is_plain_block(part)
-        && dice.random_bool(0.3)
-    {
+    let (low, high) = ([extent.min[a], extent.min[b]], [extent.max[a], extent.max[b]]);
+    if is_cut && side == Side::Top && part.features.is_empty() && is_plain_block(part) && dice.random_bool(0.3) {
         return notch(dice, part, longest);
     }
     let largest = if is_cut { longest / 2 } else { longest * 2 / 3 };
     let footprint = Footprint::draw(dice, low, high, largest)?;
     let level = site.surface_under(&footprint, side)?;
-    let thickness = (level
-        - if side.sign() > 0 {
-            extent.min[axis]
-        } else {
-            extent.max[axis]
-        })
-    .abs();
+    let thickness = (level - if side.sign() > 0 { extent.min[axis] } else { extent.max[axis] }).abs();
     if !is_cut {
-        if side == Side::Right
-            && part.base.side == Side::Right
-            && matches!(part.base.outline, Outline::Circle { .. })
-        {
+        if side == Side::Right && part.base.side == Side::Right && matches!(part.base.outline, Outline::Circle { .. }) {
             return None;
         }
         return Some(boss(dice, &footprint, side, level, longest));
     }
     let cut = |feature, level, distance, both| {
-        let body = Body {
-            side,
-            level,
-            outline: footprint.outline(),
-            holes: vec![],
-            distance,
-            both,
-        };
-        Some(Fitted {
-            feature,
-            operation: Operation::Cut,
-            body,
-        })
+        let body = Body { side, level, outline: footprint.outline(), holes: vec![], distance, both };
+        Some(Fitted { feature, operation: Operation::Cut, body })
     };
-    let goes_through = cells.all(
-        footprint.cells(side, level, level - side.sign() * thickness, MARGIN),
-        true,
-    );
-    let on_boss = level
-        != (if side.sign() > 0 {
-            extent.min[axis] + base_reach(part, axis)
-        } else {
-            level
-        });
+    let goes_through = cells.all(footprint.cells(side, level, level - side.sign() * thickness, MARGIN), true);
+    let on_boss = level != (if side.sign() > 0 { extent.min[axis] + base_reach(part, axis) } else { level });
     // Along its own axis a first body has its holes in its sketch.
     if goes_through
         && footprint.is_round
@@ -279,23 +205,13 @@ pub(super) fn try_feature(
         && thickness % 2 == 0
         && dice.random_bool(0.5)
     {
-        return cut(
-            Feature::CrossDrilling,
-            level - side.sign() * thickness / 2,
-            thickness,
-            true,
-        );
+        return cut(Feature::CrossDrilling, level - side.sign() * thickness / 2, thickness, true);
     }
-    if goes_through && side == Side::Top && on_boss && 2 * thickness > 3 * footprint.smaller_side()
-    {
+    if goes_through && side == Side::Top && on_boss && 2 * thickness > 3 * footprint.smaller_side() {
         return cut(Feature::Bore, level, -thickness, false);
     }
     // The bottom of a pocket is to be seen: from the isometric view it moves by its depth along both axes.
-    let deepest = if footprint.is_round {
-        footprint.size[0] * 2 / 5
-    } else {
-        footprint.smaller_side() * 3 / 5
-    };
+    let deepest = if footprint.is_round { footprint.size[0] * 2 / 5 } else { footprint.smaller_side() * 3 / 5 };
     let depth = even(dice, 2, deepest.min(thickness - 2));
     if depth > deepest || !is_buried(&footprint, side, level, depth, cells) {
         return None;
@@ -305,11 +221,7 @@ pub(super) fn try_feature(
 
 /// How far the first body reaches along an axis.
 fn base_reach(part: &Part, axis: usize) -> i32 {
-    if part.base.side.axes()[2] == axis {
-        part.base.distance * if part.base.both { 2 } else { 1 }
-    } else {
-        0
-    }
+    if part.base.side.axes()[2] == axis { part.base.distance * if part.base.both { 2 } else { 1 } } else { 0 }
 }
 
 fn boss(dice: &mut Dice, footprint: &Footprint, side: Side, level: i32, longest: i32) -> Fitted {
@@ -319,25 +231,11 @@ fn boss(dice: &mut Dice, footprint: &Footprint, side: Side, level: i32, longest:
         && radius >= 3
         && dice.random_bool(0.35)
     {
-        holes.push(Outline::Circle {
-            center,
-            radius: dice.random_range((radius / 3).max(1)..=radius - 1),
-        });
+        holes.push(Outline::Circle { center, radius: dice.random_range((radius / 3).max(1)..=radius - 1) });
     }
     let distance = even(dice, 2, longest / 2);
-    let body = Body {
-        side,
-        level,
-        outline,
-        holes,
-        distance,
-        both: false,
-    };
-    Fitted {
-        feature: Feature::Boss,
-        operation: Operation::Union,
-        body,
-    }
+    let body = Body { side, level, outline, holes, distance, both: false };
+    Fitted { feature: Feature::Boss, operation: Operation::Union, body }
 }
 
 fn is_plain_block(part: &Part) -> bool {
@@ -361,12 +259,7 @@ fn notch(dice: &mut Dice, part: &Part, longest: i32) -> Option<Fitted> {
     }
     let size = [even(dice, 2, width * 2 / 3), even(dice, 2, depth * 2 / 3)];
     // The hidden corner, back left, is left out.
-    let low = *[
-        [0, 0],
-        [width - size[0], 0],
-        [width - size[0], depth - size[1]],
-    ]
-    .choose(dice)?;
+    let low = *[[0, 0], [width - size[0], 0], [width - size[0], depth - size[1]]].choose(dice)?;
     let body = Body {
         side: Side::Top,
         level: height,
@@ -375,11 +268,7 @@ fn notch(dice: &mut Dice, part: &Part, longest: i32) -> Option<Fitted> {
         distance: -even(dice, 2, height - 2),
         both: false,
     };
-    Some(Fitted {
-        feature: Feature::Notch,
-        operation: Operation::Cut,
-        body,
-    })
+    Some(Fitted { feature: Feature::Notch, operation: Operation::Cut, body })
 }
 
 /// A longer and thinner cylinder through the middle of a wheel, which lies on the right plane.
@@ -391,23 +280,9 @@ pub(super) fn axle(dice: &mut Dice, base: &Body, longest: i32) -> Option<Fitted>
     if base.side != Side::Right || radius < 4 || reach <= base.distance {
         return None;
     }
-    let outline = Outline::Circle {
-        center,
-        radius: dice.random_range(1..=radius - 2),
-    };
-    let body = Body {
-        side: Side::Right,
-        level: 0,
-        outline,
-        holes: vec![],
-        distance: reach,
-        both: true,
-    };
-    Some(Fitted {
-        feature: Feature::Axle,
-        operation: Operation::Union,
-        body,
-    })
+    let outline = Outline::Circle { center, radius: dice.random_range(1..=radius - 2) };
+    let body = Body { side: Side::Right, level: 0, outline, holes: vec![], distance: reach, both: true };
+    Some(Fitted { feature: Feature::Axle, operation: Operation::Union, body })
 }
 
 /// A profile seen from the front that a standing prism is cut to: flats on a cylinder, a sloped or stepped top on a
@@ -421,10 +296,7 @@ pub(super) fn intersection(dice: &mut Dice, longest: i32) -> (&'static str, Body
         let base = Body {
             side: Side::Top,
             level: 0,
-            outline: Outline::Circle {
-                center: [radius, 0],
-                radius,
-            },
+            outline: Outline::Circle { center: [radius, 0], radius },
             holes: vec![],
             distance: height,
             both: false,
@@ -437,16 +309,7 @@ pub(super) fn intersection(dice: &mut Dice, longest: i32) -> (&'static str, Body
         let corners: Vec<Cell2> = if dice.random() {
             vec![[0, 0], [w - c, 0], [w, c], [w, d], [0, d]]
         } else {
-            vec![
-                [0, c],
-                [c, 0],
-                [w - c, 0],
-                [w, c],
-                [w, d - c],
-                [w - c, d],
-                [c, d],
-                [0, d - c],
-            ]
+            vec![[0, c], [c, 0], [w - c, 0], [w, c], [w, d - c], [w - c, d], [c, d], [0, d - c]]
         };
         let base = super::base::standing(Side::Top, Outline::polygon(&corners), vec![], height);
         let [_, start] = Outline::polygon(&corners).start();
@@ -454,32 +317,10 @@ pub(super) fn intersection(dice: &mut Dice, longest: i32) -> (&'static str, Body
         let profile = if dice.random() {
             Outline::polygon(&[[0, 0], [w, 0], [w, low], [top, height], [0, height]])
         } else {
-            Outline::polygon(&[
-                [0, 0],
-                [w, 0],
-                [w, low],
-                [top, low],
-                [top, height],
-                [0, height],
-            ])
+            Outline::polygon(&[[0, 0], [w, 0], [w, low], [top, low], [top, height], [0, height]])
         };
         ("chamfered block", base, profile, d / 2 - start, d)
     };
-    let body = Body {
-        side: Side::Front,
-        level: middle,
-        outline: profile,
-        holes: vec![],
-        distance: width,
-        both: true,
-    };
-    (
-        family,
-        base,
-        Fitted {
-            feature: Feature::Intersection,
-            operation: Operation::Intersect,
-            body,
-        },
-    )
+    let body = Body { side: Side::Front, level: middle, outline: profile, holes: vec![], distance: width, both: true };
+    (family, base, Fitted { feature: Feature::Intersection, operation: Operation::Intersect, body })
 }

@@ -39,7 +39,8 @@ type Dice = rand_chacha::ChaCha8Rng;
 const GROUP: usize = 512;
 
 /// The instruction that every row of GenCAD-Code carries.
-pub const PROMPT: &str = "Generate the CADQuery code needed to create the CAD for the provided image. Just the code, no other words.";
+pub const PROMPT: &str =
+    "Generate the CADQuery code needed to create the CAD for the provided image. Just the code, no other words.";
 
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,8 +124,7 @@ pub struct SynthPart {
 /// test, validation, train.
 pub fn draw_parts(config: &SynthConfig) -> Result<Vec<SynthPart>, SynthError> {
     split_sizes(config)?;
-    let candidates =
-        thread_pool(config)?.install(|| draw_distinct(config, &mut SynthSummary::default()))?;
+    let candidates = thread_pool(config)?.install(|| draw_distinct(config, &mut SynthSummary::default()))?;
     candidates
         .into_iter()
         .map(|(index, candidate)| {
@@ -143,10 +143,7 @@ fn thread_pool(config: &SynthConfig) -> Result<rayon::ThreadPool, SynthError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(config.jobs)
         .build()
-        .map_err(|source| SynthError::Threads {
-            jobs: config.jobs,
-            source,
-        })
+        .map_err(|source| SynthError::Threads { jobs: config.jobs, source })
 }
 
 /// A line of `parts.jsonl`: what a part is, for reports.
@@ -173,11 +170,7 @@ pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
     let [test, validation, train] = split_sizes(config)?;
     let pool = thread_pool(config)?;
     // Before the work, so that an unusable directory is found at once.
-    let sizes = [
-        (Split::Test, test),
-        (Split::Validation, validation),
-        (Split::Train, train),
-    ];
+    let sizes = [(Split::Test, test), (Split::Validation, validation), (Split::Train, train)];
     let writers = sizes
         .into_iter()
         .filter(|(_, size)| *size > 0)
@@ -233,22 +226,16 @@ fn split_sizes(config: &SynthConfig) -> Result<[usize; 3], SynthError> {
     let share = config.count / 20;
     let test = config.test_count.unwrap_or(share);
     let validation = config.validation_count.unwrap_or(share);
-    let train = config
-        .count
-        .checked_sub(test + validation)
-        .ok_or_else(|| SynthError::Config {
-            field: "count",
-            found: config.count.to_string(),
-            expected: format!("at least validation_count + test_count = {validation} + {test}"),
-        })?;
+    let train = config.count.checked_sub(test + validation).ok_or_else(|| SynthError::Config {
+        field: "count",
+        found: config.count.to_string(),
+        expected: format!("at least validation_count + test_count = {validation} + {test}"),
+    })?;
     Ok([test, validation, train])
 }
 
 /// The first `count` different parts, with their indices.
-fn draw_distinct(
-    config: &SynthConfig,
-    summary: &mut SynthSummary,
-) -> Result<Vec<(u64, Candidate)>, SynthError> {
+fn draw_distinct(config: &SynthConfig, summary: &mut SynthSummary) -> Result<Vec<(u64, Candidate)>, SynthError> {
     const BATCH: u64 = 4096;
     let mut found = Vec::with_capacity(config.count);
     let mut programs: HashSet<[u8; 32]> = HashSet::with_capacity(config.count);
@@ -273,22 +260,11 @@ fn draw_distinct(
             }
             match candidate {
                 None => summary.rejected += 1,
-                Some(candidate)
-                    if programs.insert(*blake3::hash(candidate.program.as_bytes()).as_bytes()) =>
-                {
-                    *summary
-                        .families
-                        .entry(candidate.family.to_owned())
-                        .or_default() += 1;
-                    *summary
-                        .operations
-                        .entry(1 + candidate.features.len())
-                        .or_default() += 1;
+                Some(candidate) if programs.insert(*blake3::hash(candidate.program.as_bytes()).as_bytes()) => {
+                    *summary.families.entry(candidate.family.to_owned()).or_default() += 1;
+                    *summary.operations.entry(1 + candidate.features.len()).or_default() += 1;
                     for feature in &candidate.features {
-                        *summary
-                            .features
-                            .entry(feature.name().to_owned())
-                            .or_default() += 1;
+                        *summary.features.entry(feature.name().to_owned()).or_default() += 1;
                     }
                     found.push((index, candidate));
                 }
@@ -313,10 +289,7 @@ fn row(
     let id = part_id(config, *index);
     let solid = candidate.part.solid(&candidate.scale)?;
     let picture = render_csg(&solid, config.image_size);
-    let image = encode_png(&picture).map_err(|source| SynthError::Encode {
-        id: id.clone(),
-        source,
-    })?;
+    let image = encode_png(&picture).map_err(|source| SynthError::Encode { id: id.clone(), source })?;
     Ok(Row {
         image,
         image_path: format!("{id}.png"),
@@ -334,21 +307,14 @@ fn record(config: &SynthConfig, split: Split, (index, candidate): &(u64, Candida
         id: part_id(config, *index),
         split: split.name().to_owned(),
         family: candidate.family.to_owned(),
-        features: candidate
-            .features
-            .iter()
-            .map(|feature| feature.name().to_owned())
-            .collect(),
+        features: candidate.features.iter().map(|feature| feature.name().to_owned()).collect(),
         operations: 1 + candidate.features.len(),
     }
 }
 
 fn write_records(directory: &Path, records: &[PartRecord]) -> Result<(), SynthError> {
     let path = directory.join("parts.jsonl");
-    let io = |source: std::io::Error| SynthError::Io {
-        path: path.clone(),
-        source,
-    };
+    let io = |source: std::io::Error| SynthError::Io { path: path.clone(), source };
     let mut text = Vec::new();
     for record in records {
         serde_json::to_writer(&mut text, record).map_err(|source| io(source.into()))?;

@@ -27,11 +27,7 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn new(numbers: Numbers, grid: u32, nineteenths: u32) -> Self {
-        Self {
-            numbers,
-            grid: f64::from(grid),
-            nineteenths: f64::from(nineteenths),
-        }
+        Self { numbers, grid: f64::from(grid), nineteenths: f64::from(nineteenths) }
     }
 
     /// The number for a count of cells. The text is read back to exactly this.
@@ -54,10 +50,8 @@ impl Scale {
             "1.0, 6.123233995736766e-17, -6.123233995736766e-17",
             "6.123233995736766e-17, -1.0, 6.123233995736766e-17",
         ];
-        const NOISY_RIGHT: [&str; 2] = [
-            "3.749399456654644e-33, 1.0, -6.123233995736766e-17",
-            "1.0, 0.0, 6.123233995736766e-17",
-        ];
+        const NOISY_RIGHT: [&str; 2] =
+            ["3.749399456654644e-33, 1.0, -6.123233995736766e-17", "1.0, 0.0, 6.123233995736766e-17"];
         match (side, self.numbers) {
             (Side::Top, _) => ["1.0, 0.0, 0.0", "0.0, 0.0, 1.0"],
             (Side::Front, Numbers::Short) => ["1.0, 0.0, 0.0", "0.0, -1.0, 0.0"],
@@ -72,12 +66,7 @@ impl Scale {
 pub(super) fn numbers_in(program: &str) -> impl Iterator<Item = &str> {
     program
         .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
-        .filter(|word| {
-            word.contains('.')
-                && word
-                    .trim_start_matches('-')
-                    .starts_with(|c: char| c.is_ascii_digit())
-        })
+        .filter(|word| word.contains('.') && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Words and runs of punctuation: a stand-in for a tokenizer's count.
@@ -109,19 +98,13 @@ mod tests {
         let texts = [0, 32, 16, -8, 1, 24].map(|cells| short.text(cells));
         assert_eq!(texts, ["0.0", "1.0", "0.5", "-0.25", "0.03125", "0.75"]);
         // By Python: 5 / 32 * 18 / 19 = 0.14802631578947367.
-        assert_eq!(
-            Scale::new(Numbers::Full, 32, 18).text(5),
-            "0.14802631578947367"
-        );
+        assert_eq!(Scale::new(Numbers::Full, 32, 18).text(5), "0.14802631578947367");
     }
 
     #[test]
     fn digits_in_names_are_no_numbers() {
         let line = "loop12=wp_sketch3.moveTo(0.5, -0.25).circle(6.123233995736766e-17)";
-        assert_eq!(
-            numbers_in(line).collect::<Vec<_>>(),
-            ["0.5", "-0.25", "6.123233995736766e-17"]
-        );
+        assert_eq!(numbers_in(line).collect::<Vec<_>>(), ["0.5", "-0.25", "6.123233995736766e-17"]);
         // loop1 = wp . moveTo ( 0 . 5 , 2 )
         assert_eq!(lexical_length("loop1=wp.moveTo(0.5, 2)"), 12);
     }

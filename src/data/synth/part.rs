@@ -1,8 +1,6 @@
 //! A part as a list of sketches and operations, on an integer lattice, and its two readings: text and solid.
 
-use cadwright_rewards::csg::{
-    CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire,
-};
+use cadwright_rewards::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire};
 
 use super::SynthError;
 use super::numbers::Scale;
@@ -85,40 +83,23 @@ pub(super) enum Outline {
 impl Outline {
     /// A path through corners, which are given counter-clockwise from any of them.
     pub(super) fn polygon(corners: &[Cell2]) -> Self {
-        let pieces = corners
-            .iter()
-            .cycle()
-            .skip(1)
-            .take(corners.len())
-            .map(|corner| Piece::Line(*corner))
-            .collect();
+        let pieces = corners.iter().cycle().skip(1).take(corners.len()).map(|corner| Piece::Line(*corner)).collect();
         Self::path(corners[0], pieces)
     }
 
     /// A rectangle.
     pub(super) fn rectangle([u, v]: Cell2, [width, height]: Cell2) -> Self {
-        Self::polygon(&[
-            [u, v],
-            [u + width, v],
-            [u + width, v + height],
-            [u, v + height],
-        ])
+        Self::polygon(&[[u, v], [u + width, v], [u + width, v + height], [u, v + height]])
     }
 
     /// A counter-clockwise path back to `start`, rotated so that it begins at the canonical corner.
     pub(super) fn path(start: Cell2, pieces: Vec<Piece>) -> Self {
-        let starts: Vec<Cell2> = std::iter::once(start)
-            .chain(pieces[..pieces.len() - 1].iter().map(|piece| piece.end()))
-            .collect();
-        let first = (0..starts.len())
-            .min_by_key(|index| starts[*index])
-            .unwrap_or(0);
+        let starts: Vec<Cell2> =
+            std::iter::once(start).chain(pieces[..pieces.len() - 1].iter().map(|piece| piece.end())).collect();
+        let first = (0..starts.len()).min_by_key(|index| starts[*index]).unwrap_or(0);
         let mut pieces = pieces;
         pieces.rotate_left(first);
-        Self::Path {
-            start: starts[first],
-            pieces,
-        }
+        Self::Path { start: starts[first], pieces }
     }
 
     /// Where a sketch that begins with this outline has its origin.
@@ -132,10 +113,7 @@ impl Outline {
     pub(super) fn shifted(&self, [du, dv]: Cell2) -> Self {
         let shift = |[u, v]: Cell2| [u + du, v + dv];
         match self {
-            Self::Circle { center, radius } => Self::Circle {
-                center: shift(*center),
-                radius: *radius,
-            },
+            Self::Circle { center, radius } => Self::Circle { center: shift(*center), radius: *radius },
             Self::Path { start, pieces } => Self::Path {
                 start: shift(*start),
                 pieces: pieces
@@ -161,9 +139,7 @@ impl Outline {
                 for piece in pieces {
                     edges.push(match piece {
                         Piece::Line(to) => Edge::line(point(from), point(*to))?,
-                        Piece::Arc(mid, to) => {
-                            Edge::three_point_arc(point(from), point(*mid), point(*to))?
-                        }
+                        Piece::Arc(mid, to) => Edge::three_point_arc(point(from), point(*mid), point(*to))?,
                     });
                     from = piece.end();
                 }
@@ -178,11 +154,7 @@ impl Outline {
         let point = |[u, v]: Cell2| format!("{}, {}", scale.text(u), scale.text(v));
         match self {
             Self::Circle { center, radius } => {
-                text.push_str(&format!(
-                    ".moveTo({}).circle({})",
-                    point(*center),
-                    scale.text(*radius)
-                ));
+                text.push_str(&format!(".moveTo({}).circle({})", point(*center), scale.text(*radius)));
             }
             Self::Path { start, pieces } => {
                 // `close()` draws the first edge, if it is a line: the path is written from its second corner.
@@ -229,37 +201,18 @@ impl Body {
     /// The outlines in sketch coordinates, holes in the order of their first points.
     fn loops(&self) -> Vec<Outline> {
         let [u, v] = self.outline.start();
-        let mut holes: Vec<Outline> = self
-            .holes
-            .iter()
-            .map(|hole| hole.shifted([-u, -v]))
-            .collect();
+        let mut holes: Vec<Outline> = self.holes.iter().map(|hole| hole.shifted([-u, -v])).collect();
         holes.sort_by_key(Outline::start);
-        std::iter::once(self.outline.shifted([-u, -v]))
-            .chain(holes)
-            .collect()
+        std::iter::once(self.outline.shifted([-u, -v])).chain(holes).collect()
     }
 
     pub(super) fn extrusion(&self, scale: &Scale) -> Result<Extrusion, SynthError> {
         let [x_dir, normal] = self.side.vectors();
-        let plane = Plane::new(
-            Vec3::from(self.origin().map(|cell| scale.value(cell))),
-            x_dir,
-            normal,
-        )?;
-        let wires = self
-            .loops()
-            .iter()
-            .map(|outline| outline.wire(scale))
-            .collect::<Result<Vec<_>, _>>()?;
+        let plane = Plane::new(Vec3::from(self.origin().map(|cell| scale.value(cell))), x_dir, normal)?;
+        let wires = self.loops().iter().map(|outline| outline.wire(scale)).collect::<Result<Vec<_>, _>>()?;
         let mut wires = wires.into_iter();
         let outer = wires.next().expect("a body has an outline");
-        Ok(Extrusion::new(
-            plane,
-            Region::new(outer, wires.collect()),
-            scale.value(self.distance),
-            self.both,
-        ))
+        Ok(Extrusion::new(plane, Region::new(outer, wires.collect()), scale.value(self.distance), self.both))
     }
 }
 
@@ -284,11 +237,8 @@ impl Part {
     pub(super) fn program(&self, scale: &Scale) -> String {
         let mut text = String::from("import cadquery as cq\n");
         let mut loop_number = 0;
-        let bodies = std::iter::once((None, &self.base)).chain(
-            self.features
-                .iter()
-                .map(|(operation, body)| (Some(*operation), body)),
-        );
+        let bodies = std::iter::once((None, &self.base))
+            .chain(self.features.iter().map(|(operation, body)| (Some(*operation), body)));
         for (number, (operation, body)) in bodies.enumerate() {
             let origin = body.origin().map(|cell| scale.text(cell)).join(", ");
             let [x_dir, normal] = scale.plane_vectors(body.side);
@@ -306,9 +256,7 @@ impl Part {
             }
             let both = if body.both { ", both=True" } else { "" };
             let distance = scale.text(body.distance);
-            text.push_str(&format!(
-                "solid{number}=wp_sketch{number}{adds}.extrude({distance}{both})\n"
-            ));
+            text.push_str(&format!("solid{number}=wp_sketch{number}{adds}.extrude({distance}{both})\n"));
             text.push_str(&match operation {
                 None => format!("solid=solid{number}\n"),
                 Some(Operation::Union) => format!("solid=solid.union(solid{number})\n"),

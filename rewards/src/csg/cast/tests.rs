@@ -8,26 +8,15 @@ fn v(x: f64, y: f64) -> Vec2 {
 }
 
 fn block(min: Vec3, size: Vec3) -> CsgSolid {
-    let corners = [
-        v(0.0, 0.0),
-        v(size.x, 0.0),
-        v(size.x, size.y),
-        v(0.0, size.y),
-    ];
-    let edges = (0..4)
-        .map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap())
-        .collect();
+    let corners = [v(0.0, 0.0), v(size.x, 0.0), v(size.x, size.y), v(0.0, size.y)];
+    let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
     let region = Region::new(Wire::new(edges).unwrap(), vec![]);
     Extrusion::new(Plane::xy(min), region, size.z, false).into()
 }
 
 fn along_x(solid: &CsgSolid, y: f64, z: f64) -> Vec<(f64, f64)> {
     let mut caster = solid.caster(Vec3::x());
-    caster
-        .spans(Vec3::new(0.0, y, z))
-        .iter()
-        .map(|span| (span.enter.at, span.leave.at))
-        .collect()
+    caster.spans(Vec3::new(0.0, y, z)).iter().map(|span| (span.enter.at, span.leave.at)).collect()
 }
 
 #[test]
@@ -37,31 +26,12 @@ fn the_booleans_on_blocks() {
     let far = block(Vec3::new(4.0, 0.0, 0.0), Vec3::new(2.0, 1.0, 1.0));
     let cut = a.clone().combine(Operation::Cut, b.clone());
     assert_eq!(along_x(&cut, 0.5, 0.5), [(0.0, 1.0), (2.0, 4.0)]);
-    assert_eq!(
-        along_x(
-            &a.clone().combine(Operation::Intersect, b.clone()),
-            0.5,
-            0.5
-        ),
-        [(1.0, 2.0)]
-    );
+    assert_eq!(along_x(&a.clone().combine(Operation::Intersect, b.clone()), 0.5, 0.5), [(1.0, 2.0)]);
     // Faces in contact fuse.
-    assert_eq!(
-        along_x(&a.clone().combine(Operation::Union, far.clone()), 0.5, 0.5),
-        [(0.0, 6.0)]
-    );
-    assert_eq!(
-        along_x(&far.combine(Operation::Union, a.clone()), 0.5, 0.5),
-        [(0.0, 6.0)]
-    );
-    assert_eq!(
-        along_x(&cut.clone().combine(Operation::Union, b.clone()), 0.5, 0.5),
-        [(0.0, 4.0)]
-    );
-    assert_eq!(
-        along_x(&cut.combine(Operation::Intersect, b.clone()), 0.5, 0.5),
-        []
-    );
+    assert_eq!(along_x(&a.clone().combine(Operation::Union, far.clone()), 0.5, 0.5), [(0.0, 6.0)]);
+    assert_eq!(along_x(&far.combine(Operation::Union, a.clone()), 0.5, 0.5), [(0.0, 6.0)]);
+    assert_eq!(along_x(&cut.clone().combine(Operation::Union, b.clone()), 0.5, 0.5), [(0.0, 4.0)]);
+    assert_eq!(along_x(&cut.combine(Operation::Intersect, b.clone()), 0.5, 0.5), []);
     // What is cut away to its last bit leaves no sliver.
     assert_eq!(along_x(&b.clone().combine(Operation::Cut, a), 0.5, 0.5), []);
     assert_eq!(along_x(&b, 0.5, 1.5), []);
@@ -76,26 +46,14 @@ fn faces_and_outward_normals() {
     let mut caster = cut.caster(Vec3::x());
     let spans = caster.spans(origin).to_vec();
     // The left piece ends on the tool's left side (edge 3, running down at x = 1), which faces right now.
-    assert_eq!(
-        spans[0].leave.face,
-        FaceId {
-            primitive: 1,
-            face: FaceId::FIRST_SIDE + 3
-        }
-    );
+    assert_eq!(spans[0].leave.face, FaceId { primitive: 1, face: FaceId::FIRST_SIDE + 3 });
     assert_eq!(caster.normal(origin, &spans[0].leave, false), Vec3::x());
     assert_eq!(caster.normal(origin, &spans[0].enter, true), -Vec3::x());
     let mut down = cut.caster(-Vec3::z());
     let above = Vec3::new(0.5, 0.5, 5.0);
     let span = down.spans(above)[0];
     assert_eq!((span.enter.at, span.leave.at), (4.0, 5.0));
-    assert_eq!(
-        span.enter.face,
-        FaceId {
-            primitive: 0,
-            face: FaceId::HIGH_CAP
-        }
-    );
+    assert_eq!(span.enter.face, FaceId { primitive: 0, face: FaceId::HIGH_CAP });
     assert_eq!(down.normal(above, &span.enter, true), Vec3::z());
     assert_eq!(down.normal(above, &span.leave, false), -Vec3::z());
 }
@@ -109,25 +67,18 @@ fn arcs_of_every_turn_are_crossed_where_the_circle_is() {
                 let (sin, cos) = d.to_radians().sin_cos();
                 v(cos, if counter_clockwise { sin } else { -sin })
             };
-            let arc =
-                Edge::three_point_arc(point(0.0), point(degrees / 2.0), point(degrees)).unwrap();
+            let arc = Edge::three_point_arc(point(0.0), point(degrees / 2.0), point(degrees)).unwrap();
             let zero = v(0.0, 0.0);
             let region = Region::new(
-                Wire::new(vec![
-                    Edge::line(zero, point(0.0)).unwrap(),
-                    arc,
-                    Edge::line(point(degrees), zero).unwrap(),
-                ])
-                .unwrap(),
+                Wire::new(vec![Edge::line(zero, point(0.0)).unwrap(), arc, Edge::line(point(degrees), zero).unwrap()])
+                    .unwrap(),
                 vec![],
             );
             assert!((region.area() - degrees.to_radians() / 2.0).abs() < 1e-12);
-            let solid: CsgSolid =
-                Extrusion::new(Plane::xy(Vec3::zeros()), region.clone(), 1.0, false).into();
+            let solid: CsgSolid = Extrusion::new(Plane::xy(Vec3::zeros()), region.clone(), 1.0, false).into();
             let inside = |x: f64, y: f64| {
                 let y = if counter_clockwise { y } else { -y };
-                x.hypot(y) < 1.0
-                    && y.atan2(x).rem_euclid(std::f64::consts::TAU) < degrees.to_radians()
+                x.hypot(y) < 1.0 && y.atan2(x).rem_euclid(std::f64::consts::TAU) < degrees.to_radians()
             };
             for step in 0..40 {
                 let level = -0.97 + 0.05 * f64::from(step);
@@ -139,14 +90,8 @@ fn arcs_of_every_turn_are_crossed_where_the_circle_is() {
                     for probe in 0..80 {
                         let at = -0.983 + 0.025 * f64::from(probe);
                         let point = origin + direction * at;
-                        let found = spans
-                            .iter()
-                            .any(|span| span.enter.at < at && at < span.leave.at);
-                        assert_eq!(
-                            found,
-                            inside(point.x, point.y),
-                            "{degrees} {counter_clockwise} {point:?}"
-                        );
+                        let found = spans.iter().any(|span| span.enter.at < at && at < span.leave.at);
+                        assert_eq!(found, inside(point.x, point.y), "{degrees} {counter_clockwise} {point:?}");
                     }
                 }
             }
@@ -156,30 +101,11 @@ fn arcs_of_every_turn_are_crossed_where_the_circle_is() {
 
 #[test]
 fn a_line_through_corners_and_along_edges_keeps_its_parity() {
-    let corners = [
-        v(0.0, 0.0),
-        v(1.0, 0.0),
-        v(1.0, 1.0),
-        v(0.5, 0.5),
-        v(0.0, 1.0),
-    ];
-    let edges = (0..5)
-        .map(|i| Edge::line(corners[i], corners[(i + 1) % 5]).unwrap())
-        .collect();
-    let solid: CsgSolid = Extrusion::new(
-        Plane::xy(Vec3::zeros()),
-        Region::new(Wire::new(edges).unwrap(), vec![]),
-        1.0,
-        false,
-    )
-    .into();
-    assert_eq!(
-        along_x(&solid, 0.5, 0.5)
-            .iter()
-            .map(|s| s.1 - s.0)
-            .sum::<f64>(),
-        1.0
-    );
+    let corners = [v(0.0, 0.0), v(1.0, 0.0), v(1.0, 1.0), v(0.5, 0.5), v(0.0, 1.0)];
+    let edges = (0..5).map(|i| Edge::line(corners[i], corners[(i + 1) % 5]).unwrap()).collect();
+    let solid: CsgSolid =
+        Extrusion::new(Plane::xy(Vec3::zeros()), Region::new(Wire::new(edges).unwrap(), vec![]), 1.0, false).into();
+    assert_eq!(along_x(&solid, 0.5, 0.5).iter().map(|s| s.1 - s.0).sum::<f64>(), 1.0);
     for y in [0.0, 1.0] {
         assert!(along_x(&solid, y, 0.5).len() <= 2);
     }
@@ -190,12 +116,7 @@ fn a_line_through_corners_and_along_edges_keeps_its_parity() {
 
 #[test]
 fn a_negative_distance_and_both_directions() {
-    let region = || {
-        Region::new(
-            Wire::new(vec![Edge::circle(v(0.0, 0.0), 1.0).unwrap()]).unwrap(),
-            vec![],
-        )
-    };
+    let region = || Region::new(Wire::new(vec![Edge::circle(v(0.0, 0.0), 1.0).unwrap()]).unwrap(), vec![]);
     let down = Extrusion::new(Plane::xy(Vec3::zeros()), region(), -2.0, false);
     assert_eq!((down.low, down.high), (-2.0, 0.0));
     let both = Extrusion::new(Plane::xy(Vec3::zeros()), region(), -2.0, true);
