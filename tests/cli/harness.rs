@@ -23,16 +23,32 @@ pub fn smoke_config() -> String {
     repository().join("configs/smoke.toml").display().to_string()
 }
 
-/// A fresh directory, removed in the end.
-pub struct Place(TempDir);
+/// A fresh directory.
+pub struct Place {
+    path: PathBuf,
+    /// Removes it in the end.
+    _guard: Option<TempDir>,
+}
 
 impl Place {
+    /// One that goes with the test.
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self { path: directory.path().into(), _guard: Some(directory) }
+    }
+
+    /// One that tests share. Nothing is dropped at the end of a process: it stays until the next run empties it.
+    pub fn shared(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).expect("a directory of ours can be removed");
+        }
+        std::fs::create_dir_all(&path).expect("a directory below target/");
+        Self { path, _guard: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.path.join(name)
     }
 
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -44,7 +60,7 @@ impl Place {
     /// The binary with these arguments, in this directory.
     pub fn cadwright(&self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Invocation {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cadwright"));
-        command.args(arguments.into_iter().map(Into::into)).current_dir(self.0.path());
+        command.args(arguments.into_iter().map(Into::into)).current_dir(&self.path);
         command.env("CADWRIGHT_PYTHON", python()).stdin(Stdio::null());
         Invocation { command }
     }

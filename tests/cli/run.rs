@@ -12,7 +12,7 @@ use crate::harness::{Finished, Place, bytes, fields, json, metrics, python, repo
 pub fn smoke_run() -> &'static Path {
     static RUN: OnceLock<(Place, PathBuf)> = OnceLock::new();
     let (_, path) = RUN.get_or_init(|| {
-        let place = Place::new();
+        let place = Place::shared("smoke");
         place.cadwright(["run", "--config", &smoke_config(), "--output-dir", "run"]).succeeds();
         let path = place.path("run");
         (place, path)
@@ -64,7 +64,7 @@ pub fn tiny_command(command: &str, output_dir: &str, more: &[&str]) -> Vec<Strin
 pub fn tiny_run() -> &'static Path {
     static RUN: OnceLock<(Place, PathBuf)> = OnceLock::new();
     let (_, path) = RUN.get_or_init(|| {
-        let place = Place::new();
+        let place = Place::shared("tiny");
         place.cadwright(tiny_command("run", "tiny", &["rollout.workers=1"])).succeeds();
         let path = place.path("tiny");
         (place, path)
