@@ -341,6 +341,13 @@ mod tests {
     }
 
     #[test]
+    fn the_public_test_is_what_is_evaluated_where_the_config_says_so() {
+        let config = Config::load(None, &["eval.hundred_subset=true".into(), "eval.num_samples=0".into()]).unwrap();
+        let expected = Selection { split: Split::Test, limit: None, hundred_subset_only: true };
+        assert_eq!(config.eval_selection(), expected);
+    }
+
+    #[test]
     fn bare_words_are_strings_and_integers_fit_numbers() {
         let config = Config::load(None, &["model.tune=full".into(), "ppo.temperature=1".into()]).unwrap();
         assert_eq!((config.model.tune, config.ppo.temperature), (Tune::Full, 1.0));

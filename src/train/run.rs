@@ -54,6 +54,9 @@ impl Run {
             format!("{} is not of this version; choose another --set run.output_dir=..", dir.display())
         })?;
         if let (Some(before), true) = (&before, dir.join("sft/result.json").exists()) {
+            if (&config.sft, &config.lora) != (&before.sft, &before.lora) {
+                eprintln!("sft: done before, with other values of [sft] or [lora]: those in {} stand", path.display());
+            }
             config.sft = before.sft.clone();
             config.lora = before.lora.clone();
         }

@@ -163,6 +163,19 @@ fn a_run_directory_is_refused_to_other_values() {
     }
 }
 
+/// The README's sequence: what is said of PPO after SFT counts, what SFT was done with stands.
+#[test]
+fn ppo_may_be_configured_after_sft_is_done() {
+    let place = Place::new();
+    place.cadwright(tiny_command("sft", "run", &["ppo.steps=9"])).succeeds();
+    let finished = place.cadwright(tiny_command("ppo", "run", &["ppo.steps=1", "sft.learning_rate=5e-3"])).succeeds();
+    assert!(finished.stderr().contains("[sft]"), "{finished}");
+    let config: toml::Table = text(place.path("run/config.toml")).parse().expect("TOML");
+    assert_eq!(config["ppo"]["steps"].as_integer(), Some(1));
+    assert_eq!(config["sft"]["learning_rate"].as_float(), Some(1e-3));
+    assert_eq!(json(place.path("run/ppo/result.json"))["steps"], 1);
+}
+
 #[test]
 fn tensorboard_reads_the_log_with_growing_steps() {
     let steps = steps_in_tensorboard(smoke_run());
