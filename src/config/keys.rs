@@ -268,6 +268,16 @@ pub enum CeSchedule {
     Constant,
 }
 
+/// What a completion's reward is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baseline {
+    /// The value head's estimate, by GAE.
+    Critic,
+    /// The mean reward of the picture's other completions (RLOO).
+    Group,
+}
+
 section! {
     /// `[ppo]`
     Ppo {
@@ -295,6 +305,9 @@ section! {
         warmup_steps: usize = 5usize,
         /// Learning rate of the value head.
         value_learning_rate: f64 = 1e-3,
+        /// `critic` (the value head, by GAE) or `group` (the mean reward of the picture's other completions: better where the
+        /// critic has had little time to learn). The value head is trained either way.
+        baseline: Baseline = Baseline::Critic,
         /// Discount of rewards, per token.
         gamma: f64 = 1.0,
         /// GAE's lambda: 1 trusts the return, 0 the critic.

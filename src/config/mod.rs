@@ -213,6 +213,13 @@ impl Config {
             ),
         );
         require(
+            ppo.baseline == Baseline::Critic || ppo.samples_per_image >= 2,
+            format!(
+                "ppo.baseline = \"group\" needs ppo.samples_per_image = {} to be at least 2",
+                ppo.samples_per_image
+            ),
+        );
+        require(
             ppo.kl_target == 0.0 || ppo.kl_coef > 0.0,
             format!(
                 "ppo.kl_target = {} steers ppo.kl_coef = {}, which must then be above 0",

@@ -24,6 +24,14 @@ pub fn gae(reward: f32, values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32>, V
     (advantages, returns)
 }
 
+/// For each of the completions of one prompt, its reward less the mean of the others' (RLOO; Ahmadian et al. 2024,
+/// arXiv:2402.14740, eq. 8). A single completion has advantage 0.
+pub fn leave_one_out(rewards: &[f32]) -> Vec<f32> {
+    let (sum, others) = (rewards.iter().sum::<f32>(), rewards.len().saturating_sub(1).max(1) as f32);
+    let advantage = |&reward: &f32| if rewards.len() > 1 { reward - (sum - reward) / others } else { 0.0 };
+    rewards.iter().map(advantage).collect()
+}
+
 /// Shifts and scales all advantages of a step to mean 0 and (population) standard deviation 1.
 pub fn whiten(advantages: &mut [&mut f32]) {
     let n = advantages.len().max(1) as f64;
@@ -114,6 +122,13 @@ mod tests {
         let (advantages, returns) = gae(2.0, &[0.5, -1.0, 4.0], 1.0, 1.0);
         assert_close(&advantages, &[1.5, 3.0, -2.0]);
         assert_close(&returns, &[2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn leave_one_out_by_hand() {
+        // 1 - (2 + 6) / 2 = -3; 2 - (1 + 6) / 2 = -1.5; 6 - (1 + 2) / 2 = 4.5.
+        assert_close(&leave_one_out(&[1.0, 2.0, 6.0]), &[-3.0, -1.5, 4.5]);
+        assert_close(&leave_one_out(&[5.0]), &[0.0]);
     }
 
     #[test]

@@ -25,14 +25,14 @@ use super::checkpoint::{self, Part};
 use super::evaluate::{Questions, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::losses::{
-    PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, policy_loss, value_loss, whiten,
+    PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, leave_one_out, policy_loss, value_loss, whiten,
 };
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, adapted_kl_coef, ce_weight, seed};
 use super::sft::{Example, examples, finish};
 use super::validation::{Best, validate};
-use crate::config::{Config, OptimizerKind, Ppo};
+use crate::config::{Baseline, Config, OptimizerKind, Ppo};
 use crate::generate::{Completion, PromptInput};
 use crate::model::{InternVl, ValueHead};
 use crate::telemetry::Telemetry;
@@ -342,13 +342,18 @@ fn critique(
     critique
 }
 
-/// Advantages by GAE from each completion's reward and values, whitened over the step.
+/// Advantages from each completion's reward, by GAE with the critic or against its group, whitened over the step.
 fn compute_advantages(rollouts: &Rollouts, critique: Vec<(Vec<f32>, Vec<f32>)>, ppo: &Ppo) -> Vec<Experience> {
+    let rewards: Vec<f32> = rollouts.scores.iter().map(|score| score.reward as f32).collect();
+    let against_group: Vec<f32> = rewards.chunks(ppo.samples_per_image).flat_map(leave_one_out).collect();
     let mut experience: Vec<Experience> = critique
         .into_iter()
-        .zip(&rollouts.scores)
-        .map(|((values, ref_logprobs), score)| {
-            let (advantages, returns) = gae(score.reward as f32, &values, ppo.gamma, ppo.gae_lambda);
+        .enumerate()
+        .map(|(i, (values, ref_logprobs))| {
+            let (mut advantages, returns) = gae(rewards[i], &values, ppo.gamma, ppo.gae_lambda);
+            if ppo.baseline == Baseline::Group {
+                advantages.fill(against_group[i]);
+            }
             Experience { ref_logprobs, values, advantages, returns }
         })
         .collect();

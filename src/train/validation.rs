@@ -19,6 +19,8 @@ use crate::telemetry::Telemetry;
 pub struct Best {
     /// Its IoU; none before the first validation.
     pub iou: Option<f64>,
+    /// Its VSR.
+    pub vsr: f64,
     /// The number of steps taken then.
     pub step: usize,
 }
@@ -52,9 +54,9 @@ pub fn validate(
     }
     let report = Report::new(&predictions, &[config.reward_frame()]);
     let iou = report.iou_in(config.reward_frame());
-    // Of equals, the one that was trained for longer.
-    if best.iou.is_none_or(|best| iou >= best) {
-        *best = Best { iou: Some(iou), step };
+    // By IoU, then by VSR; of equals, the one that was trained for longer.
+    if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
+        *best = Best { iou: Some(iou), vsr: report.vsr, step };
         stage.save_policy(model, directory)?;
     }
     Ok(report)

@@ -173,8 +173,11 @@ fn a_run_does_not_go_on_from_a_checkpoint_of_another_shape() {
     let place = Place::new();
     let checkpoint = place.path("run/sft/checkpoint");
     std::fs::create_dir_all(&checkpoint).expect("a directory can be made");
-    std::fs::write(checkpoint.join("state.json"), r#"{"step": 2, "best": {"iou": null, "step": 0}, "seconds": 1.0}"#)
-        .expect("a file");
+    std::fs::write(
+        checkpoint.join("state.json"),
+        r#"{"step": 2, "best": {"iou": null, "vsr": 0.0, "step": 0}, "seconds": 1.0}"#,
+    )
+    .expect("a file");
     std::fs::copy(smoke_run().join("model/model.safetensors"), checkpoint.join("policy.safetensors")).expect("a copy");
     let lora = ["model.tune=lora", "lora.rank=4"];
     let finished = place.cadwright(tiny_command("sft", "run", &lora)).fails();
