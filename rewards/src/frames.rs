@@ -6,8 +6,8 @@ use std::str::FromStr;
 use nalgebra::{Matrix3, SymmetricEigen, Vector3};
 use serde::{Deserialize, Serialize};
 
-use crate::grid::{Grid, GridSpec, iou, voxelise};
-use crate::outcome::{Mesh, Solid};
+use crate::grid::{GridSpec, Pose, iou, rasterise, voxelise};
+use crate::outcome::{Body, Bounds, Solid};
 
 /// In which coordinates two solids are compared. Each score says which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,48 +91,67 @@ impl FromStr for Frame {
 /// Where a frame has no meaning for one of them (normalised and aligned need a positive volume),
 /// the IoU is 0.
 pub fn frame_iou(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -> f64 {
-    match frame {
-        Frame::Canonical => mesh_iou(n, &prediction.mesh, &ground_truth.mesh),
-        Frame::Normalised => match (normalised(prediction), normalised(ground_truth)) {
-            (Some(prediction), Some(ground_truth)) => mesh_iou(n, &prediction, &ground_truth),
-            _ => 0.0,
-        },
-        Frame::Aligned => match (normalised(prediction), normalised(ground_truth)) {
-            (Some(moved), Some(fixed)) => {
-                let (from, to) = (principal_axes(prediction), principal_axes(ground_truth));
-                let plain = mesh_iou(n, &moved, &fixed);
-                cube_rotations()
-                    .into_iter()
-                    .map(|turn| to * turn * from.transpose())
-                    .map(|rotation| mesh_iou(n, &rotated(&moved, &rotation), &fixed))
-                    .fold(plain, f64::max)
-            }
-            _ => 0.0,
-        },
+    if frame == Frame::Canonical {
+        return placed_iou(n, (&prediction.body, &Pose::identity()), (&ground_truth.body, &Pose::identity()));
     }
+    let (Some(moved), Some(fixed)) = (Pose::normalising(prediction), Pose::normalising(ground_truth)) else {
+        return 0.0;
+    };
+    let iou = |moved: &Pose| placed_iou(n, (&prediction.body, moved), (&ground_truth.body, &fixed));
+    let plain = iou(&moved);
+    if frame == Frame::Normalised {
+        return plain;
+    }
+    let (from, to) = (principal_axes(prediction), principal_axes(ground_truth));
+    cube_rotations()
+        .into_iter()
+        .map(|turn| iou(&Pose { rotation: to * turn * from.transpose(), ..moved }))
+        .fold(plain, f64::max)
 }
 
-/// IoU of two meshes in their own coordinates.
-fn mesh_iou(n: usize, a: &Mesh, b: &Mesh) -> f64 {
-    let spec = GridSpec::spanning(n, &a.bounds(), &b.bounds());
-    let grids: [Grid; 2] = [voxelise(a, &spec), voxelise(b, &spec)];
-    iou(&grids[0], &grids[1])
+/// IoU of two bodies, each placed by its pose.
+fn placed_iou(n: usize, a: (&Body, &Pose), b: (&Body, &Pose)) -> f64 {
+    let spec = GridSpec::spanning(n, &a.1.bounds(a.0), &b.1.bounds(b.0));
+    let grid = |(body, pose): (&Body, &Pose)| match body {
+        Body::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, &spec),
+        Body::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), &spec),
+        Body::Csg(csg) => rasterise(csg, pose, &spec),
+    };
+    iou(&grid(a), &grid(b))
 }
 
-/// The mesh about its centroid, scaled by 1 / radius of gyration.
-fn normalised(solid: &Solid) -> Option<Mesh> {
-    let scale = 1.0 / solid.mass.radius_of_gyration()?;
-    let centroid = solid.mass.centroid;
-    Some(solid.mesh.mapped(|v| std::array::from_fn(|axis| (v[axis] - centroid[axis]) * scale)))
-}
+impl Pose {
+    /// About the centroid, scaled by 1 / radius of gyration.
+    fn normalising(solid: &Solid) -> Option<Self> {
+        let scale = 1.0 / solid.mass().radius_of_gyration()?;
+        Some(Self { center: solid.mass().centroid.into(), rotation: Matrix3::identity(), scale })
+    }
 
-fn rotated(mesh: &Mesh, rotation: &Matrix3<f64>) -> Mesh {
-    mesh.mapped(|v| (rotation * Vector3::from(v)).into())
+    /// Bounds of a body so placed.
+    fn bounds(&self, body: &Body) -> Bounds {
+        if *self == Self::identity() {
+            return body.bounds();
+        }
+        match body {
+            Body::Mesh(mesh) => {
+                Bounds::of(&mesh.vertices.iter().map(|&v| self.apply(v.into()).into()).collect::<Vec<_>>())
+            }
+            Body::Csg(csg) => {
+                let extents = [0, 1, 2].map(|axis| {
+                    let direction = self.rotation.row(axis).transpose();
+                    let (low, high) = csg.extent(direction);
+                    let center = direction.dot(&self.center);
+                    [(low - center) * self.scale, (high - center) * self.scale]
+                });
+                Bounds { min: extents.map(|extent| extent[0]), max: extents.map(|extent| extent[1]) }
+            }
+        }
+    }
 }
 
 /// Principal axes as the columns of a proper rotation, by ascending moment.
 fn principal_axes(solid: &Solid) -> Matrix3<f64> {
-    let inertia = Matrix3::from_fn(|row, column| solid.mass.inertia[row][column]);
+    let inertia = Matrix3::from_fn(|row, column| solid.mass().inertia[row][column]);
     let eigen = SymmetricEigen::new(inertia);
     let mut order = [0, 1, 2];
     order.sort_by(|&a, &b| eigen.eigenvalues[a].total_cmp(&eigen.eigenvalues[b]));

@@ -23,6 +23,9 @@
 
 use std::ops::Range;
 
+use nalgebra::{Matrix3, Vector3};
+
+use crate::csg::CsgSolid;
 use crate::outcome::{Bounds, Mesh};
 use crate::winding;
 
@@ -178,6 +181,49 @@ pub fn voxelise(mesh: &Mesh, spec: &GridSpec) -> Grid {
         columns.fill(n, &mut grid, &mut leaks, affordable);
     }
     mend(&mut grid, &points, &mesh.triangles, &leaks);
+    grid
+}
+
+/// Where a body is put before it is looked at: `scale * rotation * (p - center)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pose {
+    /// Comes to lie at the origin.
+    pub center: Vector3<f64>,
+    /// A proper rotation.
+    pub rotation: Matrix3<f64>,
+    /// Positive.
+    pub scale: f64,
+}
+
+impl Pose {
+    /// Where the body is.
+    pub fn identity() -> Self {
+        Self { center: Vector3::zeros(), rotation: Matrix3::identity(), scale: 1.0 }
+    }
+
+    /// Where a point of the body comes to lie.
+    pub fn apply(&self, point: Vector3<f64>) -> Vector3<f64> {
+        self.rotation * (point - self.center) * self.scale
+    }
+}
+
+/// Which cells of `spec` are inside a boolean tree placed by `pose`: exact along each column.
+pub fn rasterise(csg: &CsgSolid, pose: &Pose, spec: &GridSpec) -> Grid {
+    let n = spec.n;
+    let mut grid = Grid::empty(n);
+    let back = pose.rotation.transpose();
+    let mut caster = csg.caster(back.column(2).into_owned());
+    for i in 0..n {
+        for j in 0..n {
+            let x = spec.min[0] + (i as f64 + offset_x(j)) * spec.cell[0];
+            let y = spec.min[1] + (j as f64 + offset_y(i)) * spec.cell[1];
+            let origin = pose.center + back * (Vector3::new(x, y, 0.0) / pose.scale);
+            for span in caster.spans(origin) {
+                let cells = |at: f64| (at * pose.scale - spec.min[2]) / spec.cell[2];
+                grid.fill_column(i, j, cells(span.enter.at), cells(span.leave.at));
+            }
+        }
+    }
     grid
 }
 

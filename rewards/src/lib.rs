@@ -10,6 +10,7 @@
 pub mod csg;
 pub mod frames;
 pub mod grid;
+pub mod native;
 pub mod outcome;
 pub mod program;
 pub mod reward;
@@ -18,6 +19,6 @@ mod winding;
 
 pub use frames::{Frame, FrameError, frame_iou};
 pub use grid::{Grid, GridSpec, iou, voxelise};
-pub use outcome::{Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
+pub use outcome::{Body, Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};

@@ -20,9 +20,11 @@
 //! The published rule calls everything but the first row invalid; the classes only say why.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
+
+use crate::csg::CsgSolid;
 
 /// The kind of an [`Outcome`]. Serialised in snake case: `solid`, `no_solid`, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,17 +137,57 @@ pub struct Failure {
     pub error: String,
 }
 
-/// One or several solids, as CadQuery made them, in the program's own units and coordinates.
+/// One or several solids, in the program's own units and coordinates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solid {
-    /// Exact mass properties (from the boundary representation, not from the mesh).
-    pub mass: MassProperties,
-    /// The boundary as triangles.
-    pub mesh: Mesh,
+    /// What they occupy.
+    pub body: Body,
     /// How many solids; more than one means a compound.
     pub solids: u32,
     /// OCC's own check calls the shape invalid: its volume may be meaningless.
     pub malformed: bool,
+    /// Known from the start for what CadQuery made, computed when first asked for otherwise.
+    mass: OnceLock<MassProperties>,
+}
+
+/// The form in which a solid is known.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// Triangles, from CadQuery.
+    Mesh(Mesh),
+    /// A boolean tree, from the native engine.
+    Csg(CsgSolid),
+}
+
+impl Body {
+    /// Axis-aligned bounds of what is occupied.
+    pub fn bounds(&self) -> Bounds {
+        match self {
+            Self::Mesh(mesh) => mesh.bounds(),
+            Self::Csg(csg) => csg.tight_bounds(),
+        }
+    }
+}
+
+impl Solid {
+    /// What CadQuery made: mass properties from the boundary representation, and its tessellation.
+    pub fn meshed(mass: MassProperties, mesh: Mesh, solids: u32, malformed: bool) -> Self {
+        Self { body: Body::Mesh(mesh), solids, malformed, mass: OnceLock::from(mass) }
+    }
+
+    /// What the native engine made.
+    pub fn native(csg: CsgSolid, solids: u32, malformed: bool) -> Self {
+        Self { body: Body::Csg(csg), solids, malformed, mass: OnceLock::new() }
+    }
+
+    /// Mass properties. A solid of the native engine computes them once, in a few milliseconds.
+    pub fn mass(&self) -> &MassProperties {
+        self.mass.get_or_init(|| match &self.body {
+            Body::Csg(csg) => csg.mass_properties(),
+            // Never so: `meshed` is the only way to a mesh. What occupies nothing has no mass.
+            Body::Mesh(mesh) => MassProperties { bounds: mesh.bounds(), ..MassProperties::NOTHING },
+        })
+    }
 }
 
 /// Mass properties at unit density.
@@ -162,6 +204,14 @@ pub struct MassProperties {
 }
 
 impl MassProperties {
+    /// Of what occupies nothing.
+    pub const NOTHING: Self = Self {
+        volume: 0.0,
+        centroid: [0.0; 3],
+        inertia: [[0.0; 3]; 3],
+        bounds: Bounds { min: [0.0; 3], max: [0.0; 3] },
+    };
+
     /// Radius of gyration `sqrt(trace(inertia) / (2 volume))`: the scale of the normalised frame.
     /// `None` where it has no meaning (volume or trace not positive and finite).
     pub fn radius_of_gyration(&self) -> Option<f64> {

@@ -141,7 +141,7 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
 fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
     let outcome = &execution.outcome;
     let solid = outcome.solid();
-    let mass = solid.map(|solid| &solid.mass);
+    let mass = solid.map(|solid| solid.mass());
     ExecOut {
         id,
         valid: outcome.class().is_valid(),

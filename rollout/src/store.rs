@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use cadwright_rewards::Outcome;
+use cadwright_rewards::{Body, Outcome};
 
 use crate::error::{Error, Result};
 use crate::python::SCRIPTS;
@@ -144,7 +144,7 @@ fn write_entry(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    let payload = wire::encode(outcome);
+    let Some(payload) = wire::encode(outcome) else { return Ok(()) };
     file.write_all(MAGIC)?;
     file.write_all(blake3::hash(&payload).as_bytes())?;
     file.write_all(&payload)?;
@@ -155,7 +155,10 @@ fn write_entry(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
 /// Roughly what an outcome occupies.
 fn size_of(outcome: &Outcome) -> usize {
     512 + match outcome {
-        Outcome::Solid(solid) => solid.mesh.vertices.len() * 24 + solid.mesh.triangles.len() * 16,
+        Outcome::Solid(solid) => match &solid.body {
+            Body::Mesh(mesh) => mesh.vertices.len() * 24 + mesh.triangles.len() * 16,
+            Body::Csg(csg) => csg.size_in_bytes(),
+        },
         Outcome::Failure(failure) => failure.error.len(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cadwright_rewards::{Bounds, Failure, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
+use cadwright_rewards::{Body, Bounds, Failure, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
 
 /// Reads little-endian numbers off the front.
 struct Reader<'a>(&'a [u8]);
@@ -76,21 +76,22 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     }
     mesh.check().map_err(|error| error.to_string())?;
     let mass = MassProperties { volume, centroid, inertia, bounds };
-    Ok(Outcome::Solid(Arc::new(Solid { mass, mesh, solids, malformed })))
+    Ok(Outcome::Solid(Arc::new(Solid::meshed(mass, mesh, solids, malformed))))
 }
 
-/// The inverse of [`decode`].
-pub fn encode(outcome: &Outcome) -> Vec<u8> {
+/// The inverse of [`decode`]. `None` for a solid that no worker made.
+pub fn encode(outcome: &Outcome) -> Option<Vec<u8>> {
     let class = OutcomeClass::ALL.iter().position(|&class| class == outcome.class()).unwrap_or(0);
     let mut bytes = vec![class as u8];
     let solid = match outcome {
         Outcome::Failure(failure) => {
             bytes.extend_from_slice(failure.error.as_bytes());
-            return bytes;
+            return Some(bytes);
         }
         Outcome::Solid(solid) => solid,
     };
-    let mass = &solid.mass;
+    let Body::Mesh(mesh) = &solid.body else { return None };
+    let mass = solid.mass();
     let numbers = [mass.volume].into_iter().chain(mass.centroid);
     let numbers = numbers.chain(mass.inertia.into_iter().flatten());
     for number in numbers.chain(mass.bounds.min).chain(mass.bounds.max) {
@@ -98,15 +99,15 @@ pub fn encode(outcome: &Outcome) -> Vec<u8> {
     }
     bytes.extend_from_slice(&solid.solids.to_le_bytes());
     bytes.push(u8::from(solid.malformed));
-    bytes.extend_from_slice(&(solid.mesh.vertices.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&(solid.mesh.triangles.len() as u32).to_le_bytes());
-    for number in solid.mesh.vertices.iter().flatten() {
+    bytes.extend_from_slice(&(mesh.vertices.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(mesh.triangles.len() as u32).to_le_bytes());
+    for number in mesh.vertices.iter().flatten() {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    for index in solid.mesh.triangles.iter().flatten().chain(&solid.mesh.faces) {
+    for index in mesh.triangles.iter().flatten().chain(&mesh.faces) {
         bytes.extend_from_slice(&index.to_le_bytes());
     }
-    bytes
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -114,34 +115,34 @@ mod tests {
     use super::*;
 
     fn sample() -> Outcome {
-        Outcome::Solid(Arc::new(Solid {
-            mass: MassProperties {
+        Outcome::Solid(Arc::new(Solid::meshed(
+            MassProperties {
                 volume: 1.5,
                 centroid: [1.0, 2.0, 3.0],
                 inertia: [[4.0, 5.0, 6.0], [5.0, 7.0, 8.0], [6.0, 8.0, 9.0]],
                 bounds: Bounds { min: [0.0; 3], max: [2.0, 4.0, 6.0] },
             },
-            mesh: Mesh {
+            Mesh {
                 vertices: vec![[0.0; 3], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
                 triangles: vec![[0, 1, 2], [2, 1, 0]],
                 faces: vec![0, 1],
             },
-            solids: 2,
-            malformed: true,
-        }))
+            2,
+            true,
+        )))
     }
 
     #[test]
     fn encoding_round_trips() {
         let failure = Failure { class: OutcomeClass::Empty, error: "nothing é".to_owned() };
         for outcome in [sample(), Outcome::Failure(failure)] {
-            assert_eq!(decode(&encode(&outcome)), Ok(outcome));
+            assert_eq!(decode(&encode(&outcome).unwrap()), Ok(outcome));
         }
     }
 
     #[test]
     fn damaged_replies_are_refused() {
-        let bytes = encode(&sample());
+        let bytes = encode(&sample()).unwrap();
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
         }

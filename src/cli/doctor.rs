@@ -72,7 +72,7 @@ fn smoke_test() -> Result<String> {
     let info = scorer.ready()?;
     let started = Instant::now();
     match scorer.execute("import cadquery as cq\nresult = cq.Workplane().box(1.0, 2.0, 3.0)")?.outcome {
-        Outcome::Solid(solid) if (solid.mass.volume - 6.0).abs() < 1e-9 => {
+        Outcome::Solid(solid) if (solid.mass().volume - 6.0).abs() < 1e-9 => {
             let filter = if info.confined { "yes" } else { "NO: programs may start processes and open sockets" };
             Ok(format!(
                 "CadQuery {} on Python {}, system call filter {filter}; a box in {} ms",

@@ -67,7 +67,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         println!("{program}");
         if let Some(scorer) = &scorer {
             match scorer.execute(&program)?.outcome {
-                Outcome::Solid(solid) => println!("# solid, volume {}", solid.mass.volume),
+                Outcome::Solid(solid) => println!("# solid, volume {}", solid.mass().volume),
                 Outcome::Failure(failure) => println!("# {}: {}", failure.class.name(), failure.error),
             }
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use cadwright_rewards::Body;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::Stage;
 use super::evaluate::{EvalOptions, Prediction, Report, evaluate};
 use super::pictures::{Pictures, decoded};
 use crate::data::Dataset;
-use crate::data::render::{render_mesh, side_by_side};
+use crate::data::render::{render_csg, render_mesh, side_by_side};
 use crate::model::InternVl;
 use crate::telemetry::Telemetry;
 
@@ -73,8 +74,10 @@ fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbIma
         .take(PICTURES_SHOWN)
         .filter_map(|(prediction, solid)| {
             let input = decoded(&dataset.examples()[prediction.index]);
-            let mesh = &solid.mesh;
-            let predicted = render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?;
+            let predicted = match &solid.body {
+                Body::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?,
+                Body::Csg(csg) => render_csg(csg, input.width()),
+            };
             Some(side_by_side(&[input, predicted]))
         })
         .collect();

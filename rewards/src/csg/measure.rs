@@ -1,6 +1,9 @@
 //! Bounds and volume.
 
 use super::{CsgSolid, Operation, Vec3};
+use crate::outcome::MassProperties;
+
+type Mat3 = nalgebra::Matrix3<f64>;
 
 /// An axis-aligned box.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,38 +65,278 @@ impl CsgSolid {
         }
     }
 
-    /// Volume: closed form for one extrusion, else by [`volume_by_rows`] with 256 x 256 rows.
+    /// How far the solid reaches along `direction`, a unit vector: `(lowest, highest)` of `direction . p`. Unlike
+    /// [`CsgSolid::bounds`] it does not count what a cut or an intersection has taken away. `(0, 0)` if nothing is left.
+    pub fn extent(&self, direction: Vec3) -> (f64, f64) {
+        let Some((low, high)) = self.loose_extent(direction) else { return (0.0, 0.0) };
+        if self.is_union() {
+            return (low, high);
+        }
+        ExtentSearch::new(self, direction).run(low, high)
+    }
+
+    /// The tight axis-aligned box; see [`CsgSolid::extent`].
+    pub fn tight_bounds(&self) -> crate::outcome::Bounds {
+        let extents = [Vec3::x(), Vec3::y(), Vec3::z()].map(|axis| self.extent(axis));
+        crate::outcome::Bounds { min: extents.map(|(low, _)| low), max: extents.map(|(_, high)| high) }
+    }
+
+    /// Made of unions alone.
+    fn is_union(&self) -> bool {
+        match self {
+            Self::Extrusion(_) => true,
+            Self::Boolean(operation, left, right) => {
+                *operation == Operation::Union && left.is_union() && right.is_union()
+            }
+        }
+    }
+
+    /// Like [`CsgSolid::bounds`], along one direction.
+    fn loose_extent(&self, direction: Vec3) -> Option<(f64, f64)> {
+        match self {
+            Self::Extrusion(extrusion) => Some((-extrusion.support(-direction), extrusion.support(direction))),
+            Self::Boolean(operation, left, right) => {
+                match (operation, left.loose_extent(direction), right.loose_extent(direction)) {
+                    (Operation::Cut, extent, _) => extent,
+                    (Operation::Union, Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                    (Operation::Union, a, b) => a.or(b),
+                    (Operation::Intersect, Some(a), Some(b)) => {
+                        Some((a.0.max(b.0), a.1.min(b.1))).filter(|(low, high)| low < high)
+                    }
+                    (Operation::Intersect, ..) => None,
+                }
+            }
+        }
+    }
+
+    /// Roughly what the tree occupies in memory.
+    pub fn size_in_bytes(&self) -> usize {
+        let of = |e: &super::Extrusion| size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>();
+        self.primitives().into_iter().map(of).sum()
+    }
+
+    /// Volume, centroid, inertia and bounds, by [`integrate`]: see there for the error.
+    pub fn mass_properties(&self) -> MassProperties {
+        let Moments { volume, first, second } = integrate(self);
+        let bounds = self.tight_bounds();
+        if volume <= 0.0 {
+            return MassProperties { bounds, ..MassProperties::NOTHING };
+        }
+        let centroid = first / volume;
+        let about_centroid = second - centroid * centroid.transpose() * volume;
+        let inertia = Mat3::identity() * about_centroid.trace() - about_centroid;
+        MassProperties {
+            volume,
+            centroid: centroid.into(),
+            inertia: [0, 1, 2].map(|row| [0, 1, 2].map(|column| inertia[(row, column)])),
+            bounds,
+        }
+    }
+
+    /// Volume; see [`CsgSolid::mass_properties`].
     pub fn volume(&self) -> f64 {
         match self {
             Self::Extrusion(extrusion) => extrusion.volume(),
-            Self::Boolean(..) => volume_by_rows(self, 256),
+            Self::Boolean(..) => integrate(self).volume,
         }
     }
 }
 
-/// Volume by integration along `rows` x `rows` lines parallel to the longest axis, each through the middle of its
-/// cell. Exact along the lines; the error comes from the outline seen along them and falls as `1 / rows` or better.
-pub fn volume_by_rows(solid: &CsgSolid, rows: usize) -> f64 {
-    let Some(bounds) = solid.bounds() else {
-        return 0.0;
-    };
-    let size = bounds.size();
-    let axis = size.imax();
+/// Looks for the first and the last point of a solid along a direction by casting lines.
+struct ExtentSearch<'a> {
+    caster: super::LineCaster<'a>,
+    u: Vec3,
+    v: Vec3,
+    /// Loose extents along `u` and `v`.
+    range: [(f64, f64); 2],
+}
+
+impl<'a> ExtentSearch<'a> {
+    fn new(solid: &'a CsgSolid, direction: Vec3) -> Self {
+        let aside = if direction.x.abs() < 0.6 { Vec3::x() } else { Vec3::y() };
+        let u = direction.cross(&aside).normalize();
+        let v = direction.cross(&u);
+        let range = [u, v].map(|axis| solid.loose_extent(axis).unwrap_or((0.0, 0.0)));
+        Self { caster: solid.caster(direction), u, v, range }
+    }
+
+    /// Nearest and farthest point inside along the line through `(a, b)`.
+    fn cast(&mut self, a: f64, b: f64) -> Option<(f64, f64)> {
+        let spans = self.caster.spans(self.u * a + self.v * b);
+        Some((spans.first()?.enter.at, spans.last()?.leave.at))
+    }
+
+    fn run(mut self, low: f64, high: f64) -> (f64, f64) {
+        const COARSE: usize = 12;
+        const FINE: usize = 64;
+        let near = 1e-9 * (high - low).max(1e-3);
+        let mut best = [(f64::INFINITY, 0.0, 0.0); 2];
+        // Where a flat face bounds the solid, one of the first lines tells.
+        for count in [COARSE, FINE] {
+            let step = self.range.map(|(low, high)| (high - low) / count as f64);
+            for i in 0..count {
+                for j in 0..count {
+                    let a = self.range[0].0 + (i as f64 + 0.5) * step[0];
+                    let b = self.range[1].0 + (j as f64 + 0.5) * step[1];
+                    if let Some((first, last)) = self.cast(a, b) {
+                        for (best, found) in best.iter_mut().zip([first, -last]) {
+                            if found < best.0 {
+                                *best = (found, a, b);
+                            }
+                        }
+                    }
+                }
+                if best[0].0 <= low + near && best[1].0 <= near - high {
+                    return (low, high);
+                }
+            }
+        }
+        if best[0].0.is_infinite() {
+            return (0.0, 0.0);
+        }
+        let step = self.range.map(|(low, high)| (high - low) / FINE as f64);
+        let [first, last] = [0, 1].map(|side| {
+            let loose = if side == 0 { low } else { -high };
+            let refined = self.descend(best[side], step, side);
+            // Within what the search resolves, the face that was there before is the answer.
+            if refined <= loose + 1e-7 * (high - low) { loose } else { refined }
+        });
+        (first, -last)
+    }
+
+    /// Follows the surface to its extreme, with ever smaller steps.
+    fn descend(&mut self, (mut value, mut a, mut b): (f64, f64, f64), step: [f64; 2], side: usize) -> f64 {
+        let mut size = 1.0;
+        for _ in 0..200 {
+            let mut moved = false;
+            for (da, db) in
+                [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0)]
+            {
+                let (x, y) = (a + da * size * step[0], b + db * size * step[1]);
+                let found = self.cast(x, y).map(|(first, last)| if side == 0 { first } else { -last });
+                if let Some(found) = found.filter(|found| *found < value) {
+                    (value, a, b) = (found, x, y);
+                    moved = true;
+                }
+            }
+            if !moved {
+                size /= 2.0;
+                if size < 1e-6 {
+                    break;
+                }
+            }
+        }
+        value
+    }
+}
+
+/// Integrals over a solid: of 1, of `p`, and of `p p^T`.
+struct Moments {
+    volume: f64,
+    first: Vec3,
+    second: Mat3,
+}
+
+/// Integrates along lines parallel to an axis: exactly along each line, and by Gauss-Legendre quadrature across, in
+/// panels between the corners and extremes of all sketches, so that what is integrated is smooth in each panel but for
+/// square roots at its ends, which a substitution takes away. For extrusions along the axes whose outlines do not cross
+/// the error is rounding; where surfaces cross obliquely within a panel it falls with the square of the panel, and is
+/// below 3e-4 of the volume for parts of ordinary shape.
+fn integrate(solid: &CsgSolid) -> Moments {
+    let mut moments = Moments { volume: 0.0, first: Vec3::zeros(), second: Mat3::zeros() };
+    if solid.bounds().is_none() {
+        return moments;
+    }
+    let axis = line_axis(solid);
     let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
-    let mut direction = Vec3::zeros();
-    direction[axis] = 1.0;
+    let direction = unit(axis);
     let mut caster = solid.caster(direction);
-    let (du, dv) = (size[u] / rows as f64, size[v] / rows as f64);
-    let mut length = 0.0;
-    for i in 0..rows {
-        for j in 0..rows {
-            let mut origin = bounds.min;
-            origin[u] += (i as f64 + 0.5) * du;
-            origin[v] += (j as f64 + 0.5) * dv;
-            length += caster.spans(origin).iter().map(|span| span.leave.at - span.enter.at).sum::<f64>();
+    let across = [u, v].map(|axis| quadrature(&breaks(solid, unit(axis))));
+    for &(a, weight_a) in &across[0] {
+        for &(b, weight_b) in &across[1] {
+            let origin = unit(u) * a + unit(v) * b;
+            let weight = weight_a * weight_b;
+            for span in caster.spans(origin) {
+                let (from, to) = (span.enter.at, span.leave.at);
+                let length = weight * (to - from);
+                let along = weight * (to * to - from * from) / 2.0;
+                let squared = weight * (to * to * to - from * from * from) / 3.0;
+                moments.volume += length;
+                moments.first += origin * length + direction * along;
+                let mixed = origin * direction.transpose() * along;
+                moments.second += origin * origin.transpose() * length
+                    + mixed
+                    + mixed.transpose()
+                    + direction * direction.transpose() * squared;
+            }
         }
     }
-    length * du * dv
+    moments
+}
+
+fn unit(axis: usize) -> Vec3 {
+    Vec3::ith(axis, 1.0)
+}
+
+/// The axis along which the fewest bodies are extruded: caps are exact across it, outlines along it.
+fn line_axis(solid: &CsgSolid) -> usize {
+    let mut score = [0usize; 3];
+    for extrusion in solid.primitives() {
+        for (axis, score) in score.iter_mut().enumerate() {
+            *score += if extrusion.plane.z[axis].abs() > 0.999_999 { extrusion.region.edges().count() } else { 0 };
+        }
+    }
+    (0..3).min_by_key(|&axis| score[axis]).unwrap_or(0)
+}
+
+/// Where something begins, ends or turns along `direction`, in order.
+fn breaks(solid: &CsgSolid, direction: Vec3) -> Vec<f64> {
+    let mut found = Vec::new();
+    for extrusion in solid.primitives() {
+        let local = extrusion.plane.direction_to_local(direction);
+        let base = direction.dot(&extrusion.plane.origin);
+        let caps = [base + local.z * extrusion.low, base + local.z * extrusion.high];
+        if local.xy().norm() < 1e-9 {
+            found.extend(caps);
+            continue;
+        }
+        for edge in extrusion.region.edges() {
+            let (low, high) = (-edge.support(-local.xy()), edge.support(local.xy()));
+            let ends = edge.ends().map_or([low, high], |(from, to)| [local.xy().dot(&from), local.xy().dot(&to)]);
+            for at in [low, high].into_iter().chain(ends) {
+                found.extend(caps.map(|cap| cap + at));
+            }
+        }
+    }
+    found.sort_by(f64::total_cmp);
+    let tiny = 1e-9 * found.last().zip(found.first()).map_or(0.0, |(high, low)| high - low);
+    found.dedup_by(|b, a| *b - *a <= tiny);
+    found
+}
+
+/// Nodes and weights over all panels between neighbouring breaks.
+fn quadrature(breaks: &[f64]) -> Vec<(f64, f64)> {
+    /// Nodes over the whole range, spread by length; a panel has at least [`LEAST`].
+    const TOTAL: f64 = 96.0;
+    const LEAST: f64 = 4.0;
+    let (Some(first), Some(last)) = (breaks.first(), breaks.last()) else { return Vec::new() };
+    // With very many breaks (a gear) panels are small anyway.
+    let least = if breaks.len() > 60 { 2.0 } else { LEAST };
+    let mut nodes = Vec::new();
+    for pair in breaks.windows(2) {
+        let (middle, half) = ((pair[0] + pair[1]) / 2.0, (pair[1] - pair[0]) / 2.0);
+        let count = (TOTAL * (pair[1] - pair[0]) / (last - first)).ceil().max(least) as usize;
+        for k in 0..count {
+            let theta = std::f64::consts::PI * (k as f64 + 0.5) / count as f64;
+            // Fejer's first rule: exact for polynomials, and clustered at the ends.
+            let mut weight = 1.0;
+            for m in 1..=count / 2 {
+                weight -= 2.0 * (2.0 * m as f64 * theta).cos() / (4.0 * (m * m) as f64 - 1.0);
+            }
+            nodes.push((middle - half * theta.cos(), half * weight * 2.0 / count as f64));
+        }
+    }
+    nodes
 }
 
 #[cfg(test)]
@@ -129,10 +372,38 @@ mod tests {
     fn two_crossing_cylinders_share_sixteen_thirds_of_the_cubed_radius() {
         let crossing = cylinder(Vec3::zeros(), Vec3::x(), 1.0, 4.0)
             .combine(Operation::Intersect, cylinder(Vec3::zeros(), Vec3::z(), 1.0, 4.0));
-        // The error falls at least as fast as the width of a row.
-        for rows in [16, 64, 256] {
-            let error = (volume_by_rows(&crossing, rows) - 16.0 / 3.0).abs();
-            assert!(error < 4.0 / rows as f64, "{rows} rows: {error}");
+        // The surfaces cross obliquely: the hardest kind.
+        assert!((crossing.volume() - 16.0 / 3.0).abs() < 3e-4 * 16.0 / 3.0, "{}", crossing.volume());
+    }
+
+    #[test]
+    fn mass_properties_of_a_drilled_block() {
+        // 2 x 1 x 1, drilled along y at its centre: moments of the block less those of the cylinder.
+        let drilled = block(Vec3::new(5.0, 0.0, 0.0), Vec3::new(2.0, 1.0, 1.0))
+            .combine(Operation::Cut, cylinder(Vec3::new(6.0, 0.5, 0.5), Vec3::y(), 0.25, 3.0));
+        let mass = drilled.mass_properties();
+        let hole = PI * 0.0625;
+        let expected = [
+            2.0 * (1.0 + 1.0) / 12.0 - hole * (3.0 * 0.0625 + 1.0) / 12.0,
+            2.0 * (4.0 + 1.0) / 12.0 - hole * 0.0625 / 2.0,
+            2.0 * (4.0 + 1.0) / 12.0 - hole * (3.0 * 0.0625 + 1.0) / 12.0,
+        ];
+        assert!((mass.volume - (2.0 - hole)).abs() < 1e-5, "{}", mass.volume);
+        assert!((Vec3::from(mass.centroid) - Vec3::new(6.0, 0.5, 0.5)).norm() < 1e-6);
+        for axis in 0..3 {
+            assert!((mass.inertia[axis][axis] - expected[axis]).abs() < 1e-5, "{axis}: {:?}", mass.inertia);
+        }
+        assert_eq!((mass.bounds.min, mass.bounds.max), ([5.0, 0.0, 0.0], [7.0, 1.0, 1.0]));
+    }
+
+    #[test]
+    fn what_was_cut_away_does_not_count_for_the_bounds() {
+        // A cylinder along z, cut in half by a block: the flat side lies at x = 0, the round one reaches to 1.
+        let half = cylinder(Vec3::zeros(), Vec3::z(), 1.0, 2.0)
+            .combine(Operation::Cut, block(Vec3::new(-2.0, -2.0, -2.0), Vec3::new(2.0, 4.0, 4.0)));
+        let bounds = half.tight_bounds();
+        for (found, expected) in bounds.min.into_iter().chain(bounds.max).zip([0.0, -1.0, -1.0, 1.0, 1.0, 1.0]) {
+            assert!((found - expected).abs() < 1e-8, "{bounds:?}");
         }
     }
 
@@ -179,7 +450,7 @@ mod tests {
             prop_assume!(Vec3::from(axis).norm() > 0.1);
             let solid = cylinder(Vec3::new(0.3, -0.2, 0.1), Vec3::from(axis), radius, 1.5);
             let exact = PI * radius * radius * 1.5;
-            prop_assert!((volume_by_rows(&solid, 96) - exact).abs() < 0.02 * exact);
+            prop_assert!((integrate(&solid).volume - exact).abs() < 1e-3 * exact);
             prop_assert!((solid.volume() - exact).abs() < 1e-9);
         }
     }

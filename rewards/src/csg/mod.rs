@@ -14,7 +14,7 @@ mod solid;
 mod surface;
 
 pub use cast::{Boundary, LineCaster, Span};
-pub use measure::{Bounds, volume_by_rows};
+pub use measure::Bounds;
 pub use plane::{Plane, PlaneError};
 pub use region::{Edge, EdgeError, Region, Wire, WireError};
 pub use solid::{CsgSolid, Extrusion, FaceId, Operation};

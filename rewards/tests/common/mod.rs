@@ -89,5 +89,5 @@ pub fn block_solid(sides: [f64; 3], axis: [f64; 3], angle: f64, centroid: [f64; 
     let inertia = std::array::from_fn(|r| std::array::from_fn(|c| inertia[(r, c)]));
     let bounds: Bounds = mesh.bounds();
     let mass = MassProperties { volume, centroid, inertia, bounds };
-    Arc::new(Solid { mass, mesh, solids: 1, malformed: false })
+    Arc::new(Solid::meshed(mass, mesh, 1, false))
 }

@@ -38,5 +38,5 @@ pub fn expect_cube(program: &str) {
     let Some(solid) = execution.outcome.solid() else {
         panic!("{:?}\n{program}", execution.outcome.error());
     };
-    assert!((solid.mass.volume - 1.0).abs() < 1e-12, "{}", solid.mass.volume);
+    assert!((solid.mass().volume - 1.0).abs() < 1e-12, "{}", solid.mass().volume);
 }
