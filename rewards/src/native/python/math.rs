@@ -6,7 +6,7 @@
 use std::f64::consts;
 
 use super::builtins::Builtin;
-use super::{Arguments, Machine, Stop, Value};
+use super::{Arguments, BinaryOperator, Machine, Stop, Value, operators};
 
 /// A module known to the language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,17 @@ pub(super) fn call(machine: &mut Machine, name: &str, arguments: &Arguments) -> 
     if let ("gcd" | "factorial" | "floor" | "ceil" | "trunc", [Value::Int(_) | Value::Bool(_), ..]) = (name, values) {
         return of_ints(name, values);
     }
+    if let ("log", [x, base @ ..]) = (name, values)
+        && !base.is_empty()
+    {
+        // The first is done with before the second is looked at.
+        let first = call(machine, name, &vec![x.clone()].into())?;
+        let second = call(machine, name, &base.to_vec().into())?;
+        if second.as_float() == Some(0.0) {
+            return Err(Stop::raise("ZeroDivisionError", "float division by zero"));
+        }
+        return operators::binary(machine, BinaryOperator::Divide, &first, &second, false);
+    }
     if let ("dist", [p, q]) = (name, values) {
         let (Some(p), Some(q)) = (p.sequence(), q.sequence()) else { return Err(unsupported(name)) };
         if p.len() != q.len() || p.len() > 3 {
@@ -157,13 +168,6 @@ pub(super) fn call(machine: &mut Machine, name: &str, arguments: &Arguments) -> 
             if value.is_nan() && !x.is_nan() && !y.is_nan() { Err(domain()) } else { float(value) }
         }
         ("log" | "log2" | "log10", [x]) => logarithm(name, *x).map(Value::Float),
-        ("log", [x, base]) => {
-            let (value, base) = (logarithm("log", *x)?, logarithm("log", *base)?);
-            if base == 0.0 {
-                return Err(Stop::raise("ZeroDivisionError", "float division by zero"));
-            }
-            float(value / base)
-        }
         ("isclose", [a, b]) => is_close(*a, *b, &arguments.keywords),
         (_, [x]) => {
             let (value, may_overflow) = match name {

@@ -133,7 +133,8 @@ impl Scanner<'_> {
                     }
                     let rest = &self.text[self.at + 1..];
                     let next = rest.trim_start_matches([' ', '\t']);
-                    if next.is_empty() || next.starts_with(['\n', '#', '\\']) || !self.text[..self.at - 1].ends_with(' ') {
+                    let line = self.text[..self.at - 1].rsplit('\n').next().unwrap_or_default();
+                    if next.is_empty() || next.starts_with(['\n', '#', '\\']) || line.trim_start().is_empty() {
                         return Err(not_certain("line continuation"));
                     }
                     self.at += 1;
@@ -202,10 +203,7 @@ impl Scanner<'_> {
         }
         let word = &self.text[start..self.at];
         if word.as_bytes()[0].is_ascii_digit() {
-            // `1if x else 2` is `1 if x else 2` in CPython, too, with a warning.
-            if word.contains(['i', 'l', 'n', 'o', 'r']) && !word.starts_with("0o") {
-                return Err(not_certain("keyword after number"));
-            }
+            number(word)?;
             return Ok(true);
         }
         if let Some(quote @ (b'\'' | b'"')) = self.bytes.get(self.at) {
@@ -273,6 +271,27 @@ impl Scanner<'_> {
         }
         if prefix.contains('f') { fields_are_simple(content) } else { Ok(()) }
     }
+}
+
+/// What stands where a number does, without signs and points.
+fn number(word: &str) -> Result<(), Stop> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || byte == b'_';
+    let lower = word.to_ascii_lowercase();
+    if lower.starts_with("0x") || lower.starts_with("0o") || lower.starts_with("0b") {
+        let is_plain = lower[2..].bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'_');
+        return if is_plain { Ok(()) } else { Err(not_certain("number")) };
+    }
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
+    let exponent = rest.strip_prefix(['e', 'E']).unwrap_or("-");
+    if matches!(rest, "" | "j" | "J") || exponent.bytes().all(is_digit) {
+        return Ok(());
+    }
+    // `1if x else 2` is `1 if x else 2`, with a warning.
+    let keywords = ["and", "else", "for", "if", "in", "is", "or", "not"];
+    if keywords.iter().any(|keyword| rest.starts_with(keyword)) || exponent.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(not_certain("keyword after number"));
+    }
+    Err(syntax_error("invalid decimal literal"))
 }
 
 /// Escapes by name or by number, of which some are errors and some are no characters; a backslash and a quote before
