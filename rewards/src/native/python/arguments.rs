@@ -86,7 +86,9 @@ fn too_many(function: &str, required: usize, accepted: usize, given: usize, keyw
             if count == 1 { "" } else { "s" }
         ),
     };
-    Stop::type_error(format!("{function}() takes {takes} positional argument{plural} but {given}{keywords} {verb} given"))
+    Stop::type_error(format!(
+        "{function}() takes {takes} positional argument{plural} but {given}{keywords} {verb} given"
+    ))
 }
 
 fn missing_arguments(function: &str, kind: &str, names: &[&str]) -> Stop {
@@ -144,12 +146,7 @@ impl<'a> Signature<'a> {
     }
 
     /// One value for each of `names`.
-    pub(super) fn bind(
-        &self,
-        machine: &mut Machine,
-        function: &str,
-        arguments: Arguments,
-    ) -> Result<Vec<Value>, Stop> {
+    pub(super) fn bind(&self, machine: &mut Machine, function: &str, arguments: Arguments) -> Result<Vec<Value>, Stop> {
         let count = self.positional.len();
         let given = arguments.positional.len();
         let mut values: Vec<Option<Value>> = vec![None; count + self.keyword_only.len()];

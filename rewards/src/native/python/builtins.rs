@@ -1,6 +1,5 @@
 //! The functions and classes of `builtins`.
 
-use std::cmp::Ordering;
 use std::rc::Rc;
 
 use ruff_python_ast::CmpOp;
@@ -72,7 +71,10 @@ pub(super) fn call(machine: &mut Machine, builtin: Builtin, arguments: Arguments
     match (name, values) {
         ("print", _) => {
             for (name, value) in &keywords {
-                if !matches!((name.as_str(), value), ("sep" | "end", Value::Str(_) | Value::None) | ("flush", Value::Bool(_))) {
+                if !matches!(
+                    (name.as_str(), value),
+                    ("sep" | "end", Value::Str(_) | Value::None) | ("flush", Value::Bool(_))
+                ) {
                     return Err(unsupported(name));
                 }
             }
@@ -96,9 +98,7 @@ pub(super) fn call(machine: &mut Machine, builtin: Builtin, arguments: Arguments
         _ => {}
     }
     match (name, values) {
-        ("exit" | "quit", []) => {
-            Err(Stop::raise("SystemExit", if builtin.module == "sys" { "" } else { "None" }))
-        }
+        ("exit" | "quit", []) => Err(Stop::raise("SystemExit", if builtin.module == "sys" { "" } else { "None" })),
         ("exit" | "quit", [code]) => Err(Stop::raise("SystemExit", code.str()?)),
         ("sum", [items]) => sum(machine, items, Value::Int(0)),
         ("sum", [items, start]) => sum(machine, items, start.clone()),
@@ -449,11 +449,7 @@ fn extreme(
 }
 
 /// Sorts as `sorted(items, **keywords)`, stable.
-pub(super) fn sort(
-    machine: &mut Machine,
-    items: Vec<Value>,
-    keywords: &[(String, Value)],
-) -> Result<Vec<Value>, Stop> {
+pub(super) fn sort(machine: &mut Machine, items: Vec<Value>, keywords: &[(String, Value)]) -> Result<Vec<Value>, Stop> {
     let (mut key, mut reverse) = (None, false);
     for (name, value) in keywords {
         match name.as_str() {
@@ -503,11 +499,12 @@ fn merge_sort(machine: &mut Machine, mut items: Vec<(Value, Value)>) -> Result<V
     let mut right = merge_sort(machine, right)?.into_iter().peekable();
     let mut merged = Vec::with_capacity(left.len() + right.len());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let order = match operators::ordered(machine, CmpOp::Lt, &b.0, &a.0)? {
-            true => Ordering::Greater,
-            false => Ordering::Less,
-        };
-        merged.extend(if order == Ordering::Greater { right.next() } else { left.next() });
+        let goes_first = operators::ordered(machine, CmpOp::Lt, &b.0, &a.0).map_err(|stop| match stop {
+            // Which two are compared first, and so the message, depends on CPython's algorithm.
+            Stop::Raise(_) => Stop::decline("order not certain", "of different types"),
+            decline => decline,
+        })?;
+        merged.extend(if goes_first { right.next() } else { left.next() });
     }
     merged.extend(left);
     merged.extend(right);

@@ -142,7 +142,8 @@ impl Machine {
             }
             Expr::ListComp(comprehension) => {
                 let (name, elements) = ("<listcomp>", (&*comprehension.elt, None));
-                let mut loops = self.loops(name, comprehension.range, elements, &comprehension.generators, environment)?;
+                let (mut loops, _) =
+                    self.loops(name, comprehension.range, elements, &comprehension.generators, environment)?;
                 let mut items = Vec::new();
                 while loops.advance(self)? {
                     self.allocate(1)?;
@@ -152,7 +153,8 @@ impl Machine {
             }
             Expr::DictComp(comprehension) => {
                 let (name, elements) = ("<dictcomp>", (&*comprehension.key, Some(&*comprehension.value)));
-                let mut loops = self.loops(name, comprehension.range, elements, &comprehension.generators, environment)?;
+                let (mut loops, _) =
+                    self.loops(name, comprehension.range, elements, &comprehension.generators, environment)?;
                 let mut entries = Vec::new();
                 while loops.advance(self)? {
                     self.allocate(2)?;
@@ -165,11 +167,12 @@ impl Machine {
             }
             Expr::Generator(generator) => {
                 let elements = (&*generator.elt, None);
-                let loops = self.loops("<genexpr>", generator.range, elements, &generator.generators, environment)?;
+                let (loops, first) =
+                    self.loops("<genexpr>", generator.range, elements, &generator.generators, environment)?;
                 if environment.is_some() {
                     self.levels(1)?;
                 }
-                self.iterator(Iter::Generator(Box::new(loops)), &[])
+                self.iterator(Iter::Generator(Box::new(loops)), &[first])
             }
             Expr::FString(string) => {
                 let mut text = String::new();
@@ -282,9 +285,9 @@ impl Machine {
         elements: (&Expr, Option<&Expr>),
         generators: &[Comprehension],
         environment: &Environment,
-    ) -> Result<Loops, Stop> {
-        let first = self.eval(&generators[0].iter, environment)?;
-        let first = self.iterate(&first)?;
+    ) -> Result<(Loops, Value), Stop> {
+        let iterable = self.eval(&generators[0].iter, environment)?;
+        let first = self.iterate(&iterable)?;
         let make = || {
             let elements = Box::new((elements.0.clone(), elements.1.cloned()));
             (None, Body::Loops(elements, generators.to_vec()))
@@ -294,7 +297,7 @@ impl Machine {
             Some(scope) => format!("{}.<locals>.{name}", scope.name),
             None => name.to_owned(),
         };
-        Ok(Loops::new(code, &name, environment.clone(), first))
+        Ok((Loops::new(code, &name, environment.clone(), first), iterable))
     }
 
     /// A new function: its defaults are evaluated here.
@@ -408,9 +411,10 @@ pub(super) fn slice(bounds: &[Value; 3], length: usize) -> Result<impl Iterator<
     let bound = |value: &Value| match value {
         Value::None => Ok(None),
         Value::Object(_) => Err(Stop::decline("operator not supported", "slice")),
-        value => value.as_int().map(Some).ok_or_else(|| {
-            Stop::type_error("slice indices must be integers or None or have an __index__ method")
-        }),
+        value => value
+            .as_int()
+            .map(Some)
+            .ok_or_else(|| Stop::type_error("slice indices must be integers or None or have an __index__ method")),
     };
     // CPython looks at the step first.
     let step = bound(&bounds[2])?.unwrap_or(1);

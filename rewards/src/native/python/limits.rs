@@ -13,7 +13,7 @@ pub(super) const CALLS: usize = 100;
 /// Containers in one another where they are made.
 pub(super) const NESTING: usize = 30;
 /// Levels that mutation and closures may add to any value, all together. Values are dropped recursively.
-pub(super) const LEVELS: usize = 1_500;
+pub(super) const LEVELS: usize = 1_000;
 /// Bytes of stack that evaluation may use. The caller's thread may have only 2 MiB.
 pub(super) const STACK: usize = 700 << 10;
 

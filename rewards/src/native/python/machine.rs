@@ -106,11 +106,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(
-        program: &Program,
-        globals: Vec<(&str, Value)>,
-        import: &dyn Fn(&str) -> Option<Value>,
-    ) -> Self {
+    pub(super) fn new(program: &Program, globals: Vec<(&str, Value)>, import: &dyn Fn(&str) -> Option<Value>) -> Self {
         let mut names = Namespace::default();
         for (name, value) in globals {
             names.set(name, value);
@@ -338,7 +334,11 @@ impl Machine {
     }
 
     /// The code of a definition, made at first use.
-    pub(super) fn code(&mut self, range: TextRange, make: impl FnOnce() -> (Option<Box<Parameters>>, Body)) -> Result<Rc<Code>, Stop> {
+    pub(super) fn code(
+        &mut self,
+        range: TextRange,
+        make: impl FnOnce() -> (Option<Box<Parameters>>, Body),
+    ) -> Result<Rc<Code>, Stop> {
         if let Some(code) = self.codes.get(&range) {
             return Ok(code.clone());
         }

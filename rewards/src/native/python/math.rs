@@ -101,7 +101,11 @@ pub(super) fn to_int(value: f64) -> Result<Value, Stop> {
     if value.is_infinite() {
         return Err(Stop::raise("OverflowError", "cannot convert float infinity to integer"));
     }
-    if value.abs() < 9.2e18 { Ok(Value::Int(value as i64)) } else { Err(Stop::decline("integer too large", "of float")) }
+    if value.abs() < 9.2e18 {
+        Ok(Value::Int(value as i64))
+    } else {
+        Err(Stop::decline("integer too large", "of float"))
+    }
 }
 
 /// `math.name(arguments)`
@@ -201,19 +205,15 @@ fn of_ints(name: &str, values: &[Value]) -> Result<Value, Stop> {
     let ints = ints.ok_or_else(|| unsupported(name))?;
     match (name, ints.as_slice()) {
         ("floor" | "ceil" | "trunc", [x]) => Ok(Value::Int(*x)),
-        ("factorial", [x]) if *x < 0 => {
-            Err(Stop::raise("ValueError", "factorial() not defined for negative values"))
-        }
+        ("factorial", [x]) if *x < 0 => Err(Stop::raise("ValueError", "factorial() not defined for negative values")),
         ("factorial", [x @ ..=20]) => Ok(Value::Int((1..=*x).product())),
-        ("gcd", ints) if ints.iter().all(|x| *x != i64::MIN) => {
-            Ok(Value::Int(ints.iter().fold(0, |mut a, x| {
-                let mut b = x.abs();
-                while b != 0 {
-                    (a, b) = (b, a % b);
-                }
-                a
-            })))
-        }
+        ("gcd", ints) if ints.iter().all(|x| *x != i64::MIN) => Ok(Value::Int(ints.iter().fold(0, |mut a, x| {
+            let mut b = x.abs();
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        }))),
         _ => Err(unsupported(name)),
     }
 }

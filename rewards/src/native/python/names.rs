@@ -25,7 +25,8 @@ impl Names {
     /// After all names are known: what is global has no slot.
     pub(super) fn finish(&mut self) {
         if !self.globals.is_empty() {
-            let names: Vec<_> = self.slots.drain().map(|(name, _)| name).filter(|n| !self.globals.contains(n)).collect();
+            let names: Vec<_> =
+                self.slots.drain().map(|(name, _)| name).filter(|n| !self.globals.contains(n)).collect();
             self.slots = names.into_iter().enumerate().map(|(slot, name)| (name, slot)).collect();
         }
     }

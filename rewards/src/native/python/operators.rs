@@ -179,7 +179,9 @@ pub(super) fn binary(
         (Or, Value::Class(_) | Value::None | Value::Object(_), Value::Class(_) | Value::None | Value::Object(_)) => {
             return Err(Stop::decline("operator not supported", "|"));
         }
-        (_, Value::View(_), _) | (_, _, Value::View(_)) => return Err(Stop::decline("operator not supported", "views")),
+        (_, Value::View(_), _) | (_, _, Value::View(_)) => {
+            return Err(Stop::decline("operator not supported", "views"));
+        }
         _ => {}
     }
     let symbol = match operator {
@@ -246,7 +248,11 @@ fn of_ints(operator: BinaryOperator, x: i64, y: i64, both_bool: bool) -> Result<
         Op::FloorDivide | Op::Modulo => {
             if y == 0 {
                 let modulo = operator == Op::Modulo;
-                return Err(divided_by_zero(if modulo { "integer modulo by zero" } else { "integer division or modulo by zero" }));
+                return Err(divided_by_zero(if modulo {
+                    "integer modulo by zero"
+                } else {
+                    "integer division or modulo by zero"
+                }));
             }
             let (quotient, remainder) =
                 (x.checked_div(y).ok_or_else(overflow)?, x.checked_rem(y).ok_or_else(overflow)?);
@@ -260,7 +266,11 @@ fn of_ints(operator: BinaryOperator, x: i64, y: i64, both_bool: bool) -> Result<
         Op::Power if y < 0 => return power(x as f64, y as f64).map(Some),
         Op::Power => match x {
             0 | 1 => {
-                if y == 0 { 1 } else { x }
+                if y == 0 {
+                    1
+                } else {
+                    x
+                }
             }
             -1 => 1 - 2 * (y & 1),
             _ => x.checked_pow(u32::try_from(y).map_err(|_| overflow())?).ok_or_else(overflow)?,

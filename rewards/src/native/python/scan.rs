@@ -26,7 +26,8 @@ pub(super) fn scan(text: &str) -> Result<(), Stop> {
     if text.contains('\0') {
         return Err(syntax_error("source code string cannot contain null bytes"));
     }
-    Scanner { text, bytes: text.as_bytes(), at: 0, brackets: Vec::new(), levels: vec![Level::default()], elifs: 0 }.scan()
+    Scanner { text, bytes: text.as_bytes(), at: 0, brackets: Vec::new(), levels: vec![Level::default()], elifs: 0 }
+        .scan()
 }
 
 /// What grows the tree since the last comma at one level of brackets.
@@ -56,8 +57,7 @@ impl Scanner<'_> {
             if line_start && self.brackets.is_empty() {
                 line_start = false;
                 after_operand = false;
-                let length =
-                    self.bytes[self.at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+                let length = self.bytes[self.at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
                 let margin = &self.bytes[self.at..self.at + length];
                 match self.bytes.get(self.at + length) {
                     None | Some(b'\n' | b'#') => {}
@@ -227,7 +227,8 @@ impl Scanner<'_> {
                 }
             }
             "__debug__" => return Err(not_certain("__debug__")),
-            "return" | "assert" | "del" | "raise" | "from" | "import" | "while" | "with" | "except" | "try" | "pass" => {}
+            "return" | "assert" | "del" | "raise" | "from" | "import" | "while" | "with" | "except" | "try"
+            | "pass" => {}
             _ => return Ok(true),
         }
         Ok(false)
@@ -361,7 +362,7 @@ fn fields_are_simple(content: &[u8]) -> Result<(), Stop> {
 fn is_no_letter(character: char) -> bool {
     matches!(character,
         '\u{80}'..='\u{a9}' | '\u{ab}'..='\u{b4}' | '\u{b6}' | '\u{b8}' | '\u{b9}' | '\u{bb}'..='\u{bf}' | '×' | '÷'
-        | '\u{2000}'..='\u{203e}' | '\u{2041}'..='\u{2053}' | '\u{2055}'..='\u{2064}' | '\u{2190}'..='\u{23ff}'
+        | '\u{2000}'..='\u{203e}' | '\u{2041}'..='\u{2053}' | '\u{2055}'..='\u{2064}' | '\u{20a0}'..='\u{20bf}' | '\u{2190}'..='\u{23ff}'
         | '\u{2500}'..='\u{27bf}' | '\u{3000}'..='\u{3004}' | '\u{3008}'..='\u{3020}' | '（' | '）' | '，' | '：' | '；'
         | '＝' | '\u{feff}' | '\u{fffd}' | '\u{e000}'..='\u{f8ff}' | '\u{1f300}'..='\u{1f64f}' | '\u{1f680}'..='\u{1f6c5}')
 }

@@ -160,7 +160,9 @@ impl Machine {
                 let key = self.eval(&subscript.slice, environment)?;
                 self.set_item(&container, key, value)
             }
-            Expr::Tuple(_) | Expr::List(_) => self.guarded(|machine| machine.unpack(elements(target), &value, environment)),
+            Expr::Tuple(_) | Expr::List(_) => {
+                self.guarded(|machine| machine.unpack(elements(target), &value, environment))
+            }
             _ => Err(Stop::decline("statement not supported", "target")),
         }
     }

@@ -61,10 +61,9 @@ pub(super) fn float(text: &str) -> Result<Value, Stop> {
     }
     // Rust and Python read the same: digits with a point and an exponent, `inf`, `infinity`, `nan` in any case.
     let number = digits_without_underscores(text).and_then(|text| text.parse().ok());
-    number.map(Value::Float).ok_or(Stop::raise(
-        "ValueError",
-        format!("could not convert string to float: {}", Value::from(text).repr()?),
-    ))
+    number
+        .map(Value::Float)
+        .ok_or(Stop::raise("ValueError", format!("could not convert string to float: {}", Value::from(text).repr()?)))
 }
 
 /// `text.name(arguments)`

@@ -127,7 +127,14 @@ fn quote(value: &str, text: &mut String) -> Result<(), Stop> {
 
 /// The shortest digits that give the float back, and its decimal exponent: `d.ddd * 10^exponent`.
 pub(super) fn digits(value: f64) -> (String, i32) {
-    let text = format!("{:e}", value.abs());
+    let value = value.abs();
+    let mut text = format!("{value:e}");
+    // Of two shortest ones that are equally near, Python takes the even one.
+    let places = text.find('e').unwrap_or(1).saturating_sub(2);
+    let nearest = format!("{value:.places$e}");
+    if nearest != text && nearest.parse() == Ok(value) {
+        text = nearest;
+    }
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     (mantissa.replace('.', ""), exponent.parse().unwrap_or(0))
 }
