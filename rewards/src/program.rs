@@ -33,21 +33,24 @@ pub fn extract_program(completion: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// What the verdict executes: common leading white space removed from all lines, as Python's
-/// `textwrap.dedent` does, then leading and trailing white space stripped. The workers do the same;
-/// here it serves to recognise equal programs.
+/// What the verdict executes: `textwrap.dedent(program).strip()` of Python. The workers do the same; here it serves to
+/// recognise equal programs and to execute them.
 pub fn normalise_program(program: &str) -> String {
-    let margin = program
-        .lines()
-        .filter(|line| !line.trim_matches([' ', '\t']).is_empty())
-        .map(|line| &line[..line.len() - line.trim_start_matches([' ', '\t']).len()])
+    let margin_of = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    // Lines of nothing but spaces and tabs have no margin, and are emptied.
+    let lines = || program.split('\n').map(|line| if margin_of(line) == line.len() { "" } else { line });
+    let margin = lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| &line[..margin_of(line)])
         .reduce(|a, b| &a[..a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count()])
         .unwrap_or("");
     let mut text = String::with_capacity(program.len());
-    for line in program.split_inclusive('\n') {
+    for (i, line) in lines().enumerate() {
+        text.push_str(if i > 0 { "\n" } else { "" });
         text.push_str(line.strip_prefix(margin).unwrap_or(line));
     }
-    text.trim().to_owned()
+    // Four separators are white space in Python but not in Unicode.
+    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\x1c'..='\x1f')).to_owned()
 }
 
 /// The content of the first fence, up to its closing fence or the end of the text.
@@ -143,5 +146,10 @@ mod tests {
         assert_eq!(normalise_program("a = 1\n  b = 2"), "a = 1\n  b = 2");
         assert_eq!(normalise_program(" \ta = 1\n  b = 2"), "\ta = 1\n b = 2".trim());
         assert_eq!(normalise_program("   \n"), "");
+        // As `textwrap.dedent` and `str.strip` of CPython 3.11 give it.
+        assert_eq!(normalise_program("  a\n   \n  b"), "a\n\nb");
+        assert_eq!(normalise_program("a = '''\n    \n'''"), "a = '''\n\n'''");
+        assert_eq!(normalise_program("  a\n \r\n  b"), "a\n\r\n b");
+        assert_eq!(normalise_program("\x1c\u{2003}a\u{85}\x1f"), "a");
     }
 }

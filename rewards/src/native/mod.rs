@@ -3,6 +3,8 @@
 //! It *certifies or declines*. It answers only where its answer is known to equal CadQuery's: the verdict, the class of
 //! an exception, the shape. Whatever else a program does is handed on, with a reason that is counted.
 
+pub mod python;
+
 use std::fmt;
 
 use crate::outcome::Outcome;

@@ -1,0 +1,109 @@
+//! A dict: entries in the order in which their keys came.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::{Stop, Value, limits};
+
+/// What two equal keys have in common: `1`, `1.0` and `True` are one key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    None,
+    Int(i64),
+    Float(u64),
+    Str(Rc<str>),
+    Tuple(Rc<[Key]>),
+    Class(&'static str),
+}
+
+impl Key {
+    pub(super) fn new(value: &Value) -> Result<Self, Stop> {
+        Self::at_depth(value, 0)
+    }
+
+    fn at_depth(value: &Value, depth: usize) -> Result<Self, Stop> {
+        Ok(match value {
+            Value::None => Key::None,
+            Value::Bool(value) => Key::Int(i64::from(*value)),
+            Value::Int(value) => Key::Int(*value),
+            Value::Float(value) if value.is_nan() => return Err(Stop::decline("identity not certain", "nan as key")),
+            Value::Float(value) if *value == value.trunc() && value.abs() < 9e18 => Key::Int(*value as i64),
+            Value::Float(value) => Key::Float(value.to_bits()),
+            Value::Str(text) => Key::Str(text.clone()),
+            Value::Tuple(_) if depth > limits::NESTING => return Err(limits::too_deep("key")),
+            Value::Tuple(items) => {
+                Key::Tuple(items.iter().map(|item| Key::at_depth(item, depth + 1)).collect::<Result<_, _>>()?)
+            }
+            Value::Class(name) => Key::Class(name),
+            Value::List(_) | Value::Dict(_) | Value::Slice(_) => {
+                return Err(Stop::type_error(format!("unhashable type: '{}'", value.class_name())));
+            }
+            _ => return Err(Stop::decline("key not supported", value.class_name())),
+        })
+    }
+}
+
+/// The entries of a `dict`.
+#[derive(Debug, Default)]
+pub struct Dict {
+    places: HashMap<Key, usize>,
+    /// `None` where an entry was removed.
+    entries: Vec<Option<(Key, Value, Value)>>,
+}
+
+impl Dict {
+    /// How many entries.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The value of a key, or `TypeError` for an unhashable one.
+    pub fn get(&self, key: &Value) -> Result<Option<Value>, Stop> {
+        let key = Key::new(key)?;
+        Ok(self.places.get(&key).and_then(|place| self.entries[*place].as_ref()).map(|entry| entry.2.clone()))
+    }
+
+    /// `self[key] = value`; the first of equal keys stays.
+    pub fn insert(&mut self, key: Value, value: Value) -> Result<(), Stop> {
+        let normal = Key::new(&key)?;
+        if let Some(place) = self.places.get(&normal)
+            && let Some(entry) = &mut self.entries[*place]
+        {
+            entry.2 = value;
+            return Ok(());
+        }
+        self.places.insert(normal.clone(), self.entries.len());
+        self.entries.push(Some((normal, key, value)));
+        Ok(())
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, key: &Value) -> Result<Option<Value>, Stop> {
+        let key = Key::new(key)?;
+        Ok(self.places.remove(&key).and_then(|place| self.entries[place].take()).map(|entry| entry.2))
+    }
+
+    /// Takes all entries out.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Keys and values in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Value, &Value)> {
+        self.entries.iter().flatten().map(|(_, key, value)| (key, value))
+    }
+
+    /// The first entry at or after a place, and the place after it.
+    pub(super) fn next_from(&self, place: usize) -> Option<(usize, &Value, &Value)> {
+        let entries = self.entries.get(place..)?;
+        entries
+            .iter()
+            .enumerate()
+            .find_map(|(i, entry)| entry.as_ref().map(|(_, key, value)| (place + i + 1, key, value)))
+    }
+}

@@ -1,0 +1,173 @@
+//! The part of Python that CadQuery programs of models use: small, exact, bounded.
+//!
+//! It *certifies or declines*: what [`run`] answers is what CPython 3.11 answers, value or class of exception, and
+//! anything it is not certain of is a [`Decline`]. It never panics, and its time, memory and stack are bounded: steps,
+//! elements and depth are counted (`limits`).
+//!
+//! * `scan`: what may be given to the parser at all; `check`: what CPython's compiler refuses beyond the grammar;
+//! * `machine`, `statements`, `expressions`, `iteration`: evaluation of the tree that the parser made;
+//! * `value`, `dict`, `operators`, `text`, `format`, `methods`, `builtins`, `math`, `exceptions`: the types and functions.
+//!
+//! Floats: `math.sin` and its like are those of the C library in CPython and in Rust's standard library alike; on
+//! Linux with glibc they are the same functions.
+//!
+//! CadQuery's objects come from elsewhere, as [`Object`]s.
+
+mod arguments;
+mod builtins;
+mod check;
+mod dict;
+mod exceptions;
+mod expressions;
+mod format;
+mod functions;
+mod iteration;
+mod limits;
+mod machine;
+mod math;
+mod methods;
+mod names;
+mod operators;
+mod scan;
+mod statements;
+mod strings;
+mod text;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::rc::Rc;
+
+pub use arguments::{Arguments, Parameter};
+pub use dict::Dict;
+pub use machine::{Machine, Namespace};
+pub use math::{math, numpy};
+pub use operators::{BinaryOperator, UnaryOperator};
+pub use value::Value;
+
+use super::Decline;
+
+/// Why an evaluation ends without a value.
+#[derive(Debug, Clone)]
+pub enum Stop {
+    /// Python raises this exception here.
+    Raise(Exception),
+    /// What Python does here is not certain.
+    Decline(Decline),
+}
+
+/// An exception of Python.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    /// `type(exception).__name__`
+    pub class: String,
+    /// `str(exception)`, where that is simple.
+    pub message: String,
+}
+
+impl Stop {
+    /// An exception of this class.
+    pub fn raise(class: &str, message: impl Into<String>) -> Self {
+        Self::Raise(Exception { class: class.to_owned(), message: message.into() })
+    }
+
+    /// No answer.
+    pub fn decline(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::Decline(Decline::new(reason, detail))
+    }
+
+    pub(crate) fn type_error(message: impl Into<String>) -> Self {
+        Self::raise("TypeError", message)
+    }
+}
+
+impl From<Decline> for Stop {
+    fn from(decline: Decline) -> Self {
+        Self::Decline(decline)
+    }
+}
+
+/// A value that the language itself knows nothing of.
+pub trait Object: Debug + Any {
+    /// Python's name of the class, for messages.
+    fn class_name(&self) -> String;
+
+    /// `this.name`: a value (a bound method is an object, too), or `AttributeError`.
+    fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop>;
+
+    /// `self(arguments)`.
+    fn call(&self, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
+        let _ = (machine, arguments);
+        Err(Stop::type_error(format!("'{}' object is not callable", self.class_name())))
+    }
+
+    /// `self operator other`, or `other operator self` if `reflected`; `None` is Python's `NotImplemented`.
+    fn binary(&self, operator: BinaryOperator, other: &Value, reflected: bool) -> Result<Option<Value>, Stop> {
+        let _ = (operator, other, reflected);
+        Ok(None)
+    }
+
+    /// `operator self`.
+    fn unary(&self, operator: UnaryOperator) -> Result<Value, Stop> {
+        Err(unsupported(self, operator.symbol()))
+    }
+
+    /// What iterating over it gives.
+    fn iterate(&self) -> Result<Vec<Value>, Stop> {
+        Err(unsupported(self, "iteration"))
+    }
+
+    /// `self[key]`.
+    fn index(&self, key: &Value) -> Result<Value, Stop> {
+        let _ = key;
+        Err(unsupported(self, "index"))
+    }
+
+    /// `bool(self)`.
+    fn truth(&self) -> Result<bool, Stop> {
+        Ok(true)
+    }
+
+    /// `self.name = value`.
+    fn set_attribute(&self, name: &str, value: Value) -> Result<(), Stop> {
+        let _ = value;
+        Err(unsupported(self, name))
+    }
+
+    /// `self == other`; without more knowledge: whether they are one.
+    fn equals(&self, other: &Value) -> Result<bool, Stop> {
+        Ok(match other {
+            Value::Object(other) => std::ptr::addr_eq(Rc::as_ptr(other), self),
+            _ => false,
+        })
+    }
+}
+
+fn unsupported<T: Object + ?Sized>(object: &T, what: &str) -> Stop {
+    Stop::decline("object not supported", format!("{} of {}", what, object.class_name()))
+}
+
+/// Runs a program as CPython does `exec(compile(textwrap.dedent(program).strip(), ..), globals)`.
+///
+/// `import` gives what `import x` binds; what it does not know is looked for among the few modules known here.
+/// The result is what the program left in `globals`, those included.
+pub fn run(
+    program: &str,
+    globals: Vec<(&str, Value)>,
+    import: &dyn Fn(&str) -> Option<Value>,
+) -> Result<Namespace, Stop> {
+    let text = scan::normalise(program)?;
+    scan::scan(&text)?;
+    let program = check::parse(&text)?;
+    Machine::new(&program, globals, import).run(&program.body)
+}
+
+/// What `run` does before it executes anything: whether the program compiles.
+pub fn compiles(program: &str) -> Result<(), Stop> {
+    let text = scan::normalise(program)?;
+    scan::scan(&text)?;
+    check::parse(&text).map(drop)
+}

@@ -1,0 +1,133 @@
+//! Each program raises what CPython 3.11 raises: class and message.
+
+use super::exception_of;
+
+#[test]
+fn exceptions() {
+    for (program, class, message) in [
+        ("1 / 0", "ZeroDivisionError", "division by zero"),
+        ("1 // 0", "ZeroDivisionError", "integer division or modulo by zero"),
+        ("1.0 % 0", "ZeroDivisionError", "float modulo"),
+        ("0 ** -1", "ZeroDivisionError", "0.0 cannot be raised to a negative power"),
+        ("x", "NameError", "name 'x' is not defined"),
+        ("def f():\n    y\nf()", "NameError", "name 'y' is not defined"),
+        (
+            "def f():\n    print(y)\n    y = 1\nf()",
+            "UnboundLocalError",
+            "cannot access local variable 'y' where it is not associated with a value",
+        ),
+        (
+            "def f():\n    def g():\n        return y\n    g()\n    y = 1\nf()",
+            "NameError",
+            "cannot access free variable 'y' where it is not associated with a value in enclosing scope",
+        ),
+        ("[][0]", "IndexError", "list index out of range"),
+        ("(1,)[1]", "IndexError", "tuple index out of range"),
+        ("'a'[3]", "IndexError", "string index out of range"),
+        ("{}['a']", "KeyError", "'a'"),
+        ("[1]['a']", "TypeError", "list indices must be integers or slices, not str"),
+        ("'a' + 1", "TypeError", "can only concatenate str (not \"int\") to str"),
+        ("1 + 'a'", "TypeError", "unsupported operand type(s) for +: 'int' and 'str'"),
+        ("[1] + (2,)", "TypeError", "can only concatenate list (not \"tuple\") to list"),
+        ("'a' * 1.5", "TypeError", "can't multiply sequence by non-int of type 'float'"),
+        ("-'a'", "TypeError", "bad operand type for unary -: 'str'"),
+        ("len(5)", "TypeError", "object of type 'int' has no len()"),
+        ("(5)()", "TypeError", "'int' object is not callable"),
+        ("(5)[0]", "TypeError", "'int' object is not subscriptable"),
+        ("(5).foo", "AttributeError", "'int' object has no attribute 'foo'"),
+        ("'a'.foo", "AttributeError", "'str' object has no attribute 'foo'"),
+        ("[].foo", "AttributeError", "'list' object has no attribute 'foo'"),
+        ("None.foo", "AttributeError", "'NoneType' object has no attribute 'foo'"),
+        ("for i in 5: pass", "TypeError", "'int' object is not iterable"),
+        ("a, b = 1", "TypeError", "cannot unpack non-iterable int object"),
+        ("a, b = 1, 2, 3", "ValueError", "too many values to unpack (expected 2)"),
+        ("a, b = [1]", "ValueError", "not enough values to unpack (expected 2, got 1)"),
+        ("a, *b, c = [1]", "ValueError", "not enough values to unpack (expected at least 2, got 1)"),
+        ("int('x')", "ValueError", "invalid literal for int() with base 10: 'x'"),
+        ("float('1_')", "ValueError", "could not convert string to float: '1_'"),
+        ("math.sqrt(-1)", "ValueError", "math domain error"),
+        ("math.exp(1000)", "OverflowError", "math range error"),
+        ("math.sin('a')", "TypeError", "must be real number, not str"),
+        ("2.0 ** 5000", "OverflowError", "(34, 'Numerical result out of range')"),
+        ("min([])", "ValueError", "min() arg is an empty sequence"),
+        ("range(1, 2, 0)", "ValueError", "range() arg 3 must not be zero"),
+        ("range(1.5)", "TypeError", "'float' object cannot be interpreted as an integer"),
+        ("sum(['a'])", "TypeError", "unsupported operand type(s) for +: 'int' and 'str'"),
+        ("assert False", "AssertionError", ""),
+        ("assert 0, 'no'", "AssertionError", "no"),
+        ("raise ValueError('bad')", "ValueError", "bad"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
+        ("raise 5", "TypeError", "exceptions must derive from BaseException"),
+        ("raise", "RuntimeError", "No active exception to reraise"),
+        ("exit()", "SystemExit", "None"),
+        ("quit(3)", "SystemExit", "3"),
+        ("import sys\nsys.exit()", "SystemExit", ""),
+        ("import sys\nsys.exit('x')", "SystemExit", "x"),
+        ("1 < 'a'", "TypeError", "'<' not supported between instances of 'int' and 'str'"),
+        ("{[]: 1}", "TypeError", "unhashable type: 'list'"),
+        ("del x", "NameError", "name 'x' is not defined"),
+        ("x = 1\ndel x\nx", "NameError", "name 'x' is not defined"),
+        ("x: undefined = 1", "NameError", "name 'undefined' is not defined"),
+        ("def f(a: undefined): pass", "NameError", "name 'undefined' is not defined"),
+        ("def f():\n    x: undefined = 1\nf()\n1/0", "ZeroDivisionError", "division by zero"),
+        ("x = [1]\nx[1] = 2", "IndexError", "list assignment index out of range"),
+        ("(1,)[0] = 2", "TypeError", "'tuple' object does not support item assignment"),
+        ("'%d' % 'a'", "TypeError", "%d format: a real number is required, not str"),
+        ("'%d %d' % (1,)", "TypeError", "not enough arguments for format string"),
+        ("'%d' % (1, 2)", "TypeError", "not all arguments converted during string formatting"),
+        ("'{} {}'.format(1)", "IndexError", "Replacement index 1 out of range for positional args tuple"),
+        ("'{a}'.format(b=1)", "KeyError", "'a'"),
+        ("f'{None:.2f}'", "TypeError", "unsupported format string passed to NoneType.__format__"),
+        ("'{:d}'.format(1.5)", "ValueError", "Unknown format code 'd' for object of type 'float'"),
+        ("int(float('nan'))", "ValueError", "cannot convert float NaN to integer"),
+        ("round(float('inf'))", "OverflowError", "cannot convert float infinity to integer"),
+        ("d = {1: 2}\nfor k in d:\n    d[2] = 3", "RuntimeError", "dictionary changed size during iteration"),
+        ("'a' in 5", "TypeError", "argument of type 'int' is not iterable"),
+        ("1 in 'a'", "TypeError", "'in <string>' requires string as left operand, not int"),
+        ("list(zip(1))", "TypeError", "'int' object is not iterable"),
+        ("[x for x in 5]", "TypeError", "'int' object is not iterable"),
+        ("math.foo", "AttributeError", "module 'math' has no attribute 'foo'"),
+        ("'a'.join([1])", "TypeError", "sequence item 0: expected str instance, int found"),
+        ("[1].remove(2)", "ValueError", "list.remove(x): x not in list"),
+        ("[].pop()", "IndexError", "pop from empty list"),
+        ("next(iter([1])) + 'a'", "TypeError", "unsupported operand type(s) for +: 'int' and 'str'"),
+        ("print(undefined)", "NameError", "name 'undefined' is not defined"),
+        ("int([])", "TypeError", "int() argument must be a string, a bytes-like object or a real number, not 'list'"),
+        ("abs('a')", "TypeError", "bad operand type for abs(): 'str'"),
+        ("__name__ + 1", "TypeError", "can only concatenate str (not \"int\") to str"),
+    ] {
+        let expected = (class.to_owned(), message.to_owned());
+        assert_eq!(exception_of(program), expected, "{program}");
+    }
+}
+
+#[test]
+fn calls() {
+    for (program, class, message) in [
+        ("def f(): pass\nf(1)", "TypeError", "f() takes 0 positional arguments but 1 was given"),
+        ("def f(a): pass\nf()", "TypeError", "f() missing 1 required positional argument: 'a'"),
+        ("def f(a, b): pass\nf()", "TypeError", "f() missing 2 required positional arguments: 'a' and 'b'"),
+        ("def f(a, b, c): pass\nf()", "TypeError", "f() missing 3 required positional arguments: 'a', 'b', and 'c'"),
+        ("def f(a, b=1): pass\nf(1, 2, 3)", "TypeError", "f() takes from 1 to 2 positional arguments but 3 were given"),
+        ("def f(a): pass\nf(1, a=2)", "TypeError", "f() got multiple values for argument 'a'"),
+        ("def f(a): pass\nf(b=2)", "TypeError", "f() got an unexpected keyword argument 'b'"),
+        ("def f(*, k): pass\nf()", "TypeError", "f() missing 1 required keyword-only argument: 'k'"),
+        (
+            "def f(*, k): pass\nf(1, k=2)",
+            "TypeError",
+            "f() takes 0 positional arguments but 1 positional argument (and 1 keyword-only argument) were given",
+        ),
+        ("def f(a, *, k=1): pass\nf(1, 2, 3)", "TypeError", "f() takes 1 positional argument but 3 were given"),
+        ("def f(a, /): pass\nf()", "TypeError", "f() missing 1 required positional argument: 'a'"),
+        ("f = lambda x: x\nf()", "TypeError", "<lambda>() missing 1 required positional argument: 'x'"),
+        (
+            "def f():\n    def g(x): pass\n    g()\nf()",
+            "TypeError",
+            "f.<locals>.g() missing 1 required positional argument: 'x'",
+        ),
+        ("def f(**k): pass\nf(1)", "TypeError", "f() takes 0 positional arguments but 1 was given"),
+    ] {
+        let expected = (class.to_owned(), message.to_owned());
+        assert_eq!(exception_of(program), expected, "{program}");
+    }
+}
