@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::csg::CsgSolid;
+use crate::native;
 
 /// The kind of an [`Outcome`]. Serialised in snake case: `solid`, `no_solid`, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -142,12 +143,12 @@ pub struct Failure {
 pub struct Solid {
     /// What they occupy.
     pub body: Body,
-    /// How many solids; more than one means a compound.
-    pub solids: u32,
     /// OCC's own check calls the shape invalid: its volume may be meaningless.
     pub malformed: bool,
     /// Known from the start for what CadQuery made, computed when first asked for otherwise.
     mass: OnceLock<MassProperties>,
+    /// Like `mass`.
+    solids: OnceLock<u32>,
 }
 
 /// The form in which a solid is known.
@@ -172,12 +173,20 @@ impl Body {
 impl Solid {
     /// What CadQuery made: mass properties from the boundary representation, and its tessellation.
     pub fn meshed(mass: MassProperties, mesh: Mesh, solids: u32, malformed: bool) -> Self {
-        Self { body: Body::Mesh(mesh), solids, malformed, mass: OnceLock::from(mass) }
+        Self { body: Body::Mesh(mesh), malformed, mass: OnceLock::from(mass), solids: OnceLock::from(solids) }
     }
 
     /// What the native engine made.
-    pub fn native(csg: CsgSolid, solids: u32, malformed: bool) -> Self {
-        Self { body: Body::Csg(csg), solids, malformed, mass: OnceLock::new() }
+    pub fn native(csg: CsgSolid, malformed: bool) -> Self {
+        Self { body: Body::Csg(csg), malformed, mass: OnceLock::new(), solids: OnceLock::new() }
+    }
+
+    /// How many solids; more than one means a compound. A solid of the native engine counts them once.
+    pub fn solids(&self) -> u32 {
+        *self.solids.get_or_init(|| match &self.body {
+            Body::Csg(csg) => native::components(csg),
+            Body::Mesh(_) => 1,
+        })
     }
 
     /// Mass properties. A solid of the native engine computes them once, in a few milliseconds.

@@ -1,7 +1,7 @@
 //! Where a line is inside a solid.
 
 use super::region::{cross, within_turn};
-use super::{CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Vec2, Vec3};
+use super::{Ball, CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Primitive, Vec2, Vec3};
 
 /// Where a line passes through the surface of a solid.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,9 +27,16 @@ pub struct Span {
 pub struct LineCaster<'a> {
     solid: &'a CsgSolid,
     direction: Vec3,
-    primitives: Vec<Prepared<'a>>,
+    primitives: Vec<PreparedLeaf<'a>>,
     spans: Vec<Span>,
     crossings: Vec<Boundary>,
+}
+
+/// A leaf seen along one direction.
+#[derive(Debug)]
+enum PreparedLeaf<'a> {
+    Extrusion(Prepared<'a>),
+    Ball(&'a Ball),
 }
 
 /// An extrusion seen along one direction.
@@ -67,7 +74,11 @@ struct End {
 impl<'a> LineCaster<'a> {
     pub(super) fn new(solid: &'a CsgSolid, direction: Vec3) -> Self {
         let direction = direction.normalize();
-        let primitives = solid.primitives().into_iter().map(|extrusion| Prepared::new(extrusion, direction)).collect();
+        let prepare = |leaf: Primitive<'a>| match leaf {
+            Primitive::Extrusion(extrusion) => PreparedLeaf::Extrusion(Prepared::new(extrusion, direction)),
+            Primitive::Ball(ball) => PreparedLeaf::Ball(ball),
+        };
+        let primitives = solid.primitives().into_iter().map(prepare).collect();
         Self { solid, direction, primitives, spans: Vec::new(), crossings: Vec::new() }
     }
 
@@ -86,11 +97,12 @@ impl<'a> LineCaster<'a> {
 
     /// Outward unit normal where the line through `origin` passes `boundary`, entering or leaving.
     pub fn normal(&self, origin: Vec3, boundary: &Boundary, entering: bool) -> Vec3 {
-        let extrusion = self.primitives[usize::from(boundary.face.primitive)].extrusion;
-        let normal = match boundary.face.face {
-            FaceId::LOW_CAP | FaceId::HIGH_CAP => extrusion.plane.z,
-            side => {
-                let local = extrusion.plane.to_local(origin + self.direction * boundary.at).xy();
+        let at = origin + self.direction * boundary.at;
+        let normal = match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
+            (PreparedLeaf::Ball(ball), _) => (at - ball.center) / ball.radius,
+            (PreparedLeaf::Extrusion(leaf), FaceId::LOW_CAP | FaceId::HIGH_CAP) => leaf.extrusion.plane.z,
+            (PreparedLeaf::Extrusion(Prepared { extrusion, .. }), side) => {
+                let local = extrusion.plane.to_local(at).xy();
                 let edge = extrusion.region.edges().nth(usize::from(side - FaceId::FIRST_SIDE));
                 let flat = edge.map_or(Vec2::x(), |edge| edge.normal_at(local));
                 extrusion.plane.x * flat.x + extrusion.plane.y * flat.y
@@ -99,11 +111,27 @@ impl<'a> LineCaster<'a> {
         if (normal.dot(&self.direction) < 0.0) == entering { normal } else { -normal }
     }
 
+    /// Whether a boundary lies on a plane face.
+    pub fn is_flat(&self, boundary: &Boundary) -> bool {
+        match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
+            (PreparedLeaf::Ball(_), _) => false,
+            (PreparedLeaf::Extrusion(_), FaceId::LOW_CAP | FaceId::HIGH_CAP) => true,
+            (PreparedLeaf::Extrusion(leaf), side) => {
+                let edge = leaf.extrusion.region.edges().nth(usize::from(side - FaceId::FIRST_SIDE));
+                matches!(edge, Some(Edge::Line { .. }))
+            }
+        }
+    }
+
     /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to right.
     fn evaluate(&mut self, solid: &CsgSolid, origin: Vec3, next: &mut usize) {
         match solid {
-            CsgSolid::Extrusion(_) => {
-                self.primitives[*next].cast(origin, *next as u16, &mut self.crossings, &mut self.spans);
+            CsgSolid::Extrusion(_) | CsgSolid::Ball(_) => {
+                let number = *next as u16;
+                match &self.primitives[*next] {
+                    PreparedLeaf::Extrusion(leaf) => leaf.cast(origin, number, &mut self.crossings, &mut self.spans),
+                    PreparedLeaf::Ball(ball) => self.spans.extend(cast_ball(ball, origin, self.direction, number)),
+                }
                 *next += 1;
             }
             CsgSolid::Boolean(operation, left, right) => {
@@ -207,25 +235,8 @@ impl<'a> Prepared<'a> {
         let flat = local.xy();
         let along_normal = flat.norm() < 1e-9;
         let (scan, stretch) = if along_normal { (Vec2::x(), 0.0) } else { (flat.normalize(), 1.0 / flat.norm()) };
-        let end = |point: Vec2| End { offset: cross(scan, point), along: scan.dot(&point) };
         let left = Vec2::new(-scan.y, scan.x);
-        let edges = extrusion.region.edges().map(|edge| match *edge {
-            Edge::Line { from, to } => PreparedEdge::Line { from: end(from), to: end(to) },
-            Edge::Circle { center, radius } => PreparedEdge::Circle { center: end(center), radius },
-            Edge::Arc { from, to, center, radius, counter_clockwise } => {
-                let (a, b) =
-                    if counter_clockwise { (from - center, to - center) } else { (to - center, from - center) };
-                PreparedEdge::Arc {
-                    from: end(from),
-                    to: end(to),
-                    center: end(center),
-                    radius,
-                    counter_clockwise,
-                    has_left: turns_through(a, b, left),
-                    has_right: turns_through(a, b, -left),
-                }
-            }
-        });
+        let edges = extrusion.region.edges().map(|edge| PreparedEdge::new(edge, scan));
         let region = &extrusion.region;
         Self {
             extrusion,
@@ -298,6 +309,34 @@ impl<'a> Prepared<'a> {
     }
 }
 
+/// The stretch of a line inside a ball.
+fn cast_ball(ball: &Ball, origin: Vec3, direction: Vec3, primitive: u16) -> Option<Span> {
+    let to_center = ball.center - origin;
+    let middle = to_center.dot(&direction);
+    let aside = to_center - direction * middle;
+    let half = (ball.radius * ball.radius - aside.norm_squared()).max(0.0).sqrt();
+    let face = FaceId { primitive, face: 0 };
+    let span = Span { enter: Boundary { at: middle - half, face }, leave: Boundary { at: middle + half, face } };
+    (half > CONTACT).then_some(span)
+}
+
+/// Where the line through `origin` along the unit vector `scan` crosses the outline of an extrusion's region.
+pub(super) fn crossings_of_line(extrusion: &Extrusion, origin: Vec2, scan: Vec2, mut found: impl FnMut(f64)) {
+    let (offset, start) = (cross(scan, origin), scan.dot(&origin));
+    for edge in extrusion.region.edges() {
+        PreparedEdge::new(edge, scan).crossings(offset, |along| found(along - start));
+    }
+}
+
+/// How often the ray from `point` along x crosses the edges.
+pub(super) fn crossings_ahead(edges: &[Edge], point: Vec2) -> usize {
+    let mut count = 0;
+    for edge in edges {
+        PreparedEdge::new(edge, Vec2::x()).crossings(point.y, |along| count += usize::from(along > point.x));
+    }
+    count
+}
+
 /// True where an arc from `a` to `b` (seen from its centre) passes its extreme in direction `u`, ends left out.
 ///
 /// An extreme that is an end within rounding adds nothing to the outline, but would spoil the order of the pieces.
@@ -307,6 +346,28 @@ fn turns_through(a: Vec2, b: Vec2, u: Vec2) -> bool {
 }
 
 impl PreparedEdge {
+    fn new(edge: &Edge, scan: Vec2) -> Self {
+        let end = |point: Vec2| End { offset: cross(scan, point), along: scan.dot(&point) };
+        let left = Vec2::new(-scan.y, scan.x);
+        match *edge {
+            Edge::Line { from, to } => Self::Line { from: end(from), to: end(to) },
+            Edge::Circle { center, radius } => Self::Circle { center: end(center), radius },
+            Edge::Arc { from, to, center, radius, counter_clockwise } => {
+                let (a, b) =
+                    if counter_clockwise { (from - center, to - center) } else { (to - center, from - center) };
+                Self::Arc {
+                    from: end(from),
+                    to: end(to),
+                    center: end(center),
+                    radius,
+                    counter_clockwise,
+                    has_left: turns_through(a, b, left),
+                    has_right: turns_through(a, b, -left),
+                }
+            }
+        }
+    }
+
     /// Calls `found` with the position along the scan of each crossing with the line at `offset`.
     ///
     /// A point at exactly `offset` counts as lying to the right. Each monotone piece of an edge is crossed once

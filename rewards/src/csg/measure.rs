@@ -1,6 +1,6 @@
 //! Bounds and volume.
 
-use super::{CsgSolid, Operation, Vec3};
+use super::{CsgSolid, Operation, Primitive, Vec3};
 use crate::outcome::MassProperties;
 
 type Mat3 = nalgebra::Matrix3<f64>;
@@ -46,11 +46,11 @@ impl CsgSolid {
     /// intersection. `None` where the boxes of an intersection are apart.
     pub fn bounds(&self) -> Option<Bounds> {
         match self {
-            Self::Extrusion(extrusion) => {
-                let axes = [Vec3::x(), Vec3::y(), Vec3::z()];
+            Self::Extrusion(_) | Self::Ball(_) => {
+                let leaf = self.as_primitive()?;
                 Some(Bounds {
-                    min: Vec3::from_fn(|axis, _| -extrusion.support(-axes[axis])),
-                    max: Vec3::from_fn(|axis, _| extrusion.support(axes[axis])),
+                    min: Vec3::from_fn(|axis, _| -leaf.support(-unit(axis))),
+                    max: Vec3::from_fn(|axis, _| leaf.support(unit(axis))),
                 })
             }
             Self::Boolean(operation, left, right) => match (operation, left.bounds(), right.bounds()) {
@@ -81,10 +81,59 @@ impl CsgSolid {
         crate::outcome::Bounds { min: extents.map(|(low, _)| low), max: extents.map(|(_, high)| high) }
     }
 
+    /// Where something begins, ends or turns along `direction`, in order.
+    pub(crate) fn breaks(&self, direction: Vec3) -> Vec<f64> {
+        let mut found = Vec::new();
+        for leaf in self.primitives() {
+            let Primitive::Extrusion(extrusion) = leaf else {
+                found.extend([-leaf.support(-direction), leaf.support(direction)]);
+                continue;
+            };
+            let local = extrusion.plane.direction_to_local(direction);
+            let base = direction.dot(&extrusion.plane.origin);
+            let caps = [base + local.z * extrusion.low, base + local.z * extrusion.high];
+            if local.xy().norm() < 1e-9 {
+                found.extend(caps);
+                continue;
+            }
+            for edge in extrusion.region.edges() {
+                let (low, high) = (-edge.support(-local.xy()), edge.support(local.xy()));
+                let ends = edge.ends().map_or([low, high], |(from, to)| [local.xy().dot(&from), local.xy().dot(&to)]);
+                for at in [low, high].into_iter().chain(ends) {
+                    found.extend(caps.map(|cap| cap + at));
+                }
+            }
+        }
+        sorted(found)
+    }
+
+    /// Breaks along `v` of the slice at `u = a` where they are not those of the whole: outlines of what is extruded along
+    /// the lines, and of balls.
+    fn slice_breaks(&self, u: Vec3, a: f64, v: Vec3, direction: Vec3, found: &mut Vec<f64>) {
+        for leaf in self.primitives() {
+            match leaf {
+                Primitive::Ball(ball) => {
+                    let aside = a - u.dot(&ball.center);
+                    let half = (ball.radius * ball.radius - aside * aside).max(0.0).sqrt();
+                    let center = v.dot(&ball.center);
+                    found.extend([center - half, center + half]);
+                }
+                Primitive::Extrusion(extrusion) if extrusion.plane.z.dot(&direction).abs() > 1.0 - 1e-9 => {
+                    let origin = u * (a - u.dot(&extrusion.plane.origin)) + extrusion.plane.origin;
+                    let start = v.dot(&origin);
+                    let (origin, along) =
+                        (extrusion.plane.to_local(origin).xy(), extrusion.plane.direction_to_local(v).xy());
+                    super::cast::crossings_of_line(extrusion, origin, along, |at| found.push(start + at));
+                }
+                Primitive::Extrusion(_) => {}
+            }
+        }
+    }
+
     /// Made of unions alone.
     fn is_union(&self) -> bool {
         match self {
-            Self::Extrusion(_) => true,
+            Self::Extrusion(_) | Self::Ball(_) => true,
             Self::Boolean(operation, left, right) => {
                 *operation == Operation::Union && left.is_union() && right.is_union()
             }
@@ -94,7 +143,10 @@ impl CsgSolid {
     /// Like [`CsgSolid::bounds`], along one direction.
     fn loose_extent(&self, direction: Vec3) -> Option<(f64, f64)> {
         match self {
-            Self::Extrusion(extrusion) => Some((-extrusion.support(-direction), extrusion.support(direction))),
+            Self::Extrusion(_) | Self::Ball(_) => {
+                let leaf = self.as_primitive()?;
+                Some((-leaf.support(-direction), leaf.support(direction)))
+            }
             Self::Boolean(operation, left, right) => {
                 match (operation, left.loose_extent(direction), right.loose_extent(direction)) {
                     (Operation::Cut, extent, _) => extent,
@@ -111,7 +163,10 @@ impl CsgSolid {
 
     /// Roughly what the tree occupies in memory.
     pub fn size_in_bytes(&self) -> usize {
-        let of = |e: &super::Extrusion| size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>();
+        let of = |leaf: Primitive<'_>| match leaf {
+            Primitive::Extrusion(e) => size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>(),
+            Primitive::Ball(ball) => size_of_val(ball),
+        };
         self.primitives().into_iter().map(of).sum()
     }
 
@@ -137,7 +192,7 @@ impl CsgSolid {
     pub fn volume(&self) -> f64 {
         match self {
             Self::Extrusion(extrusion) => extrusion.volume(),
-            Self::Boolean(..) => integrate(self).volume,
+            Self::Ball(_) | Self::Boolean(..) => integrate(self).volume,
         }
     }
 }
@@ -204,27 +259,22 @@ impl<'a> ExtentSearch<'a> {
         (first, -last)
     }
 
-    /// Follows the surface to its extreme, with ever smaller steps.
+    /// Looks around the best line found, in a window that shrinks by a third each time.
     fn descend(&mut self, (mut value, mut a, mut b): (f64, f64, f64), step: [f64; 2], side: usize) -> f64 {
-        let mut size = 1.0;
-        for _ in 0..200 {
-            let mut moved = false;
-            for (da, db) in
-                [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0)]
-            {
-                let (x, y) = (a + da * size * step[0], b + db * size * step[1]);
-                let found = self.cast(x, y).map(|(first, last)| if side == 0 { first } else { -last });
-                if let Some(found) = found.filter(|found| *found < value) {
-                    (value, a, b) = (found, x, y);
-                    moved = true;
+        const HALF: i32 = 3;
+        let mut size = 0.7;
+        while size > 1e-7 {
+            let (center_a, center_b) = (a, b);
+            for i in -HALF..=HALF {
+                for j in -HALF..=HALF {
+                    let (x, y) = (center_a + f64::from(i) * size * step[0], center_b + f64::from(j) * size * step[1]);
+                    let found = self.cast(x, y).map(|(first, last)| if side == 0 { first } else { -last });
+                    if let Some(found) = found.filter(|found| *found < value) {
+                        (value, a, b) = (found, x, y);
+                    }
                 }
             }
-            if !moved {
-                size /= 2.0;
-                if size < 1e-6 {
-                    break;
-                }
-            }
+            size /= 1.5;
         }
         value
     }
@@ -247,14 +297,14 @@ fn integrate(solid: &CsgSolid) -> Moments {
     if solid.bounds().is_none() {
         return moments;
     }
-    let axis = line_axis(solid);
-    let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
-    let direction = unit(axis);
+    let [u, v, direction] = frame(solid);
     let mut caster = solid.caster(direction);
-    let across = [u, v].map(|axis| quadrature(&breaks(solid, unit(axis))));
-    for &(a, weight_a) in &across[0] {
-        for &(b, weight_b) in &across[1] {
-            let origin = unit(u) * a + unit(v) * b;
+    let across_v = solid.breaks(v);
+    for (a, weight_a) in quadrature(&solid.breaks(u), TOTAL) {
+        let mut breaks = across_v.clone();
+        solid.slice_breaks(u, a, v, direction, &mut breaks);
+        for (b, weight_b) in quadrature(&sorted(breaks), TOTAL) {
+            let origin = u * a + v * b;
             let weight = weight_a * weight_b;
             for span in caster.spans(origin) {
                 let (from, to) = (span.enter.at, span.leave.at);
@@ -274,50 +324,49 @@ fn integrate(solid: &CsgSolid) -> Moments {
     moments
 }
 
+/// The frame to integrate in: `[u, v, along the lines]`. Of the sketch planes' frames, the one that most edges are
+/// aligned with; lines run along the axis along which the fewest are extruded, for caps are exact across the lines, and
+/// outlines along them.
+fn frame(solid: &CsgSolid) -> [Vec3; 3] {
+    let extrusions: Vec<&super::Extrusion> = solid
+        .primitives()
+        .into_iter()
+        .filter_map(|leaf| if let Primitive::Extrusion(extrusion) = leaf { Some(extrusion) } else { None })
+        .collect();
+    let aligned = |axes: &[Vec3; 3], extrusion: &super::Extrusion| -> Option<usize> {
+        axes.iter().position(|axis| extrusion.plane.z.dot(axis).abs() > 1.0 - 1e-9)
+    };
+    let score = |axes: &[Vec3; 3]| -> [usize; 4] {
+        let mut score = [0; 4];
+        for extrusion in &extrusions {
+            score[aligned(axes, extrusion).unwrap_or(3)] += extrusion.region.edges().count();
+        }
+        score
+    };
+    let world = [unit(0), unit(1), unit(2)];
+    let frames = extrusions.iter().map(|e| [e.plane.x, e.plane.y, e.plane.z]);
+    let best = std::iter::once(world).chain(frames).min_by_key(|axes| score(axes)[3]).unwrap_or(world);
+    let along = (0..3).min_by_key(|&axis| score(&best)[axis]).unwrap_or(0);
+    [best[(along + 1) % 3], best[(along + 2) % 3], best[along]]
+}
+
 fn unit(axis: usize) -> Vec3 {
     Vec3::ith(axis, 1.0)
 }
 
-/// The axis along which the fewest bodies are extruded: caps are exact across it, outlines along it.
-fn line_axis(solid: &CsgSolid) -> usize {
-    let mut score = [0usize; 3];
-    for extrusion in solid.primitives() {
-        for (axis, score) in score.iter_mut().enumerate() {
-            *score += if extrusion.plane.z[axis].abs() > 0.999_999 { extrusion.region.edges().count() } else { 0 };
-        }
-    }
-    (0..3).min_by_key(|&axis| score[axis]).unwrap_or(0)
-}
+/// Nodes over the whole range, spread by length; a panel has at least four.
+const TOTAL: f64 = 96.0;
 
-/// Where something begins, ends or turns along `direction`, in order.
-fn breaks(solid: &CsgSolid, direction: Vec3) -> Vec<f64> {
-    let mut found = Vec::new();
-    for extrusion in solid.primitives() {
-        let local = extrusion.plane.direction_to_local(direction);
-        let base = direction.dot(&extrusion.plane.origin);
-        let caps = [base + local.z * extrusion.low, base + local.z * extrusion.high];
-        if local.xy().norm() < 1e-9 {
-            found.extend(caps);
-            continue;
-        }
-        for edge in extrusion.region.edges() {
-            let (low, high) = (-edge.support(-local.xy()), edge.support(local.xy()));
-            let ends = edge.ends().map_or([low, high], |(from, to)| [local.xy().dot(&from), local.xy().dot(&to)]);
-            for at in [low, high].into_iter().chain(ends) {
-                found.extend(caps.map(|cap| cap + at));
-            }
-        }
-    }
-    found.sort_by(f64::total_cmp);
-    let tiny = 1e-9 * found.last().zip(found.first()).map_or(0.0, |(high, low)| high - low);
-    found.dedup_by(|b, a| *b - *a <= tiny);
-    found
+/// Sorted, and without repetitions.
+fn sorted(mut breaks: Vec<f64>) -> Vec<f64> {
+    breaks.sort_by(f64::total_cmp);
+    let tiny = 1e-9 * breaks.last().zip(breaks.first()).map_or(0.0, |(high, low)| high - low);
+    breaks.dedup_by(|b, a| *b - *a <= tiny);
+    breaks
 }
 
 /// Nodes and weights over all panels between neighbouring breaks.
-fn quadrature(breaks: &[f64]) -> Vec<(f64, f64)> {
-    /// Nodes over the whole range, spread by length; a panel has at least [`LEAST`].
-    const TOTAL: f64 = 96.0;
+fn quadrature(breaks: &[f64], total: f64) -> Vec<(f64, f64)> {
     const LEAST: f64 = 4.0;
     let (Some(first), Some(last)) = (breaks.first(), breaks.last()) else { return Vec::new() };
     // With very many breaks (a gear) panels are small anyway.
@@ -325,7 +374,7 @@ fn quadrature(breaks: &[f64]) -> Vec<(f64, f64)> {
     let mut nodes = Vec::new();
     for pair in breaks.windows(2) {
         let (middle, half) = ((pair[0] + pair[1]) / 2.0, (pair[1] - pair[0]) / 2.0);
-        let count = (TOTAL * (pair[1] - pair[0]) / (last - first)).ceil().max(least) as usize;
+        let count = (total * (pair[1] - pair[0]) / (last - first)).ceil().max(least) as usize;
         for k in 0..count {
             let theta = std::f64::consts::PI * (k as f64 + 0.5) / count as f64;
             // Fejer's first rule: exact for polynomials, and clustered at the ends.

@@ -1,4 +1,4 @@
-//! Solid geometry of extruded sketches: regions on planes, extrusions, and boolean trees of them.
+//! Solid geometry of extruded sketches and balls: regions on planes, extrusions, and boolean trees of them.
 //!
 //! No boundary representation is built. A solid answers one question, exactly: *where along a straight line is it
 //! inside?* ([`LineCaster`]). Rows of an occupancy grid, volumes and pictures all follow from that.
@@ -7,6 +7,7 @@
 //! origin. Sketch coordinates are the plane's own `(x, y)`; `z` is the height above the plane along its normal.
 
 mod cast;
+mod gap;
 mod measure;
 mod plane;
 mod region;
@@ -17,7 +18,7 @@ pub use cast::{Boundary, LineCaster, Span};
 pub use measure::Bounds;
 pub use plane::{Plane, PlaneError};
 pub use region::{Edge, EdgeError, Region, Wire, WireError};
-pub use solid::{CsgSolid, Extrusion, FaceId, Operation};
+pub use solid::{Ball, CsgSolid, Extrusion, FaceId, Operation, Primitive};
 pub use surface::{Surface, SurfaceTable, seam_direction};
 
 /// A point or direction in the sketch plane.

@@ -153,6 +153,19 @@ impl Edge {
         }
     }
 
+    /// Area swept from a point to the edge, counter-clockwise positive.
+    pub(crate) fn signed_area_about(&self, point: Vec2) -> f64 {
+        let moved = |p: Vec2| p - point;
+        match *self {
+            Self::Line { from, to } => Self::Line { from: moved(from), to: moved(to) },
+            Self::Arc { from, to, center, radius, counter_clockwise } => {
+                Self::Arc { from: moved(from), to: moved(to), center: moved(center), radius, counter_clockwise }
+            }
+            Self::Circle { center, radius } => Self::Circle { center: moved(center), radius },
+        }
+        .signed_area()
+    }
+
     /// The largest value of `direction . p` over the edge.
     pub(super) fn support(&self, direction: Vec2) -> f64 {
         let at_ends = |from: Vec2, to: Vec2| direction.dot(&from).max(direction.dot(&to));
@@ -232,6 +245,11 @@ impl Wire {
     /// The edges in order.
     pub fn edges(&self) -> &[Edge] {
         &self.edges
+    }
+
+    /// Whether a point that is not on the wire lies inside, by crossing parity.
+    pub fn contains(&self, point: Vec2) -> bool {
+        super::cast::crossings_ahead(&self.edges, point) % 2 == 1
     }
 
     /// Area by Green's theorem, positive for counter-clockwise wires. Meaningful for wires that do not cross

@@ -37,6 +37,34 @@ impl Extrusion {
     }
 }
 
+/// A ball.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ball {
+    /// Its centre.
+    pub center: Vec3,
+    /// Positive.
+    pub radius: f64,
+}
+
+/// A leaf of a tree.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Primitive<'a> {
+    /// A swept region.
+    Extrusion(&'a Extrusion),
+    /// A ball.
+    Ball(&'a Ball),
+}
+
+impl Primitive<'_> {
+    /// The largest value of `direction . p` over the body.
+    pub fn support(&self, direction: Vec3) -> f64 {
+        match self {
+            Self::Extrusion(extrusion) => extrusion.support(direction),
+            Self::Ball(ball) => direction.dot(&ball.center) + ball.radius * direction.norm(),
+        }
+    }
+}
+
 /// How a solid is combined with the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -48,11 +76,13 @@ pub enum Operation {
     Intersect,
 }
 
-/// A boolean tree of extrusions.
+/// A boolean tree of extrusions and balls.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CsgSolid {
     /// A leaf.
     Extrusion(Extrusion),
+    /// A leaf.
+    Ball(Ball),
     /// A combination of two solids.
     Boolean(Operation, Box<CsgSolid>, Box<CsgSolid>),
 }
@@ -63,6 +93,12 @@ impl From<Extrusion> for CsgSolid {
     }
 }
 
+impl From<Ball> for CsgSolid {
+    fn from(ball: Ball) -> Self {
+        Self::Ball(ball)
+    }
+}
+
 impl CsgSolid {
     /// `self` combined with `other`.
     #[must_use]
@@ -70,20 +106,40 @@ impl CsgSolid {
         Self::Boolean(operation, Box::new(self), Box::new(other.into()))
     }
 
-    /// The extrusions from left to right. The position is the `primitive` of a [`FaceId`].
-    pub fn primitives(&self) -> Vec<&Extrusion> {
+    /// The same tree with every leaf replaced.
+    pub fn mapped(&self, leaf: &impl Fn(Primitive<'_>) -> Self) -> Self {
+        match self {
+            Self::Extrusion(extrusion) => leaf(Primitive::Extrusion(extrusion)),
+            Self::Ball(ball) => leaf(Primitive::Ball(ball)),
+            Self::Boolean(operation, left, right) => {
+                Self::Boolean(*operation, Box::new(left.mapped(leaf)), Box::new(right.mapped(leaf)))
+            }
+        }
+    }
+
+    /// The leaf, unless it is a combination.
+    pub fn as_primitive(&self) -> Option<Primitive<'_>> {
+        match self {
+            Self::Extrusion(extrusion) => Some(Primitive::Extrusion(extrusion)),
+            Self::Ball(ball) => Some(Primitive::Ball(ball)),
+            Self::Boolean(..) => None,
+        }
+    }
+
+    /// The leaves from left to right. The position is the `primitive` of a [`FaceId`].
+    pub fn primitives(&self) -> Vec<Primitive<'_>> {
         let mut found = Vec::new();
         self.collect(&mut found);
         found
     }
 
-    fn collect<'a>(&'a self, found: &mut Vec<&'a Extrusion>) {
+    fn collect<'a>(&'a self, found: &mut Vec<Primitive<'a>>) {
         match self {
-            Self::Extrusion(extrusion) => found.push(extrusion),
             Self::Boolean(_, left, right) => {
                 left.collect(found);
                 right.collect(found);
             }
+            leaf => found.extend(leaf.as_primitive()),
         }
     }
 
@@ -93,10 +149,11 @@ impl CsgSolid {
     }
 }
 
-/// A face of a primitive: 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over edge `k`.
+/// A face of a primitive. Of an extrusion 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over
+/// edge `k`; of a ball 0 is all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FaceId {
-    /// Position of the extrusion in [`CsgSolid::primitives`].
+    /// Position of the leaf in [`CsgSolid::primitives`].
     pub primitive: u16,
     /// Which of its faces.
     pub face: u16,

@@ -1,6 +1,6 @@
 //! Which faces lie on one surface.
 
-use super::{CsgSolid, Edge, Extrusion, FaceId, Vec3};
+use super::{CsgSolid, Edge, FaceId, Primitive, Vec3};
 
 /// The unbounded surface under a face.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,13 @@ pub enum Surface {
         radius: f64,
         /// Where the face of a full circle is closed, as a direction from the axis: see [`seam_direction`].
         seam: Option<Vec3>,
+    },
+    /// A sphere.
+    Sphere {
+        /// Its centre.
+        center: Vec3,
+        /// Its radius.
+        radius: f64,
     },
 }
 
@@ -46,7 +53,7 @@ impl SurfaceTable {
             }) as u16
         };
         let faces =
-            solid.primitives().into_iter().map(|e| faces_of(e).into_iter().map(&mut number).collect()).collect();
+            solid.primitives().into_iter().map(|p| faces_of(p).into_iter().map(&mut number).collect()).collect();
         Self { surfaces, faces }
     }
 
@@ -71,8 +78,12 @@ impl SurfaceTable {
     }
 }
 
-/// The surfaces of an extrusion in the order of [`FaceId`].
-fn faces_of(extrusion: &Extrusion) -> Vec<Surface> {
+/// The surfaces of a primitive in the order of [`FaceId`].
+fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
+    let extrusion = match primitive {
+        Primitive::Extrusion(extrusion) => extrusion,
+        Primitive::Ball(ball) => return vec![Surface::Sphere { center: ball.center, radius: ball.radius }],
+    };
     let plane = &extrusion.plane;
     let cap = |height: f64| Surface::plane(plane.z, plane.origin + plane.z * height);
     let mut surfaces = vec![cap(extrusion.low), cap(extrusion.high)];
@@ -130,6 +141,9 @@ impl Surface {
                 Self::Cylinder { center: c, axis: a, radius: r, .. },
                 Self::Cylinder { center: d, axis: b, radius: s, .. },
             ) => a.cross(b).norm() < NEAR && (r - s).abs() < NEAR && (d - c).cross(a).norm() < NEAR,
+            (Self::Sphere { center: c, radius: r }, Self::Sphere { center: d, radius: s }) => {
+                (c - d).norm() < NEAR && (r - s).abs() < NEAR
+            }
             _ => false,
         }
     }
@@ -137,7 +151,7 @@ impl Surface {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Operation, Plane, Region, Vec2, Wire};
+    use super::super::{Extrusion, Operation, Plane, Region, Vec2, Wire};
     use super::*;
 
     #[test]

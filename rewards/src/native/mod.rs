@@ -2,12 +2,23 @@
 //!
 //! It *certifies or declines*. It answers only where its answer is known to equal CadQuery's: the verdict, the class of
 //! an exception, the shape. Whatever else a program does is handed on, with a reason that is counted.
+//!
+//! [`python`] interprets the language, [`cadquery`] the library; [`wires`] makes faces of wires, and [`certainty`] says
+//! when a boolean of the modelling kernel is certain to be the set operation.
 
+mod cadquery;
+mod certainty;
 pub mod python;
+mod wires;
+
+pub(crate) use certainty::components;
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome, OutcomeClass, Solid};
+use cadquery::{Body, Item, ShapeObject, Workplane};
+use python::{Namespace, Stop, Value};
 
 /// Why a program is handed on to CadQuery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +42,61 @@ impl fmt::Display for Decline {
     }
 }
 
+/// The names under which a program may leave its result, in this order; otherwise the first object counts.
+const RESULT_NAMES: [&str; 7] = ["solid", "result", "shape", "part", "object", "obj", "res"];
+
 /// The outcome of a program, exactly CadQuery's, or why it is not certain. Bounded in time and memory, and never panics,
 /// whatever the program.
 ///
 /// `program` is executed as it is, like a worker does: dedented and stripped.
 pub fn execute(program: &str) -> Result<Outcome, Decline> {
-    let _ = program;
-    Err(Decline::new("not supported yet", ""))
+    let library = cadquery::module();
+    let globals = vec![
+        ("cq", library.clone()),
+        ("cadquery", library.clone()),
+        ("np", python::numpy()),
+        ("numpy", python::numpy()),
+    ];
+    let import = |module: &str| (module == "cadquery").then(|| library.clone());
+    let failure = |class, error: String| Ok(Outcome::Failure(Failure { class, error }));
+    match python::run(program, globals, &import) {
+        Ok(namespace) => pick(&namespace),
+        Err(Stop::Decline(decline)) => Err(decline),
+        Err(Stop::Raise(exception)) => {
+            let syntax = ["SyntaxError", "IndentationError", "TabError"].contains(&exception.class.as_str());
+            let class = if syntax { OutcomeClass::Syntax } else { OutcomeClass::Exception };
+            failure(class, format!("{}: {}", exception.class, exception.message))
+        }
+    }
+}
+
+/// The published rule: which object counts, and whether there is a solid in it.
+fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
+    let no_solid = |class, error: String| Ok(Outcome::Failure(Failure { class, error }));
+    let counts = |value: &Value| {
+        value.object::<Workplane>().is_some()
+            || matches!(value.object::<ShapeObject>(), Some(ShapeObject(Item::Body(_))))
+    };
+    let named = RESULT_NAMES.iter().find_map(|name| Some((*name, namespace.get(name).filter(|value| counts(value))?)));
+    let Some((name, value)) = named.or_else(|| namespace.iter().find(|(_, value)| counts(value))) else {
+        let message = "the program defines no Workplane, Solid or Compound";
+        return no_solid(OutcomeClass::NoSolid, message.to_owned());
+    };
+    let item = match value.object::<Workplane>() {
+        Some(workplane) => workplane.val(),
+        None => match value.object::<ShapeObject>() {
+            Some(ShapeObject(item)) => item.clone(),
+            None => return Err(Decline::new("odd result", name)),
+        },
+    };
+    match item {
+        Item::Body(body) => match &*body {
+            Body { tree: Some(tree) } => {
+                certainty::check_centre(tree)?;
+                Ok(Outcome::Solid(Arc::new(Solid::native(tree.clone(), false))))
+            }
+            Body { tree: None } => no_solid(OutcomeClass::Empty, format!("'{name}' is empty: nothing is left of it")),
+        },
+        item => no_solid(OutcomeClass::NoSolid, format!("'{name}' holds a {}, not a solid", item.class_name())),
+    }
 }

@@ -1,0 +1,262 @@
+//! Shapes: what lies on a workplane's stack.
+
+use std::rc::{Rc, Weak};
+
+use super::method;
+use super::sketch::{Profile, Sketch};
+use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Vec3};
+use crate::native::python::{Arguments, Object, Stop, Value};
+use crate::native::wires::{SpaceEdge, SpaceWire, check_point};
+use crate::native::{Decline, certainty};
+
+/// Something on a stack.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A `Vector`.
+    Point(Vec3),
+    /// A `Vertex`.
+    Vertex(Vec3),
+    Edge(Rc<SpaceEdge>),
+    Wire(Rc<SpaceWire>),
+    Body(Rc<Body>),
+    /// Plane faces of a body, all in one plane. Their outlines are not known, their plane is.
+    Faces(Rc<Faces>),
+    /// A sketch that is being drawn. It holds its parent; the parent must not hold it.
+    Sketch(Weak<Sketch>),
+    /// A sketch that is finished.
+    Sketched(Rc<Profile>),
+    /// What `add` was given that is no shape; the name of its class.
+    Other(String),
+}
+
+/// The face of a body in a plane, known to be one.
+#[derive(Debug)]
+pub struct Faces {
+    /// Outward unit normal.
+    pub normal: Vec3,
+    /// `normal . p` of its points.
+    pub offset: f64,
+}
+
+/// A `Solid` or a `Compound` of solids.
+#[derive(Debug)]
+pub struct Body {
+    /// `None` for an empty compound: what a boolean that leaves nothing returns.
+    pub tree: Option<CsgSolid>,
+}
+
+/// A shape as a value: what `val()` returns.
+#[derive(Debug)]
+pub struct ShapeObject(pub Item);
+
+/// What lies on the stack, as a value.
+pub fn item_value(item: &Item) -> Result<Value, Stop> {
+    Ok(match item {
+        Item::Point(point) => super::geometry::vector_value(*point),
+        Item::Other(_) | Item::Sketch(_) | Item::Sketched(_) => {
+            return Err(Stop::decline("stack item of another kind", item.class_name()));
+        }
+        item => Value::Object(Rc::new(ShapeObject(item.clone()))),
+    })
+}
+
+impl Item {
+    /// The name of the class, for messages.
+    pub fn class_name(&self) -> &str {
+        match self {
+            Self::Point(_) => "Vector",
+            Self::Vertex(_) => "Vertex",
+            Self::Edge(_) => "Edge",
+            Self::Wire(_) => "Wire",
+            Self::Body(_) => "Solid",
+            Self::Faces(_) => "Face",
+            Self::Sketch(_) | Self::Sketched(_) => "Sketch",
+            Self::Other(class) => class,
+        }
+    }
+
+    /// `Center()`.
+    pub fn center(&self) -> Result<Vec3, Stop> {
+        match self {
+            Self::Point(point) | Self::Vertex(point) => Ok(*point),
+            Self::Wire(wire) => wire.center(),
+            Self::Edge(edge) => SpaceWire { edges: vec![(**edge).clone()], for_construction: false }.center(),
+            Self::Body(_) | Self::Faces(_) | Self::Sketch(_) | Self::Sketched(_) | Self::Other(_) => {
+                Err(Stop::decline("centre of a shape", self.class_name()))
+            }
+        }
+    }
+}
+
+impl Body {
+    pub fn new(tree: impl Into<CsgSolid>) -> Rc<Self> {
+        Rc::new(Self { tree: Some(tree.into()) })
+    }
+
+    pub fn empty() -> Rc<Self> {
+        Rc::new(Self { tree: None })
+    }
+
+    /// The same body moved.
+    pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
+        let Some(tree) = &self.tree else { return Ok(Self::empty()) };
+        Ok(Self::new(tree.mapped(&|leaf| motion.leaf(leaf))))
+    }
+}
+
+/// Bodies that share no point may stand together in one argument of a boolean; others may not.
+pub fn check_apart(bodies: &[Rc<Body>]) -> Result<(), Decline> {
+    let bounds: Vec<_> = bodies.iter().filter_map(|body| body.tree.as_ref()?.bounds()).collect();
+    for (index, a) in bounds.iter().enumerate() {
+        for b in &bounds[..index] {
+            let apart = (0..3).any(|axis| a.min[axis] > b.max[axis] + 1e-5 || b.min[axis] > a.max[axis] + 1e-5);
+            if !apart {
+                return Err(Decline::new("overlapping bodies in one argument", ""));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `fuse`: the union of all.
+pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
+    let mut trees = bodies.iter().filter_map(|body| body.tree.as_ref());
+    let Some(first) = trees.next() else { return Ok(Body::empty()) };
+    let mut result = first.clone();
+    for tree in trees {
+        certainty::check_boolean(&result, tree)?;
+        result = result.combine(Operation::Union, tree.clone());
+    }
+    Ok(Body::new(result))
+}
+
+/// `cut`: the first without the others.
+pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
+    let Some(tree) = &base.tree else { return Ok(Body::empty()) };
+    let mut result = tree.clone();
+    for tool in tools.iter().filter_map(|body| body.tree.as_ref()) {
+        certainty::check_boolean(&result, tool)?;
+        result = result.combine(Operation::Cut, tool.clone());
+    }
+    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+}
+
+/// `intersect`: what the first has in common with the union of the others.
+pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
+    let tool = fuse(tools)?;
+    let (Some(a), Some(b)) = (&base.tree, &tool.tree) else { return Ok(Body::empty()) };
+    certainty::check_boolean(a, b)?;
+    let result = a.clone().combine(Operation::Intersect, b.clone());
+    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+}
+
+/// A rigid motion or a mirroring: `linear * p + shift`.
+#[derive(Debug, Clone)]
+pub struct Motion {
+    pub linear: nalgebra::Matrix3<f64>,
+    pub shift: Vec3,
+}
+
+impl Motion {
+    pub fn translation(shift: Vec3) -> Self {
+        Self { linear: nalgebra::Matrix3::identity(), shift }
+    }
+
+    /// About the line through two points, in degrees.
+    pub fn rotation(from: Vec3, to: Vec3, degrees: f64) -> Result<Self, Stop> {
+        let axis = to - from;
+        if axis.norm() < 1e-9 {
+            return Err(Stop::decline("rotation about a point", ""));
+        }
+        let rotation = nalgebra::Rotation3::from_axis_angle(&nalgebra::Unit::new_normalize(axis), degrees.to_radians());
+        let linear = snapped(rotation.into_inner());
+        Ok(Self { linear, shift: from - linear * from })
+    }
+
+    /// At the plane through a point.
+    pub fn mirror(normal: Vec3, point: Vec3) -> Self {
+        let normal = normal.normalize();
+        let linear = nalgebra::Matrix3::identity() - 2.0 * normal * normal.transpose();
+        Self { linear, shift: point - linear * point }
+    }
+
+    pub fn point(&self, point: Vec3) -> Vec3 {
+        self.linear * point + self.shift
+    }
+
+    /// A leaf elsewhere. A mirrored frame is left-handed: its normal is turned, and the heights with it.
+    fn leaf(&self, leaf: Primitive<'_>) -> CsgSolid {
+        let Extrusion { plane, region, low, high } = match leaf {
+            Primitive::Extrusion(extrusion) => extrusion,
+            Primitive::Ball(ball) => return Ball { center: self.point(ball.center), ..*ball }.into(),
+        };
+        let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
+        let (origin, region) = (self.point(plane.origin), region.clone());
+        if self.linear.determinant() > 0.0 {
+            Extrusion { plane: Plane { origin, x, y, z }, region, low: *low, high: *high }.into()
+        } else {
+            Extrusion { plane: Plane { origin, x, y, z: -z }, region, low: -high, high: -low }.into()
+        }
+    }
+
+    /// An item elsewhere.
+    pub fn apply(&self, item: &Item) -> Result<Item, Stop> {
+        let point = |p: Vec3| self.point(p);
+        let direction = |d: Vec3| self.linear * d;
+        Ok(match item {
+            Item::Wire(wire) => Item::Wire(Rc::new(wire.mapped(&point, &direction))),
+            Item::Edge(edge) => Item::Edge(Rc::new(edge.mapped(&point, &direction))),
+            Item::Vertex(at) => Item::Vertex(check_point(point(*at))?),
+            Item::Body(body) => Item::Body(body.moved(self)?),
+            Item::Point(_) | Item::Sketch(_) | Item::Sketched(_) | Item::Other(_) => item.clone(),
+            Item::Faces(_) => return Err(Stop::decline("moved face", "")),
+        })
+    }
+}
+
+/// A rotation by a multiple of a right angle about an axis has entries of 0 and 1 but for rounding: without it, faces
+/// that should be flush would be nearly so.
+fn snapped(mut matrix: nalgebra::Matrix3<f64>) -> nalgebra::Matrix3<f64> {
+    for entry in matrix.iter_mut() {
+        let nearest = entry.round();
+        if (*entry - nearest).abs() < 1e-15 {
+            *entry = nearest;
+        }
+    }
+    matrix
+}
+
+impl Object for ShapeObject {
+    fn class_name(&self) -> String {
+        self.0.class_name().to_owned()
+    }
+
+    fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop> {
+        let known = ["translate", "rotate", "cut", "fuse", "intersect", "exportStl", "exportStep"];
+        match known.into_iter().find(|known| *known == name) {
+            Some(known) => Ok(method(this, known)),
+            None => Err(Stop::decline("attribute of a shape", name)),
+        }
+    }
+}
+
+/// A method of a shape.
+pub fn call_shape(shape: &ShapeObject, name: &str, arguments: Arguments) -> Result<Value, Stop> {
+    use super::{geometry::vector, number, required};
+    match name {
+        "translate" => {
+            let bound = arguments.bind("Shape.translate", &[required("vector")])?;
+            let shift = bound[0].as_ref().map_or(Ok(Vec3::zeros()), vector)?;
+            item_value(&Motion::translation(shift).apply(&shape.0)?)
+        }
+        "rotate" => {
+            let parameters = [required("startVector"), required("endVector"), required("angleDegrees")];
+            let bound = arguments.bind("Shape.rotate", &parameters)?;
+            let [Some(from), Some(to), Some(angle)] = bound.as_slice() else {
+                return Err(Stop::decline("Shape.rotate", ""));
+            };
+            item_value(&Motion::rotation(vector(from)?, vector(to)?, number(angle)?)?.apply(&shape.0)?)
+        }
+        _ => Err(Stop::decline("method of a shape", name)),
+    }
+}

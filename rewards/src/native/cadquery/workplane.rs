@@ -1,0 +1,308 @@
+//! `Workplane`: what it holds, and how it is made.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::geometry::{PlaneObject, VectorObject, named_plane, vector};
+use super::shapes::{Body, Item, ShapeObject};
+use super::{method, optional};
+use crate::csg::{Plane, Vec3};
+use crate::native::python::{Arguments, BinaryOperator, Object, Stop, Value};
+use crate::native::wires::{SpaceEdge, SpaceWire};
+
+/// `cq.Workplane`. What one chain shares is in its context: wires and edges that wait belong to the chain, not to the
+/// object that drew them.
+#[derive(Debug)]
+pub struct Workplane {
+    pub plane: RefCell<Plane>,
+    pub objects: RefCell<Vec<Item>>,
+    pub parent: Option<Rc<Workplane>>,
+    pub context: Rc<RefCell<Context>>,
+}
+
+/// `CQContext`.
+#[derive(Debug, Default)]
+pub struct Context {
+    pub pending_wires: Vec<Rc<SpaceWire>>,
+    pub pending_edges: Vec<SpaceEdge>,
+    /// In the coordinates of the plane in which it was drawn.
+    pub first_point: Option<Vec3>,
+    pub tags: Vec<(String, Rc<Workplane>)>,
+}
+
+/// The methods that are implemented.
+pub const METHODS: &[&str] = &[
+    "add",
+    "box",
+    "center",
+    "circle",
+    "clean",
+    "close",
+    "cut",
+    "cutBlind",
+    "cutThruAll",
+    "cylinder",
+    "end",
+    "export",
+    "extrude",
+    "faces",
+    "first",
+    "hLine",
+    "hLineTo",
+    "hole",
+    "intersect",
+    "last",
+    "line",
+    "lineTo",
+    "mirror",
+    "move",
+    "moveTo",
+    "polarLine",
+    "polarLineTo",
+    "polygon",
+    "polyline",
+    "pushPoints",
+    "radiusArc",
+    "rarray",
+    "rect",
+    "rotate",
+    "sagittaArc",
+    "size",
+    "sketch",
+    "slot2D",
+    "sphere",
+    "threePointArc",
+    "transformed",
+    "translate",
+    "union",
+    "vLine",
+    "vLineTo",
+    "val",
+    "workplane",
+    "cboreHole",
+];
+
+/// What else a `Workplane` has: names that are there but not here.
+const OTHERS: &[&str] = &[
+    "_addPendingEdge",
+    "_addPendingWire",
+    "_collectProperty",
+    "_combineWithBase",
+    "_consolidateWires",
+    "_cutFromBase",
+    "_extrude",
+    "_filter",
+    "_findFromEdge",
+    "_findFromPoint",
+    "_findType",
+    "_fuseWithBase",
+    "_getFaces",
+    "_getFacesVertices",
+    "_getTagged",
+    "_locs",
+    "_mergeTags",
+    "_repr_javascript_",
+    "_revolve",
+    "_selectObjects",
+    "_sweep",
+    "_tag",
+    "_toVectors",
+    "all",
+    "ancestors",
+    "apply",
+    "bezier",
+    "chamfer",
+    "combine",
+    "compounds",
+    "consolidateWires",
+    "copyWorkplane",
+    "cskHole",
+    "ctx",
+    "cutEach",
+    "each",
+    "eachpoint",
+    "edges",
+    "ellipse",
+    "ellipseArc",
+    "export",
+    "exportSvg",
+    "fillet",
+    "filter",
+    "findSolid",
+    "interpPlate",
+    "invoke",
+    "item",
+    "largestDimension",
+    "loft",
+    "map",
+    "mirrorX",
+    "mirrorY",
+    "newObject",
+    "objects",
+    "offset2D",
+    "parametricCurve",
+    "parametricSurface",
+    "parent",
+    "placeSketch",
+    "plane",
+    "polarArray",
+    "revolve",
+    "rotateAboutCenter",
+    "section",
+    "shell",
+    "shells",
+    "siblings",
+    "solids",
+    "sort",
+    "spline",
+    "splineApprox",
+    "split",
+    "sweep",
+    "tag",
+    "tangentArcPoint",
+    "text",
+    "toOCC",
+    "toPending",
+];
+
+/// The last of them.
+const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "vertices", "wedge", "wire", "wires", "workplaneFromTagged"];
+
+/// `Workplane(inPlane="XY", origin=(0, 0, 0), obj=None)`.
+pub fn construct(arguments: Arguments) -> Result<Value, Stop> {
+    let parameters = [optional("inPlane"), optional("origin"), optional("obj")];
+    let bound = arguments.bind("Workplane.__init__", &parameters)?;
+    let [place, origin, object] = bound.as_slice() else { return Err(Stop::decline("Workplane", "")) };
+    if object.as_ref().is_some_and(|value| !matches!(value, Value::None)) {
+        return Err(Stop::decline("Workplane with an object", ""));
+    }
+    let origin = origin.as_ref().map(vector).transpose()?.unwrap_or_else(Vec3::zeros);
+    let mut objects = Vec::new();
+    let plane = match place {
+        None => named_plane("XY", origin)?,
+        Some(Value::Str(name)) => named_plane(name, origin)?,
+        Some(value) => {
+            if let Some(PlaneObject(plane)) = value.object::<PlaneObject>() {
+                plane.clone()
+            } else if let Some(VectorObject(point)) = value.object::<VectorObject>() {
+                objects.push(Item::Point(*point));
+                named_plane("XY", origin)?
+            } else if let Some(ShapeObject(item)) = value.object::<ShapeObject>() {
+                objects.push(item.clone());
+                named_plane("XY", origin)?
+            } else if matches!(value, Value::Object(_)) {
+                return Err(Stop::decline("Workplane of an odd object", value.class_name()));
+            } else {
+                let message = format!("Provided value {} is not a valid work plane", value.str()?);
+                return Err(Stop::raise("ValueError", message));
+            }
+        }
+    };
+    Ok(Value::Object(Rc::new(Workplane {
+        plane: RefCell::new(plane),
+        objects: RefCell::new(objects),
+        parent: None,
+        context: Rc::default(),
+    })))
+}
+
+/// An `Rc` to the workplane inside of an object.
+pub fn shared(this: &Rc<dyn Object>) -> Option<Rc<Workplane>> {
+    let this: Rc<dyn std::any::Any> = Rc::clone(this) as Rc<dyn std::any::Any>;
+    this.downcast::<Workplane>().ok()
+}
+
+impl Workplane {
+    /// `newObject`: the same plane and chain, other objects.
+    pub fn with(self: &Rc<Self>, objects: Vec<Item>) -> Rc<Self> {
+        Rc::new(Self {
+            plane: RefCell::new(self.plane.borrow().clone()),
+            objects: RefCell::new(objects),
+            parent: Some(Rc::clone(self)),
+            context: Rc::clone(&self.context),
+        })
+    }
+
+    /// `val`: the first object, or the plane's origin.
+    pub fn val(&self) -> Item {
+        self.objects.borrow().first().cloned().unwrap_or_else(|| Item::Point(self.plane.borrow().origin))
+    }
+
+    /// `_findFromPoint`: where the next edge begins. Only the last object is looked at.
+    pub fn current_point(&self) -> Result<Vec3, Stop> {
+        match self.objects.borrow().last() {
+            None => Ok(self.plane.borrow().origin),
+            Some(Item::Point(point) | Item::Vertex(point)) => Ok(*point),
+            Some(Item::Edge(edge)) => match edge.ends() {
+                Some((_, end)) => Ok(end),
+                None => Err(Stop::decline("end of a circle", "")),
+            },
+            Some(Item::Other(class)) => Err(Stop::decline("point of another kind", class)),
+            Some(item) => Err(Stop::raise(
+                "ValueError",
+                format!(
+                    "Cannot convert object type <class 'cadquery.occ_impl.shapes.{}'> to vector.",
+                    item.class_name()
+                ),
+            )),
+        }
+    }
+
+    /// The current point in the plane's coordinates.
+    pub fn current_local(&self) -> Result<Vec3, Stop> {
+        let point = self.current_point()?;
+        Ok(self.plane.borrow().to_local(point))
+    }
+
+    /// `_findType((Solid,))`: the bodies on the stack that hold a solid, else those of the nearest ancestor that has
+    /// some. A body that was emptied is passed over, so that what was before it comes back to life.
+    pub fn bodies(&self) -> Vec<Rc<Body>> {
+        let own: Vec<Rc<Body>> = solid_bodies(&self.objects.borrow());
+        match &self.parent {
+            Some(parent) if own.is_empty() => parent.bodies(),
+            _ => own,
+        }
+    }
+}
+
+/// The bodies among items that hold a solid.
+pub fn solid_bodies(items: &[Item]) -> Vec<Rc<Body>> {
+    let bodies = items.iter().filter_map(|item| match item {
+        Item::Body(body) if body.tree.is_some() => Some(Rc::clone(body)),
+        _ => None,
+    });
+    bodies.collect()
+}
+
+impl Drop for Workplane {
+    /// A long chain is taken apart link by link, not by recursion.
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(link) = next {
+            match Rc::try_unwrap(link) {
+                Ok(mut link) => next = link.parent.take(),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+impl Object for Workplane {
+    fn class_name(&self) -> String {
+        "Workplane".to_owned()
+    }
+
+    fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop> {
+        if let Some(known) = METHODS.iter().find(|known| **known == name) {
+            return Ok(method(this, known));
+        }
+        if OTHERS.contains(&name) || MORE.contains(&name) || name.starts_with("__") {
+            return Err(Stop::decline("Workplane method not supported", name));
+        }
+        Err(Stop::raise("AttributeError", format!("'Workplane' object has no attribute '{name}'")))
+    }
+
+    fn binary(&self, operator: BinaryOperator, _other: &Value, _reflected: bool) -> Result<Option<Value>, Stop> {
+        Err(Stop::decline("operator of Workplane", format!("{operator:?}")))
+    }
+}
