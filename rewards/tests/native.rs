@@ -31,6 +31,8 @@ const DECLINED: &[&str] = &[
     "not closed then closed",
     "no radius",
     "operators",
+    "equal cylinders cross",
+    "edge of 2e-7",
     "rectangles in an array",
 ];
 

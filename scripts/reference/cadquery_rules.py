@@ -87,6 +87,10 @@ RULES: dict[str, str] = {
     # Edges and arcs.
     "repeated point": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(1, 0).lineTo(1, 1).close()"),
     "line to itself": sketch("moveTo(0, 0).lineTo(0, 0).close()"),
+    "edge of 5e-8": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(1.00000005, 0).lineTo(1, 1).close()"),
+    "edge of 2e-7": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(1.0000002, 0).lineTo(1, 1).close()"),
+    "arc nearly on a line": sketch("moveTo(0, 0).threePointArc((0.5, 1e-7), (1, 0)).lineTo(1, -1).lineTo(0, -1).close()"),
+    "text for a number": sketch("moveTo(0, 0).lineTo('1', 0).close()"),
     "half disc": sketch("moveTo(0, 0).threePointArc((1, 1), (2, 0)).close()"),
     "arc below": sketch("moveTo(0, 0).threePointArc((1, -0.5), (2, 0)).lineTo(2, 2).lineTo(0, 2).close()"),
     "arc on a line": sketch("moveTo(0, 0).threePointArc((0.5, 0), (1, 0)).lineTo(1, 1).close()"),
@@ -135,6 +139,12 @@ RULES: dict[str, str] = {
     "slot": "solid = cq.Workplane().slot2D(3, 1, 30).extrude(1)\n",
     "polyline": "solid = cq.Workplane().polyline([(0, 0), (2, 0), (1, 1)]).close().extrude(1)\n",
     "lines by steps": "solid = cq.Workplane().hLine(2).vLine(1).hLineTo(1).vLineTo(3).polarLine(1, 180).close().extrude(1)\n",
+    "holes at the corners of a construction rectangle": "solid = cq.Workplane().box(4, 4, 1).faces('>Z').workplane()"
+        ".rect(3, 2, forConstruction=True).vertices().hole(0.5)\n",
+    "sphere": "solid = cq.Workplane('XZ').moveTo(1, 2).sphere(1.5)\n",
+    "ball in a box": "solid = cq.Workplane().box(2, 2, 2).cut(cq.Workplane().sphere(1.25))\n",
+    "files": "solid = cq.Workplane().box(1, 1, 1)\ncq.exporters.export(solid, 'nowhere/part.stl')\n"
+             "cq.exporters.export(solid, 'nowhere/part.step')\n",
     "box not centred": "solid = cq.Workplane().box(1, 2, 3, centered=(True, False, False))\n",
     "box without size": "solid = cq.Workplane().box(0, 1, 1)\n",
     "cylinder": "solid = cq.Workplane('YZ').cylinder(3, 1)\n",
@@ -167,6 +177,7 @@ RULES: dict[str, str] = {
     "cut by an emptied one": boxes("solid = a.cut(b.cut(b))"),
     "intersect with an emptied one": boxes("solid = a.intersect(b.cut(b))"),
     "operators": boxes("solid = (a + b) - c"),
+    "equal cylinders cross": "solid = cq.Workplane('XY').cylinder(4, 1).union(cq.Workplane('XZ').cylinder(4, 1))\n",
     # Motions.
     "translate": boxes("solid = a.translate((1, 2, 3))"),
     "rotate": boxes("solid = c.rotate((0, 0, 0), (0, 0, 1), 30)"),

@@ -1,6 +1,6 @@
 //! Bounds and volume.
 
-use super::{CsgSolid, Operation, Primitive, Vec3};
+use super::{CONTACT, CsgSolid, Operation, Primitive, Vec3};
 use crate::outcome::MassProperties;
 
 type Mat3 = nalgebra::Matrix3<f64>;
@@ -153,7 +153,7 @@ impl CsgSolid {
                     (Operation::Union, Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
                     (Operation::Union, a, b) => a.or(b),
                     (Operation::Intersect, Some(a), Some(b)) => {
-                        Some((a.0.max(b.0), a.1.min(b.1))).filter(|(low, high)| low < high)
+                        Some((a.0.max(b.0), a.1.min(b.1))).filter(|(low, high)| low + CONTACT < *high)
                     }
                     (Operation::Intersect, ..) => None,
                 }
@@ -259,22 +259,29 @@ impl<'a> ExtentSearch<'a> {
         (first, -last)
     }
 
-    /// Looks around the best line found, in a window that shrinks by a third each time.
+    /// Looks around the best line found, in a window that moves with the best and shrinks where that is inside.
     fn descend(&mut self, (mut value, mut a, mut b): (f64, f64, f64), step: [f64; 2], side: usize) -> f64 {
         const HALF: i32 = 3;
         let mut size = 0.7;
-        while size > 1e-7 {
+        for _ in 0..150 {
             let (center_a, center_b) = (a, b);
+            let mut at_border = false;
             for i in -HALF..=HALF {
                 for j in -HALF..=HALF {
                     let (x, y) = (center_a + f64::from(i) * size * step[0], center_b + f64::from(j) * size * step[1]);
                     let found = self.cast(x, y).map(|(first, last)| if side == 0 { first } else { -last });
                     if let Some(found) = found.filter(|found| *found < value) {
                         (value, a, b) = (found, x, y);
+                        at_border = i.abs() == HALF || j.abs() == HALF;
                     }
                 }
             }
-            size /= 1.5;
+            if !at_border {
+                size /= 1.5;
+            }
+            if size < 1e-7 {
+                break;
+            }
         }
         value
     }
@@ -354,7 +361,7 @@ fn unit(axis: usize) -> Vec3 {
     Vec3::ith(axis, 1.0)
 }
 
-/// Nodes over the whole range, spread by length; a panel has at least four.
+/// Nodes over the whole range, spread by length; a panel has at least eight.
 const TOTAL: f64 = 96.0;
 
 /// Sorted, and without repetitions.
@@ -365,24 +372,27 @@ fn sorted(mut breaks: Vec<f64>) -> Vec<f64> {
     breaks
 }
 
-/// Nodes and weights over all panels between neighbouring breaks.
+/// Nodes and weights over all panels between neighbouring breaks: Gauss-Legendre in `t`, with `x = sin(pi t / 2)` across a
+/// panel, which makes square roots at its ends as smooth as polynomials.
 fn quadrature(breaks: &[f64], total: f64) -> Vec<(f64, f64)> {
-    const LEAST: f64 = 4.0;
+    /// Abramowitz and Stegun, table 25.4, n = 8: positive nodes and their weights.
+    const GAUSS: [(f64, f64); 4] = [
+        (0.183_434_642_495_649_8, 0.362_683_783_378_362),
+        (0.525_532_409_916_329, 0.313_706_645_877_887_27),
+        (0.796_666_477_413_626_7, 0.222_381_034_453_374_48),
+        (0.960_289_856_497_536_3, 0.101_228_536_290_376_26),
+    ];
     let (Some(first), Some(last)) = (breaks.first(), breaks.last()) else { return Vec::new() };
-    // With very many breaks (a gear) panels are small anyway.
-    let least = if breaks.len() > 60 { 2.0 } else { LEAST };
     let mut nodes = Vec::new();
     for pair in breaks.windows(2) {
         let (middle, half) = ((pair[0] + pair[1]) / 2.0, (pair[1] - pair[0]) / 2.0);
-        let count = (total * (pair[1] - pair[0]) / (last - first)).ceil().max(least) as usize;
-        for k in 0..count {
-            let theta = std::f64::consts::PI * (k as f64 + 0.5) / count as f64;
-            // Fejer's first rule: exact for polynomials, and clustered at the ends.
-            let mut weight = 1.0;
-            for m in 1..=count / 2 {
-                weight -= 2.0 * (2.0 * m as f64 * theta).cos() / (4.0 * (m * m) as f64 - 1.0);
+        let pieces = (total * (pair[1] - pair[0]) / (last - first) / 8.0).ceil().max(1.0);
+        for piece in 0..pieces as usize {
+            let (center, reach) = ((2.0 * piece as f64 + 1.0) / pieces - 1.0, 1.0 / pieces);
+            for (node, weight) in GAUSS.into_iter().flat_map(|(node, weight)| [(node, weight), (-node, weight)]) {
+                let (sin, cos) = (std::f64::consts::FRAC_PI_2 * (center + reach * node)).sin_cos();
+                nodes.push((middle + half * sin, half * reach * weight * std::f64::consts::FRAC_PI_2 * cos));
             }
-            nodes.push((middle - half * theta.cos(), half * weight * 2.0 / count as f64));
         }
     }
     nodes

@@ -126,6 +126,14 @@ impl CsgSolid {
         }
     }
 
+    /// How many leaves there are.
+    pub fn leaves(&self) -> usize {
+        match self {
+            Self::Boolean(_, left, right) => left.leaves() + right.leaves(),
+            _ => 1,
+        }
+    }
+
     /// The leaves from left to right. The position is the `primitive` of a [`FaceId`].
     pub fn primitives(&self) -> Vec<Primitive<'_>> {
         let mut found = Vec::new();

@@ -132,6 +132,10 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
 /// is bounded by planes along the axes is found however thin, and on an even raster for the rest.
 pub fn is_empty(solid: &CsgSolid) -> bool {
     let Some(bounds) = solid.bounds() else { return true };
+    if bounds.size().min() < SAME {
+        // Bodies that touch at a face, but for rounding.
+        return true;
+    }
     (0..3).all(|axis| {
         let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
         let lines = [u, v].map(|axis| probes(solid, axis, bounds.min[axis], bounds.max[axis]));
@@ -150,7 +154,12 @@ pub fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
     let mut found: Vec<f64> = breaks.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).take(MOST).collect();
     // Off the middle, so that symmetric parts are not looked at along their planes of symmetry alone.
     found.extend((0..RASTER).map(|k| low + (high - low) * (k as f64 + 0.4567) / RASTER as f64));
-    found.retain(|at| (low..=high).contains(at));
+    // A line in the plane of a face is inside or outside by rounding alone.
+    let beside = |at: f64| {
+        let next = breaks.partition_point(|b| *b < at);
+        breaks[next.saturating_sub(1)..breaks.len().min(next + 1)].iter().all(|b| (b - at).abs() > SAME)
+    };
+    found.retain(|&at| (low..=high).contains(&at) && beside(at));
     found
 }
 

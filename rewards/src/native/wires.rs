@@ -277,6 +277,11 @@ pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<Vec<(Region, f64)
 
 /// Outlines with their holes; see [`faces`].
 pub fn regions(wires: Vec<Wire>) -> Result<Vec<Region>, Decline> {
+    /// Every pair of edges is looked at.
+    const MOST: usize = 1000;
+    if wires.iter().map(|wire| wire.edges().len()).sum::<usize>() > MOST {
+        return Err(Decline::new("too many edges", ""));
+    }
     for (index, wire) in wires.iter().enumerate() {
         check_simple(wire)?;
         for other in &wires[..index] {

@@ -242,6 +242,12 @@ fn add_edge(wp: &Rc<Workplane>, edge: SpaceEdge, construction: bool) -> Rc<Workp
 fn line_to(wp: &Rc<Workplane>, x: f64, y: f64, construction: bool) -> Result<Rc<Workplane>, Stop> {
     let from = wp.current_point()?;
     let to = to_world(&wp.plane.borrow(), Vec3::new(x, y, 0.0));
+    let after_arc =
+        matches!(wp.objects.borrow().last(), Some(Item::Edge(edge)) if matches!(**edge, SpaceEdge::Arc { .. }));
+    if after_arc && (to - from).norm() < 1e-9 {
+        // The kernel's arc ends there but for rounding, which decides what is raised.
+        return Err(Stop::decline("line to where an arc ends", ""));
+    }
     Ok(add_edge(wp, SpaceEdge::line(from, to)?, construction))
 }
 

@@ -1,9 +1,9 @@
 //! Shapes: what lies on a workplane's stack.
 
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use super::method;
-use super::sketch::{Profile, Sketch};
+use super::sketch::Profile;
 use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
 use crate::native::wires::{SpaceEdge, SpaceWire, check_point};
@@ -21,8 +21,8 @@ pub enum Item {
     Body(Rc<Body>),
     /// Plane faces of a body, all in one plane. Their outlines are not known, their plane is.
     Faces(Rc<Faces>),
-    /// A sketch that is being drawn. It holds its parent; the parent must not hold it.
-    Sketch(Weak<Sketch>),
+    /// A sketch that is being drawn. It holds its parent; the parent does not hold it.
+    Drawing,
     /// A sketch that is finished.
     Sketched(Rc<Profile>),
     /// What `add` was given that is no shape; the name of its class.
@@ -53,7 +53,7 @@ pub struct ShapeObject(pub Item);
 pub fn item_value(item: &Item) -> Result<Value, Stop> {
     Ok(match item {
         Item::Point(point) => super::geometry::vector_value(*point),
-        Item::Other(_) | Item::Sketch(_) | Item::Sketched(_) => {
+        Item::Other(_) | Item::Drawing | Item::Sketched(_) => {
             return Err(Stop::decline("stack item of another kind", item.class_name()));
         }
         item => Value::Object(Rc::new(ShapeObject(item.clone()))),
@@ -70,7 +70,7 @@ impl Item {
             Self::Wire(_) => "Wire",
             Self::Body(_) => "Solid",
             Self::Faces(_) => "Face",
-            Self::Sketch(_) | Self::Sketched(_) => "Sketch",
+            Self::Drawing | Self::Sketched(_) => "Sketch",
             Self::Other(class) => class,
         }
     }
@@ -81,7 +81,7 @@ impl Item {
             Self::Point(point) | Self::Vertex(point) => Ok(*point),
             Self::Wire(wire) => wire.center(),
             Self::Edge(edge) => SpaceWire { edges: vec![(**edge).clone()], for_construction: false }.center(),
-            Self::Body(_) | Self::Faces(_) | Self::Sketch(_) | Self::Sketched(_) | Self::Other(_) => {
+            Self::Body(_) | Self::Faces(_) | Self::Drawing | Self::Sketched(_) | Self::Other(_) => {
                 Err(Stop::decline("centre of a shape", self.class_name()))
             }
         }
@@ -89,8 +89,15 @@ impl Item {
 }
 
 impl Body {
+    /// A body known to hold something.
     pub fn new(tree: impl Into<CsgSolid>) -> Rc<Self> {
         Rc::new(Self { tree: Some(tree.into()) })
+    }
+
+    /// A body that a boolean has made. Trees are walked by recursion, so their size has a limit.
+    fn made(tree: CsgSolid) -> Result<Rc<Self>, Stop> {
+        const MOST: usize = 300;
+        if tree.leaves() > MOST { Err(Stop::decline("too many bodies in one", "")) } else { Ok(Self::new(tree)) }
     }
 
     pub fn empty() -> Rc<Self> {
@@ -122,12 +129,14 @@ pub fn check_apart(bodies: &[Rc<Body>]) -> Result<(), Decline> {
 pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     let mut trees = bodies.iter().filter_map(|body| body.tree.as_ref());
     let Some(first) = trees.next() else { return Ok(Body::empty()) };
-    let mut result = first.clone();
+    let mut result = Body::new(first.clone());
     for tree in trees {
-        certainty::check_boolean(&result, tree)?;
-        result = result.combine(Operation::Union, tree.clone());
+        if let Some(all) = &result.tree {
+            certainty::check_boolean(all, tree)?;
+            result = Body::made(all.clone().combine(Operation::Union, tree.clone()))?;
+        }
     }
-    Ok(Body::new(result))
+    Ok(result)
 }
 
 /// `cut`: the first without the others.
@@ -138,7 +147,7 @@ pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
         certainty::check_boolean(&result, tool)?;
         result = result.combine(Operation::Cut, tool.clone());
     }
-    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+    if certainty::is_empty(&result) { Ok(Body::empty()) } else { Body::made(result) }
 }
 
 /// `intersect`: what the first has in common with the union of the others.
@@ -147,7 +156,7 @@ pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> 
     let (Some(a), Some(b)) = (&base.tree, &tool.tree) else { return Ok(Body::empty()) };
     certainty::check_boolean(a, b)?;
     let result = a.clone().combine(Operation::Intersect, b.clone());
-    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+    if certainty::is_empty(&result) { Ok(Body::empty()) } else { Body::made(result) }
 }
 
 /// A rigid motion or a mirroring: `linear * p + shift`.
@@ -208,7 +217,7 @@ impl Motion {
             Item::Edge(edge) => Item::Edge(Rc::new(edge.mapped(&point, &direction))),
             Item::Vertex(at) => Item::Vertex(check_point(point(*at))?),
             Item::Body(body) => Item::Body(body.moved(self)?),
-            Item::Point(_) | Item::Sketch(_) | Item::Sketched(_) | Item::Other(_) => item.clone(),
+            Item::Point(_) | Item::Drawing | Item::Sketched(_) | Item::Other(_) => item.clone(),
             Item::Faces(_) => return Err(Stop::decline("moved face", "")),
         })
     }

@@ -91,9 +91,8 @@ const MORE: &[&str] = &["spline", "subtract", "tag", "trapezoid", "val", "vals",
 pub fn on(wp: &Rc<Workplane>) -> Result<Value, Stop> {
     let places = stack::centers(wp)?;
     let parent = wp.with(Vec::new());
-    let sketch = Rc::new(Sketch { parent: Some(Rc::clone(&parent)), places, state: RefCell::default() });
-    parent.objects.borrow_mut().push(Item::Sketch(Rc::downgrade(&sketch)));
-    Ok(Value::Object(sketch))
+    parent.objects.borrow_mut().push(Item::Drawing);
+    Ok(Value::Object(Rc::new(Sketch { parent: Some(parent), places, state: RefCell::default() })))
 }
 
 /// `cq.Sketch()`.
@@ -203,7 +202,7 @@ impl Sketch {
                         // The parent holds the sketch from now on, as it does in CadQuery all along.
                         let mut objects = parent.objects.borrow_mut();
                         for item in objects.iter_mut() {
-                            if matches!(item, Item::Sketch(_)) {
+                            if matches!(item, Item::Drawing) {
                                 *item = Item::Sketched(Rc::new(self.profile()));
                             }
                         }

@@ -9,7 +9,7 @@ use super::workplane::{Workplane, solid_bodies};
 use super::{flag_or, number, number_or, optional, required};
 use crate::csg::{Ball, CsgSolid, Edge, Extrusion, Plane, Region, Vec2, Vec3, Wire};
 use crate::native::python::{Arguments, Machine, Parameter, Stop, Value};
-use crate::native::wires::{self, CLEAR, check_point};
+use crate::native::wires::{self, CLEAR, SpaceEdge, check_point};
 
 /// Where the objects on the stack are; the plane's origin if there are none.
 pub fn centers(wp: &Workplane) -> Result<Vec<Vec3>, Stop> {
@@ -66,7 +66,8 @@ fn combine_with_base(wp: &Rc<Workplane>, parts: Vec<Rc<Body>>, mode: Combine) ->
 }
 
 /// Calls a method; declines what it does not know.
-pub fn call(wp: &Rc<Workplane>, name: &str, _machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
+pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
+    pay(wp, machine)?;
     let plane = wp.plane.borrow().clone();
     let bind = |parameters: &[Parameter]| Bound::of(arguments, name, parameters);
     let combine = optional("combine");
@@ -122,8 +123,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, _machine: &mut Machine, arguments: A
         }
         "rarray" => {
             let names = ["xSpacing", "ySpacing", "xCount", "yCount"].map(required);
-            let bound =
-                bind(&[names[0].clone(), names[1].clone(), names[2].clone(), names[3].clone(), optional("center")])?;
+            let bound = bind(&[names[0], names[1], names[2], names[3], optional("center")])?;
             rectangular_array(wp, &plane, &bound)?
         }
         "extrude" => {
@@ -147,14 +147,13 @@ pub fn call(wp: &Rc<Workplane>, name: &str, _machine: &mut Machine, arguments: A
         }
         "cboreHole" => {
             let names = ["diameter", "cboreDiameter", "cboreDepth"].map(required);
-            let bound = bind(&[names[0].clone(), names[1].clone(), names[2].clone(), optional("depth"), clean])?;
+            let bound = bind(&[names[0], names[1], names[2], optional("depth"), clean])?;
             let bore = (bound.number(0)?, depth(wp, bound.get(3))?);
             hole(wp, &plane, &[bore, (bound.number(1)?, bound.number(2)?)])?
         }
         "box" => {
             let names = ["length", "width", "height"].map(required);
-            let bound =
-                bind(&[names[0].clone(), names[1].clone(), names[2].clone(), optional("centered"), combine, clean])?;
+            let bound = bind(&[names[0], names[1], names[2], optional("centered"), combine, clean])?;
             let size = Vec3::new(bound.number(0)?, bound.number(1)?, bound.number(2)?);
             if size.iter().any(|side| *side <= 0.0) {
                 // Experiments `box0`, `box-1`.
@@ -235,6 +234,12 @@ pub fn call(wp: &Rc<Workplane>, name: &str, _machine: &mut Machine, arguments: A
             let bound = bind(&["rotate", "offset"].map(optional))?;
             transformed(wp, &plane, &bound)?
         }
+        "vertices" => {
+            if bind(&["selector", "tag"].map(optional))?.0.iter().any(Option::is_some) {
+                return Err(Stop::decline("vertex selector", ""));
+            }
+            vertices(wp)?
+        }
         "faces" => {
             let bound = bind(&["selector", "tag"].map(optional))?;
             faces(wp, &bound)?
@@ -242,6 +247,12 @@ pub fn call(wp: &Rc<Workplane>, name: &str, _machine: &mut Machine, arguments: A
         _ => return Err(Stop::decline("Workplane method not supported", name)),
     };
     Ok(value(made))
+}
+
+/// Counts the work of a method by the size of what it may work on.
+fn pay(wp: &Workplane, machine: &mut Machine) -> Result<(), Stop> {
+    let leaves: usize = wp.bodies().iter().filter_map(|body| body.tree.as_ref()).map(CsgSolid::leaves).sum();
+    machine.spend(200 + 100 * leaves as u64)
 }
 
 /// The parameters from `first` on must be left to their defaults.
@@ -287,7 +298,7 @@ fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
     for item in wp.objects.borrow().iter() {
         match item {
             Item::Faces(_) => return Err(Stop::decline("extrusion of a face", "")),
-            Item::Sketch(_) => return Err(Stop::decline("extrusion of an unfinished sketch", "")),
+            Item::Drawing => return Err(Stop::decline("extrusion of an unfinished sketch", "")),
             Item::Sketched(profile) => {
                 let places =
                     profile.faces.iter().flat_map(|faces| profile.places.iter().map(|at| (faces.clone(), *at)));
@@ -668,6 +679,21 @@ fn transformed(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     let made = wp.with(vec![Item::Point(origin)]);
     *made.plane.borrow_mut() = make_plane(origin, Some(turn * plane.x), turn * plane.z)?;
     Ok(made)
+}
+
+/// `vertices()` of outlines made of lines: where holes go that follow a construction rectangle.
+fn vertices(wp: &Rc<Workplane>) -> Result<Rc<Workplane>, Stop> {
+    let mut found = Vec::new();
+    for item in wp.objects.borrow().iter() {
+        let Item::Wire(wire) = item else { return Err(Stop::decline("vertices of a shape", item.class_name())) };
+        for edge in &wire.edges {
+            match edge {
+                SpaceEdge::Line { from, .. } => found.push(Item::Vertex(*from)),
+                _ => return Err(Stop::decline("vertices of a curve", "")),
+            }
+        }
+    }
+    Ok(wp.with(found))
 }
 
 /// `faces(">Z")` and its like, where the body ends in a plane face across that axis: then its centre is farther out than

@@ -78,6 +78,7 @@ pub const METHODS: &[&str] = &[
     "vLine",
     "vLineTo",
     "val",
+    "vertices",
     "workplane",
     "cboreHole",
 ];
@@ -166,7 +167,7 @@ const OTHERS: &[&str] = &[
 ];
 
 /// The last of them.
-const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "vertices", "wedge", "wire", "wires", "workplaneFromTagged"];
+const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "wedge", "wire", "wires", "workplaneFromTagged"];
 
 /// `Workplane(inPlane="XY", origin=(0, 0, 0), obj=None)`.
 pub fn construct(arguments: Arguments) -> Result<Value, Stop> {

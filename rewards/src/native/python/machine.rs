@@ -136,7 +136,12 @@ impl Machine {
 
     /// Counts one unit of work; declines past the limit.
     pub fn step(&mut self) -> Result<(), Stop> {
-        self.steps += 1;
+        self.spend(1)
+    }
+
+    /// Counts several units of work; declines past the limit.
+    pub fn spend(&mut self, steps: u64) -> Result<(), Stop> {
+        self.steps += steps;
         if self.steps > limits::STEPS { Err(limits::too_long("steps")) } else { Ok(()) }
     }
 
