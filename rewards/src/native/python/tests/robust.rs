@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Runs a text on a thread with as little stack as a caller may have.
+/// Runs a text on a thread with less stack than a caller may have left of its 2 MiB.
 fn survives(program: String) -> String {
-    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
     let thread = thread.spawn(move || match run(&program, Vec::new(), &|_| None) {
         Ok(_) => "ran".to_owned(),
         Err(Stop::Raise(exception)) => exception.class,
