@@ -163,7 +163,9 @@ impl<'a> Signature<'a> {
                 Some((place, _)) if values[place].is_some() => return Err(multiple(function, &name)),
                 Some((place, _)) => values[place] = Some(value),
                 None if self.keywords.is_some() => others.push((Value::from(name), value)),
-                None if self.nameless > 0 => return Err(Stop::type_error("positional-only arguments")),
+                None if self.nameless > 0 => {
+                    return Err(Stop::decline("expression not supported", "positional-only by name"));
+                }
                 None => return Err(unexpected(function, &name)),
             }
         }

@@ -140,7 +140,12 @@ pub(super) fn call(machine: &mut Machine, builtin: Builtin, arguments: Arguments
         ("pow", [a, b]) => operators::binary(machine, BinaryOperator::Power, a, b, false),
         ("round", [value]) => round(value, None),
         ("round", [value, places]) => round(value, Some(places)),
-        ("len", [value]) => length(value),
+        ("len", [value]) => {
+            if let Value::Str(text) = value {
+                machine.work(text.len())?;
+            }
+            length(value)
+        }
         ("repr", [value]) => {
             let text = value.repr()?;
             machine.allocate(text.len())?;
@@ -422,7 +427,7 @@ fn extreme(
     let mut iterator = match values {
         [] => return Err(Stop::type_error(format!("{name} expected at least 1 argument, got 0"))),
         [items] => machine.iterate(items)?,
-        values => Iter::Items(values.to_vec().into_iter()),
+        values => Iter::Items(Vec::from(values).into_iter()),
     };
     let mut best: Option<(Value, Value)> = None;
     while let Some(item) = iterator.next(machine)? {
@@ -465,7 +470,7 @@ pub(super) fn sort(machine: &mut Machine, items: Vec<Value>, keywords: &[(String
             Some(key) => machine.call(key, vec![item.clone()].into())?,
             None => item.clone(),
         };
-        certain_order(&rank, 0)?;
+        certain_order(machine, &rank, 0)?;
         ranked.push((rank, item));
     }
     // Reversed twice, equal ones keep their order.
@@ -480,11 +485,14 @@ pub(super) fn sort(machine: &mut Machine, items: Vec<Value>, keywords: &[(String
 }
 
 /// Where some compare as nothing, the result depends on the order of comparisons.
-fn certain_order(rank: &Value, depth: usize) -> Result<(), Stop> {
+fn certain_order(machine: &mut Machine, rank: &Value, depth: usize) -> Result<(), Stop> {
+    machine.step()?;
     match rank {
         Value::Float(value) if value.is_nan() => Err(Stop::decline("order not certain", "nan")),
-        Value::Tuple(items) if depth < 4 => items.iter().try_for_each(|item| certain_order(item, depth + 1)),
-        Value::List(items) if depth < 4 => items.borrow().iter().try_for_each(|item| certain_order(item, depth + 1)),
+        Value::Tuple(items) if depth < 4 => items.iter().try_for_each(|item| certain_order(machine, item, depth + 1)),
+        Value::List(items) if depth < 4 => {
+            items.borrow().iter().try_for_each(|item| certain_order(machine, item, depth + 1))
+        }
         Value::Tuple(_) | Value::List(_) | Value::Object(_) => Err(Stop::decline("order not certain", "")),
         _ => Ok(()),
     }

@@ -11,9 +11,9 @@ use ruff_python_ast::{
 use ruff_python_parser::{Mode, ParseOptions};
 use ruff_text_size::TextRange;
 
-use super::Stop;
 use super::names::Names;
 use super::scan::{not_certain, syntax_error};
+use super::{Stop, limits};
 
 /// A program that compiles.
 pub(super) struct Program {
@@ -38,7 +38,8 @@ pub(super) fn parse(text: &str) -> Result<Program, Stop> {
         return Err(not_certain("no module"));
     };
     let body = module.into_suite();
-    let mut checker = Checker { text, scopes: Vec::new(), names: HashMap::new(), modules: Vec::new(), loops: 0 };
+    let mut checker =
+        Checker { text, scopes: Vec::new(), names: HashMap::new(), modules: Vec::new(), loops: 0, globals: 0 };
     checker.block(&body)?;
     Ok(Program { body, names: checker.names, modules: checker.modules })
 }
@@ -56,6 +57,7 @@ struct Checker<'a> {
     names: HashMap<TextRange, Rc<Names>>,
     modules: Vec<String>,
     loops: usize,
+    globals: usize,
 }
 
 fn statement(detail: &str) -> Stop {
@@ -191,6 +193,10 @@ impl Checker<'_> {
             Stmt::Global(stmt) => {
                 let start = self.scopes.last().map_or(0, |scope| scope.start);
                 let before = &self.text[start..stmt.range.start().to_usize()];
+                self.globals += stmt.names.len();
+                if self.globals > limits::KEYWORDS {
+                    return Err(limits::too_long("global"));
+                }
                 for name in &stmt.names {
                     // Used before: an error, unless that was in a string, another function, ...
                     if before.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name.as_str()) {
@@ -325,6 +331,9 @@ impl Checker<'_> {
 
     fn arguments(&mut self, arguments: &Arguments) -> Result<(), Stop> {
         self.items(&arguments.args)?;
+        if arguments.keywords.len() > limits::KEYWORDS {
+            return Err(limits::too_long("keywords"));
+        }
         for (i, keyword) in arguments.keywords.iter().enumerate() {
             if let Some(name) = &keyword.arg {
                 let same = |other: &ruff_python_ast::Keyword| other.arg.as_ref().is_some_and(|arg| arg.id == name.id);

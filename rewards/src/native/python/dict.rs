@@ -18,10 +18,14 @@ pub(super) enum Key {
 
 impl Key {
     pub(super) fn new(value: &Value) -> Result<Self, Stop> {
-        Self::at_depth(value, 0)
+        Self::at_depth(value, 0, &mut 0)
     }
 
-    fn at_depth(value: &Value, depth: usize) -> Result<Self, Stop> {
+    fn at_depth(value: &Value, depth: usize, parts: &mut usize) -> Result<Self, Stop> {
+        *parts += 1 + if let Value::Str(text) = value { text.len() / limits::PER_STEP } else { 0 };
+        if *parts > limits::KEY {
+            return Err(limits::too_long("key"));
+        }
         Ok(match value {
             Value::None => Key::None,
             Value::Bool(value) => Key::Int(i64::from(*value)),
@@ -32,7 +36,7 @@ impl Key {
             Value::Str(text) => Key::Str(text.clone()),
             Value::Tuple(_) if depth > limits::NESTING => return Err(limits::too_deep("key")),
             Value::Tuple(items) => {
-                Key::Tuple(items.iter().map(|item| Key::at_depth(item, depth + 1)).collect::<Result<_, _>>()?)
+                Key::Tuple(items.iter().map(|item| Key::at_depth(item, depth + 1, parts)).collect::<Result<_, _>>()?)
             }
             Value::Class(name) => Key::Class(name),
             Value::List(_) | Value::Dict(_) | Value::Slice(_) => {
@@ -60,6 +64,11 @@ impl Dict {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// Entries and gaps.
+    pub(super) fn size(&self) -> usize {
+        self.entries.len()
     }
 
     /// The value of a key, or `TypeError` for an unhashable one.

@@ -10,7 +10,7 @@ use ruff_text_size::TextRange;
 
 use super::iteration::{Iter, Loops};
 use super::machine::{Body, Environment, Function};
-use super::{Arguments, Machine, Stop, Value, format, methods, operators, strings};
+use super::{Arguments, Machine, Stop, Value, format, limits, methods, operators, strings};
 
 impl Machine {
     /// The value of an expression. Chains of calls, attributes and operators are walked in a loop: they may be long.
@@ -230,6 +230,10 @@ impl Machine {
             match element {
                 Expr::Starred(starred) => {
                     let iterable = self.eval(&starred.value, environment)?;
+                    if let Err(Stop::Raise(_)) = self.iterate(&iterable) {
+                        let class = iterable.class_name();
+                        return Err(Stop::type_error(format!("Value after * must be an iterable, not {class}")));
+                    }
                     items.extend(self.collect(&iterable)?);
                 }
                 element => items.push(self.eval(element, environment)?),
@@ -249,6 +253,9 @@ impl Machine {
                         // Iterated over only after the keywords are evaluated.
                         return Err(Stop::decline("expression not supported", "* with keywords"));
                     }
+                    if let Err(Stop::Raise(_)) = self.iterate(&iterable) {
+                        return Err(Stop::decline("expression not supported", "* of no iterable"));
+                    }
                     positional.extend(self.collect(&iterable)?);
                 }
                 argument => positional.push(self.eval(argument, environment)?),
@@ -263,12 +270,16 @@ impl Machine {
                     let Value::Dict(dict) = &value else {
                         return Err(Stop::decline("expression not supported", "** of no dict"));
                     };
+                    self.work(dict.borrow().size())?;
                     for (name, value) in dict.borrow().iter() {
                         let Value::Str(name) = name else { return Err(Stop::type_error("keywords must be strings")) };
                         keywords.push((name.to_string(), value.clone()));
                     }
                 }
             }
+        }
+        if keywords.len() > limits::KEYWORDS {
+            return Err(limits::too_long("keywords"));
         }
         for (i, (name, _)) in keywords.iter().enumerate() {
             if keywords[..i].iter().any(|(other, _)| other == name) {
@@ -369,8 +380,10 @@ impl Machine {
                 None => Err(Stop::raise("KeyError", key.repr()?)),
             },
             (Value::List(items), Value::Slice(bounds)) => {
-                let items = items.borrow().clone();
-                let picked = slice(bounds, items.len())?.map(|i| items[i].clone()).collect();
+                let picked = {
+                    let items = items.borrow();
+                    slice(bounds, items.len())?.map(|i| items[i].clone()).collect()
+                };
                 self.list(picked)
             }
             (Value::Tuple(items), Value::Slice(bounds)) => {
@@ -389,6 +402,7 @@ impl Machine {
             (Value::Tuple(items), _) => strings::place(key, items.len(), "tuple").map(|place| items[place].clone()),
             (Value::Str(text), _) => {
                 self.allocate(1)?;
+                self.work(text.len())?;
                 let count = if text.is_ascii() { text.len() } else { text.chars().count() };
                 let place = strings::place(key, count, "string")?;
                 let character = text.chars().nth(place).unwrap_or(' ');

@@ -218,9 +218,6 @@ fn exponential(number: f64, precision: usize) -> String {
 
 /// `g`; with `fraction` 1 what no type and a precision give: always a digit after the point.
 fn general(number: f64, precision: usize, fraction: i32) -> String {
-    if number == 0.0 {
-        return if fraction == 1 { "0.0" } else { "0" }.to_owned();
-    }
     let text = format!("{:.*e}", precision - 1, number.abs());
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -282,9 +279,10 @@ pub(super) fn format(machine: &mut Machine, template: &str, arguments: &Argument
             is_manual = true;
             by_place(name.parse().map_err(|_| unsupported("numbering"))?)?
         } else {
-            let found = arguments.keywords.iter().find(|(known, _)| known == name);
-            let value = found.map(|(_, value)| value.clone());
-            value.ok_or(Stop::raise("KeyError", Value::from(name).repr()?))?
+            match arguments.keywords.iter().find(|(known, _)| known == name) {
+                Some((_, value)) => value.clone(),
+                None => return Err(Stop::raise("KeyError", Value::from(name).repr()?)),
+            }
         };
         match conversion {
             None => {}

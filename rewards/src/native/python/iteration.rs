@@ -93,14 +93,19 @@ impl Iter {
             }),
             Iter::Dict(dict, part, place, length) => {
                 let dict = dict.borrow();
+                let before = *place;
                 if dict.len() != *length {
                     return Err(Stop::raise("RuntimeError", "dictionary changed size during iteration"));
                 }
                 let entry = dict.next_from(*place).map(|(next, key, value)| (next, key.clone(), value.clone()));
                 match entry {
-                    None => None,
+                    None => {
+                        machine.work(dict.size() - before.min(dict.size()))?;
+                        None
+                    }
                     Some((next, key, value)) => {
                         *place = next;
+                        machine.work(next - before)?;
                         Some(match part {
                             Part::Keys => key,
                             Part::Values => value,

@@ -3,7 +3,7 @@
 use super::Stop;
 
 /// Bytes of program text.
-pub(super) const TEXT: usize = 200_000;
+pub(super) const TEXT: usize = 64 << 10;
 /// Expressions, statements and elements that are evaluated or visited.
 pub(super) const STEPS: u64 = 2_000_000;
 /// Elements and bytes that all containers and strings together ever hold.
@@ -25,6 +25,12 @@ pub(super) const INDENTATION: usize = 18;
 pub(super) const OPERATORS: usize = 700;
 /// Constructs in one logical line of which each nests in the one before: `not`, `**`, `lambda`, `if`, ...
 pub(super) const PREFIXES: usize = 40;
+/// Keyword arguments of a call, names in `global` statements: they are compared with one another.
+pub(super) const KEYWORDS: usize = 100;
+/// Elements and bytes that one step can look through.
+pub(super) const PER_STEP: usize = 32;
+/// Parts of one key of a dict.
+pub(super) const KEY: usize = 1_000;
 /// `elif` in a program, which nest in CPython.
 pub(super) const ELIFS: usize = 200;
 

@@ -145,6 +145,12 @@ impl Machine {
         if self.steps > limits::STEPS { Err(limits::too_long("steps")) } else { Ok(()) }
     }
 
+    /// Counts looking through so many elements or bytes.
+    pub(super) fn work(&mut self, length: usize) -> Result<(), Stop> {
+        self.steps += (length / limits::PER_STEP) as u64;
+        self.step()
+    }
+
     /// Counts elements or bytes that are about to be held.
     pub(super) fn allocate(&mut self, elements: usize) -> Result<(), Stop> {
         self.elements = self.elements.saturating_add(elements as u64);
@@ -187,7 +193,7 @@ impl Machine {
         if level > limits::NESTING {
             return Err(limits::too_deep("containers"));
         }
-        self.step()?;
+        self.work(value.size())?;
         let mut deepest = 0;
         let mut visit = |machine: &mut Self, value: &Value| -> Result<(), Stop> {
             deepest = deepest.max(machine.depth(value, level + 1)?);
@@ -222,7 +228,7 @@ impl Machine {
             }
             Ok(false)
         };
-        self.step()?;
+        self.work(value.size())?;
         match value {
             Value::Function(function) => Ok(function.scope.is_some()),
             Value::Iterator(_) | Value::Slice(_) => Ok(true),

@@ -230,6 +230,9 @@ fn logarithm(name: &str, x: f64) -> Result<f64, Stop> {
 }
 
 fn power(x: f64, y: f64) -> Result<Value, Stop> {
+    if x == 0.0 && y.is_infinite() {
+        return Err(unsupported("pow"));
+    }
     let value = x.powf(y);
     if x.is_finite() && y.is_finite() {
         if value.is_nan() || value.is_infinite() && x == 0.0 {

@@ -83,7 +83,10 @@ pub(super) fn call(
                 ("get", [key, default]) => Ok(dict.borrow().get(key)?.unwrap_or_else(|| default.clone())),
                 ("pop", [key, rest @ ..]) if rest.len() < 2 => {
                     let old = dict.borrow_mut().remove(key)?;
-                    old.or_else(|| rest.first().cloned()).ok_or(Stop::raise("KeyError", key.repr()?))
+                    match old.or_else(|| rest.first().cloned()) {
+                        Some(value) => Ok(value),
+                        None => Err(Stop::raise("KeyError", key.repr()?)),
+                    }
                 }
                 ("setdefault", [key, default]) => {
                     if let Some(value) = dict.borrow().get(key)? {
@@ -165,6 +168,9 @@ fn of_list(
     }
     if !arguments.keywords.is_empty() {
         return Err(unsupported());
+    }
+    if name != "append" && !(name == "pop" && arguments.positional.is_empty()) {
+        machine.work(list.borrow().len())?;
     }
     match (name, arguments.positional.as_slice()) {
         ("append", [item]) => {

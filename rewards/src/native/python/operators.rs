@@ -339,7 +339,7 @@ pub(super) fn divmod(x: f64, y: f64) -> (f64, f64) {
 
 /// `x ** y` of floats.
 pub(super) fn power(x: f64, y: f64) -> Result<Value, Stop> {
-    if x == 0.0 && y < 0.0 {
+    if x == 0.0 && y < 0.0 && y.is_finite() {
         return Err(divided_by_zero("0.0 cannot be raised to a negative power"));
     }
     if x < 0.0 && x.is_finite() && y.is_finite() && y != y.floor() {
@@ -378,9 +378,14 @@ fn order_of_numbers(a: &Value, b: &Value) -> Option<Option<Ordering>> {
     })
 }
 
+/// What comparing looks through at once; items of containers are counted one by one.
+fn text_size(value: &Value) -> usize {
+    if let Value::Str(text) = value { text.len() } else { 0 }
+}
+
 /// `a == b`
 pub(super) fn equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool, Stop> {
-    machine.step()?;
+    machine.work(text_size(a).min(text_size(b)))?;
     if let Some(order) = order_of_numbers(a, b) {
         return Ok(order == Some(Ordering::Equal));
     }
@@ -388,18 +393,18 @@ pub(super) fn equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool,
         (Value::Object(object), _) => object.equals(b),
         (_, Value::Object(object)) => object.equals(a),
         (Value::Str(x), Value::Str(y)) => Ok(x == y),
-        (Value::Tuple(x), Value::Tuple(y)) => items_equal(machine, x, y),
+        (Value::Tuple(_), Value::Tuple(_)) => items_equal(machine, a, b),
         (Value::List(x), Value::List(y)) => {
             if Rc::ptr_eq(x, y) {
                 return Ok(true);
             }
-            let (x, y) = (x.borrow().clone(), y.borrow().clone());
-            items_equal(machine, &x, &y)
+            items_equal(machine, a, b)
         }
         (Value::Dict(x), Value::Dict(y)) => {
             if x.borrow().len() != y.borrow().len() {
                 return Ok(false);
             }
+            machine.work(a.size())?;
             let entries: Vec<_> = x.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
             for (key, value) in entries {
                 let other = y.borrow().get(&key)?;
@@ -440,21 +445,36 @@ pub(super) fn item_equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<
     }
 }
 
-fn items_equal(machine: &mut Machine, x: &[Value], y: &[Value]) -> Result<bool, Stop> {
-    if x.len() != y.len() {
+/// The item of a tuple or a list at a place, which may be past its end.
+fn item(value: &Value, place: usize) -> Option<Value> {
+    match value {
+        Value::Tuple(items) => items.get(place).cloned(),
+        Value::List(items) => items.borrow().get(place).cloned(),
+        _ => None,
+    }
+}
+
+fn items_equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool, Stop> {
+    if a.size() != b.size() {
         return Ok(false);
     }
-    for (a, b) in x.iter().zip(y) {
-        if !item_equal(machine, a, b)? {
-            return Ok(false);
+    Ok(first_difference(machine, a, b)?.is_none())
+}
+
+/// The first items of two sequences that differ, as far as both have any.
+fn first_difference(machine: &mut Machine, a: &Value, b: &Value) -> Result<Option<(Value, Value)>, Stop> {
+    for place in 0.. {
+        let (Some(x), Some(y)) = (item(a, place), item(b, place)) else { break };
+        if !item_equal(machine, &x, &y)? {
+            return Ok(Some((x, y)));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// `a operator b` of an order.
 pub(super) fn ordered(machine: &mut Machine, operator: CmpOp, a: &Value, b: &Value) -> Result<bool, Stop> {
-    machine.step()?;
+    machine.work(text_size(a).min(text_size(b)))?;
     let holds = |order: Option<Ordering>| match operator {
         CmpOp::Lt => order == Some(Ordering::Less),
         CmpOp::LtE => matches!(order, Some(Ordering::Less | Ordering::Equal)),
@@ -464,28 +484,28 @@ pub(super) fn ordered(machine: &mut Machine, operator: CmpOp, a: &Value, b: &Val
     if let Some(order) = order_of_numbers(a, b) {
         return Ok(holds(order));
     }
-    let (x, y) = match (a, b) {
-        (Value::Str(x), Value::Str(y)) => return Ok(holds(Some(x.cmp(y)))),
-        (Value::List(x), Value::List(y)) => (x.borrow().clone(), y.borrow().clone()),
-        (Value::Tuple(x), Value::Tuple(y)) => (x.to_vec(), y.to_vec()),
+    match (a, b) {
+        (Value::Str(x), Value::Str(y)) => Ok(holds(Some(x.cmp(y)))),
+        (Value::List(_), Value::List(_)) | (Value::Tuple(_), Value::Tuple(_)) => match first_difference(machine, a, b)?
+        {
+            Some((x, y)) => machine.guarded(|machine| ordered(machine, operator, &x, &y)),
+            None => Ok(holds(Some(a.size().cmp(&b.size())))),
+        },
         (Value::Object(_) | Value::View(_), _) | (_, Value::Object(_) | Value::View(_)) => {
-            return Err(Stop::decline("operator not supported", operator.as_str()));
+            Err(Stop::decline("operator not supported", operator.as_str()))
         }
         _ => {
             let (symbol, a, b) = (operator.as_str(), a.class_name(), b.class_name());
-            return Err(Stop::type_error(format!("'{symbol}' not supported between instances of '{a}' and '{b}'")));
-        }
-    };
-    for (a, b) in x.iter().zip(&y) {
-        if !item_equal(machine, a, b)? {
-            return machine.guarded(|machine| ordered(machine, operator, a, b));
+            Err(Stop::type_error(format!("'{symbol}' not supported between instances of '{a}' and '{b}'")))
         }
     }
-    Ok(holds(Some(x.len().cmp(&y.len()))))
 }
 
 /// `a in b`
 pub(super) fn contains(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool, Stop> {
+    if let Value::Str(text) = b {
+        machine.work(text.len())?;
+    }
     match b {
         Value::Str(text) => match a {
             Value::Str(part) => Ok(text.contains(&**part)),

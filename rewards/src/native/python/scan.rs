@@ -289,7 +289,10 @@ fn number(word: &str) -> Result<(), Stop> {
     }
     // `1if x else 2` is `1 if x else 2`, with a warning.
     let keywords = ["and", "else", "for", "if", "in", "is", "or", "not"];
-    if keywords.iter().any(|keyword| rest.starts_with(keyword)) || exponent.starts_with(|c: char| c.is_ascii_digit()) {
+    let after_imaginary = rest.strip_prefix(['j', 'J']).unwrap_or(rest);
+    if keywords.iter().any(|keyword| after_imaginary.starts_with(keyword))
+        || exponent.starts_with(|c: char| c.is_ascii_digit())
+    {
         return Err(not_certain("keyword after number"));
     }
     Err(syntax_error("invalid decimal literal"))

@@ -251,13 +251,17 @@ impl Machine {
                     }
                     (Value::List(items), _) => {
                         let place = strings::place(&key, items.borrow().len(), "list assignment")?;
+                        self.work(items.borrow().len())?;
                         let old = items.borrow_mut().remove(place);
                         drop(old);
                         Ok(())
                     }
                     (Value::Dict(dict), _) => {
                         let old = dict.borrow_mut().remove(&key)?;
-                        old.map(drop).ok_or(Stop::raise("KeyError", key.repr()?))
+                        match old {
+                            Some(_) => Ok(()),
+                            None => Err(Stop::raise("KeyError", key.repr()?)),
+                        }
                     }
                     _ => {
                         let class = container.class_name();

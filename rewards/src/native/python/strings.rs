@@ -10,7 +10,10 @@ pub(super) fn place(key: &Value, length: usize, what: &str) -> Result<usize, Sto
         }
         let what = what.split(' ').next().unwrap_or(what);
         let class = key.class_name();
-        return Err(Stop::type_error(format!("{what} indices must be integers or slices, not {class}")));
+        return Err(Stop::type_error(match what {
+            "string" => format!("string indices must be integers, not '{class}'"),
+            _ => format!("{what} indices must be integers or slices, not {class}"),
+        }));
     };
     let place = if index < 0 { index.checked_add(length as i64) } else { Some(index) };
     place
@@ -61,9 +64,13 @@ pub(super) fn float(text: &str) -> Result<Value, Stop> {
     }
     // Rust and Python read the same: digits with a point and an exponent, `inf`, `infinity`, `nan` in any case.
     let number = digits_without_underscores(text).and_then(|text| text.parse().ok());
-    number
-        .map(Value::Float)
-        .ok_or(Stop::raise("ValueError", format!("could not convert string to float: {}", Value::from(text).repr()?)))
+    match number {
+        Some(number) => Ok(Value::Float(number)),
+        None => {
+            let shown = Value::from(text).repr()?;
+            Err(Stop::raise("ValueError", format!("could not convert string to float: {shown}")))
+        }
+    }
 }
 
 /// `text.name(arguments)`

@@ -202,8 +202,8 @@ impl Value {
             Value::Str(text) => !text.is_empty(),
             Value::Tuple(items) => !items.is_empty(),
             Value::List(items) => !items.borrow().is_empty(),
-            Value::Dict(dict) => dict.borrow().len() > 0,
-            Value::View(view) => view.dict.borrow().len() > 0,
+            Value::Dict(dict) => !dict.borrow().is_empty(),
+            Value::View(view) => !view.dict.borrow().is_empty(),
             Value::Range(range) => !range.is_empty(),
             Value::Object(object) => return object.truth(),
             Value::Slice(_)
@@ -215,6 +215,18 @@ impl Value {
             | Value::Exception(_)
             | Value::Module(_) => true,
         })
+    }
+
+    /// How much there is to look through: elements or bytes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Value::Str(text) => text.len(),
+            Value::Tuple(items) => items.len(),
+            Value::List(items) => items.borrow().len(),
+            Value::Dict(dict) => dict.borrow().size(),
+            Value::View(view) => view.dict.borrow().size(),
+            _ => 0,
+        }
     }
 
     /// Whether a value holds no others, so that nothing nests in it.

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Runs a text on a thread with as little stack as a caller may have.
+/// Runs a text on a thread with less stack than a caller may have left of its 2 MiB.
 fn survives(program: String) -> String {
-    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
     let thread = thread.spawn(move || match run(&program, Vec::new(), &|_| None) {
         Ok(_) => "ran".to_owned(),
         Err(Stop::Raise(exception)) => exception.class,
@@ -121,6 +121,22 @@ fn values_that_would_nest_or_grow_without_end() {
         "x = [[]] * 30\nfor i in range(25): x = [x, x]\nstr(x)",
         "x = []\nfor i in range(28): x = [x, x]\nx == x",
         "x = []\ny = []\nfor i in range(28):\n    x = [x, x]\n    y = [y, y]\nx == y",
+        "x = [0] * 10 ** 6\nwhile 1: x[0:1]",
+        "x = [0] * 10 ** 6\nwhile 1: x.insert(0, x.pop(0))",
+        "x = [0] * 10 ** 6\nwhile 1: del x[0]",
+        "x = [0] * 10 ** 6\ny = x + [1]\nwhile 1: x < [1]",
+        "x = [0] * 10 ** 6\nwhile 1: y = (x,)",
+        "def f():\n    x = [0] * 10 ** 6\n    while 1: y = x\nf()",
+        "x = 'a' * 10 ** 6\ny = x + 'a'\nwhile 1: x == y",
+        "x = 'a' * 10 ** 6\nwhile 1: 'b' in x",
+        "x = 'a' * 10 ** 6\nwhile 1: x[3]",
+        "x = 'a' * 10 ** 6\nwhile 1: len(x)",
+        "x = 'a' * 10 ** 6\nwhile 1: x.find('b')",
+        "x = 'a' * 10 ** 6\nd = {}\nwhile 1: d[x] = 1",
+        "x = (1, 2)\nfor i in range(25): x = (x, x)\nd = {x: 1}",
+        "a = [0] * 1000\nb = [a] * 1000\nc = [b] * 1000\nsorted([[c], [c]])",
+        "d = {}\nfor i in range(10 ** 5): d[i] = i\nfor i in range(10 ** 5):\n    del d[i]\nfor i in range(10 ** 6):\n    d[0] = 1\n    next(iter(d))",
+        "d = {str(i): i for i in range(10 ** 5)}\ndef f(**k): pass\nwhile 1: f(**d)",
         "x = []\nx.append(x)\nstr(x)",
         "x = []\nx.append(x)\ny = []\ny.append(y)\nx == y",
         "d = {}\nd[0] = d\nstr(d)",

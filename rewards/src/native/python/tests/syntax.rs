@@ -168,6 +168,7 @@ fn not_certain() {
         "if x:\n\ty\nif z:\n    w",
         "\u{e9} = 1",
         "x = 1if y else 2",
+        "x = 1jor 2",
         "__debug__ = 1",
         "global x; x = 1; global x",
         "def f(x):\n    global x",
