@@ -42,8 +42,8 @@ pub struct WorkerInfo {
 /// How to start one.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The interpreter.
-    pub python: PathBuf,
+    /// The interpreter; see [`python::find`].
+    pub python: Option<PathBuf>,
     /// Deadline of a program.
     pub timeout: Duration,
     /// Memory of a program on top of the server's own.
@@ -91,8 +91,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Server {
     /// Starts the process; it becomes ready in the background.
     pub fn start(config: &ServerConfig) -> Result<Self> {
+        let python = python::find(config.python.as_deref())?;
         let shared = Arc::new(Shared {
-            python: config.python.clone(),
+            python: python.clone(),
             start: Mutex::new(None),
             started: Condvar::new(),
             pending: Mutex::new(Some(HashMap::new())),
@@ -107,7 +108,7 @@ impl Server {
             .map_err(|e| Error::Thread { what: "the CadQuery supervisor", detail: e.to_string() })?;
         let started = receiver.recv().unwrap_or_else(|_| {
             let detail = "its supervisor ended".to_owned();
-            Err(Error::Server { python: config.python.clone(), detail })
+            Err(Error::Server { python, detail })
         });
         let (pid, stdin, root) = started?;
         Ok(Self {
@@ -251,13 +252,14 @@ impl Drop for Server {
 
 /// Starts the process, passes its messages on, and buries it.
 fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>) {
-    let failed = |detail: String| Error::Server { python: config.python.clone(), detail };
+    let python = &shared.python;
+    let failed = |detail: String| Error::Server { python: python.clone(), detail };
     let spawned = (|| {
         let root = tempfile::Builder::new()
             .prefix("cadwright-")
             .tempdir()
             .map_err(|e| Error::file(&std::env::temp_dir(), "create a directory in", &e))?;
-        let mut process = spawn(config, root.path())?;
+        let mut process = spawn(python, config, root.path())?;
         let stdin = process.stdin.take().map(OwnedFd::from);
         let stdin = stdin.ok_or_else(|| failed("no pipe to it".to_owned()))?;
         // SAFETY: sets a flag on a descriptor that we own.
@@ -279,7 +281,7 @@ fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32
     let mut start = lock(&shared.start);
     if start.is_none() {
         *start = Some(Err(match refused {
-            Some(detail) => Error::NoCadquery { python: config.python.clone(), detail },
+            Some(detail) => Error::NoCadquery { python: python.clone(), detail },
             None => failed(last_words(root.path(), status)),
         }));
     }
@@ -287,11 +289,11 @@ fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32
 }
 
 /// Starts the process with nothing of our environment but what it needs to run.
-fn spawn(config: &ServerConfig, root: &Path) -> Result<Child> {
+fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
     let script = python::write_scripts(root)?;
     let errors = root.join("stderr");
     let stderr = File::create(&errors).map_err(|e| Error::file(&errors, "create", &e))?;
-    let mut command = Command::new(&config.python);
+    let mut command = Command::new(python);
     command.args(["-s", "-B"]).arg(script).arg(root);
     command.arg(config.timeout.as_secs_f64().to_string()).arg(config.memory_bytes.to_string());
     command.env_clear().current_dir(root).process_group(0);
@@ -306,7 +308,7 @@ fn spawn(config: &ServerConfig, root: &Path) -> Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     command
         .spawn()
-        .map_err(|error| Error::Server { python: config.python.clone(), detail: format!("cannot start: {error}") })
+        .map_err(|error| Error::Server { python: python.to_owned(), detail: format!("cannot start: {error}") })
 }
 
 /// Passes messages on until the server's output ends. Returns why it refused to start, if it did.

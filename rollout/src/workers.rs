@@ -28,21 +28,19 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the first server, which becomes ready in the background.
-    pub fn start(config: ServerConfig, jobs: usize) -> Result<Self> {
+    /// Starts nothing yet: the first server comes with the first program, or with [`Workers::start`].
+    pub fn new(config: ServerConfig, jobs: usize) -> Self {
         let places = bounded(jobs);
         for _ in 0..jobs {
             // Cannot fail: the channel has room for all of them and we hold both ends.
             let _ = places.0.send(());
         }
-        let server = Server::start(&config)?;
-        Ok(Self {
-            config,
-            server: Mutex::new(Some(Arc::new(server))),
-            company: RwLock::new(()),
-            places,
-            closed: AtomicBool::new(false),
-        })
+        Self { config, server: Mutex::new(None), company: RwLock::new(()), places, closed: AtomicBool::new(false) }
+    }
+
+    /// Starts a server, which becomes ready in the background, unless one is there.
+    pub fn start(&self) -> Result<()> {
+        self.present_server().map(|_| ())
     }
 
     /// Waits until CadQuery is imported and says what runs.

@@ -1,11 +1,12 @@
 //! `cadwright score`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use cadwright_rewards::frames::Frame;
 use cadwright_rollout::jsonl::{ScoreOptions, score};
-use cadwright_rollout::{Engine, ScorerConfig};
+use cadwright_rollout::{Engine, ScorerConfig, top_reasons};
 use clap::Args;
 
 use super::ConfigArgs;
@@ -13,7 +14,8 @@ use super::ConfigArgs;
 /// Who executes programs, and within what limits.
 #[derive(Args)]
 pub struct EngineArgs {
-    /// Who executes programs: auto, native or cadquery. Today auto is cadquery, and native is not available
+    /// Who executes programs. native: the built-in engine, which leaves what it is not sure of as declined and needs no
+    /// Python; cadquery: real CadQuery in a sandbox; auto: native first, cadquery for what it declines
     #[arg(long, default_value = "auto")]
     engine: String,
     /// Programs executed at the same time; 0 for one a core
@@ -70,6 +72,15 @@ pub struct ScoreArgs {
     config: ConfigArgs,
 }
 
+/// Who answered, and why the native engine handed programs on.
+pub fn print_engines(engines: &BTreeMap<Engine, usize>, declined: &BTreeMap<&'static str, usize>) {
+    let engines: Vec<String> = engines.iter().map(|(engine, count)| format!("{engine} {count}")).collect();
+    println!("engines: {}", engines.join(", "));
+    if !declined.is_empty() {
+        println!("declined by the native engine: {}", top_reasons(declined));
+    }
+}
+
 /// Runs it.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let summary = score(&ScoreOptions {
@@ -85,6 +96,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         },
     })?;
     println!("{} pairs, VSR {:.4}, {:.1} pairs/s", summary.n, summary.vsr, summary.pairs_per_second);
+    print_engines(&summary.engines, &summary.declined);
     for (frame, all) in &summary.iou_all {
         let valid = summary.iou_valid.get(frame).map_or(0.0, |valid| valid.mean);
         let [low, high] = all.ci95;
