@@ -108,6 +108,16 @@ impl Engines {
         })
     }
 
+    /// CadQuery's outcome of a program with the triangles of its STL export, whatever the engine.
+    pub fn exported(&self, program: &str, is_ground_truth: bool) -> Result<Option<Outcome>> {
+        let answer = self.store.get(store::key(&["shell", program]), || {
+            let run = || self.workers.export(program);
+            let outcome = if is_ground_truth { self.cached("shell", program, run) } else { run() };
+            Ok(Answer { outcome: Some(outcome?), engine: Engine::Cadquery, declined: None })
+        })?;
+        Ok(answer.outcome)
+    }
+
     /// An outcome of CadQuery, from the cache or else from `run`.
     fn cached(&self, task: &str, program: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
         if !self.cache.is_open() {

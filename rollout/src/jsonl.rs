@@ -111,6 +111,8 @@ struct ScoreOut<'a> {
     malformed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ground_truth_error: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shell_undetermined: bool,
 }
 
 /// Executes every row of a file. Rows out, in input order:
@@ -217,6 +219,7 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
             micros: score.micros,
             malformed: score.malformed,
             ground_truth_error: score.ground_truth_error.as_deref(),
+            shell_undetermined: score.shell_undetermined,
         })
     })?;
     let summary = tally.finish(start.elapsed().as_secs_f64());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cadwright_rewards::native::Decline;
-use cadwright_rewards::{Frame, Outcome, Solid, frame_iou, reward};
+use cadwright_rewards::{Body, Frame, MassProperties, Mesh, Outcome, ShellIou, Solid, frame_iou, reward, shell_iou};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::Batch;
@@ -56,7 +56,8 @@ pub struct Score {
     /// The prediction is a solid that OCC calls invalid.
     pub malformed: bool,
     /// IoU in each configured frame, in [0, 1]; 0 for a prediction that failed. `None` if the
-    /// ground truth failed, for there is nothing to compare with, and if the native engine, asked alone, declined either.
+    /// ground truth failed, for there is nothing to compare with, if the native engine, asked alone, declined either, and
+    /// in [`Frame::Exact`] where OCC has no answer.
     pub iou: BTreeMap<Frame, Option<f64>>,
     /// See [`reward()`]. It uses the first configured frame, and IoU 0 if the ground truth failed. 0 for a
     /// prediction that was declined.
@@ -67,6 +68,8 @@ pub struct Score {
     pub solid: Option<Arc<Solid>>,
     /// Why the ground truth is no solid; `None` where all is well.
     pub ground_truth_error: Option<String>,
+    /// The IoU in [`Frame::Shell`] depends on how equal moments were rounded.
+    pub shell_undetermined: bool,
     /// Why the native engine handed on the prediction, the ground truth, or both.
     pub declined: Vec<Decline>,
 }
@@ -192,12 +195,25 @@ impl Shared {
         let start = Instant::now();
         let prediction = self.engines.known(&request.prediction, false)?;
         let ground_truth = self.engines.known(&request.ground_truth, true)?;
-        let compare = |frame: Frame| match (&prediction.outcome, &ground_truth.outcome) {
-            (_, None | Some(Outcome::Failure(_))) | (None, _) => None,
-            (Some(Outcome::Failure(_)), _) => Some(0.0),
-            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => Some(frame_iou(frame, self.config.grid, a, b)),
+        let mut shell_undetermined = false;
+        let mut compare = |frame: Frame| match (&prediction.outcome, &ground_truth.outcome) {
+            (_, None | Some(Outcome::Failure(_))) | (None, _) => Ok(None),
+            (Some(Outcome::Failure(_)), _) => Ok(Some(0.0)),
+            (Some(Outcome::Solid(_)), Some(Outcome::Solid(_))) if frame == Frame::Shell => {
+                let shell = self.shell_iou(request)?;
+                shell_undetermined = shell.is_some_and(|shell| shell.undetermined);
+                Ok(Some(shell.map_or(0.0, |shell| shell.iou)))
+            }
+            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) if frame == Frame::Exact => {
+                match a.malformed || b.malformed {
+                    true => Ok(None),
+                    false => self.engines.workers.exact_iou(&request.ground_truth, &request.prediction),
+                }
+            }
+            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => Ok(Some(frame_iou(frame, self.config.grid, a, b))),
         };
-        let iou: BTreeMap<_, _> = self.config.frames.iter().map(|&f| (f, compare(f))).collect();
+        let iou: BTreeMap<_, _> =
+            self.config.frames.iter().map(|&f| Ok((f, compare(f)?))).collect::<Result<BTreeMap<_, _>>>()?;
         let rewarded = self.config.frames.first().and_then(|frame| iou[frame]).unwrap_or(0.0);
         let solid = prediction.solid().cloned();
         let malformed = solid.as_ref().is_some_and(|solid| solid.malformed);
@@ -215,7 +231,27 @@ impl Shared {
             micros: micros(start),
             solid,
             ground_truth_error: ground_truth.error().map(|error| format!("{}: {error}", ground_truth.verdict().name())),
+            shell_undetermined,
             declined: [prediction.declined, ground_truth.declined].into_iter().flatten().collect(),
         })
+    }
+
+    /// The published metric for two programs that both build a solid; `None` where the published code fails.
+    fn shell_iou(&self, request: &ScoreRequest) -> Result<Option<ShellIou>> {
+        let prediction = self.engines.exported(&request.prediction, false)?;
+        let ground_truth = self.engines.exported(&request.ground_truth, true)?;
+        Ok(match (prediction.as_ref().and_then(parts), ground_truth.as_ref().and_then(parts)) {
+            (Some(prediction), Some(ground_truth)) => shell_iou(prediction, ground_truth),
+            _ => None,
+        })
+    }
+}
+
+/// What CadQuery says of a solid.
+fn parts(outcome: &Outcome) -> Option<(&MassProperties, &Mesh)> {
+    let solid = outcome.solid()?;
+    match &solid.body {
+        Body::Mesh(mesh) => Some((solid.mass(), mesh)),
+        Body::Csg(_) => None,
     }
 }

@@ -12,12 +12,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use cadwright_rewards::{Failure, Outcome, OutcomeClass};
+use cadwright_rewards::{Failure, OutcomeClass};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::{python, wire};
+use crate::python;
 
 /// How long the import of CadQuery may take on a busy machine with a cold disk.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -50,10 +50,49 @@ pub struct ServerConfig {
     pub memory_bytes: u64,
 }
 
+/// What a worker is asked for; numbered as in `worker/program.py`.
+#[derive(Debug, Clone, Copy)]
+pub enum Task<'a> {
+    /// The outcome of a program.
+    Mesh(&'a str),
+    /// The same, with the triangles of CadQuery's STL export for a mesh.
+    Shell(&'a str),
+    /// The IoU of two programs by booleans.
+    Exact(&'a str, &'a str),
+}
+
+impl Task<'_> {
+    fn message(self, request: u64) -> Vec<u8> {
+        let mut message = vec![0; 4];
+        message.extend_from_slice(&request.to_le_bytes());
+        match self {
+            Self::Mesh(program) => {
+                message.push(0);
+                message.extend_from_slice(program.as_bytes());
+            }
+            Self::Shell(program) => {
+                message.push(1);
+                message.extend_from_slice(program.as_bytes());
+            }
+            Self::Exact(first, second) => {
+                message.push(2);
+                message.extend_from_slice(&(first.len() as u32).to_le_bytes());
+                message.extend_from_slice(first.as_bytes());
+                message.extend_from_slice(second.as_bytes());
+            }
+        }
+        let length = (message.len() - 4) as u32;
+        message[..4].copy_from_slice(&length.to_le_bytes());
+        message
+    }
+}
+
 /// What became of a request.
 pub enum Answer {
-    /// The program's outcome.
-    Outcome(Outcome),
+    /// The worker's reply, to be decoded.
+    Reply(Vec<u8>),
+    /// The child died or was killed without one.
+    Failed(Failure),
     /// The server died before it answered: this program's doing or a neighbour's.
     Died,
     /// The server did not answer in time and was killed.
@@ -149,8 +188,8 @@ impl Server {
         self.pid
     }
 
-    /// Executes one program; blocks until its outcome is known, at most the deadline and a little.
-    pub fn execute(&self, program: &str) -> Result<Answer> {
+    /// Performs one task in a child; blocks until it ends, at most the deadline and a little.
+    pub fn perform(&self, task: Task) -> Result<Answer> {
         self.ready()?;
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = bounded(1);
@@ -159,7 +198,7 @@ impl Server {
             None => return Ok(Answer::Died),
         };
         let limit = Instant::now() + self.timeout + GRACE;
-        if self.send(request, program, limit) {
+        if self.send(&task.message(request), limit) {
             let answer = self.receive(&receiver, limit);
             let directory = self.root.join(request.to_string());
             // A program may have filled it; what cannot be removed now goes with the server.
@@ -180,30 +219,25 @@ impl Server {
             }
         };
         let text = || String::from_utf8_lossy(&payload).into_owned();
-        let failure = |class, error| Outcome::Failure(Failure { class, error });
-        Ok(Answer::Outcome(match kind {
-            b'D' => wire::decode(&payload)
-                .unwrap_or_else(|problem| failure(OutcomeClass::Crash, format!("sent a garbled result: {problem}"))),
-            b'T' => failure(OutcomeClass::Timeout, text()),
-            b'M' => failure(OutcomeClass::Memory, text()),
-            b'C' => failure(OutcomeClass::Crash, text()),
+        let class = match kind {
+            b'D' => return Ok(Answer::Reply(payload)),
+            b'T' => OutcomeClass::Timeout,
+            b'M' => OutcomeClass::Memory,
+            b'C' => OutcomeClass::Crash,
             _ => {
                 return Err(Error::Server { python: self.shared.python.clone(), detail: text() });
             }
-        }))
+        };
+        Ok(Answer::Failed(Failure { class, error: text() }))
     }
 
     /// Writes a request; false if the server is dead or takes nothing until `limit`.
-    fn send(&self, request: u64, program: &str, limit: Instant) -> bool {
-        let mut message = Vec::with_capacity(program.len() + 12);
-        message.extend_from_slice(&((program.len() + 8) as u32).to_le_bytes());
-        message.extend_from_slice(&request.to_le_bytes());
-        message.extend_from_slice(program.as_bytes());
+    fn send(&self, message: &[u8], limit: Instant) -> bool {
         let stdin = lock(&self.stdin);
         let Some(stdin) = stdin.as_ref() else {
             return false;
         };
-        let mut rest = message.as_slice();
+        let mut rest = message;
         while !rest.is_empty() {
             let wait = limit.saturating_duration_since(Instant::now()).as_millis() as i32;
             let mut poll = libc::pollfd { fd: stdin.as_raw_fd(), events: libc::POLLOUT, revents: 0 };

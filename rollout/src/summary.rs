@@ -54,6 +54,8 @@ pub struct ScoreSummary {
     /// Pairs whose ground truth left no solid: their IoU counts 0 in `iou_all` and not in
     /// `iou_valid`. Anything but 0 means a mistake in the data.
     pub ground_truth_failures: usize,
+    /// Pairs whose IoU in [`Frame::Shell`] depends on how equal moments were rounded.
+    pub shell_undetermined: usize,
     /// Cells along each axis of the grids.
     pub grid: usize,
     /// Wall time from the first pair to the last. With engine cadquery the workers are up before the first pair; with
@@ -85,6 +87,7 @@ pub struct Tally {
     declined: BTreeMap<&'static str, usize>,
     malformed: usize,
     ground_truth_failures: usize,
+    shell_undetermined: usize,
 }
 
 impl Tally {
@@ -102,6 +105,7 @@ impl Tally {
             declined: BTreeMap::new(),
             malformed: 0,
             ground_truth_failures: 0,
+            shell_undetermined: 0,
         }
     }
 
@@ -123,6 +127,7 @@ impl Tally {
         }
         *self.engines.entry(score.engine).or_default() += 1;
         self.malformed += usize::from(score.malformed);
+        self.shell_undetermined += usize::from(score.shell_undetermined);
         self.ground_truth_failures += usize::from(score.ground_truth_error.is_some());
     }
 
@@ -145,6 +150,7 @@ impl Tally {
             declined: self.declined,
             malformed: self.malformed,
             ground_truth_failures: self.ground_truth_failures,
+            shell_undetermined: self.shell_undetermined,
             grid: self.grid,
             seconds,
             pairs_per_second: if seconds > 0.0 { n as f64 / seconds } else { 0.0 },
