@@ -76,10 +76,10 @@ struct ExecIn {
 }
 
 #[derive(Deserialize)]
-struct ScoreIn {
-    id: Value,
-    ground_truth: String,
-    prediction: String,
+pub(crate) struct ScoreIn {
+    pub id: Value,
+    pub ground_truth: String,
+    pub prediction: String,
 }
 
 #[derive(Serialize)]
@@ -138,7 +138,7 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
     let execute = move |shared: &Shared, row: &ExecIn| {
         if extract { shared.execute(&extract_program(&row.code)) } else { shared.execute(&row.code) }
     };
-    let n = stream(&scorer, &options.input, execute, |row: &ExecIn, execution| {
+    let n = stream(&scorer, rows(&options.input)?, execute, |row: &ExecIn, execution| {
         let answer = &execution.answer;
         if let Some(class) = answer.verdict().class() {
             *outcomes.entry(class).or_default() += 1;
@@ -206,7 +206,7 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
             truncated: false,
         })
     };
-    stream(&scorer, &options.input, score_row, |row: &ScoreIn, score: Score| {
+    stream(&scorer, rows(&options.input)?, score_row, |row: &ScoreIn, score: Score| {
         tally.add(&score);
         output.row(&ScoreOut {
             id: &row.id,
@@ -231,11 +231,11 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
     Ok(summary)
 }
 
-/// Runs `work` on every row of `path` on the scorer's threads and hands the results to `sink` in
+/// Runs `work` on every row on the scorer's threads and hands the results to `sink` in
 /// order. Returns the number of rows.
-fn stream<I, O>(
+pub(crate) fn stream<I, O>(
     scorer: &Scorer,
-    path: &Path,
+    mut rows: impl Iterator<Item = Result<I>>,
     work: impl Fn(&Shared, &I) -> Result<O> + Clone + Send + 'static,
     mut sink: impl FnMut(&I, O) -> Result<()>,
 ) -> Result<usize>
@@ -245,7 +245,6 @@ where
 {
     let window = 16 + 8 * scorer.config().resolved_jobs();
     let (sender, receiver) = unbounded::<(usize, I, Result<O>)>();
-    let mut rows = rows::<I>(path)?;
     let mut waiting = BTreeMap::new();
     let (mut submitted, mut written) = (0, 0);
     loop {
@@ -273,12 +272,12 @@ where
 }
 
 /// Fails on the first bad line.
-fn check_rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<()> {
+pub(crate) fn check_rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<()> {
     rows::<I>(path)?.try_for_each(|row| row.map(|_| ()))
 }
 
 /// The rows of a file; blank lines are skipped.
-fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
+pub(crate) fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
     let read_error = |error: &std::io::Error| Error::file(path, "read", error);
     let file = File::open(path).map_err(|error| read_error(&error))?;
     let path = path.to_owned();
@@ -319,7 +318,7 @@ fn describe(error: &str, value: &Value, names: &[&str]) -> String {
 }
 
 /// A file that appears under its name when it is complete.
-struct Output {
+pub(crate) struct Output {
     path: PathBuf,
     aside: PathBuf,
     writer: BufWriter<File>,
@@ -327,7 +326,7 @@ struct Output {
 }
 
 impl Output {
-    fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::file(path, "write", &error));
@@ -344,7 +343,7 @@ impl Output {
         written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| Error::file(&self.path, "write", &error))
     }
 
-    fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
+    pub fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
         let written = serde_json::to_writer_pretty(&mut self.writer, value);
         written
             .map_err(std::io::Error::from)
@@ -352,7 +351,7 @@ impl Output {
             .map_err(|error| Error::file(&self.path, "write", &error))
     }
 
-    fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let done = self.writer.flush().and_then(|()| fs::rename(&self.aside, &self.path));
         self.finished = done.is_ok();
         done.map_err(|error| Error::file(&self.path, "write", &error))

@@ -6,6 +6,7 @@
 //! memory) is its own [`Outcome`](cadwright_rewards::Outcome); an [`Error`] is a fault of ours or
 //! of the machine. The same requests give the same scores with any number of jobs.
 
+pub mod audit;
 mod batch;
 mod cache;
 mod config;

@@ -207,7 +207,7 @@ impl Shared {
             (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) if frame == Frame::Exact => {
                 match a.malformed || b.malformed {
                     true => Ok(None),
-                    false => self.engines.workers.exact_iou(&request.ground_truth, &request.prediction),
+                    false => self.exact_iou(&request.ground_truth, &request.prediction),
                 }
             }
             (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => Ok(Some(frame_iou(frame, self.config.grid, a, b))),
@@ -234,6 +234,19 @@ impl Shared {
             shell_undetermined,
             declined: [prediction.declined, ground_truth.declined].into_iter().flatten().collect(),
         })
+    }
+
+    /// CadQuery's outcome of a program that may have been executed before; for scorers with that engine.
+    pub fn cadquery(&self, program: &str, is_ground_truth: bool) -> Result<Outcome> {
+        match self.engines.known(program, is_ground_truth)?.outcome {
+            Some(outcome) => Ok(outcome),
+            None => self.engines.workers.execute(program),
+        }
+    }
+
+    /// IoU of two programs by booleans; `None` where there is no answer.
+    pub fn exact_iou(&self, ground_truth: &str, prediction: &str) -> Result<Option<f64>> {
+        self.engines.workers.exact_iou(ground_truth, prediction)
     }
 
     /// The published metric for two programs that both build a solid; `None` where the published code fails.

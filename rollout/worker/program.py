@@ -119,7 +119,7 @@ def compare(first: str, second: str) -> bytes:
 def boolean(operation: Any, first: Any, second: Any) -> float:
     """Volume of what a boolean leaves; NaN where it fails."""
     made = operation(first.wrapped, second.wrapped)
-    if not made.IsDone() or made.HasErrors():
+    if not made.IsDone():
         return math.nan
     properties = GProp_GProps()
     BRepGProp.VolumeProperties_s(made.Shape(), properties)

@@ -63,7 +63,8 @@ pub struct ScoreArgs {
     /// Cells along an edge of the occupancy grid
     #[arg(long, default_value_t = 64)]
     grid: usize,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned. The first makes the reward
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact. The first makes
+    /// the reward
     #[arg(long, default_value = "canonical")]
     frames: String,
     #[command(flatten)]
@@ -101,6 +102,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         let valid = summary.iou_valid.get(frame).map_or(0.0, |valid| valid.mean);
         let [low, high] = all.ci95;
         println!("IoU {}: {:.4} over all [{low:.4}, {high:.4}], {valid:.4} over valid", frame.name(), all.mean);
+    }
+    if summary.shell_undetermined > 0 {
+        println!("IoU shell is undetermined for {} pairs: a part has equal moments", summary.shell_undetermined);
     }
     Ok(())
 }

@@ -363,7 +363,8 @@ section! {
         engine: String = "cadquery",
         /// Cells along an edge of the occupancy grid.
         grid: usize = 128usize,
-        /// Frames of the IoU, each reported by its name; the first is the one in tables.
+        /// Frames of the IoU, each reported by its name; the first is the one in tables. Besides those of `rollout.frame`:
+        /// `shell` (the published metric) and `exact` (booleans; slow).
         frames: Vec<String> = ["canonical".to_owned()],
     }
 }

@@ -253,6 +253,15 @@ impl Config {
                 format!("{key} = {name:?}: {}", parsed.err().map_or(String::new(), |e| e.to_string())),
             );
         }
+        if let Ok(frame) = Frame::from_str(&rollout.frame) {
+            require(
+                frame.is_of_grids(),
+                format!(
+                    "rollout.frame = {:?} is for evaluation, not for rewards; use canonical, normalised or aligned",
+                    rollout.frame
+                ),
+            );
+        }
         let split = Split::from_str(&eval.split);
         require(split.is_ok(), format!("eval.split: {}", split.err().unwrap_or_default()));
         require(!eval.frames.is_empty(), "eval.frames is empty: name at least one frame".into());
