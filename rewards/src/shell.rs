@@ -86,8 +86,15 @@ impl Shell {
         let mut cells = Vec::new();
         let mut left = MAX_TRIANGLES;
         let mut compacted = 1 << 20;
+        // The published code leaves a mesh alone that would hardly turn.
+        let stays = (turn - Matrix3::identity()).amax() < 1e-8;
         for corners in &self.triangles {
-            divide(corners.map(|corner| turn * corner), MAX_HALVINGS, &mut left, &mut cells)?;
+            divide(
+                corners.map(|corner| if stays { corner } else { turn * corner }),
+                MAX_HALVINGS,
+                &mut left,
+                &mut cells,
+            )?;
             if cells.len() > compacted {
                 compact(&mut cells);
                 compacted = (2 * cells.len()).max(1 << 20);
@@ -167,21 +174,62 @@ fn cut_corner(
     }
 }
 
-/// Inertia about the centre of mass of what the triangles enclose, at unit density.
+/// Inertia about the centre of mass of what the triangles enclose, at unit density (Eberly, "Polyhedral Mass Properties").
+///
+/// Products and sums are taken in the order in which the published code takes them. Of a part that lies along the axes the
+/// products of inertia are 0 but for rounding, and the signs of its eigenvectors are those of what rounding leaves.
 fn inertia(triangles: &[[Vector3<f64>; 3]]) -> Matrix3<f64> {
-    let (mut volume, mut first, mut second) = (0.0, Vector3::zeros(), Matrix3::zeros());
-    for [a, b, c] in triangles {
-        // Of the tetrahedron with the origin; the integral of x x^T over it is v / 20 (sum s s^T + corners' own).
-        let v = a.dot(&b.cross(c)) / 6.0;
-        let sum = a + b + c;
-        volume += v;
-        first += sum * (v / 4.0);
-        let own = a * a.transpose() + b * b.transpose() + c * c.transpose();
-        second += (sum * sum.transpose() + own) * (v / 20.0);
+    let mut terms: [Vec<f64>; 10] = std::array::from_fn(|_| Vec::with_capacity(triangles.len()));
+    for [p, q, r] in triangles {
+        let (u, v) = (q - p, r - q);
+        let cross = [u.y * v.z - u.z * v.y, u.z * v.x - u.x * v.z, u.x * v.y - u.y * v.x];
+        for axis in 0..3 {
+            let (a, b, c) = (p[axis], q[axis], r[axis]);
+            let f1 = a + b + c;
+            let f2 = a * a + b * b + a * b + c * f1;
+            let f3 = a.powf(3.0) + a * a * b + a * (b * b) + b.powf(3.0) + c * f2;
+            let g = [a, b, c].map(|corner| f2 + (corner + f1) * corner);
+            let next = (axis + 1) % 3;
+            if axis == 0 {
+                terms[0].push(cross[0] * f1);
+            }
+            terms[1 + axis].push(cross[axis] * f2);
+            terms[4 + axis].push(cross[axis] * f3);
+            terms[7 + axis].push(cross[axis] * (p[next] * g[0] + q[next] * g[1] + r[next] * g[2]));
+        }
     }
-    let center = first / volume;
-    let second = second - center * center.transpose() * volume;
-    Matrix3::identity() * second.trace() - second
+    let sums: [f64; 10] = std::array::from_fn(|k| pairwise_sum(&terms[k]));
+    let volume = sums[0] / 6.0;
+    let center = [1, 2, 3].map(|k| sums[k] / 24.0 / volume);
+    let squares = [4, 5, 6].map(|k| sums[k] / 60.0);
+    let products = [7, 8, 9].map(|k| sums[k] / 120.0);
+    let diagonal =
+        |i: usize, j: usize| squares[i] + squares[j] - volume * (center[i] * center[i] + center[j] * center[j]);
+    let off = |k: usize, i: usize, j: usize| -(products[k] - volume * (center[i] * center[j]));
+    let (xy, yz, xz) = (off(0, 0, 1), off(1, 1, 2), off(2, 0, 2));
+    Matrix3::new(diagonal(1, 2), xy, xz, xy, diagonal(0, 2), yz, xz, yz, diagonal(0, 1))
+}
+
+/// A sum in numpy's order: eight running sums in blocks of at most 128, blocks in pairs.
+fn pairwise_sum(values: &[f64]) -> f64 {
+    let n = values.len();
+    if n < 8 {
+        return values.iter().sum();
+    }
+    if n > 128 {
+        let half = n / 2 - n / 2 % 8;
+        return pairwise_sum(&values[..half]) + pairwise_sum(&values[half..]);
+    }
+    let mut running = [0.0; 8];
+    let blocks = values.chunks_exact(8);
+    let rest = blocks.remainder();
+    for (index, block) in blocks.enumerate() {
+        for (sum, value) in running.iter_mut().zip(block) {
+            *sum = if index == 0 { *value } else { *sum + value };
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = running;
+    rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, value| sum + value)
 }
 
 /// IoU of two sorted sets; two empty ones have 0.
@@ -200,4 +248,84 @@ fn overlap(a: &[[i32; 3]], b: &[[i32; 3]]) -> f64 {
     }
     let union = a.len() + b.len() - common;
     if union == 0 { 0.0 } else { common as f64 / union as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Bounds;
+
+    /// A box with one corner at the origin, its mass properties, and a mesh of 12 triangles.
+    fn block(size: [f64; 3]) -> (MassProperties, Mesh) {
+        let [a, b, c] = size;
+        let corner = |k: usize| [[0.0, a][k & 1], [0.0, b][k >> 1 & 1], [0.0, c][k >> 2]];
+        let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
+        let triangles: Vec<_> = quads.iter().flat_map(|&[p, q, r, s]| [[p, q, r], [p, r, s]]).collect();
+        let mesh = Mesh { vertices: (0..8).map(corner).collect(), faces: vec![0; 12], triangles };
+        let volume = a * b * c;
+        let moment = |p: f64, q: f64| volume * (p * p + q * q) / 12.0;
+        let inertia = [[moment(b, c), 0.0, 0.0], [0.0, moment(a, c), 0.0], [0.0, 0.0, moment(a, b)]];
+        let bounds = Bounds { min: [0.0; 3], max: size };
+        (MassProperties { volume, centroid: size.map(|s| s / 2.0), inertia, bounds }, mesh)
+    }
+
+    fn shell(a: &(MassProperties, Mesh), b: &(MassProperties, Mesh)) -> Option<ShellIou> {
+        shell_iou((&a.0, &a.1), (&b.0, &b.1))
+    }
+
+    #[test]
+    fn inertia_is_that_of_the_closed_form() {
+        let (mass, mesh) = block([1.0, 2.0, 3.0]);
+        let triangles: Vec<_> =
+            mesh.triangles.iter().map(|t| t.map(|k| Vector3::from(mesh.vertices[k as usize]))).collect();
+        let found = inertia(&triangles);
+        assert!((found - Matrix3::from_fn(|row, column| mass.inertia[row][column])).amax() < 1e-12, "{found}");
+    }
+
+    #[test]
+    fn pairwise_sums_are_sums() {
+        for n in [0, 1, 7, 8, 9, 127, 128, 129, 1000, 4097] {
+            let values: Vec<f64> = (0..n).map(f64::from).collect();
+            assert_eq!(pairwise_sum(&values), f64::from(n) * (f64::from(n) - 1.0) / 2.0);
+        }
+    }
+
+    #[test]
+    fn a_part_equals_itself_at_any_size_and_not_a_slightly_longer_one() {
+        let part = block([1.0, 2.0, 3.0]);
+        assert_eq!(shell(&part, &part), Some(ShellIou { iou: 1.0, undetermined: false }));
+        let twice = shell(&block([2.0, 4.0, 6.0]), &part).unwrap();
+        assert!(twice.iou > 0.99, "{twice:?}");
+        let longer = shell(&block([1.0, 2.0, 3.3]), &part).unwrap();
+        assert!(longer.iou < 0.5, "{longer:?}");
+    }
+
+    #[test]
+    fn equal_moments_are_said() {
+        assert!(shell(&block([1.0, 1.0, 3.0]), &block([1.0, 2.0, 3.0])).unwrap().undetermined);
+    }
+
+    #[test]
+    fn the_shell_of_a_box_is_hollow() {
+        // r_g^2 = 3 (4 + 4) / 12 / 2 = 1, so that coordinates go from -1 to 1: cells -20 to 20.
+        let cube = block([2.0, 2.0, 2.0]);
+        let cells = Shell::new((&cube.0, &cube.1)).unwrap().cells(&Matrix3::identity()).unwrap();
+        let side =
+            cells.iter().map(|cell| cell[0]).max().unwrap() - cells.iter().map(|cell| cell[0]).min().unwrap() + 1;
+        assert_eq!(side, 41);
+        assert_eq!(cells.len(), 41usize.pow(3) - 39usize.pow(3));
+    }
+
+    #[test]
+    fn what_the_published_code_cannot_score_has_none() {
+        let part = block([1.0, 2.0, 3.0]);
+        let empty = (part.0, Mesh::default());
+        assert_eq!(shell(&empty, &part), None);
+        let flat = (MassProperties { volume: 0.0, ..part.0 }, part.1.clone());
+        assert_eq!(shell(&flat, &part), None);
+        // An edge 1000 radii of gyration long takes more than ten halvings.
+        let tiny = part.0.inertia.map(|row| row.map(|entry| entry * 1e-6));
+        let far = (MassProperties { inertia: tiny, ..part.0 }, part.1.clone());
+        assert_eq!(shell(&far, &part), None);
+    }
 }
