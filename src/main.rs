@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => cli::generate::run(args),
         Command::Exec(args) => cli::exec::run(args),
         Command::Score(args) => cli::score::run(args),
+        Command::Audit(args) => cli::audit::run(args),
         Command::Data(args) => cli::data::run(args),
         Command::Model(args) => cli::model::run(args),
         Command::Doctor(args) => cli::doctor::run(args),

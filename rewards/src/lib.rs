@@ -8,12 +8,14 @@
 //! Nothing here starts a process, reads a file or knows tensors.
 
 pub mod csg;
+mod eigh;
 pub mod frames;
 pub mod grid;
 pub mod native;
 pub mod outcome;
 pub mod program;
 pub mod reward;
+pub mod shell;
 pub mod stats;
 mod winding;
 
@@ -22,3 +24,4 @@ pub use grid::{Grid, GridSpec, iou, voxelise};
 pub use outcome::{Body, Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};
+pub use shell::{ShellIou, shell_iou};

@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
-    /// The fastest engine that is sure of its answer. Today that is CadQuery.
+    /// The native engine, and CadQuery for what it declines.
     #[default]
     Auto,
-    /// The built-in interpreter. Not available yet.
+    /// The native engine alone: what it declines has no outcome. Needs no Python.
     Native,
     /// Real CadQuery in sandboxed worker processes.
     Cadquery,
@@ -108,9 +108,6 @@ impl ScorerConfig {
     pub fn check(&self) -> Result<()> {
         let wrong =
             |key, expected: &str, found: String| Err(Error::Config { key, expected: expected.to_owned(), found });
-        if self.engine == Engine::Native {
-            return Err(Error::EngineNotYet(self.engine.to_string()));
-        }
         if self.jobs > 1024 {
             return wrong("jobs", "0 (one per core) to 1024", self.jobs.to_string());
         }

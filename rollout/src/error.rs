@@ -39,11 +39,8 @@ pub enum Error {
     /// The scorer was dropped while the request waited.
     #[error("the scorer is shutting down")]
     Closed,
-    /// The engine does not exist yet.
-    #[error("engine \"{0}\" is not available yet; use auto or cadquery")]
-    EngineNotYet(String),
     /// The engine's name means nothing.
-    #[error("unknown engine \"{0}\"; use auto or cadquery (native is planned)")]
+    #[error("unknown engine \"{0}\"; use auto, native or cadquery")]
     UnknownEngine(String),
     /// A setting that makes no sense.
     #[error("{key}: expected {expected}, got {found}")]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{Engine, ScorerConfig};
+use crate::engines::Verdict;
 use crate::error::{Error, Result};
 use crate::scorer::{Execution, Score, ScoreRequest, Scorer, Shared};
 use crate::summary::{ScoreSummary, Tally};
@@ -58,9 +59,13 @@ pub struct ExecSummary {
     pub n: usize,
     /// Share of rows whose program left a solid.
     pub vsr: f64,
-    /// Rows per outcome; every class is there.
+    /// Rows per outcome; every class is there. A program that was declined has none.
     pub outcomes: BTreeMap<OutcomeClass, usize>,
-    /// Wall time from the first row to the last, workers already started.
+    /// Rows per engine that answered, or declined.
+    pub engines: BTreeMap<Engine, usize>,
+    /// Programs that the native engine handed on, per reason.
+    pub declined: BTreeMap<&'static str, usize>,
+    /// Wall time from the first row to the last; see [`ScoreSummary::seconds`].
     pub seconds: f64,
 }
 
@@ -71,18 +76,18 @@ struct ExecIn {
 }
 
 #[derive(Deserialize)]
-struct ScoreIn {
-    id: Value,
-    ground_truth: String,
-    prediction: String,
+pub(crate) struct ScoreIn {
+    pub id: Value,
+    pub ground_truth: String,
+    pub prediction: String,
 }
 
 #[derive(Serialize)]
 struct ExecOut<'a> {
     id: &'a Value,
     valid: bool,
-    outcome: OutcomeClass,
-    error: Option<&'a str>,
+    outcome: Verdict,
+    error: Option<String>,
     engine: Engine,
     volume: Option<f64>,
     centroid: Option<[f64; 3]>,
@@ -97,15 +102,17 @@ struct ExecOut<'a> {
 struct ScoreOut<'a> {
     id: &'a Value,
     valid: bool,
-    outcome: OutcomeClass,
+    outcome: Verdict,
     error: Option<&'a str>,
     engine: Engine,
     iou: BTreeMap<&'a str, Option<f64>>,
-    reward: f64,
+    reward: Option<f64>,
     micros: u64,
     malformed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ground_truth_error: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shell_undetermined: bool,
 }
 
 /// Executes every row of a file. Rows out, in input order:
@@ -114,40 +121,51 @@ struct ScoreOut<'a> {
 /// "bounding_box": [[low], [high]], "inertia": [[..], [..], [..]], "solids", "micros",
 /// "malformed"}`
 ///
-/// with `null` for the numbers of a failure. `inertia` is about the centroid at unit density;
+/// with `null` for the numbers of a failure. With [`Engine::Native`] a program that it declines is not executed at all: its
+/// `outcome` is `declined`, its `error` the reason. `inertia` is about the centroid at unit density;
 /// `micros` is the wall time of the row, waiting for a free worker included.
 pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
     check_rows::<ExecIn>(&options.input)?;
     let mut output = Output::create(&options.output)?;
     let scorer = Scorer::new(options.scorer.clone())?;
-    scorer.ready()?;
+    if options.scorer.engine == Engine::Cadquery {
+        scorer.ready()?;
+    }
     let extract = options.extract;
     let mut outcomes: BTreeMap<_, _> = OutcomeClass::ALL.map(|class| (class, 0)).into();
+    let (mut engines, mut declined) = (BTreeMap::new(), BTreeMap::new());
     let start = Instant::now();
     let execute = move |shared: &Shared, row: &ExecIn| {
         if extract { shared.execute(&extract_program(&row.code)) } else { shared.execute(&row.code) }
     };
-    let n = stream(&scorer, &options.input, execute, |row: &ExecIn, execution| {
-        *outcomes.entry(execution.outcome.class()).or_default() += 1;
+    let n = stream(&scorer, rows(&options.input)?, execute, |row: &ExecIn, execution| {
+        let answer = &execution.answer;
+        if let Some(class) = answer.verdict().class() {
+            *outcomes.entry(class).or_default() += 1;
+        }
+        *engines.entry(answer.engine).or_default() += 1;
+        if let Some(decline) = &answer.declined {
+            *declined.entry(decline.reason).or_default() += 1;
+        }
         output.row(&exec_row(&row.id, &execution))
     })?;
     let seconds = start.elapsed().as_secs_f64();
     output.finish()?;
     let valid = outcomes.get(&OutcomeClass::Solid).copied().unwrap_or(0);
     let vsr = if n == 0 { 0.0 } else { valid as f64 / n as f64 };
-    Ok(ExecSummary { n, vsr, outcomes, seconds })
+    Ok(ExecSummary { n, vsr, outcomes, engines, declined, seconds })
 }
 
 fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
-    let outcome = &execution.outcome;
-    let solid = outcome.solid();
+    let answer = &execution.answer;
+    let solid = answer.solid();
     let mass = solid.map(|solid| solid.mass());
     ExecOut {
         id,
-        valid: outcome.class().is_valid(),
-        outcome: outcome.class(),
-        error: outcome.error(),
-        engine: execution.engine,
+        valid: answer.verdict().is_valid(),
+        outcome: answer.verdict(),
+        error: answer.error(),
+        engine: answer.engine,
         volume: mass.map(|mass| mass.volume),
         centroid: mass.map(|mass| mass.centroid),
         bounding_box: mass.map(|mass| [mass.bounds.min, mass.bounds.max]),
@@ -166,14 +184,17 @@ fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
 /// All but `iou` and `reward` are about the prediction. The IoU of a prediction that failed is 0.
 /// Where the *ground truth* fails there is nothing to compare with: `iou` is `null` in every frame,
 /// the row has one more field, `ground_truth_error`, and the summary counts it as IoU 0 and among
-/// `ground_truth_failures`. `micros` is the wall time of the row, waiting for a free worker
+/// `ground_truth_failures`. With [`Engine::Native`] a program that it declines is not executed at all: a prediction's
+/// `outcome` is then `declined`, and `iou` and `reward` are `null`; a ground truth's error starts with `declined`. `micros` is the wall time of the row, waiting for a free worker
 /// included.
 pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
     check_rows::<ScoreIn>(&options.input)?;
     let mut output = Output::create(&options.output)?;
     let mut summary_file = options.summary.as_deref().map(Output::create).transpose()?;
     let scorer = Scorer::new(options.scorer.clone())?;
-    scorer.ready()?;
+    if options.scorer.engine == Engine::Cadquery {
+        scorer.ready()?;
+    }
     let extract = options.extract;
     let mut tally = Tally::new(scorer.config());
     let start = Instant::now();
@@ -185,19 +206,20 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
             truncated: false,
         })
     };
-    stream(&scorer, &options.input, score_row, |row: &ScoreIn, score: Score| {
+    stream(&scorer, rows(&options.input)?, score_row, |row: &ScoreIn, score: Score| {
         tally.add(&score);
         output.row(&ScoreOut {
             id: &row.id,
-            valid: score.class.is_valid(),
-            outcome: score.class,
+            valid: score.verdict.is_valid(),
+            outcome: score.verdict,
             error: score.error.as_deref(),
             engine: score.engine,
             iou: score.iou.iter().map(|(frame, iou)| (frame.name(), *iou)).collect(),
-            reward: score.reward,
+            reward: score.verdict.class().map(|_| score.reward),
             micros: score.micros,
             malformed: score.malformed,
             ground_truth_error: score.ground_truth_error.as_deref(),
+            shell_undetermined: score.shell_undetermined,
         })
     })?;
     let summary = tally.finish(start.elapsed().as_secs_f64());
@@ -209,11 +231,11 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
     Ok(summary)
 }
 
-/// Runs `work` on every row of `path` on the scorer's threads and hands the results to `sink` in
+/// Runs `work` on every row on the scorer's threads and hands the results to `sink` in
 /// order. Returns the number of rows.
-fn stream<I, O>(
+pub(crate) fn stream<I, O>(
     scorer: &Scorer,
-    path: &Path,
+    mut rows: impl Iterator<Item = Result<I>>,
     work: impl Fn(&Shared, &I) -> Result<O> + Clone + Send + 'static,
     mut sink: impl FnMut(&I, O) -> Result<()>,
 ) -> Result<usize>
@@ -223,7 +245,6 @@ where
 {
     let window = 16 + 8 * scorer.config().resolved_jobs();
     let (sender, receiver) = unbounded::<(usize, I, Result<O>)>();
-    let mut rows = rows::<I>(path)?;
     let mut waiting = BTreeMap::new();
     let (mut submitted, mut written) = (0, 0);
     loop {
@@ -251,12 +272,12 @@ where
 }
 
 /// Fails on the first bad line.
-fn check_rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<()> {
+pub(crate) fn check_rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<()> {
     rows::<I>(path)?.try_for_each(|row| row.map(|_| ()))
 }
 
 /// The rows of a file; blank lines are skipped.
-fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
+pub(crate) fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
     let read_error = |error: &std::io::Error| Error::file(path, "read", error);
     let file = File::open(path).map_err(|error| read_error(&error))?;
     let path = path.to_owned();
@@ -297,7 +318,7 @@ fn describe(error: &str, value: &Value, names: &[&str]) -> String {
 }
 
 /// A file that appears under its name when it is complete.
-struct Output {
+pub(crate) struct Output {
     path: PathBuf,
     aside: PathBuf,
     writer: BufWriter<File>,
@@ -305,7 +326,7 @@ struct Output {
 }
 
 impl Output {
-    fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::file(path, "write", &error));
@@ -322,7 +343,7 @@ impl Output {
         written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| Error::file(&self.path, "write", &error))
     }
 
-    fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
+    pub fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
         let written = serde_json::to_writer_pretty(&mut self.writer, value);
         written
             .map_err(std::io::Error::from)
@@ -330,7 +351,7 @@ impl Output {
             .map_err(|error| Error::file(&self.path, "write", &error))
     }
 
-    fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let done = self.writer.flush().and_then(|()| fs::rename(&self.aside, &self.path));
         self.finished = done.is_ok();
         done.map_err(|error| Error::file(&self.path, "write", &error))

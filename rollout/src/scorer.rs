@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cadwright_rewards::{Frame, Outcome, OutcomeClass, Solid, frame_iou, reward};
+use cadwright_rewards::native::Decline;
+use cadwright_rewards::{Body, Frame, MassProperties, Mesh, Outcome, ShellIou, Solid, frame_iou, reward, shell_iou};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::Batch;
+use crate::cache::Cache;
 use crate::config::{Engine, ScorerConfig};
+use crate::engines::{Answer, Engines, Verdict};
 use crate::error::{Error, Result};
-use crate::python;
 use crate::server::{ServerConfig, WorkerInfo};
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::workers::Workers;
 
 /// Bytes of outcomes kept in memory.
 const MEMORY_LIMIT: usize = 512 << 20;
+
+/// Stack of a scoring thread. The native engine works through nested expressions on it.
+const STACK_BYTES: usize = 8 << 20;
 
 /// A prediction to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +38,8 @@ pub struct ScoreRequest {
 /// What executing one program gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Execution {
-    /// A solid or a failure.
-    pub outcome: Outcome,
-    /// Who answered; never [`Engine::Auto`].
-    pub engine: Engine,
+    /// The outcome and who it is from.
+    pub answer: Answer,
     /// Wall time, waiting for a free worker included.
     pub micros: u64,
 }
@@ -45,7 +48,7 @@ pub struct Execution {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The prediction's outcome.
-    pub class: OutcomeClass,
+    pub verdict: Verdict,
     /// Why the prediction is no solid.
     pub error: Option<String>,
     /// Who answered for the prediction.
@@ -53,9 +56,11 @@ pub struct Score {
     /// The prediction is a solid that OCC calls invalid.
     pub malformed: bool,
     /// IoU in each configured frame, in [0, 1]; 0 for a prediction that failed. `None` if the
-    /// ground truth failed: there is nothing to compare with.
+    /// ground truth failed, for there is nothing to compare with, if the native engine, asked alone, declined either, and
+    /// in [`Frame::Exact`] where OCC has no answer.
     pub iou: BTreeMap<Frame, Option<f64>>,
-    /// See [`reward()`]. It uses the first configured frame, and IoU 0 if the ground truth failed.
+    /// See [`reward()`]. It uses the first configured frame, and IoU 0 if the ground truth failed. 0 for a
+    /// prediction that was declined.
     pub reward: f64,
     /// Wall time of this score, waiting for a free worker included.
     pub micros: u64,
@@ -63,6 +68,10 @@ pub struct Score {
     pub solid: Option<Arc<Solid>>,
     /// Why the ground truth is no solid; `None` where all is well.
     pub ground_truth_error: Option<String>,
+    /// The IoU in [`Frame::Shell`] depends on how equal moments were rounded.
+    pub shell_undetermined: bool,
+    /// Why the native engine handed on the prediction, the ground truth, or both.
+    pub declined: Vec<Decline>,
 }
 
 impl Score {
@@ -81,35 +90,44 @@ pub struct Scorer {
 /// What the tasks of a scorer share.
 pub(crate) struct Shared {
     pub config: ScorerConfig,
-    workers: Workers,
-    store: Store,
+    engines: Engines,
 }
 
 impl Scorer {
-    /// Checks the settings, finds Python and starts the workers, which become ready in the
-    /// background. A Python without CadQuery shows in [`Scorer::ready`] or in the first result.
+    /// Checks the settings. With [`Engine::Cadquery`] the workers start now and become ready in the background, else
+    /// with the first program that needs them. What is wrong with them shows in [`Scorer::ready`] or in that program's
+    /// result.
     pub fn new(config: ScorerConfig) -> Result<Self> {
         config.check()?;
         let jobs = config.resolved_jobs();
         let server = ServerConfig {
-            python: python::find(config.python.as_deref())?,
+            python: config.python.clone(),
             timeout: Duration::from_secs_f64(config.timeout_s),
             memory_bytes: config.memory_mib << 20,
         };
-        let store = Store::open(config.cache_dir.as_deref(), MEMORY_LIMIT)?;
+        let engines = Engines {
+            engine: config.engine,
+            workers: Workers::new(server, jobs),
+            store: Store::new(MEMORY_LIMIT),
+            cache: Cache::open(config.cache_dir.as_deref())?,
+        };
+        if config.engine == Engine::Cadquery {
+            engines.workers.start()?;
+        }
         // One thread more than places: while it voxelises, the workers stay busy.
         let pool = ThreadPoolBuilder::new()
             .num_threads(jobs + 1)
+            .stack_size(STACK_BYTES)
             .thread_name(|index| format!("score-{index}"))
             .build()
             .map_err(|e| Error::Thread { what: "the scoring threads", detail: e.to_string() })?;
-        let workers = Workers::start(server, jobs)?;
-        Ok(Self { shared: Arc::new(Shared { config, workers, store }), pool })
+        Ok(Self { shared: Arc::new(Shared { config, engines }), pool })
     }
 
-    /// Waits until the workers can execute programs (one to three seconds after [`Scorer::new`]).
+    /// Waits until CadQuery's workers can execute programs (one to three seconds from their start), and starts them if
+    /// need be, whatever the engine: a run asks early, so that what is missing shows before work is done.
     pub fn ready(&self) -> Result<WorkerInfo> {
-        self.shared.workers.ready()
+        self.shared.engines.workers.ready()
     }
 
     /// The settings.
@@ -117,9 +135,9 @@ impl Scorer {
         &self.shared.config
     }
 
-    /// Process id of the CadQuery server, for tests and diagnosis.
+    /// Process id of the CadQuery server, if one was needed so far, for tests and diagnosis.
     pub fn server_pid(&self) -> Option<i32> {
-        self.shared.workers.server_pid()
+        self.shared.engines.workers.server_pid()
     }
 
     /// Executes one program; blocks. Always executes, even what is already known.
@@ -143,7 +161,7 @@ impl Scorer {
         for program in ground_truths {
             let program: Arc<str> = Arc::from(program.as_ref());
             self.spawn(move |shared| {
-                let _ = shared.known(&program, true);
+                let _ = shared.engines.known(&program, true);
             });
         }
     }
@@ -158,7 +176,7 @@ impl Scorer {
 impl Drop for Scorer {
     fn drop(&mut self) {
         // Tasks that still wait hold the workers too; they end at once when these are closed.
-        self.shared.workers.close();
+        self.shared.engines.workers.close();
     }
 }
 
@@ -169,43 +187,84 @@ fn micros(since: Instant) -> u64 {
 impl Shared {
     pub fn execute(&self, program: &str) -> Result<Execution> {
         let start = Instant::now();
-        let outcome = self.workers.execute(program)?;
-        Ok(Execution { outcome, engine: Engine::Cadquery, micros: micros(start) })
-    }
-
-    /// The outcome of a program that may have been executed before.
-    fn known(&self, program: &str, on_disk: bool) -> Result<Outcome> {
-        let key = store::key(&self.workers.ready()?.cadquery, program);
-        self.store.get(key, on_disk, || self.workers.execute(program)).map(|(outcome, _)| outcome)
+        let answer = self.engines.execute(program)?;
+        Ok(Execution { answer, micros: micros(start) })
     }
 
     pub fn score(&self, request: &ScoreRequest) -> Result<Score> {
         let start = Instant::now();
-        let prediction = self.known(&request.prediction, false)?;
-        let ground_truth = self.known(&request.ground_truth, true)?;
-        let compare = |frame: Frame| match (&prediction, &ground_truth) {
-            (_, Outcome::Failure(_)) => None,
-            (Outcome::Failure(_), _) => Some(0.0),
-            (Outcome::Solid(a), Outcome::Solid(b)) => Some(frame_iou(frame, self.config.grid, a, b)),
+        let prediction = self.engines.known(&request.prediction, false)?;
+        let ground_truth = self.engines.known(&request.ground_truth, true)?;
+        let mut shell_undetermined = false;
+        let mut compare = |frame: Frame| match (&prediction.outcome, &ground_truth.outcome) {
+            (_, None | Some(Outcome::Failure(_))) | (None, _) => Ok(None),
+            (Some(Outcome::Failure(_)), _) => Ok(Some(0.0)),
+            (Some(Outcome::Solid(_)), Some(Outcome::Solid(_))) if frame == Frame::Shell => {
+                let shell = self.shell_iou(request)?;
+                shell_undetermined = shell.is_some_and(|shell| shell.undetermined);
+                Ok(Some(shell.map_or(0.0, |shell| shell.iou)))
+            }
+            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) if frame == Frame::Exact => {
+                match a.malformed || b.malformed {
+                    true => Ok(None),
+                    false => self.exact_iou(&request.ground_truth, &request.prediction),
+                }
+            }
+            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => Ok(Some(frame_iou(frame, self.config.grid, a, b))),
         };
-        let iou: BTreeMap<_, _> = self.config.frames.iter().map(|&f| (f, compare(f))).collect();
+        let iou: BTreeMap<_, _> =
+            self.config.frames.iter().map(|&f| Ok((f, compare(f)?))).collect::<Result<BTreeMap<_, _>>>()?;
         let rewarded = self.config.frames.first().and_then(|frame| iou[frame]).unwrap_or(0.0);
         let solid = prediction.solid().cloned();
         let malformed = solid.as_ref().is_some_and(|solid| solid.malformed);
-        let class = prediction.class();
+        let verdict = prediction.verdict();
+        let reward = verdict
+            .class()
+            .map_or(0.0, |class| reward(&self.config.reward, class, malformed, rewarded, request.truncated));
         Ok(Score {
-            class,
-            error: prediction.error().map(str::to_owned),
-            engine: Engine::Cadquery,
+            verdict,
+            error: prediction.error(),
+            engine: prediction.engine,
             malformed,
             iou,
-            reward: reward(&self.config.reward, class, malformed, rewarded, request.truncated),
+            reward,
             micros: micros(start),
             solid,
-            ground_truth_error: match &ground_truth {
-                Outcome::Solid(_) => None,
-                Outcome::Failure(failure) => Some(format!("{}: {}", failure.class, failure.error)),
-            },
+            ground_truth_error: ground_truth.error().map(|error| format!("{}: {error}", ground_truth.verdict().name())),
+            shell_undetermined,
+            declined: [prediction.declined, ground_truth.declined].into_iter().flatten().collect(),
         })
+    }
+
+    /// CadQuery's outcome of a program that may have been executed before; for scorers with that engine.
+    pub fn cadquery(&self, program: &str, is_ground_truth: bool) -> Result<Outcome> {
+        match self.engines.known(program, is_ground_truth)?.outcome {
+            Some(outcome) => Ok(outcome),
+            None => self.engines.workers.execute(program),
+        }
+    }
+
+    /// IoU of two programs by booleans; `None` where there is no answer.
+    pub fn exact_iou(&self, ground_truth: &str, prediction: &str) -> Result<Option<f64>> {
+        self.engines.workers.exact_iou(ground_truth, prediction)
+    }
+
+    /// The published metric for two programs that both build a solid; `None` where the published code fails.
+    fn shell_iou(&self, request: &ScoreRequest) -> Result<Option<ShellIou>> {
+        let prediction = self.engines.exported(&request.prediction, false)?;
+        let ground_truth = self.engines.exported(&request.ground_truth, true)?;
+        Ok(match (prediction.as_ref().and_then(parts), ground_truth.as_ref().and_then(parts)) {
+            (Some(prediction), Some(ground_truth)) => shell_iou(prediction, ground_truth),
+            _ => None,
+        })
+    }
+}
+
+/// What CadQuery says of a solid.
+fn parts(outcome: &Outcome) -> Option<(&MassProperties, &Mesh)> {
+    let solid = outcome.solid()?;
+    match &solid.body {
+        Body::Mesh(mesh) => Some((solid.mass(), mesh)),
+        Body::Csg(_) => None,
     }
 }

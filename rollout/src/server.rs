@@ -12,12 +12,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use cadwright_rewards::{Failure, Outcome, OutcomeClass};
+use cadwright_rewards::{Failure, OutcomeClass};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::{python, wire};
+use crate::python;
 
 /// How long the import of CadQuery may take on a busy machine with a cold disk.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -42,18 +42,57 @@ pub struct WorkerInfo {
 /// How to start one.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The interpreter.
-    pub python: PathBuf,
+    /// The interpreter; see [`python::find`].
+    pub python: Option<PathBuf>,
     /// Deadline of a program.
     pub timeout: Duration,
     /// Memory of a program on top of the server's own.
     pub memory_bytes: u64,
 }
 
+/// What a worker is asked for; numbered as in `worker/program.py`.
+#[derive(Debug, Clone, Copy)]
+pub enum Task<'a> {
+    /// The outcome of a program.
+    Mesh(&'a str),
+    /// The same, with the triangles of CadQuery's STL export for a mesh.
+    Shell(&'a str),
+    /// The IoU of two programs by booleans.
+    Exact(&'a str, &'a str),
+}
+
+impl Task<'_> {
+    fn message(self, request: u64) -> Vec<u8> {
+        let mut message = vec![0; 4];
+        message.extend_from_slice(&request.to_le_bytes());
+        match self {
+            Self::Mesh(program) => {
+                message.push(0);
+                message.extend_from_slice(program.as_bytes());
+            }
+            Self::Shell(program) => {
+                message.push(1);
+                message.extend_from_slice(program.as_bytes());
+            }
+            Self::Exact(first, second) => {
+                message.push(2);
+                message.extend_from_slice(&(first.len() as u32).to_le_bytes());
+                message.extend_from_slice(first.as_bytes());
+                message.extend_from_slice(second.as_bytes());
+            }
+        }
+        let length = (message.len() - 4) as u32;
+        message[..4].copy_from_slice(&length.to_le_bytes());
+        message
+    }
+}
+
 /// What became of a request.
 pub enum Answer {
-    /// The program's outcome.
-    Outcome(Outcome),
+    /// The worker's reply, to be decoded.
+    Reply(Vec<u8>),
+    /// The child died or was killed without one.
+    Failed(Failure),
     /// The server died before it answered: this program's doing or a neighbour's.
     Died,
     /// The server did not answer in time and was killed.
@@ -91,8 +130,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Server {
     /// Starts the process; it becomes ready in the background.
     pub fn start(config: &ServerConfig) -> Result<Self> {
+        let python = python::find(config.python.as_deref())?;
         let shared = Arc::new(Shared {
-            python: config.python.clone(),
+            python: python.clone(),
             start: Mutex::new(None),
             started: Condvar::new(),
             pending: Mutex::new(Some(HashMap::new())),
@@ -107,7 +147,7 @@ impl Server {
             .map_err(|e| Error::Thread { what: "the CadQuery supervisor", detail: e.to_string() })?;
         let started = receiver.recv().unwrap_or_else(|_| {
             let detail = "its supervisor ended".to_owned();
-            Err(Error::Server { python: config.python.clone(), detail })
+            Err(Error::Server { python, detail })
         });
         let (pid, stdin, root) = started?;
         Ok(Self {
@@ -148,8 +188,8 @@ impl Server {
         self.pid
     }
 
-    /// Executes one program; blocks until its outcome is known, at most the deadline and a little.
-    pub fn execute(&self, program: &str) -> Result<Answer> {
+    /// Performs one task in a child; blocks until it ends, at most the deadline and a little.
+    pub fn perform(&self, task: Task) -> Result<Answer> {
         self.ready()?;
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = bounded(1);
@@ -158,7 +198,7 @@ impl Server {
             None => return Ok(Answer::Died),
         };
         let limit = Instant::now() + self.timeout + GRACE;
-        if self.send(request, program, limit) {
+        if self.send(&task.message(request), limit) {
             let answer = self.receive(&receiver, limit);
             let directory = self.root.join(request.to_string());
             // A program may have filled it; what cannot be removed now goes with the server.
@@ -179,30 +219,25 @@ impl Server {
             }
         };
         let text = || String::from_utf8_lossy(&payload).into_owned();
-        let failure = |class, error| Outcome::Failure(Failure { class, error });
-        Ok(Answer::Outcome(match kind {
-            b'D' => wire::decode(&payload)
-                .unwrap_or_else(|problem| failure(OutcomeClass::Crash, format!("sent a garbled result: {problem}"))),
-            b'T' => failure(OutcomeClass::Timeout, text()),
-            b'M' => failure(OutcomeClass::Memory, text()),
-            b'C' => failure(OutcomeClass::Crash, text()),
+        let class = match kind {
+            b'D' => return Ok(Answer::Reply(payload)),
+            b'T' => OutcomeClass::Timeout,
+            b'M' => OutcomeClass::Memory,
+            b'C' => OutcomeClass::Crash,
             _ => {
                 return Err(Error::Server { python: self.shared.python.clone(), detail: text() });
             }
-        }))
+        };
+        Ok(Answer::Failed(Failure { class, error: text() }))
     }
 
     /// Writes a request; false if the server is dead or takes nothing until `limit`.
-    fn send(&self, request: u64, program: &str, limit: Instant) -> bool {
-        let mut message = Vec::with_capacity(program.len() + 12);
-        message.extend_from_slice(&((program.len() + 8) as u32).to_le_bytes());
-        message.extend_from_slice(&request.to_le_bytes());
-        message.extend_from_slice(program.as_bytes());
+    fn send(&self, message: &[u8], limit: Instant) -> bool {
         let stdin = lock(&self.stdin);
         let Some(stdin) = stdin.as_ref() else {
             return false;
         };
-        let mut rest = message.as_slice();
+        let mut rest = message;
         while !rest.is_empty() {
             let wait = limit.saturating_duration_since(Instant::now()).as_millis() as i32;
             let mut poll = libc::pollfd { fd: stdin.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
@@ -251,13 +286,14 @@ impl Drop for Server {
 
 /// Starts the process, passes its messages on, and buries it.
 fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>) {
-    let failed = |detail: String| Error::Server { python: config.python.clone(), detail };
+    let python = &shared.python;
+    let failed = |detail: String| Error::Server { python: python.clone(), detail };
     let spawned = (|| {
         let root = tempfile::Builder::new()
             .prefix("cadwright-")
             .tempdir()
             .map_err(|e| Error::file(&std::env::temp_dir(), "create a directory in", &e))?;
-        let mut process = spawn(config, root.path())?;
+        let mut process = spawn(python, config, root.path())?;
         let stdin = process.stdin.take().map(OwnedFd::from);
         let stdin = stdin.ok_or_else(|| failed("no pipe to it".to_owned()))?;
         // SAFETY: sets a flag on a descriptor that we own.
@@ -279,7 +315,7 @@ fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32
     let mut start = lock(&shared.start);
     if start.is_none() {
         *start = Some(Err(match refused {
-            Some(detail) => Error::NoCadquery { python: config.python.clone(), detail },
+            Some(detail) => Error::NoCadquery { python: python.clone(), detail },
             None => failed(last_words(root.path(), status)),
         }));
     }
@@ -287,11 +323,11 @@ fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32
 }
 
 /// Starts the process with nothing of our environment but what it needs to run.
-fn spawn(config: &ServerConfig, root: &Path) -> Result<Child> {
+fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
     let script = python::write_scripts(root)?;
     let errors = root.join("stderr");
     let stderr = File::create(&errors).map_err(|e| Error::file(&errors, "create", &e))?;
-    let mut command = Command::new(&config.python);
+    let mut command = Command::new(python);
     command.args(["-s", "-B"]).arg(script).arg(root);
     command.arg(config.timeout.as_secs_f64().to_string()).arg(config.memory_bytes.to_string());
     command.env_clear().current_dir(root).process_group(0);
@@ -306,7 +342,7 @@ fn spawn(config: &ServerConfig, root: &Path) -> Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     command
         .spawn()
-        .map_err(|error| Error::Server { python: config.python.clone(), detail: format!("cannot start: {error}") })
+        .map_err(|error| Error::Server { python: python.to_owned(), detail: format!("cannot start: {error}") })
 }
 
 /// Passes messages on until the server's output ends. Returns why it refused to start, if it did.

@@ -1,38 +1,28 @@
-//! Outcomes already known: in memory, bounded, and on disk for ground truths.
+//! Answers already known, in memory and bounded. Requests for the same at the same time wait for one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use cadwright_rewards::{Body, Outcome};
 
-use crate::error::{Error, Result};
-use crate::python::SCRIPTS;
-use crate::wire;
+use crate::engines::Answer;
+use crate::error::Result;
 
 /// Content hash of a program and of everything that decides its outcome.
 pub type Key = [u8; 32];
 
-/// First bytes of a file on disk; changes with its format.
-const MAGIC: &[u8; 8] = b"cadwrt01";
-
-/// Hashes a program together with the worker's scripts (they hold the verdict and the tolerances)
-/// and CadQuery's version.
-pub fn key(cadquery: &str, program: &str) -> Key {
+/// Hashes some texts; where one ends and the next begins counts.
+pub fn key(parts: &[&str]) -> Key {
     let mut hasher = blake3::Hasher::new();
-    let scripts = SCRIPTS.iter().map(|(_, text)| *text);
-    for part in scripts.chain([cadquery, program]) {
+    for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
     *hasher.finalize().as_bytes()
 }
 
-/// Known outcomes. Only repeatable ones are kept: a timeout may be the machine's fault.
+/// Known answers. Only repeatable ones are kept: a timeout may be the machine's fault.
 pub struct Store {
-    directory: Option<PathBuf>,
     memory: Mutex<Memory>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
 }
@@ -42,14 +32,14 @@ struct Memory {
     limit: usize,
     size: usize,
     clock: u64,
-    entries: HashMap<Key, (Outcome, u64)>,
+    entries: HashMap<Key, (Answer, u64)>,
     by_age: BTreeMap<u64, Key>,
 }
 
 /// An execution that others wait for.
 #[derive(Default)]
 struct Flight {
-    landed: Mutex<Option<Option<Outcome>>>,
+    landed: Mutex<Option<Option<Answer>>>,
     changed: Condvar,
 }
 
@@ -58,26 +48,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// `limit`: bytes kept in memory. Makes the directory and checks that it can be written.
-    pub fn open(directory: Option<&Path>, limit: usize) -> Result<Self> {
-        if let Some(directory) = directory {
-            fs::create_dir_all(directory).map_err(|e| Error::file(directory, "create", &e))?;
-            tempfile::tempfile_in(directory).map_err(|e| Error::file(directory, "write in", &e))?;
-        }
+    /// `limit`: bytes kept in memory.
+    pub fn new(limit: usize) -> Self {
         let memory = Memory { limit, size: 0, clock: 0, entries: HashMap::new(), by_age: BTreeMap::new() };
-        Ok(Self {
-            directory: directory.map(Path::to_owned),
-            memory: Mutex::new(memory),
-            flights: Mutex::new(HashMap::new()),
-        })
+        Self { memory: Mutex::new(memory), flights: Mutex::new(HashMap::new()) }
     }
 
-    /// The outcome of `key`: from memory, with `on_disk` from disk, else from `run`. Requests for
-    /// one key at the same time run it once. The flag says whether this call ran it.
-    pub fn get(&self, key: Key, on_disk: bool, run: impl FnOnce() -> Result<Outcome>) -> Result<(Outcome, bool)> {
+    /// The answer for `key`: from memory, else from `run`. Requests for one key at the same time run it once.
+    pub fn get(&self, key: Key, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
         loop {
-            if let Some(outcome) = lock(&self.memory).get(&key) {
-                return Ok((outcome, false));
+            if let Some(answer) = lock(&self.memory).get(&key) {
+                return Ok(answer);
             }
             let (flight, leads) = {
                 let mut flights = lock(&self.flights);
@@ -85,98 +66,57 @@ impl Store {
                 (Arc::clone(flights.entry(key).or_default()), leads)
             };
             if leads {
-                // The outcome may have come in between the two looks.
-                let known = lock(&self.memory).get(&key).or_else(|| self.read(&key, on_disk));
-                let executed = known.is_none();
+                // The answer may have come in between the two looks.
+                let known = lock(&self.memory).get(&key);
                 let result = known.map_or_else(run, Ok);
-                if let Ok(outcome) = &result {
-                    self.keep(&key, outcome, on_disk && executed);
+                if let Ok(answer) = &result
+                    && answer.outcome.as_ref().is_none_or(|outcome| outcome.class().is_repeatable())
+                {
+                    lock(&self.memory).insert(key, answer.clone());
                 }
                 lock(&self.flights).remove(&key);
                 *lock(&flight.landed) = Some(result.as_ref().ok().cloned());
                 flight.changed.notify_all();
-                return result.map(|outcome| (outcome, executed));
+                return result;
             }
             let landed = flight
                 .changed
                 .wait_while(lock(&flight.landed), |landed| landed.is_none())
                 .unwrap_or_else(PoisonError::into_inner);
-            if let Some(Some(outcome)) = landed.as_ref() {
-                return Ok((outcome.clone(), false));
+            if let Some(Some(answer)) = landed.as_ref() {
+                return Ok(answer.clone());
             }
             // The leader met a fault of ours; find out for ourselves.
         }
     }
-
-    fn keep(&self, key: &Key, outcome: &Outcome, on_disk: bool) {
-        if !outcome.class().is_repeatable() {
-            return;
-        }
-        lock(&self.memory).insert(*key, outcome.clone());
-        if on_disk && let Some(path) = self.path(key) {
-            // A full disk costs time in the next run, not the outcome of this one.
-            let _ = write_entry(&path, outcome);
-        }
-    }
-
-    fn path(&self, key: &Key) -> Option<PathBuf> {
-        let name = blake3::Hash::from_bytes(*key).to_hex();
-        self.directory.as_ref().map(|d| d.join(&name[..2]).join(&name[2..]))
-    }
-
-    fn read(&self, key: &Key, on_disk: bool) -> Option<Outcome> {
-        let path = if on_disk {
-            self.path(key)?
-        } else {
-            return None;
-        };
-        let bytes = fs::read(path).ok()?;
-        let (checksum, payload) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
-        if blake3::hash(payload).as_bytes() != checksum {
-            return None;
-        }
-        wire::decode(payload).ok()
-    }
 }
 
-/// Written aside and renamed: an entry is complete or absent.
-fn write_entry(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    let Some(payload) = wire::encode(outcome) else { return Ok(()) };
-    file.write_all(MAGIC)?;
-    file.write_all(blake3::hash(&payload).as_bytes())?;
-    file.write_all(&payload)?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// Roughly what an outcome occupies.
-fn size_of(outcome: &Outcome) -> usize {
-    512 + match outcome {
-        Outcome::Solid(solid) => match &solid.body {
+/// Roughly what an answer occupies.
+fn size_of(answer: &Answer) -> usize {
+    512 + match &answer.outcome {
+        Some(Outcome::Solid(solid)) => match &solid.body {
             Body::Mesh(mesh) => mesh.vertices.len() * 24 + mesh.triangles.len() * 16,
             Body::Csg(csg) => csg.size_in_bytes(),
         },
-        Outcome::Failure(failure) => failure.error.len(),
+        Some(Outcome::Failure(failure)) => failure.error.len(),
+        None => 0,
     }
 }
 
 impl Memory {
-    fn get(&mut self, key: &Key) -> Option<Outcome> {
+    fn get(&mut self, key: &Key) -> Option<Answer> {
         self.clock += 1;
-        let (outcome, age) = self.entries.get_mut(key)?;
+        let (answer, age) = self.entries.get_mut(key)?;
         self.by_age.remove(age);
         self.by_age.insert(self.clock, *key);
         *age = self.clock;
-        Some(outcome.clone())
+        Some(answer.clone())
     }
 
-    fn insert(&mut self, key: Key, outcome: Outcome) {
+    fn insert(&mut self, key: Key, answer: Answer) {
         self.clock += 1;
-        self.size += size_of(&outcome);
-        if let Some((old, age)) = self.entries.insert(key, (outcome, self.clock)) {
+        self.size += size_of(&answer);
+        if let Some((old, age)) = self.entries.insert(key, (answer, self.clock)) {
             self.size -= size_of(&old);
             self.by_age.remove(&age);
         }
@@ -199,25 +139,28 @@ mod tests {
     use cadwright_rewards::{Failure, OutcomeClass};
 
     use super::*;
+    use crate::config::Engine;
 
-    fn failure(class: OutcomeClass, error: &str) -> Outcome {
-        Outcome::Failure(Failure { class, error: error.to_owned() })
+    fn failure(class: OutcomeClass) -> Answer {
+        let outcome = Some(Outcome::Failure(Failure { class, error: "x".to_owned() }));
+        Answer { outcome, engine: Engine::Cadquery, declined: None }
     }
 
-    fn never() -> Result<Outcome> {
+    fn never() -> Result<Answer> {
         panic!("must be known")
     }
 
     #[test]
-    fn the_key_depends_on_program_and_version() {
-        assert_eq!(key("2.8", "a"), key("2.8", "a"));
-        assert_ne!(key("2.8", "a"), key("2.8", "b"));
-        assert_ne!(key("2.8", "a"), key("2.9", "a"));
+    fn the_key_depends_on_every_part_and_on_where_it_ends() {
+        assert_eq!(key(&["auto", "a"]), key(&["auto", "a"]));
+        assert_ne!(key(&["auto", "a"]), key(&["auto", "b"]));
+        assert_ne!(key(&["auto", "a"]), key(&["native", "a"]));
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
     }
 
     #[test]
     fn concurrent_requests_run_once() {
-        let store = Store::open(None, 1 << 20).unwrap();
+        let store = Store::new(1 << 20);
         let runs = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -225,9 +168,9 @@ mod tests {
                     let run = || {
                         runs.fetch_add(1, Ordering::SeqCst);
                         std::thread::sleep(Duration::from_millis(50));
-                        Ok(failure(OutcomeClass::Empty, "x"))
+                        Ok(failure(OutcomeClass::Empty))
                     };
-                    store.get([1; 32], false, run).unwrap();
+                    store.get([1; 32], run).unwrap();
                 });
             }
         });
@@ -236,50 +179,24 @@ mod tests {
 
     #[test]
     fn what_the_machine_may_be_to_blame_for_is_not_kept() {
-        let store = Store::open(None, 1 << 20).unwrap();
+        let store = Store::new(1 << 20);
         for class in [OutcomeClass::Timeout, OutcomeClass::Memory, OutcomeClass::Crash] {
-            store.get([1; 32], false, || Ok(failure(class, "x"))).unwrap();
+            store.get([1; 32], || Ok(failure(class))).unwrap();
         }
-        let (outcome, ran) = store.get([1; 32], false, || Ok(failure(OutcomeClass::Empty, "y"))).unwrap();
-        assert!(ran && outcome.class() == OutcomeClass::Empty);
+        let answer = store.get([1; 32], || Ok(failure(OutcomeClass::Empty))).unwrap();
+        assert_eq!(answer, failure(OutcomeClass::Empty));
     }
 
     #[test]
     fn memory_is_bounded_and_forgets_the_oldest() {
-        let store = Store::open(None, 3 * 513).unwrap();
-        let run = || Ok(failure(OutcomeClass::Empty, "x"));
+        let store = Store::new(3 * 513);
+        let run = || Ok(failure(OutcomeClass::Empty));
         for name in [1, 2, 3, 1, 4] {
-            store.get([name; 32], false, run).unwrap();
+            store.get([name; 32], run).unwrap();
         }
-        store.get([1; 32], false, never).unwrap();
-        store.get([3; 32], false, never).unwrap();
-        assert!(store.get([2; 32], false, run).unwrap().1);
-    }
-
-    #[test]
-    fn the_disk_remembers_and_a_damaged_entry_is_run_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let open = || Store::open(Some(directory.path()), 1 << 20).unwrap();
-        let expected = failure(OutcomeClass::Exception, "ValueError: no");
-        let run = || Ok(expected.clone());
-        assert!(open().get([7; 32], true, run).unwrap().1);
-        assert_eq!(open().get([7; 32], true, never).unwrap(), (expected.clone(), false));
-        let store = open();
-        let path = store.path(&[7; 32]).unwrap();
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, &bytes).unwrap();
-        assert_eq!(store.get([7; 32], true, run).unwrap(), (expected.clone(), true));
-        fs::write(&path, &bytes[..10]).unwrap();
-        assert!(open().get([7; 32], true, run).unwrap().1);
-        assert_eq!(open().get([7; 32], true, never).unwrap(), (expected, false));
-    }
-
-    #[test]
-    fn predictions_stay_off_the_disk() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(Some(directory.path()), 1 << 20).unwrap();
-        store.get([7; 32], false, || Ok(failure(OutcomeClass::Empty, "x"))).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        store.get([1; 32], never).unwrap();
+        store.get([3; 32], never).unwrap();
+        let other = failure(OutcomeClass::NoSolid);
+        assert_eq!(store.get([2; 32], || Ok(other.clone())).unwrap(), other);
     }
 }

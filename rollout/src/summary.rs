@@ -43,21 +43,35 @@ pub struct ScoreSummary {
     pub iou_valid: BTreeMap<Frame, MeanCi>,
     /// Mean reward.
     pub reward: f64,
-    /// Predictions per outcome; every class is there.
+    /// Predictions per outcome; every class is there. A prediction that was declined has none.
     pub outcomes: BTreeMap<OutcomeClass, usize>,
-    /// Predictions per engine that answered.
+    /// Predictions per engine that answered, or declined.
     pub engines: BTreeMap<Engine, usize>,
+    /// How often the native engine handed on a prediction or a ground truth, per reason.
+    pub declined: BTreeMap<&'static str, usize>,
     /// Valid predictions that OCC calls invalid.
     pub malformed: usize,
     /// Pairs whose ground truth left no solid: their IoU counts 0 in `iou_all` and not in
     /// `iou_valid`. Anything but 0 means a mistake in the data.
     pub ground_truth_failures: usize,
+    /// Pairs whose IoU in [`Frame::Shell`] depends on how equal moments were rounded.
+    pub shell_undetermined: usize,
     /// Cells along each axis of the grids.
     pub grid: usize,
-    /// Wall time from the first pair to the last, workers already started.
+    /// Wall time from the first pair to the last. With engine cadquery the workers are up before the first pair; with
+    /// auto the second or two in which they start are part of it, if they are needed at all.
     pub seconds: f64,
     /// `n / seconds`.
     pub pairs_per_second: f64,
+}
+
+/// `a 5, b 3, ...`: the most frequent reasons of [`ScoreSummary::declined`], for people.
+pub fn top_reasons(declined: &BTreeMap<&'static str, usize>) -> String {
+    let mut reasons: Vec<_> = declined.iter().map(|(reason, count)| (*count, *reason)).collect();
+    reasons.sort_by_key(|&(count, reason)| (std::cmp::Reverse(count), reason));
+    let shown: Vec<_> = reasons.iter().take(5).map(|(count, reason)| format!("{reason} {count}")).collect();
+    let rest: usize = reasons.iter().skip(5).map(|(count, _)| count).sum();
+    shown.join(", ") + &if rest > 0 { format!(", other reasons {rest}") } else { String::new() }
 }
 
 /// Collects scores for a [`ScoreSummary`].
@@ -70,8 +84,10 @@ pub struct Tally {
     reward: f64,
     outcomes: BTreeMap<OutcomeClass, usize>,
     engines: BTreeMap<Engine, usize>,
+    declined: BTreeMap<&'static str, usize>,
     malformed: usize,
     ground_truth_failures: usize,
+    shell_undetermined: usize,
 }
 
 impl Tally {
@@ -86,24 +102,32 @@ impl Tally {
             reward: 0.0,
             outcomes: OutcomeClass::ALL.map(|class| (class, 0)).into(),
             engines: BTreeMap::new(),
+            declined: BTreeMap::new(),
             malformed: 0,
             ground_truth_failures: 0,
+            shell_undetermined: 0,
         }
     }
 
     /// Counts one score in.
     pub fn add(&mut self, score: &Score) {
-        self.valid.push(if score.class.is_valid() { 1.0 } else { 0.0 });
+        self.valid.push(if score.verdict.is_valid() { 1.0 } else { 0.0 });
         for (&frame, &iou) in &score.iou {
             self.iou_all.entry(frame).or_default().push(iou.unwrap_or(0.0));
-            if let Some(iou) = iou.filter(|_| score.class.is_valid()) {
+            if let Some(iou) = iou.filter(|_| score.verdict.is_valid()) {
                 self.iou_valid.entry(frame).or_default().push(iou);
             }
         }
         self.reward += score.reward;
-        *self.outcomes.entry(score.class).or_default() += 1;
+        if let Some(class) = score.verdict.class() {
+            *self.outcomes.entry(class).or_default() += 1;
+        }
+        for decline in &score.declined {
+            *self.declined.entry(decline.reason).or_default() += 1;
+        }
         *self.engines.entry(score.engine).or_default() += 1;
         self.malformed += usize::from(score.malformed);
+        self.shell_undetermined += usize::from(score.shell_undetermined);
         self.ground_truth_failures += usize::from(score.ground_truth_error.is_some());
     }
 
@@ -123,8 +147,10 @@ impl Tally {
             reward: if n == 0 { 0.0 } else { self.reward / n as f64 },
             outcomes: self.outcomes,
             engines: self.engines,
+            declined: self.declined,
             malformed: self.malformed,
             ground_truth_failures: self.ground_truth_failures,
+            shell_undetermined: self.shell_undetermined,
             grid: self.grid,
             seconds,
             pairs_per_second: if seconds > 0.0 { n as f64 / seconds } else { 0.0 },

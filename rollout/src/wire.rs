@@ -79,6 +79,14 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     Ok(Outcome::Solid(Arc::new(Solid::meshed(mass, mesh, solids, malformed))))
 }
 
+/// Decodes the reply about two programs: an IoU in [0, 1] if there is one.
+pub fn decode_iou(bytes: &[u8]) -> Option<f64> {
+    let (&class, number) = bytes.split_first()?;
+    let iou = f64::from_le_bytes(number.try_into().ok()?);
+    // Booleans are exact to rounding only: a solid against itself may give a little more than 1.
+    (class == 0 && (-1e-6..=1.0 + 1e-6).contains(&iou)).then(|| iou.clamp(0.0, 1.0))
+}
+
 /// The inverse of [`decode`]. `None` for a solid that no worker made.
 pub fn encode(outcome: &Outcome) -> Option<Vec<u8>> {
     let class = OutcomeClass::ALL.iter().position(|&class| class == outcome.class()).unwrap_or(0);
@@ -138,6 +146,18 @@ mod tests {
         for outcome in [sample(), Outcome::Failure(failure)] {
             assert_eq!(decode(&encode(&outcome).unwrap()), Ok(outcome));
         }
+    }
+
+    #[test]
+    fn an_iou_is_a_number_in_its_range() {
+        let reply = |iou: f64| [&[0], &iou.to_le_bytes()[..]].concat();
+        assert_eq!(decode_iou(&reply(0.25)), Some(0.25));
+        assert_eq!(decode_iou(&reply(1.0 + 1e-9)), Some(1.0));
+        for wrong in [f64::NAN, 1.5, -0.5] {
+            assert_eq!(decode_iou(&reply(wrong)), None);
+        }
+        assert_eq!(decode_iou(b"\x02ValueError"), None);
+        assert_eq!(decode_iou(b""), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use cadwright_rewards::{Failure, Outcome, OutcomeClass};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::error::{Error, Result};
-use crate::server::{Answer, Server, ServerConfig, WorkerInfo};
+use crate::server::{Answer, Server, ServerConfig, Task, WorkerInfo};
+use crate::wire;
 
 /// Starts tried before a server that does not come up is an error.
 const STARTS: usize = 3;
@@ -28,21 +29,19 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the first server, which becomes ready in the background.
-    pub fn start(config: ServerConfig, jobs: usize) -> Result<Self> {
+    /// Starts nothing yet: the first server comes with the first program, or with [`Workers::start`].
+    pub fn new(config: ServerConfig, jobs: usize) -> Self {
         let places = bounded(jobs);
         for _ in 0..jobs {
             // Cannot fail: the channel has room for all of them and we hold both ends.
             let _ = places.0.send(());
         }
-        let server = Server::start(&config)?;
-        Ok(Self {
-            config,
-            server: Mutex::new(Some(Arc::new(server))),
-            company: RwLock::new(()),
-            places,
-            closed: AtomicBool::new(false),
-        })
+        Self { config, server: Mutex::new(None), company: RwLock::new(()), places, closed: AtomicBool::new(false) }
+    }
+
+    /// Starts a server, which becomes ready in the background, unless one is there.
+    pub fn start(&self) -> Result<()> {
+        self.present_server().map(|_| ())
     }
 
     /// Waits until CadQuery is imported and says what runs.
@@ -57,25 +56,52 @@ impl Workers {
 
     /// Executes one program; blocks until its outcome is known.
     pub fn execute(&self, program: &str) -> Result<Outcome> {
+        self.outcome(Task::Mesh(program))
+    }
+
+    /// Executes one program; a solid has the triangles of CadQuery's STL export for a mesh.
+    pub fn export(&self, program: &str) -> Result<Outcome> {
+        self.outcome(Task::Shell(program))
+    }
+
+    /// IoU of two programs by booleans; `None` where there is no answer.
+    pub fn exact_iou(&self, a: &str, b: &str) -> Result<Option<f64>> {
+        Ok(self.perform(Task::Exact(a, b))?.ok().and_then(|reply| wire::decode_iou(&reply)))
+    }
+
+    fn outcome(&self, task: Task) -> Result<Outcome> {
+        let garbled =
+            |problem| Failure { class: OutcomeClass::Crash, error: format!("sent a garbled result: {problem}") };
+        Ok(match self.perform(task)? {
+            Ok(reply) => wire::decode(&reply).unwrap_or_else(|problem| Outcome::Failure(garbled(problem))),
+            Err(failure) => Outcome::Failure(failure),
+        })
+    }
+
+    /// The reply to a task, or how the child that worked on it failed.
+    fn perform(&self, task: Task) -> Result<std::result::Result<Vec<u8>, Failure>> {
         {
             let _beside_others = self.company.read().unwrap_or_else(PoisonError::into_inner);
             let token = self.places.1.recv();
-            let answer = self.server().and_then(|server| server.execute(program));
+            let answer = self.server().and_then(|server| server.perform(task));
             if token.is_ok() {
                 let _ = self.places.0.send(());
             }
-            if let Answer::Outcome(outcome) = answer? {
-                return Ok(outcome);
+            match answer? {
+                Answer::Reply(reply) => return Ok(Ok(reply)),
+                Answer::Failed(failure) => return Ok(Err(failure)),
+                Answer::Died | Answer::Stuck => {}
             }
         }
         let _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
-        let failure = |class, error: &str| Outcome::Failure(Failure { class, error: error.to_owned() });
-        Ok(match self.server()?.execute(program)? {
-            Answer::Outcome(outcome) => outcome,
-            Answer::Died if self.closed.load(Ordering::Relaxed) => return Err(Error::Closed),
-            Answer::Died => failure(OutcomeClass::Crash, "killed its server, twice"),
-            Answer::Stuck => failure(OutcomeClass::Timeout, "stopped its server, twice"),
-        })
+        let failed = |class, error: &str| Ok(Err(Failure { class, error: error.to_owned() }));
+        match self.server()?.perform(task)? {
+            Answer::Reply(reply) => Ok(Ok(reply)),
+            Answer::Failed(failure) => Ok(Err(failure)),
+            Answer::Died if self.closed.load(Ordering::Relaxed) => Err(Error::Closed),
+            Answer::Died => failed(OutcomeClass::Crash, "killed its server, twice"),
+            Answer::Stuck => failed(OutcomeClass::Timeout, "stopped its server, twice"),
+        }
     }
 
     /// Kills the server; whatever runs or waits ends with [`Error::Closed`].

@@ -19,7 +19,7 @@ fn expect_timeout(program: &str) {
     let start = Instant::now();
     let execution = execute(program);
     let wall = start.elapsed().as_secs_f64();
-    assert_eq!(execution.outcome.class(), Timeout, "{:?}", execution.outcome.error());
+    assert_eq!(execution.answer.verdict().class(), Some(Timeout), "{:?}", execution.answer.error());
     // The wall time counts waiting for a place behind at most a few other tests of this kind.
     assert!(wall >= TIMEOUT_S - 0.1, "{wall}");
 }
@@ -35,7 +35,7 @@ fn the_deadline_is_kept_within_a_second() {
     scorer.ready().unwrap();
     let start = Instant::now();
     let execution = scorer.execute("import time\ntime.sleep(20)").unwrap();
-    assert_eq!(execution.outcome.class(), Timeout);
+    assert_eq!(execution.answer.verdict().class(), Some(Timeout));
     let wall = start.elapsed().as_secs_f64();
     assert!((TIMEOUT_S - 0.1..TIMEOUT_S + 1.0).contains(&wall), "{wall}");
 }
@@ -271,7 +271,7 @@ fn neighbours_do_not_notice() {
     for (index, score) in batch.finish().unwrap().iter().enumerate() {
         let iou = score.iou_in(cadwright_rewards::Frame::Canonical);
         if index % 2 == 0 {
-            assert!(!score.class.is_valid() && iou == 0.0, "{index}: {}", score.class);
+            assert!(!score.verdict.is_valid() && iou == 0.0, "{index}: {}", score.verdict.name());
         } else {
             let expected = 1.0 / (index / 2 + 1) as f64;
             assert!((iou - expected).abs() < 0.01, "{index}: {iou} for {expected}");
@@ -314,10 +314,10 @@ fn a_killed_server_is_replaced_and_running_programs_are_repeated() {
         let running = scope.spawn(|| scorer.execute(&slow).unwrap());
         thread::sleep(Duration::from_millis(300));
         kill(pid);
-        assert!(running.join().unwrap().outcome.class().is_valid());
+        assert!(running.join().unwrap().answer.verdict().is_valid());
     });
     wait_until_gone(pid);
-    assert!(scorer.execute(CUBE).unwrap().outcome.class().is_valid());
+    assert!(scorer.execute(CUBE).unwrap().answer.verdict().is_valid());
     assert_ne!(scorer.server_pid().unwrap(), pid);
 }
 

@@ -13,8 +13,8 @@ use common::{CUBE, config, execute, expect, expect_cube, scorer};
 
 fn solid(program: &str) -> Arc<Solid> {
     let execution = execute(program);
-    let Some(solid) = execution.outcome.solid() else {
-        panic!("{:?}\n{program}", execution.outcome.error());
+    let Some(solid) = execution.answer.solid() else {
+        panic!("{:?}\n{program}", execution.answer.error());
     };
     Arc::clone(solid)
 }
@@ -196,7 +196,7 @@ fn scores_come_by_index_and_do_not_depend_on_the_number_of_jobs() {
     let (one, four) = (all(1), all(4));
     assert_eq!(one, four);
     for (index, score) in one.iter().enumerate() {
-        assert_eq!(score.class == Exception, index % 4 == 0, "{index}");
+        assert_eq!(score.verdict.class() == Some(Exception), index % 4 == 0, "{index}");
     }
 }
 
@@ -258,7 +258,6 @@ fn settings_that_make_no_sense_are_named() {
     assert!(scorer(|c| c.memory_mib = 1).starts_with("memory_mib"));
     assert!(scorer(|c| c.frames.clear()).contains("canonical, normalised, aligned"));
     assert!(scorer(|c| c.reward.penalty_crash = -1.0).contains("penalty_crash = -1"));
-    assert!(scorer(|c| c.engine = Engine::Native).contains("\"native\" is not available yet"));
     assert!(scorer(|c| c.cache_dir = Some("/proc/cache".into())).contains("/proc/cache: cannot"));
 }
 

@@ -1,10 +1,14 @@
-"""Executes one program and packs what it left behind. Little endian throughout.
+"""Executes programs and packs what they left behind. Little endian throughout.
 
+Task MESH and task SHELL, which differ in the mesh. Payload: the program in UTF-8.
 Reply: one byte of class, then for a solid
     f64 volume, 3 f64 centroid, 9 f64 inertia about the centroid, 6 f64 bounds (low, high),
     u32 solids, u8 malformed, u32 vertices, u32 triangles,
     3 f64 a vertex, 3 u32 a triangle, u32 face index a triangle;
 for a failure the message in UTF-8.
+
+Task EXACT. Payload: u32 bytes of the first program, then both programs.
+Reply: one byte of class, then f64 IoU, NaN where the kernel has no answer; for a failure the message in UTF-8.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any
 import cadquery as cq
 import numpy as np
 from OCP.BRep import BRep_Tool
+from OCP.BRepAlgoAPI import BRepAlgoAPI_Common, BRepAlgoAPI_Fuse
 from OCP.BRepGProp import BRepGProp
 from OCP.BRepMesh import BRepMesh_IncrementalMesh
 from OCP.GProp import GProp_GProps
@@ -30,6 +35,8 @@ from OCP.TopoDS import TopoDS
 
 SOLID, SYNTAX, EXCEPTION, NO_SOLID, EMPTY, TIMEOUT, MEMORY, CRASH = range(8)
 
+MESH, SHELL, EXACT = range(3)
+
 # Where a program may leave its result, in this order; otherwise the first object counts.
 RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
 
@@ -37,6 +44,13 @@ RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
 # between neighbouring normals. Chosen so that IoU changes by less than 0.002 against a fine mesh.
 LINEAR_DEFLECTION = 5e-4
 ANGULAR_DEFLECTION = 0.2
+
+# The defaults of CadQuery's STL export, which the published metric uses. Relative to an edge's size.
+STL_DEFLECTION = 0.1
+STL_ANGLE = 0.1
+
+# Volumes of intersection and union must add up to those of the parts, to this share.
+BOOLEAN_TOLERANCE = 1e-3
 
 MESSAGE_LIMIT = 500
 
@@ -54,24 +68,62 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def execute(text: str) -> bytes:
+def perform(task: int, payload: bytes) -> bytes:
     """The whole verdict: never raises."""
     try:
-        code = compile(textwrap.dedent(text).strip(), "<program>", "exec", dont_inherit=True)
-    except MemoryError as error:
-        return failure(MEMORY, describe(error))
-    except BaseException as error:
-        return failure(SYNTAX, describe(error))
-    names: dict[str, Any] = {"cq": cq, "cadquery": cq, "np": np, "numpy": np}
-    try:
-        exec(code, names)
-        shape, solids, error = pick(names)
-        return error if shape is None else pack(shape, solids)
+        if task == EXACT:
+            length = struct.unpack_from("<I", payload)[0]
+            return compare(payload[4:4 + length].decode(), payload[4 + length:].decode())
+        shape, solids, error = build(payload.decode())
+        return error if shape is None else pack(shape, solids, task)
     except (MemoryError, Standard_OutOfMemory) as error:
-        names.clear()
         return failure(MEMORY, describe(error))
     except BaseException as error:  # SystemExit and KeyboardInterrupt, too
         return failure(EXCEPTION, describe(error))
+
+
+def build(text: str) -> tuple[Any, list[Any], bytes]:
+    """The object that counts and the solids in it, or the failure; raises what the program raises."""
+    try:
+        code = compile(textwrap.dedent(text).strip(), "<program>", "exec", dont_inherit=True)
+    except MemoryError:
+        raise
+    except BaseException as error:
+        return None, [], failure(SYNTAX, describe(error))
+    names: dict[str, Any] = {"cq": cq, "cadquery": cq, "np": np, "numpy": np}
+    try:
+        exec(code, names)
+    except (MemoryError, Standard_OutOfMemory):
+        names.clear()  # makes room for the message
+        raise
+    return pick(names)
+
+
+def compare(first: str, second: str) -> bytes:
+    """IoU of two programs by booleans. Both run in this process: for audits of programs, not for rewards."""
+    shapes = []
+    for text in (first, second):
+        shape, _, error = build(text)
+        if shape is None:
+            return error
+        shapes.append(shape)
+    iou = math.nan
+    if all(shape.isValid() for shape in shapes):
+        parts = sum(volume_properties(shape).Mass() for shape in shapes)
+        common, union = (boolean(operation, *shapes) for operation in (BRepAlgoAPI_Common, BRepAlgoAPI_Fuse))
+        if union > 0.0 and abs(common + union - parts) <= BOOLEAN_TOLERANCE * parts:
+            iou = common / union
+    return struct.pack("<Bd", SOLID, iou)
+
+
+def boolean(operation: Any, first: Any, second: Any) -> float:
+    """Volume of what a boolean leaves; NaN where it fails."""
+    made = operation(first.wrapped, second.wrapped)
+    if not made.IsDone():
+        return math.nan
+    properties = GProp_GProps()
+    BRepGProp.VolumeProperties_s(made.Shape(), properties)
+    return properties.Mass()
 
 
 def pick(names: dict[str, Any]) -> tuple[Any, list[Any], bytes]:
@@ -104,7 +156,7 @@ def volume_properties(shape: Any) -> GProp_GProps:
     return properties
 
 
-def pack(shape: Any, solids: list[Any]) -> bytes:
+def pack(shape: Any, solids: list[Any], task: int) -> bytes:
     properties = volume_properties(shape)
     centre, matrix = properties.CentreOfMass(), properties.MatrixOfInertia()
     box = shape.BoundingBox()
@@ -114,7 +166,10 @@ def pack(shape: Any, solids: list[Any]) -> bytes:
         box.xmin, box.ymin, box.zmin, box.xmax, box.ymax, box.zmax,
     ]
     malformed = not shape.isValid()
-    vertices, triangles, faces = tessellate(shape, solids, box.DiagonalLength)
+    if task == SHELL:
+        vertices, triangles, faces = exported(shape)
+    else:
+        vertices, triangles, faces = tessellate(shape, solids, box.DiagonalLength)
     if not all(map(math.isfinite, numbers)):
         malformed = True
         numbers = [number if math.isfinite(number) else 0.0 for number in numbers]
@@ -151,6 +206,19 @@ def tessellate(shape: Any, solids: list[Any], size: float) -> tuple[array, array
             explorer.Next()
     if not all(map(math.isfinite, vertices)):
         return array("d"), array("I"), array("I")
+    return vertices, triangles, faces
+
+
+def exported(shape: Any) -> tuple[array, array, array]:
+    """The triangles that CadQuery's STL export writes, before they are rounded to 32 bits."""
+    vertices, triangles, faces = array("d"), array("I"), array("I")
+    BRepMesh_IncrementalMesh(shape.wrapped, STL_DEFLECTION, True, STL_ANGLE, False)
+    explorer = TopExp_Explorer(shape.wrapped, TopAbs_ShapeEnum.TopAbs_FACE)
+    index = 0
+    while explorer.More():
+        append_face(TopoDS.Face_s(explorer.Current()), False, index, vertices, triangles, faces)
+        explorer.Next()
+        index += 1
     return vertices, triangles, faces
 
 

@@ -1,6 +1,6 @@
 """A fork server: imports CadQuery once, then runs every program in a short-lived child.
 
-Requests on stdin:  u32 length of what follows, u64 id, program in UTF-8.
+Requests on stdin:  u32 length of what follows, u64 id, u8 task, payload; program.py says what these are.
 Replies on stdout:  u32 length of what follows, u64 id, one byte of kind, payload.
 The server itself never runs a boolean: OCC's thread pool does not survive a fork.
 End of stdin ends the server and every child, and removes the directory it was given.
@@ -77,7 +77,7 @@ class Server:
     def run(self) -> None:
         import program  # CadQuery comes with it; requests queue up in the pipe meanwhile
 
-        self.execute = program.execute
+        self.perform = program.perform
         gc.collect()
         gc.freeze()
         self.mapped = mapped_bytes()
@@ -118,12 +118,12 @@ class Server:
             if len(self.requests) < 4 + length:
                 break
             request = struct.unpack_from("<Q", self.requests, 4)[0]
-            text = bytes(self.requests[12:4 + length])
+            task, payload = self.requests[12], bytes(self.requests[13:4 + length])
             del self.requests[:4 + length]
-            self.start(request, text)
+            self.start(request, task, payload)
         return bool(data)
 
-    def start(self, request: int, text: bytes) -> None:
+    def start(self, request: int, task: int, payload: bytes) -> None:
         directory = os.path.join(self.root, str(request))
         nonce = os.urandom(16)
         try:
@@ -142,7 +142,7 @@ class Server:
             return
         if pid == 0:
             try:
-                self.child(directory, write_end, nonce, text.decode())
+                self.child(directory, write_end, nonce, task, payload)
             finally:
                 os._exit(0)
         os.close(write_end)
@@ -153,7 +153,7 @@ class Server:
         self.selector.register(read_end, selectors.EVENT_READ, child)
         self.selector.register(pidfd, selectors.EVENT_READ, child)
 
-    def child(self, directory: str, pipe: int, nonce: bytes, text: str) -> None:
+    def child(self, directory: str, pipe: int, nonce: bytes, task: int, payload: bytes) -> None:
         """The child's whole life; the caller exits."""
         sandbox.signal_when_parent_dies(signal.SIGKILL)
         os.setsid()
@@ -168,8 +168,8 @@ class Server:
         sandbox.limit(self.mapped + self.memory_bytes, math.ceil(self.timeout_s * cores) + 2)
         sandbox.forbid_system_calls()
         # What follows must not be taken away by a program that rebinds names.
-        write, pack, execute = os.write, struct.pack, self.execute
-        result = execute(text)
+        write, pack, perform = os.write, struct.pack, self.perform
+        result = perform(task, payload)
         view = memoryview(nonce + pack("<Q", len(result)) + result)
         while view:
             view = view[write(pipe, view):]

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use cadwright_rewards::outcome::Outcome;
-use cadwright_rollout::{Scorer, ScorerConfig};
+use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use clap::Args;
 use tch::{Cuda, Kind, Tensor};
 
@@ -68,11 +67,12 @@ fn teraflops(kind: Kind) -> f64 {
 
 /// Has a box made and looks at its volume.
 fn smoke_test() -> Result<String> {
-    let scorer = Scorer::new(ScorerConfig { jobs: 1, ..ScorerConfig::default() })?;
+    let scorer = Scorer::new(ScorerConfig { engine: Engine::Cadquery, jobs: 1, ..ScorerConfig::default() })?;
     let info = scorer.ready()?;
     let started = Instant::now();
-    match scorer.execute("import cadquery as cq\nresult = cq.Workplane().box(1.0, 2.0, 3.0)")?.outcome {
-        Outcome::Solid(solid) if (solid.mass().volume - 6.0).abs() < 1e-9 => {
+    let answer = scorer.execute("import cadquery as cq\nresult = cq.Workplane().box(1.0, 2.0, 3.0)")?.answer;
+    match answer.solid() {
+        Some(solid) if (solid.mass().volume - 6.0).abs() < 1e-9 => {
             let filter = if info.confined { "yes" } else { "NO: programs may start processes and open sockets" };
             Ok(format!(
                 "CadQuery {} on Python {}, system call filter {filter}; a box in {} ms",
@@ -81,7 +81,7 @@ fn smoke_test() -> Result<String> {
                 started.elapsed().as_millis()
             ))
         }
-        other => bail!("a box of 1 x 2 x 3 gave {:?}; run scripts/setup again", other.class()),
+        _ => bail!("a box of 1 x 2 x 3 gave {}; run scripts/setup again", answer.verdict().name()),
     }
 }
 

@@ -67,7 +67,7 @@ pub struct EvalArgs {
     /// 0 decodes greedily (eval.temperature, by default 0)
     #[arg(long)]
     temperature: Option<f64>,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned (eval.frames, by default canonical)
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact (eval.frames, by default canonical)
     #[arg(long)]
     frames: Option<String>,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cadwright_rollout::jsonl::{ExecOptions, exec};
 use clap::Args;
 
-use super::score::EngineArgs;
+use super::score::{EngineArgs, print_engines};
 
 /// Execute programs: rows {"id", "code"} in; outcome, volume, centroid, bounding box, inertia out, in input order
 #[derive(Args)]
@@ -31,5 +31,6 @@ pub fn run(args: &ExecArgs) -> Result<()> {
     })?;
     let per_second = summary.n as f64 / summary.seconds.max(1e-9);
     println!("{} programs, VSR {:.4}, {per_second:.1} programs/s", summary.n, summary.vsr);
+    print_engines(&summary.engines, &summary.declined);
     Ok(())
 }

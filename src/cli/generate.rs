@@ -9,7 +9,6 @@ use cadwright::train::evaluate::Questions;
 use cadwright::train::pictures::Pictures;
 use cadwright::train::run::scorer;
 use cadwright::train::schedule::seed;
-use cadwright_rewards::outcome::Outcome;
 use cadwright_rewards::program::extract_program;
 use clap::Args;
 
@@ -59,16 +58,17 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let inputs = questions.inputs(&model, &[0]);
     let completions = generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
     let scorer = match args.execute {
-        true => Some(scorer(&config, config.rollout.grid, &config.eval_frames(), None)?),
+        true => Some(scorer(&config, &config.rollout.engine, config.rollout.grid, &config.eval_frames(), None)?),
         false => None,
     };
     for completion in completions {
         let program = extract_program(&tokenizer.decode(&completion.tokens));
         println!("{program}");
         if let Some(scorer) = &scorer {
-            match scorer.execute(&program)?.outcome {
-                Outcome::Solid(solid) => println!("# solid, volume {}", solid.mass().volume),
-                Outcome::Failure(failure) => println!("# {}: {}", failure.class.name(), failure.error),
+            let answer = scorer.execute(&program)?.answer;
+            match answer.solid() {
+                Some(solid) => println!("# solid, volume {}", solid.mass().volume),
+                None => println!("# {}: {}", answer.verdict().name(), answer.error().unwrap_or_default()),
             }
         }
     }

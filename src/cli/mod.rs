@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each a thin door to the library.
 
+pub mod audit;
 pub mod data;
 pub mod doctor;
 pub mod eval;
@@ -43,6 +44,8 @@ pub enum Command {
     Exec(exec::ExecArgs),
     /// Score predictions against ground truths: JSONL in, IoU and reward out
     Score(score::ScoreArgs),
+    /// Compare the native engine with CadQuery and with exact booleans
+    Audit(audit::AuditArgs),
     /// Make and inspect data
     Data(data::DataArgs),
     /// Make and inspect models

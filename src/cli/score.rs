@@ -1,11 +1,12 @@
 //! `cadwright score`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use cadwright_rewards::frames::Frame;
 use cadwright_rollout::jsonl::{ScoreOptions, score};
-use cadwright_rollout::{Engine, ScorerConfig};
+use cadwright_rollout::{Engine, ScorerConfig, top_reasons};
 use clap::Args;
 
 use super::ConfigArgs;
@@ -13,7 +14,8 @@ use super::ConfigArgs;
 /// Who executes programs, and within what limits.
 #[derive(Args)]
 pub struct EngineArgs {
-    /// Who executes programs: auto, native or cadquery. Today auto is cadquery, and native is not available
+    /// Who executes programs. native: the built-in engine, which leaves what it is not sure of as declined and needs no
+    /// Python; cadquery: real CadQuery in a sandbox; auto: native first, cadquery for what it declines
     #[arg(long, default_value = "auto")]
     engine: String,
     /// Programs executed at the same time; 0 for one a core
@@ -61,13 +63,23 @@ pub struct ScoreArgs {
     /// Cells along an edge of the occupancy grid
     #[arg(long, default_value_t = 64)]
     grid: usize,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned. The first makes the reward
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact. The first makes
+    /// the reward
     #[arg(long, default_value = "canonical")]
     frames: String,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+/// Who answered, and why the native engine handed programs on.
+pub fn print_engines(engines: &BTreeMap<Engine, usize>, declined: &BTreeMap<&'static str, usize>) {
+    let engines: Vec<String> = engines.iter().map(|(engine, count)| format!("{engine} {count}")).collect();
+    println!("engines: {}", engines.join(", "));
+    if !declined.is_empty() {
+        println!("declined by the native engine: {}", top_reasons(declined));
+    }
 }
 
 /// Runs it.
@@ -85,10 +97,14 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         },
     })?;
     println!("{} pairs, VSR {:.4}, {:.1} pairs/s", summary.n, summary.vsr, summary.pairs_per_second);
+    print_engines(&summary.engines, &summary.declined);
     for (frame, all) in &summary.iou_all {
         let valid = summary.iou_valid.get(frame).map_or(0.0, |valid| valid.mean);
         let [low, high] = all.ci95;
         println!("IoU {}: {:.4} over all [{low:.4}, {high:.4}], {valid:.4} over valid", frame.name(), all.mean);
+    }
+    if summary.shell_undetermined > 0 {
+        println!("IoU shell is undetermined for {} pairs: a part has equal moments", summary.shell_undetermined);
     }
     Ok(())
 }

@@ -191,7 +191,8 @@ section! {
 section! {
     /// `[rollout]`
     Rollout {
-        /// `auto`, `native` or `cadquery`. Today `auto` is `cadquery`.
+        /// Who executes programs in training and validation: `auto` (the native engine where it is sure of its answer, CadQuery
+        /// for the rest) or `cadquery`.
         engine: String = "auto",
         /// Programs executed at the same time. 0: one a core.
         workers: usize = 0usize,
@@ -358,9 +359,12 @@ section! {
         temperature: f64 = 0.0,
         /// Samples among the likeliest tokens of this total probability.
         top_p: f64 = 1.0,
+        /// Who executes programs in the final evaluation, as `rollout.engine`. By default everything is real CadQuery's.
+        engine: String = "cadquery",
         /// Cells along an edge of the occupancy grid.
         grid: usize = 128usize,
-        /// Frames of the IoU, each reported by its name; the first is the one in tables.
+        /// Frames of the IoU, each reported by its name; the first is the one in tables. Besides those of `rollout.frame`:
+        /// `shell` (the published metric) and `exact` (booleans; slow).
         frames: Vec<String> = ["canonical".to_owned()],
     }
 }

@@ -253,14 +253,26 @@ impl Config {
                 format!("{key} = {name:?}: {}", parsed.err().map_or(String::new(), |e| e.to_string())),
             );
         }
+        if let Ok(frame) = Frame::from_str(&rollout.frame) {
+            require(
+                frame.is_of_grids(),
+                format!(
+                    "rollout.frame = {:?} is for evaluation, not for rewards; use canonical, normalised or aligned",
+                    rollout.frame
+                ),
+            );
+        }
         let split = Split::from_str(&eval.split);
         require(split.is_ok(), format!("eval.split: {}", split.err().unwrap_or_default()));
         require(!eval.frames.is_empty(), "eval.frames is empty: name at least one frame".into());
-        let engine = Engine::from_str(&rollout.engine);
-        require(
-            engine.is_ok(),
-            format!("rollout.engine = {:?}: {}", rollout.engine, engine.err().map_or(String::new(), |e| e.to_string())),
-        );
+        for (key, name) in [("rollout.engine", &rollout.engine), ("eval.engine", &eval.engine)] {
+            let problem = match Engine::from_str(name) {
+                Ok(Engine::Native) => "a program that it declines would have no score; use auto".to_owned(),
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            };
+            require(false, format!("{key} = {name:?}: {problem}"));
+        }
         problems.extend(self.reward.problems().into_iter().map(|problem| format!("[reward] {problem}")));
         problems
     }

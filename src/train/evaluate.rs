@@ -152,17 +152,19 @@ const RESAMPLES: usize = 2000;
 impl Report {
     /// The report of these predictions, with each of `frames` by name.
     pub fn new(predictions: &[Prediction], frames: &[Frame]) -> Self {
-        let is_valid: Vec<f64> = predictions.iter().map(|p| f64::from(p.score.class.is_valid())).collect();
+        let is_valid: Vec<f64> = predictions.iter().map(|p| f64::from(p.score.verdict.is_valid())).collect();
         let frame = |&frame: &Frame| {
             let all: Vec<f64> = predictions.iter().map(|p| p.score.iou_in(frame)).collect();
             let valid: Vec<f64> =
-                predictions.iter().filter(|p| p.score.class.is_valid()).map(|p| p.score.iou_in(frame)).collect();
+                predictions.iter().filter(|p| p.score.verdict.is_valid()).map(|p| p.score.iou_in(frame)).collect();
             (frame, (mean(&all), bootstrap_ci95(&all, RESAMPLES, 0), mean(&valid)))
         };
         let rewards: Vec<f64> = predictions.iter().map(|p| p.score.reward).collect();
         let mut outcomes = BTreeMap::new();
         for prediction in predictions {
-            *outcomes.entry(prediction.score.class).or_insert(0) += 1;
+            if let Some(class) = prediction.score.verdict.class() {
+                *outcomes.entry(class).or_insert(0) += 1;
+            }
         }
         Self {
             n: predictions.len(),

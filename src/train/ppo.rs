@@ -468,14 +468,14 @@ fn rollout_numbers(rollouts: &Rollouts, experience: &[Experience], config: &Conf
     let mut numbers = vec![
         ("reward_mean".to_owned(), mean(&|i| rollouts.scores[i].reward)),
         ("iou_mean".to_owned(), mean(&|i| rollouts.scores[i].iou_in(frame))),
-        ("vsr".to_owned(), mean(&|i| f64::from(rollouts.scores[i].class.is_valid()))),
+        ("vsr".to_owned(), mean(&|i| f64::from(rollouts.scores[i].verdict.is_valid()))),
         ("truncated".to_owned(), mean(&|i| f64::from(rollouts.completions[i].truncated))),
         ("response_length".to_owned(), mean(&|i| rollouts.completions[i].tokens.len() as f64)),
         ("ground_truth_failures".to_owned(), n * (1.0 - mean(&|i| f64::from(rollouts.is_scored(i))))),
         ("explained_variance".to_owned(), explained_variance(&flat(|e| &e.values), &flat(|e| &e.returns))),
     ];
     for class in OutcomeClass::ALL {
-        let count = rollouts.scores.iter().filter(|score| score.class == class).count();
+        let count = rollouts.scores.iter().filter(|score| score.verdict.class() == Some(class)).count();
         numbers.push((format!("outcome/{}", class.name()), count as f64));
     }
     numbers

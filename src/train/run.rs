@@ -267,7 +267,7 @@ impl Run {
     }
 
     fn scorer(&self, grid: usize, frames: &[Frame]) -> Result<Scorer> {
-        scorer(&self.config, grid, frames, Some(self.cache_dir()))
+        scorer(&self.config, &self.config.rollout.engine, grid, frames, Some(self.cache_dir()))
     }
 
     fn cache_dir(&self) -> PathBuf {
@@ -398,7 +398,7 @@ impl Evaluation {
         let started = Instant::now();
         let eval = &config.eval;
         let frames = config.eval_frames();
-        let scorer = scorer(config, eval.grid, &frames, cache_dir)?;
+        let scorer = scorer(config, &eval.engine, eval.grid, &frames, cache_dir)?;
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
         let programs: Vec<&str> = indices.iter().map(|&index| dataset.examples()[index].program.as_str()).collect();
@@ -428,7 +428,7 @@ impl Evaluation {
                 "id": prediction.id,
                 "predicted_code": prediction.program,
                 "ground_truth_code": dataset.examples()[prediction.index].program,
-                "outcome": score.class.name(),
+                "outcome": score.verdict.name(),
                 "error": score.error,
                 "malformed": score.malformed,
                 "truncated": prediction.truncated,
@@ -471,14 +471,20 @@ fn ensure_positions(config: &Config, model: &InternVlConfig) -> Result<()> {
     Ok(())
 }
 
-/// A scorer with the configuration's engine and limits.
+/// A scorer with the configuration's limits.
 ///
 /// # Errors
 /// CadQuery cannot be started.
-pub fn scorer(config: &Config, grid: usize, frames: &[Frame], cache_dir: Option<PathBuf>) -> Result<Scorer> {
+pub fn scorer(
+    config: &Config,
+    engine: &str,
+    grid: usize,
+    frames: &[Frame],
+    cache_dir: Option<PathBuf>,
+) -> Result<Scorer> {
     let rollout = &config.rollout;
     Ok(Scorer::new(ScorerConfig {
-        engine: rollout.engine.parse::<Engine>()?,
+        engine: engine.parse::<Engine>()?,
         jobs: rollout.workers,
         timeout_s: rollout.timeout_s,
         memory_mib: rollout.memory_mib,

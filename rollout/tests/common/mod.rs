@@ -5,13 +5,15 @@
 use std::sync::OnceLock;
 
 use cadwright_rewards::OutcomeClass;
-use cadwright_rollout::{Execution, Scorer, ScorerConfig};
+use cadwright_rollout::{Engine, Execution, Scorer, ScorerConfig};
 
 pub const TIMEOUT_S: f64 = 3.0;
 pub const CUBE: &str = "solid = cq.Workplane().box(1, 1, 1)";
 
+/// Real CadQuery, so that what is tested does not depend on what the native engine certifies.
 pub fn config(jobs: usize) -> ScorerConfig {
-    ScorerConfig { jobs, timeout_s: TIMEOUT_S, memory_mib: 512, grid: 32, ..ScorerConfig::default() }
+    let engine = Engine::Cadquery;
+    ScorerConfig { engine, jobs, timeout_s: TIMEOUT_S, memory_mib: 512, grid: 32, ..ScorerConfig::default() }
 }
 
 /// Starting a server takes seconds, so the tests of a file share one.
@@ -27,16 +29,16 @@ pub fn execute(program: &str) -> Execution {
 /// Executes `program` and expects `class`; returns the error.
 pub fn expect(class: OutcomeClass, program: &str) -> String {
     let execution = execute(program);
-    let error = execution.outcome.error().unwrap_or_default().to_owned();
-    assert_eq!(execution.outcome.class(), class, "{error}\n{program}");
+    let error = execution.answer.error().unwrap_or_default().to_owned();
+    assert_eq!(execution.answer.verdict().class(), Some(class), "{error}\n{program}");
     error
 }
 
 /// Executes `program` and expects a cube of volume 1.
 pub fn expect_cube(program: &str) {
     let execution = execute(program);
-    let Some(solid) = execution.outcome.solid() else {
-        panic!("{:?}\n{program}", execution.outcome.error());
+    let Some(solid) = execution.answer.solid() else {
+        panic!("{:?}\n{program}", execution.answer.error());
     };
     assert!((solid.mass().volume - 1.0).abs() < 1e-12, "{}", solid.mass().volume);
 }
