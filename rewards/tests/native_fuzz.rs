@@ -98,11 +98,11 @@ proptest! {
         let programs = programs();
         let text = edited(&programs[which % programs.len()], &edits);
         let start = Instant::now();
-        if let Ok(outcome) = execute(&text) {
-            if let Some(solid) = outcome.solid() {
-                prop_assert!(solid.mass().volume.is_finite());
-                prop_assert!(solid.solids() >= 1);
-            }
+        if let Ok(outcome) = execute(&text)
+            && let Some(solid) = outcome.solid()
+        {
+            prop_assert!(solid.mass().volume.is_finite());
+            prop_assert!(solid.solids() >= 1);
         }
         // Far beyond what any takes; a program that hangs would never come here.
         prop_assert!(start.elapsed() < Duration::from_secs(20), "{text}");
