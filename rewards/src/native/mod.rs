@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::outcome::{Failure, Outcome, OutcomeClass, Solid};
-use cadquery::{Body, Item, ShapeObject, Workplane};
+use cadquery::{Item, ShapeObject, Workplane};
 use python::{Namespace, Stop, Value};
 
 /// Why a program is handed on to CadQuery.
@@ -90,12 +90,12 @@ fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
         },
     };
     match item {
-        Item::Body(body) => match &*body {
-            Body { tree: Some(tree) } => {
+        Item::Body(body) => match body.shape()? {
+            Some(tree) => {
                 certainty::check_centre(tree)?;
                 Ok(Outcome::Solid(Arc::new(Solid::native(tree.clone(), false))))
             }
-            Body { tree: None } => no_solid(OutcomeClass::Empty, format!("'{name}' is empty: nothing is left of it")),
+            None => no_solid(OutcomeClass::Empty, format!("'{name}' is empty: nothing is left of it")),
         },
         item => no_solid(OutcomeClass::NoSolid, format!("'{name}' holds a {}, not a solid", item.class_name())),
     }

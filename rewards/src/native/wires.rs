@@ -13,6 +13,18 @@ pub const CLEAR: f64 = 2e-6;
 /// Coordinates beyond it leave the kernel's absolute tolerance too few digits.
 const LARGEST: f64 = 1e5;
 
+/// Why it is not certain what plane wires enclose.
+const TOUCHING: &str = "wires touch or cross";
+const NESTED: &str = "wires nested three deep";
+const TANGLED: &str = "wire touches or crosses itself";
+const FLAT: &str = "wire of no area";
+const SPIKED: &str = "wire turns back on itself";
+
+/// Whether the kernel makes a solid for certain, of a shape that is not.
+pub fn is_about_shape(decline: &Decline) -> bool {
+    [TOUCHING, NESTED, TANGLED, FLAT, SPIKED].contains(&decline.reason)
+}
+
 /// An edge in space.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SpaceEdge {
@@ -289,7 +301,7 @@ pub fn regions(wires: Vec<Wire>) -> Result<Vec<Region>, Decline> {
                 for neighbour in other.edges() {
                     let gap = edge.gap(neighbour);
                     if gap < CLEAR {
-                        return Err(Decline::new("wires touch or cross", format!("{gap:e}")));
+                        return Err(Decline::new(TOUCHING, format!("{gap:e}")));
                     }
                 }
             }
@@ -304,7 +316,7 @@ pub fn regions(wires: Vec<Wire>) -> Result<Vec<Region>, Decline> {
         .map(|wire| wires.iter().filter(|other| !std::ptr::eq(*other, wire) && other.contains(point(wire))).count())
         .collect();
     if depth.iter().any(|&depth| depth > 1) {
-        return Err(Decline::new("wires nested three deep", ""));
+        return Err(Decline::new(NESTED, ""));
     }
     let outlines = wires.iter().zip(&depth).filter(|(_, depth)| **depth == 0);
     Ok(outlines
@@ -320,9 +332,9 @@ pub fn regions(wires: Vec<Wire>) -> Result<Vec<Region>, Decline> {
 fn check_simple(wire: &Wire) -> Result<(), Decline> {
     let edges = wire.edges();
     let count = edges.len();
-    let touches = |detail: String| Err(Decline::new("wire touches or crosses itself", detail));
+    let touches = |detail: String| Err(Decline::new(TANGLED, detail));
     if count == 2 && edges.iter().all(|edge| matches!(edge, Edge::Line { .. })) {
-        return Err(Decline::new("wire of no area", ""));
+        return Err(Decline::new(FLAT, ""));
     }
     for i in 0..count {
         for j in i + 1..count {
@@ -366,7 +378,7 @@ fn check_simple(wire: &Wire) -> Result<(), Decline> {
         }
     }
     if wire.signed_area().abs() < 1e-9 {
-        return Err(Decline::new("wire of no area", ""));
+        return Err(Decline::new(FLAT, ""));
     }
     Ok(())
 }
@@ -399,7 +411,7 @@ fn check_corner(a: &Edge, b: &Edge, corner: Vec2) -> Result<(), Decline> {
         && u.dot(&v) > 0.0
         && (u.x * v.y - u.y * v.x).abs() < 1e-5
     {
-        return Err(Decline::new("wire turns back on itself", format!("{corner:?}")));
+        return Err(Decline::new(SPIKED, format!("{corner:?}")));
     }
     Ok(())
 }

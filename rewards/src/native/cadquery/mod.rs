@@ -13,7 +13,7 @@ mod workplane;
 use std::rc::Rc;
 
 use super::python::{Arguments, Machine, Object, Parameter, Stop, Value};
-pub use shapes::{Body, Item, ShapeObject};
+pub use shapes::{Item, ShapeObject};
 pub use workplane::Workplane;
 
 /// `import cadquery`: the module.

@@ -43,6 +43,9 @@ pub struct Faces {
 pub struct Body {
     /// `None` for an empty compound: what a boolean that leaves nothing returns.
     pub tree: Option<CsgSolid>,
+    /// Why its shape is not certain. There is a solid; a program that raises later, or that leaves another object, can be
+    /// answered all the same. Whatever works on the body is declined.
+    pub doubt: Option<Decline>,
 }
 
 /// A shape as a value: what `val()` returns.
@@ -91,29 +94,47 @@ impl Item {
 impl Body {
     /// A body known to hold something.
     pub fn new(tree: impl Into<CsgSolid>) -> Rc<Self> {
-        Rc::new(Self { tree: Some(tree.into()) })
+        Rc::new(Self { tree: Some(tree.into()), doubt: None })
     }
 
-    /// A body that a boolean has made. Trees are walked by recursion, so their size has a limit.
-    fn made(tree: CsgSolid) -> Result<Rc<Self>, Stop> {
-        const MOST: usize = 300;
-        if tree.leaves() > MOST { Err(Stop::decline("too many bodies in one", "")) } else { Ok(Self::new(tree)) }
-    }
-
+    /// An empty compound.
     pub fn empty() -> Rc<Self> {
-        Rc::new(Self { tree: None })
+        Rc::new(Self { tree: None, doubt: None })
+    }
+
+    /// A body of which only that it is there is known.
+    pub fn doubtful(doubt: Decline) -> Rc<Self> {
+        Rc::new(Self { tree: None, doubt: Some(doubt) })
+    }
+
+    /// Whether there is a solid in it.
+    pub fn holds_solid(&self) -> bool {
+        self.tree.is_some() || self.doubt.is_some()
+    }
+
+    /// Its shape; `None` where it is empty.
+    pub fn shape(&self) -> Result<Option<&CsgSolid>, Decline> {
+        match &self.doubt {
+            Some(doubt) => Err(doubt.clone()),
+            None => Ok(self.tree.as_ref()),
+        }
     }
 
     /// The same body moved.
     pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
-        let Some(tree) = &self.tree else { return Ok(Self::empty()) };
+        let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
         Ok(Self::new(tree.mapped(&|leaf| motion.leaf(leaf))))
     }
 }
 
+/// The shapes of bodies, empty ones left out.
+fn shapes(bodies: &[Rc<Body>]) -> Result<Vec<&CsgSolid>, Decline> {
+    bodies.iter().filter_map(|body| body.shape().transpose()).collect()
+}
+
 /// Bodies that share no point may stand together in one argument of a boolean; others may not.
 pub fn check_apart(bodies: &[Rc<Body>]) -> Result<(), Decline> {
-    let bounds: Vec<_> = bodies.iter().filter_map(|body| body.tree.as_ref()?.bounds()).collect();
+    let bounds: Vec<_> = shapes(bodies)?.into_iter().filter_map(CsgSolid::bounds).collect();
     for (index, a) in bounds.iter().enumerate() {
         for b in &bounds[..index] {
             let apart = (0..3).any(|axis| a.min[axis] > b.max[axis] + 1e-5 || b.min[axis] > a.max[axis] + 1e-5);
@@ -127,36 +148,44 @@ pub fn check_apart(bodies: &[Rc<Body>]) -> Result<(), Decline> {
 
 /// `fuse`: the union of all.
 pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
-    let mut trees = bodies.iter().filter_map(|body| body.tree.as_ref());
-    let Some(first) = trees.next() else { return Ok(Body::empty()) };
-    let mut result = Body::new(first.clone());
-    for tree in trees {
-        if let Some(all) = &result.tree {
-            certainty::check_boolean(all, tree)?;
-            result = Body::made(all.clone().combine(Operation::Union, tree.clone()))?;
-        }
+    if let [one] = bodies {
+        return Ok(Rc::clone(one));
     }
-    Ok(result)
+    let mut trees = shapes(bodies)?.into_iter();
+    let Some(first) = trees.next() else { return Ok(Body::empty()) };
+    let mut result = first.clone();
+    for tree in trees {
+        certainty::check_boolean(&result, tree)?;
+        result = checked(result.combine(Operation::Union, tree.clone()))?;
+    }
+    Ok(Body::new(result))
 }
 
 /// `cut`: the first without the others.
 pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
-    let Some(tree) = &base.tree else { return Ok(Body::empty()) };
+    let tools = shapes(tools)?;
+    let Some(tree) = base.shape()? else { return Ok(Body::empty()) };
     let mut result = tree.clone();
-    for tool in tools.iter().filter_map(|body| body.tree.as_ref()) {
+    for tool in tools {
         certainty::check_boolean(&result, tool)?;
-        result = result.combine(Operation::Cut, tool.clone());
+        result = checked(result.combine(Operation::Cut, tool.clone()))?;
     }
-    if certainty::is_empty(&result) { Ok(Body::empty()) } else { Body::made(result) }
+    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
 }
 
 /// `intersect`: what the first has in common with the union of the others.
 pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     let tool = fuse(tools)?;
-    let (Some(a), Some(b)) = (&base.tree, &tool.tree) else { return Ok(Body::empty()) };
+    let (Some(a), Some(b)) = (base.shape()?, tool.shape()?) else { return Ok(Body::empty()) };
     certainty::check_boolean(a, b)?;
-    let result = a.clone().combine(Operation::Intersect, b.clone());
-    if certainty::is_empty(&result) { Ok(Body::empty()) } else { Body::made(result) }
+    let result = checked(a.clone().combine(Operation::Intersect, b.clone()))?;
+    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+}
+
+/// Trees are walked by recursion, so their size has a limit.
+fn checked(tree: CsgSolid) -> Result<CsgSolid, Decline> {
+    const MOST: usize = 300;
+    if tree.leaves() > MOST { Err(Decline::new("too many bodies in one", "")) } else { Ok(tree) }
 }
 
 /// A rigid motion or a mirroring: `linear * p + shift`.

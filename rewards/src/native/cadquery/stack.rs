@@ -381,7 +381,14 @@ fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workpl
         return cut_blind(wp, plane, &Bound([&bound.0[..1], &bound.0[2..]].concat()), 0);
     }
     let (distance, both, tapered) = extent(bound, 3)?;
-    let faces = profiles(wp, plane)?;
+    let faces = match profiles(wp, plane) {
+        // The kernel makes a solid of any wires in a plane, malformed as it may be. What is not certain is its shape.
+        Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && !tapered => {
+            check_distance(distance)?;
+            return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt))]));
+        }
+        faces => faces?,
+    };
     check_taper(&faces, tapered)?;
     combine_with_base(wp, prisms(plane, faces, check_distance(distance)?, both), mode)
 }
@@ -426,7 +433,7 @@ fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
     match given {
         None | Some(Value::None) => {
             let base = find_solid(wp)?;
-            let bounds = base.tree.as_ref().map(CsgSolid::tight_bounds);
+            let bounds = base.shape()?.map(CsgSolid::tight_bounds);
             Ok(bounds.map_or(0.0, |b| (Vec3::from(b.max) - Vec3::from(b.min)).norm()))
         }
         Some(value) => number(value),
@@ -714,7 +721,7 @@ fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     };
     let bodies = solid_bodies(&wp.objects.borrow());
     let [body] = bodies.as_slice() else { return Err(Stop::decline("faces of several bodies", "")) };
-    let Some(tree) = &body.tree else { return Err(Stop::decline("faces of nothing", "")) };
+    let Some(tree) = body.shape()? else { return Err(Stop::decline("faces of nothing", "")) };
     let normal = Vec3::ith(axis, sign);
     match crate::native::certainty::plane_end(tree, normal) {
         Some(offset) => Ok(wp.with(vec![Item::Faces(Rc::new(Faces { normal, offset }))])),

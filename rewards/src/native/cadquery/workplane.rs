@@ -269,7 +269,7 @@ impl Workplane {
 /// The bodies among items that hold a solid.
 pub fn solid_bodies(items: &[Item]) -> Vec<Rc<Body>> {
     let bodies = items.iter().filter_map(|item| match item {
-        Item::Body(body) if body.tree.is_some() => Some(Rc::clone(body)),
+        Item::Body(body) if body.holds_solid() => Some(Rc::clone(body)),
         _ => None,
     });
     bodies.collect()
