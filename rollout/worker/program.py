@@ -150,6 +150,14 @@ def pick(names: dict[str, Any]) -> tuple[Any, list[Any], bytes]:
     return (solids[0] if len(solids) == 1 else value), solids, b""
 
 
+def warm_up() -> None:
+    """Does once, before the fork, what every child would else do for the first time. No boolean: see server.py."""
+    plane = cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, 0, 0), cq.Vector(0, 0, 1))
+    sketch = cq.Workplane(plane).moveTo(0, 0).lineTo(2, 0).threePointArc((2.5, 0.5), (2, 1)).close()
+    shape = sketch.extrude(1).val()
+    pack(shape, shape.Solids(), MESH)
+
+
 def volume_properties(shape: Any) -> GProp_GProps:
     properties = GProp_GProps()
     BRepGProp.VolumeProperties_s(shape.wrapped, properties)

@@ -9,6 +9,7 @@ End of stdin ends the server and every child, and removes the directory it was g
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import math
@@ -26,6 +27,7 @@ import sandbox
 
 READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH = b"R", b"X", b"D", b"T", b"M", b"C"
 RESULT_LIMIT = 64 << 20
+HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
 
 
 @dataclass
@@ -66,6 +68,18 @@ def mapped_bytes() -> int:
         return int(line.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def use_huge_pages() -> None:
+    """Gathers this process's memory in huge pages: a fork copies one entry for each instead of 512."""
+    with open("/proc/self/maps") as lines:
+        mappings = [line.split() for line in lines]
+    for span, access, offset, _, _, *name in mappings:
+        if access == "rw-p" and int(offset, 16) == 0 and (not name or name[0] == "[heap]"):
+            start, end = (int(address, 16) for address in span.split("-"))
+            start, end = -(-start // HUGE_PAGE) * HUGE_PAGE, end // HUGE_PAGE * HUGE_PAGE
+            if start < end:  # Kernels before 6.1 refuse, and nothing is lost.
+                sandbox.libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_COLLAPSE)
+
+
 class Server:
     def __init__(self, root: str, timeout_s: float, memory_bytes: int) -> None:
         self.root, self.timeout_s, self.memory_bytes = root, timeout_s, memory_bytes
@@ -78,8 +92,10 @@ class Server:
         import program  # CadQuery comes with it; requests queue up in the pipe meanwhile
 
         self.perform = program.perform
+        program.warm_up()
         gc.collect()
         gc.freeze()
+        use_huge_pages()
         self.mapped = mapped_bytes()
         self.resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.selector.register(0, selectors.EVENT_READ)

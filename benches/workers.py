@@ -1,0 +1,122 @@
+"""What isolation costs: the workers' fork a program against CadQuery in one process, on the same programs.
+
+    .venv/bin/python benches/workers.py --input programs.jsonl [--rounds 3]
+
+`programs.jsonl` has rows {"code": ...}; those that leave no solid are left out. Both sides execute every program, take
+mass properties, bounds and validity, tessellate and pack, by the same code, one at a time; imports are not counted. They take
+turns, so that a busy machine slows down both. Prints milliseconds of processor time and of wall time a program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WORKER = Path(__file__).resolve().parent.parent / "rollout" / "worker"
+TIMEOUT_S, MEMORY_BYTES = 60, 4 << 30
+MESH, SOLID = 0, 0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process and of its children that are gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:15])) / TICKS
+
+
+class Side:
+    """A process that answers programs over pipes, as `server.py` does."""
+
+    def __init__(self, arguments: list[str], root: str) -> None:
+        self.root, self.requests = root, 0
+        environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-s", "-B", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.receive()
+
+    def receive(self) -> bytes:
+        length = struct.unpack("<I", self.process.stdout.read(4))[0]
+        return self.process.stdout.read(length)[8:]
+
+    def perform(self, program: str) -> bytes:
+        self.requests += 1
+        body = struct.pack("<QB", self.requests, MESH) + program.encode()
+        self.process.stdin.write(struct.pack("<I", len(body)) + body)
+        self.process.stdin.flush()
+        reply = self.receive()
+        with contextlib.suppress(OSError):  # whoever asks the server also clears up behind it
+            os.rmdir(os.path.join(self.root, str(self.requests)))
+        return reply
+
+    def time(self, programs: list[str]) -> tuple[float, float]:
+        """Milliseconds of processor and of wall time a program."""
+        cpu, wall = cpu_seconds(self.process.pid), time.perf_counter()
+        for program in programs:
+            self.perform(program)
+        wall = time.perf_counter() - wall
+        time.sleep(0.1)  # the last child is reaped after its answer
+        cpu = cpu_seconds(self.process.pid) - cpu
+        return 1e3 * cpu / len(programs), 1e3 * wall / len(programs)
+
+
+def serve_in_process() -> None:
+    """The other side: the same conversation, and no fork."""
+    sys.path.insert(0, str(WORKER))
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    import program
+
+    def reply(payload: bytes) -> None:
+        replies.write(struct.pack("<IQ", 8 + len(payload), 1) + payload)
+        replies.flush()
+
+    reply(b"R")
+    while header := sys.stdin.buffer.read(4):
+        body = sys.stdin.buffer.read(struct.unpack("<I", header)[0])
+        reply(b"D" + program.perform(body[8], body[9:]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.in_process:
+        serve_in_process()
+        return
+    if arguments.input is None:
+        parser.error("--input is required")
+    programs = [json.loads(line)["code"] for line in arguments.input.read_text().splitlines() if line.strip()]
+    root = tempfile.mkdtemp(prefix="cadwright-bench-")
+    workers = Side([str(WORKER / "server.py"), root, str(TIMEOUT_S), str(MEMORY_BYTES)], root)
+    direct = Side([__file__, "--in-process"], root)
+    # In a child first, for a program may be one that its process does not survive.
+    programs = [program for program in programs if workers.perform(program)[:2] == bytes([ord("D"), SOLID])]
+    print(f"{len(programs)} programs, {arguments.rounds} rounds; ms a program: processor, wall")
+    totals = {"in process": [0.0, 0.0], "workers": [0.0, 0.0]}
+    for _ in range(arguments.rounds):
+        for name, side in (("in process", direct), ("workers", workers)):
+            cpu, wall = side.time(programs)
+            totals[name][0] += cpu / arguments.rounds
+            totals[name][1] += wall / arguments.rounds
+            print(f"  {name:<12}{cpu:8.2f}{wall:8.2f}", flush=True)
+    for name, (cpu, wall) in totals.items():
+        print(f"{name:<14}{cpu:8.2f}{wall:8.2f}")
+    (cpu, wall), (worker_cpu, worker_wall) = totals["in process"], totals["workers"]
+    print(f"throughput of workers: {cpu / worker_cpu:.0%} by processor time, {wall / worker_wall:.0%} by wall time")
+    for side in (workers, direct):
+        side.process.stdin.close()
+        side.process.wait()
+
+
+if __name__ == "__main__":
+    main()
