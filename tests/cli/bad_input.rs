@@ -11,7 +11,7 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     place.write("stepz.toml", "[ppo]\nstepz = 3\n");
     place.write("type.toml", "[ppo]\nsteps = \"many\"\n");
     place.write("broken.toml", "[ppo\nsteps = 3\n");
-    let cases: [(&[&str], &[&str]); 20] = [
+    let cases: [(&[&str], &[&str]); 23] = [
         (&["--set", "ppo.stepz=3"], &["ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--config", "stepz.toml"], &["stepz.toml", "ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--set", "modell.tune=lora"], &["modell", "did you mean `model`"]),
@@ -35,6 +35,9 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
         (&["--set", "data.synth.validation=0"], &["data.synth.validation = 0", "at least 1"]),
         (&["--set", "lora.alpha=nan"], &["lora.alpha = NaN", "above 0"]),
         (&["--set", "rollout.engine=quantum"], &["rollout.engine", "quantum", "cadquery"]),
+        (&["--set", "rollout.engine=native"], &["rollout.engine = \"native\"", "use auto"]),
+        (&["--set", "eval.engine=native"], &["eval.engine = \"native\"", "use auto"]),
+        (&["--set", "rollout.frame=shell"], &["rollout.frame = \"shell\"", "canonical"]),
     ];
     for (arguments, says) in cases {
         place.cadwright([&["run", "--output-dir", "out"], arguments].concat()).fails_with(says);

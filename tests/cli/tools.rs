@@ -37,7 +37,7 @@ fn exec_answers_every_row_in_order_with_the_documented_fields() {
         assert_eq!(fields(row), expected);
         assert_eq!((&row["id"], &row["outcome"]), (&id.into(), &outcome.into()), "{row:#}");
         assert_eq!(row["valid"], outcome == "solid");
-        assert_eq!(row["engine"], "cadquery");
+        assert!(["native", "cadquery"].contains(&row["engine"].as_str().unwrap_or_default()), "{row:#}");
         assert_eq!(row["error"].is_null(), outcome == "solid", "{row:#}");
     }
     let number = |pointer: &str| out[0].pointer(pointer).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
@@ -88,9 +88,34 @@ fn score_answers_every_row_in_order_with_the_documented_fields_and_a_summary() {
     assert!(
         (summary.pointer("/iou_all/canonical/mean").and_then(|v| v.as_f64()).unwrap_or_default() - 0.5).abs() < 0.01
     );
-    for field in ["vsr_ci95", "iou_valid", "outcomes", "engines", "pairs_per_second"] {
+    for field in ["vsr_ci95", "iou_valid", "outcomes", "engines", "declined", "pairs_per_second"] {
         assert!(!summary[field].is_null(), "{field}: {summary:#}");
     }
+}
+
+#[test]
+fn the_native_engine_alone_starts_no_python_and_says_what_it_declined() {
+    let place = Place::new();
+    let odd = "import os\nimport cadquery as cq\nsolid = cq.Workplane().box(1, 1, float(len(os.sep)))";
+    place.write("in.jsonl", &serde_json::json!({"id": 1, "code": odd}).to_string());
+    let arguments = ["exec", "--input", "in.jsonl", "--output", "out.jsonl", "--engine", "native"];
+    place.cadwright(arguments).succeeds();
+    let out = rows(place.path("out.jsonl"));
+    assert_eq!((&out[0]["outcome"], &out[0]["engine"]), (&"declined".into(), &"native".into()), "{:#}", out[0]);
+}
+
+#[test]
+fn shell_and_exact_are_frames_and_an_audit_reports() {
+    let place = Place::new();
+    place.write("in.jsonl", &serde_json::json!({"id": 1, "ground_truth": BOX, "prediction": HALF}).to_string());
+    let score = ["score", "--input", "in.jsonl", "--output", "out.jsonl", "--frames", "exact,shell"];
+    place.cadwright(score).succeeds();
+    let iou = &rows(place.path("out.jsonl"))[0]["iou"];
+    assert!((iou["exact"].as_f64().unwrap_or_default() - 0.5).abs() < 1e-9, "{iou:#}");
+    assert!(iou["shell"].as_f64().is_some_and(|iou| iou < 0.5), "{iou:#}");
+    place.cadwright(["audit", "--input", "in.jsonl", "--sample", "5", "--output", "audit.json"]).succeeds();
+    let audit = json(place.path("audit.json"));
+    assert_eq!((&audit["pairs"], &audit["programs"]), (&1.into(), &2.into()), "{audit:#}");
 }
 
 #[test]
