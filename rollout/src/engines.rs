@@ -108,6 +108,16 @@ impl Engines {
         })
     }
 
+    /// CadQuery's outcome of a program, whatever the engine.
+    pub fn by_cadquery(&self, program: &str, is_ground_truth: bool) -> Result<Option<Outcome>> {
+        let answer = self.store.get(store::key(&[Engine::Cadquery.name(), program]), || {
+            let run = || self.workers.execute(program);
+            let outcome = if is_ground_truth { self.cached("mesh", program, run) } else { run() };
+            Ok(Answer { outcome: Some(outcome?), engine: Engine::Cadquery, declined: None })
+        })?;
+        Ok(answer.outcome)
+    }
+
     /// CadQuery's outcome of a program with the triangles of its STL export, whatever the engine.
     pub fn exported(&self, program: &str, is_ground_truth: bool) -> Result<Option<Outcome>> {
         let answer = self.store.get(store::key(&["shell", program]), || {

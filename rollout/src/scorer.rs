@@ -196,7 +196,8 @@ impl Shared {
         let prediction = self.engines.known(&request.prediction, false)?;
         let ground_truth = self.engines.known(&request.ground_truth, true)?;
         let mut shell_undetermined = false;
-        let mut compare = |frame: Frame| match (&prediction.outcome, &ground_truth.outcome) {
+        let (compared, truth) = self.in_one_form(request, &prediction, &ground_truth)?;
+        let mut compare = |frame: Frame| match (&compared, &truth) {
             (_, None | Some(Outcome::Failure(_))) | (None, _) => Ok(None),
             (Some(Outcome::Failure(_)), _) => Ok(Some(0.0)),
             (Some(Outcome::Solid(_)), Some(Outcome::Solid(_))) if frame == Frame::Shell => {
@@ -234,6 +235,25 @@ impl Shared {
             shell_undetermined,
             declined: [prediction.declined, ground_truth.declined].into_iter().flatten().collect(),
         })
+    }
+
+    /// The two outcomes for comparison. A solid of the native engine is exact, one of CadQuery's is made of facets; between
+    /// the two a thin round wall would differ by its facets. Where one is of CadQuery's, so is the other.
+    fn in_one_form(
+        &self,
+        request: &ScoreRequest,
+        prediction: &Answer,
+        ground_truth: &Answer,
+    ) -> Result<(Option<Outcome>, Option<Outcome>)> {
+        let mut outcomes = (prediction.outcome.clone(), ground_truth.outcome.clone());
+        if let (Some(a), Some(b)) = (prediction.solid(), ground_truth.solid()) {
+            match (&a.body, &b.body) {
+                (Body::Csg(_), Body::Mesh(_)) => outcomes.0 = self.engines.by_cadquery(&request.prediction, false)?,
+                (Body::Mesh(_), Body::Csg(_)) => outcomes.1 = self.engines.by_cadquery(&request.ground_truth, true)?,
+                _ => {}
+            }
+        }
+        Ok(outcomes)
     }
 
     /// CadQuery's outcome of a program that may have been executed before; for scorers with that engine.

@@ -141,3 +141,19 @@ fn rows_of_declined_programs_say_so() {
     assert!(row["ground_truth_error"].as_str().unwrap().starts_with("declined: "));
     assert_eq!((summary.vsr, summary.declined[reason.reason], summary.ground_truth_failures), (0.0, 2, 1));
 }
+
+#[test]
+fn two_solids_are_compared_in_one_form() {
+    // A thin tube, and the same with what the native engine hands on: as facets against circles they would differ by a
+    // tenth of the wall.
+    let tube = "solid = cq.Workplane().circle(1).circle(0.98).extrude(1)";
+    let odd = "import os\nsolid = cq.Workplane().circle(1).circle(0.98).extrude(float(len(os.sep)))";
+    assert!(native::execute(tube).is_ok() && native::execute(odd).is_err());
+    let scorer = Scorer::new(with(Engine::Auto)).unwrap();
+    for (prediction, ground_truth) in [(tube, odd), (odd, tube)] {
+        let request =
+            ScoreRequest { prediction: prediction.into(), ground_truth: ground_truth.into(), truncated: false };
+        let iou = scorer.score(&request).unwrap().iou_in(Frame::Canonical);
+        assert!(iou > 0.999, "{iou}");
+    }
+}
