@@ -170,7 +170,8 @@ impl CsgSolid {
         self.primitives().into_iter().map(of).sum()
     }
 
-    /// Volume, centroid, inertia and bounds, by [`integrate`]: see there for the error.
+    /// Volume, centroid, inertia and bounds. Exact along lines, by quadrature across: rounding for extrusions along the
+    /// axes whose outlines do not cross, below 1e-4 of the volume for parts of ordinary shape.
     pub fn mass_properties(&self) -> MassProperties {
         let Moments { volume, first, second } = integrate(self);
         let bounds = self.tight_bounds();

@@ -3,7 +3,7 @@
 //! It *certifies or declines*. It answers only where its answer is known to equal CadQuery's: the verdict, the class of
 //! an exception, the shape. Whatever else a program does is handed on, with a reason that is counted.
 //!
-//! [`python`] interprets the language, [`cadquery`] the library; [`wires`] makes faces of wires, and [`certainty`] says
+//! [`python`] interprets the language, `cadquery` the library; `wires` makes faces of wires, and `certainty` says
 //! when a boolean of the modelling kernel is certain to be the set operation.
 
 mod cadquery;
