@@ -151,6 +151,11 @@ RULES: dict[str, str] = {
     "hole in a box": "solid = cq.Workplane().box(4, 4, 1).faces('>Z').workplane().hole(1)\n",
     "blind hole": "solid = cq.Workplane().box(4, 4, 2).faces('<X').workplane().circle(0.5).cutBlind(-1)\n",
     "counterbores": "solid = cq.Workplane().box(4, 4, 2).faces('>Z').workplane().pushPoints([(1, 1), (-1, -1)]).cboreHole(0.3, 0.6, 0.5)\n",
+    "workplane on a round face": "solid = cq.Workplane().cylinder(2, 1).faces('>X').workplane().hole(0.5)\n",
+    "workplane on faces apart": "solid = cq.Workplane().polyline([(0, 0), (4, 0), (2, 1)]).close().extrude(3).faces('<X').workplane().hole(0.5)\n",
+    "hole at the centre of a face": "solid = cq.Workplane().moveTo(3, 1).rect(4, 2).moveTo(4, 1).circle(0.25).extrude(2)"
+        ".faces('>Z').workplane(centerOption='CenterOfMass').hole(0.5)\n",
+    "hole in an oblique face": "solid = cq.Workplane().polyline([(0, 0), (4, 0), (0, 1)]).close().extrude(3).faces('>Y').workplane().hole(0.5)\n",
     "cut through all": "solid = cq.Workplane().box(4, 4, 1).faces('>Y').workplane().rect(1, 0.5).cutThruAll()\n",
     "boss on a face": "solid = cq.Workplane().box(4, 4, 1).faces('<Z').workplane().rect(1, 2).extrude(0.5)\n",
     # Booleans.
@@ -230,7 +235,7 @@ RULES: dict[str, str] = {
 def ask(program: str, channel) -> None:
     import program as worker
 
-    channel.send(worker.execute(program))
+    channel.send(worker.perform(worker.MESH, program.encode()))
 
 
 def answer(program: str) -> dict:
@@ -244,6 +249,8 @@ def answer(program: str) -> dict:
         reply = bytes([7])
     process.kill()
     outcome = CLASSES[reply[0]]
+    if outcome == "crash":
+        raise SystemExit(f"a program crashed CadQuery, or this script no longer fits the worker:\n{program}")
     if outcome != "solid":
         return {"outcome": outcome, "error": reply[1:].decode().split(":")[0] if outcome == "exception" else None}
     numbers = struct.unpack_from("<19dIB", reply, 1)

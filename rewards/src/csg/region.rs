@@ -153,6 +153,40 @@ impl Edge {
         }
     }
 
+    /// Centre of mass of the curve.
+    pub fn centroid(&self) -> Vec2 {
+        match *self {
+            Self::Line { from, to } => (from + to) / 2.0,
+            Self::Circle { center, .. } => center,
+            Self::Arc { from, center, radius, counter_clockwise, .. } => {
+                // On the axis of symmetry, at r sin(s/2) / (s/2) from the centre.
+                let half = self.sweep() / 2.0;
+                let turn = nalgebra::Rotation2::new(if counter_clockwise { half } else { -half });
+                center + turn * ((from - center) / radius) * (radius * half.sin() / half)
+            }
+        }
+    }
+
+    /// First moment of the area swept from the origin, for centres of mass.
+    fn area_moment(&self) -> Vec2 {
+        match *self {
+            // A triangle with the origin: a third of the sum of its corners.
+            Self::Line { from, to } => (from + to) / 3.0 * (0.5 * cross(from, to)),
+            Self::Circle { center, radius } => center * (std::f64::consts::PI * radius * radius),
+            Self::Arc { from, to, center, radius, counter_clockwise } => {
+                let chord = (from + to) / 3.0 * (0.5 * cross(from, to));
+                // The segment between chord and arc: its centre lies on the axis of symmetry, at
+                // 4 r sin^3(s/2) / (3 (s - sin s)) from the centre.
+                let sweep = self.sweep();
+                let area = 0.5 * radius * radius * (sweep - sweep.sin());
+                let turn = nalgebra::Rotation2::new(if counter_clockwise { sweep / 2.0 } else { -sweep / 2.0 });
+                let reach = 4.0 * radius * (sweep / 2.0).sin().powi(3) / (3.0 * (sweep - sweep.sin()));
+                let at = center + turn * ((from - center) / radius) * reach;
+                chord + at * if counter_clockwise { area } else { -area }
+            }
+        }
+    }
+
     /// Area swept from a point to the edge, counter-clockwise positive.
     pub(crate) fn signed_area_about(&self, point: Vec2) -> f64 {
         let moved = |p: Vec2| p - point;
@@ -247,6 +281,22 @@ impl Wire {
         &self.edges
     }
 
+    /// Whether two neighbouring edges go on in one line or on one circle: their faces become one.
+    pub fn has_smooth_joint(&self) -> bool {
+        let next = self.edges.iter().cycle().skip(1);
+        self.edges.len() > 1
+            && self.edges.iter().zip(next).any(|(a, b)| match (a, b) {
+                (Edge::Line { from, to }, Edge::Line { to: end, .. }) => {
+                    let (u, v) = (to - from, end - to);
+                    cross(u, v).abs() < 1e-6 * u.norm() * v.norm()
+                }
+                (Edge::Arc { center, radius, .. }, Edge::Arc { center: other, radius: s, .. }) => {
+                    (center - other).norm() < 1e-6 && (radius - s).abs() < 1e-6
+                }
+                _ => false,
+            })
+    }
+
     /// Whether a point that is not on the wire lies inside, by crossing parity.
     pub fn contains(&self, point: Vec2) -> bool {
         super::cast::crossings_ahead(&self.edges, point) % 2 == 1
@@ -290,6 +340,17 @@ impl Region {
     /// Area of the region.
     pub fn area(&self) -> f64 {
         self.outer.signed_area().abs() - self.holes.iter().map(|hole| hole.signed_area().abs()).sum::<f64>()
+    }
+
+    /// Centre of mass of the region.
+    pub fn centroid(&self) -> Vec2 {
+        let of = |wire: &Wire| {
+            let moment: Vec2 = wire.edges.iter().map(Edge::area_moment).sum();
+            (moment * wire.signed_area().signum(), wire.signed_area().abs())
+        };
+        let (moment, area) = of(&self.outer);
+        let holes = self.holes.iter().map(of).fold((Vec2::zeros(), 0.0), |(m, a), (n, b)| (m + n, a + b));
+        (moment - holes.0) / (area - holes.1)
     }
 
     /// The largest value of `direction . p` over the region.
@@ -349,6 +410,27 @@ mod tests {
         assert_eq!(region.support(v(1.0, 0.0)), 2.5);
         assert_eq!(region.support(v(-1.0, 0.0)), 0.5);
         assert_eq!(region.support(v(0.0, 1.0)), 1.0);
+    }
+
+    #[test]
+    fn centroids_by_closed_form() {
+        // A half disc of radius 3 about (1, 0), drawn both ways round: its centre lies 4 r / (3 pi) above the diameter, that
+        // of its arc 2 r / pi.
+        for (from, to) in [(4.0, -2.0), (-2.0, 4.0)] {
+            let arc = Edge::three_point_arc(v(from, 0.0), v(1.0, 3.0), v(to, 0.0)).unwrap();
+            assert!((arc.centroid() - v(1.0, 6.0 / PI)).norm() < 1e-12);
+            let wire = Wire::new(vec![arc, Edge::line(v(to, 0.0), v(from, 0.0)).unwrap()]).unwrap();
+            assert!((Region::new(wire, vec![]).centroid() - v(1.0, 4.0 / PI)).norm() < 1e-12);
+        }
+        // A square with a quarter of it cut out.
+        let square = |a: f64, b: f64| {
+            let corners = [v(a, a), v(b, a), v(b, b), v(a, b)];
+            Wire::new((0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect()).unwrap()
+        };
+        let region = Region::new(square(0.0, 4.0), vec![square(1.0, 3.0)]);
+        assert!((region.centroid() - v(2.0, 2.0)).norm() < 1e-12);
+        let region = Region::new(square(0.0, 4.0), vec![square(0.5, 2.5)]);
+        assert!((region.centroid() - v((16.0 * 2.0 - 4.0 * 1.5) / 12.0, (32.0 - 6.0) / 12.0)).norm() < 1e-12);
     }
 
     #[test]

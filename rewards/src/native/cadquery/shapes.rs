@@ -19,7 +19,7 @@ pub enum Item {
     Edge(Rc<SpaceEdge>),
     Wire(Rc<SpaceWire>),
     Body(Rc<Body>),
-    /// Plane faces of a body, all in one plane. Their outlines are not known, their plane is.
+    /// Faces of a body; how many is not known.
     Faces(Rc<Faces>),
     /// A sketch that is being drawn. It holds its parent; the parent does not hold it.
     Drawing,
@@ -29,13 +29,22 @@ pub enum Item {
     Other(String),
 }
 
-/// The face of a body in a plane, known to be one.
+/// Faces selected of a body.
 #[derive(Debug)]
-pub struct Faces {
-    /// Outward unit normal.
-    pub normal: Vec3,
-    /// `normal . p` of its points.
-    pub offset: f64,
+pub enum Faces {
+    /// One plane face, or several in one plane.
+    Plane {
+        /// Outward unit normal.
+        normal: Vec3,
+        /// `normal . p` of its points.
+        offset: f64,
+        /// Centre of mass, where it is known and there is but one face.
+        center: Option<Vec3>,
+    },
+    /// Several, of which some are curved.
+    Curved,
+    /// Several plane ones that do not lie in one plane.
+    Apart,
 }
 
 /// A `Solid` or a `Compound` of solids.

@@ -8,6 +8,7 @@ use super::shapes::{self, Body, Faces, Item, Motion, ShapeObject, check_apart, i
 use super::workplane::{Workplane, solid_bodies};
 use super::{flag_or, number, number_or, optional, required};
 use crate::csg::{Ball, CsgSolid, Edge, Extrusion, Plane, Region, Vec2, Vec3, Wire};
+use crate::native::certainty;
 use crate::native::python::{Arguments, Machine, Parameter, Stop, Value};
 use crate::native::wires::{self, CLEAR, SpaceEdge, check_point};
 
@@ -642,14 +643,25 @@ fn workplane(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Work
     }
     let item = objects.first().cloned().unwrap_or(Item::Point(plane.origin));
     let (center, normal, x_dir) = match &item {
-        Item::Faces(face) => {
-            if !projected {
-                return Err(Stop::decline("centre of a face", ""));
+        Item::Faces(faces) => match &**faces {
+            // Experiments `workplane on a round face`, `workplane on faces apart`.
+            Faces::Curved => {
+                let message = "If multiple objects selected, they all must be planar faces.";
+                return Err(Stop::raise("ValueError", message));
             }
-            let aside = Vec3::z().cross(&face.normal);
-            let x_dir = if aside.norm() < 1e-4 { Vec3::x() } else { aside };
-            (face.normal * face.offset, face.normal, x_dir)
-        }
+            Faces::Apart => return Err(Stop::raise("ValueError", "Selected faces must be co-planar.")),
+            Faces::Plane { normal, offset, center } => {
+                let of_mass = matches!(bound.get(2), Some(Value::Str(option)) if &**option == "CenterOfMass");
+                let center = match center {
+                    Some(center) if projected || of_mass => *center,
+                    None if projected => *normal * *offset,
+                    _ => return Err(Stop::decline("centre of a face", "")),
+                };
+                let aside = Vec3::z().cross(normal);
+                let x_dir = if aside.norm() < 1e-4 { Vec3::x() } else { aside };
+                (center, *normal, x_dir)
+            }
+        },
         Item::Point(_) | Item::Vertex(_) | Item::Wire(_) | Item::Edge(_) => {
             let parent = wp.parent.as_ref().map(|parent| parent.val());
             if matches!(parent, Some(Item::Faces(_))) {
@@ -703,8 +715,7 @@ fn vertices(wp: &Rc<Workplane>) -> Result<Rc<Workplane>, Stop> {
     Ok(wp.with(found))
 }
 
-/// `faces(">Z")` and its like, where the body ends in a plane face across that axis: then its centre is farther out than
-/// any other face's.
+/// `faces(">Z")` and its like: the faces whose centres are farthest out.
 fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let Some(Value::Str(selector)) = bound.get(0) else { return Err(Stop::decline("face selector", "")) };
     if bound.get(1).is_some() {
@@ -722,9 +733,72 @@ fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let bodies = solid_bodies(&wp.objects.borrow());
     let [body] = bodies.as_slice() else { return Err(Stop::decline("faces of several bodies", "")) };
     let Some(tree) = body.shape()? else { return Err(Stop::decline("faces of nothing", "")) };
-    let normal = Vec3::ith(axis, sign);
-    match crate::native::certainty::plane_end(tree, normal) {
-        Some(offset) => Ok(wp.with(vec![Item::Faces(Rc::new(Faces { normal, offset }))])),
-        None => Err(Stop::decline("face selector", "no plane face ends the body there")),
+    let direction = Vec3::ith(axis, sign);
+    let found = match tree {
+        CsgSolid::Extrusion(prism) => prism_faces(prism, direction)?,
+        // Where a body ends in a plane face across the axis, that face's centre is farther out than any other's.
+        _ => match certainty::plane_end(tree, direction) {
+            Some(offset) => Faces::Plane { normal: direction, offset, center: None },
+            None => return Err(Stop::decline("face selector", "no plane face ends the body there")),
+        },
+    };
+    Ok(wp.with(vec![Item::Faces(Rc::new(found))]))
+}
+
+/// A face of a prism.
+struct PrismFace {
+    center: Vec3,
+    /// Outward unit normal of a plane face.
+    normal: Option<Vec3>,
+}
+
+/// The faces of a prism whose centres of mass are farthest along `direction` (`DirectionMinMaxSelector`, which takes
+/// centres within 1e-4 for one).
+fn prism_faces(prism: &Extrusion, direction: Vec3) -> Result<Faces, Stop> {
+    let Extrusion { plane, region, low, high } = prism;
+    let (middle, centroid) = ((low + high) / 2.0, region.centroid());
+    let mut faces = vec![
+        PrismFace { center: plane.to_space(centroid, *low), normal: Some(-plane.z) },
+        PrismFace { center: plane.to_space(centroid, *high), normal: Some(plane.z) },
+    ];
+    for (wire, is_hole) in
+        std::iter::once((region.outer(), false)).chain(region.holes().iter().map(|hole| (hole, true)))
+    {
+        if wire.has_smooth_joint() {
+            return Err(Stop::decline("face selector", "faces that are joined"));
+        }
+        let outward = if (wire.signed_area() > 0.0) != is_hole { 1.0 } else { -1.0 };
+        for edge in wire.edges() {
+            let normal = match edge {
+                Edge::Line { from, to } => {
+                    let along = (to - from).normalize() * outward;
+                    Some(plane.x * along.y - plane.y * along.x)
+                }
+                _ => None,
+            };
+            faces.push(PrismFace { center: plane.to_space(edge.centroid(), middle), normal });
+        }
+    }
+    let farthest = faces.iter().map(|face| face.center.dot(&direction)).fold(f64::NEG_INFINITY, f64::max);
+    let behind = |face: &PrismFace| farthest - face.center.dot(&direction);
+    if faces.iter().any(|face| (1e-8..1e-3).contains(&behind(face))) {
+        return Err(Stop::decline("face selector", "centres nearly as far"));
+    }
+    let selected: Vec<&PrismFace> = faces.iter().filter(|face| behind(face) < 1e-8).collect();
+    match selected.as_slice() {
+        [PrismFace { center, normal: Some(normal) }] => {
+            Ok(Faces::Plane { normal: *normal, offset: normal.dot(center), center: Some(*center) })
+        }
+        [_] => Err(Stop::decline("face selector", "a curved face")),
+        several if several.iter().any(|face| face.normal.is_none()) => Ok(Faces::Curved),
+        [first, rest @ ..] => {
+            let normal = first.normal.unwrap_or(direction);
+            let apart = |face: &&&PrismFace| normal.dot(&(first.center - face.center)).abs() > 1e-3;
+            match rest.iter().find(apart) {
+                Some(_) => Ok(Faces::Apart),
+                None => Err(Stop::decline("face selector", "several faces in one plane")),
+            }
+        }
+        [] => Err(Stop::decline("face selector", "no face")),
     }
 }
