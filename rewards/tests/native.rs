@@ -33,6 +33,7 @@ const DECLINED: &[&str] = &[
     "operators",
     "equal cylinders cross",
     "edge of 2e-7",
+    "outline across the axis",
     "rectangles in an array",
 ];
 

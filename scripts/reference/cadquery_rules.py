@@ -145,6 +145,11 @@ RULES: dict[str, str] = {
     "ball in a box": "solid = cq.Workplane().box(2, 2, 2).cut(cq.Workplane().sphere(1.25))\n",
     "files": "solid = cq.Workplane().box(1, 1, 1)\ncq.exporters.export(solid, 'nowhere/part.stl')\n"
              "cq.exporters.export(solid, 'nowhere/part.step')\n",
+    "ring": "solid = cq.Workplane('XZ').moveTo(3, 0).rect(1, 2).revolve(360, (0, 0, 0), (0, 1, 0))\n",
+    "cone": "solid = cq.Workplane('YZ').polyline([(0, 0), (2, 0), (0, 3)]).close().revolve()\n",
+    "oblique axis": "solid = cq.Workplane().moveTo(3, 0).rect(1, 1).moveTo(3, 0).rect(0.5, 0.5).revolve(360, (0, 1, 0), (1, 3, 0))\n",
+    "axis on the left": "solid = cq.Workplane().moveTo(-3, 0).rect(2, 2).revolve(720, (0, 0, 0), (0, 1, 0)).mirror('XZ')\n",
+    "outline across the axis": "solid = cq.Workplane().rect(1, 2).revolve(360, (0, 0, 0), (0, 1, 0))\n",
     "box not centred": "solid = cq.Workplane().box(1, 2, 3, centered=(True, False, False))\n",
     "box without size": "solid = cq.Workplane().box(0, 1, 1)\n",
     "cylinder": "solid = cq.Workplane('YZ').cylinder(3, 1)\n",

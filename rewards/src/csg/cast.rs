@@ -1,7 +1,7 @@
 //! Where a line is inside a solid.
 
 use super::region::{cross, within_turn};
-use super::{Ball, CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Primitive, Vec2, Vec3};
+use super::{Ball, CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Primitive, Revolution, Vec2, Vec3};
 
 /// Where a line passes through the surface of a solid.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +37,7 @@ pub struct LineCaster<'a> {
 enum PreparedLeaf<'a> {
     Extrusion(Prepared<'a>),
     Ball(&'a Ball),
+    Revolution(&'a Revolution),
 }
 
 /// An extrusion seen along one direction.
@@ -77,6 +78,7 @@ impl<'a> LineCaster<'a> {
         let prepare = |leaf: Primitive<'a>| match leaf {
             Primitive::Extrusion(extrusion) => PreparedLeaf::Extrusion(Prepared::new(extrusion, direction)),
             Primitive::Ball(ball) => PreparedLeaf::Ball(ball),
+            Primitive::Revolution(revolution) => PreparedLeaf::Revolution(revolution),
         };
         let primitives = solid.primitives().into_iter().map(prepare).collect();
         Self { solid, direction, primitives, spans: Vec::new(), crossings: Vec::new() }
@@ -100,6 +102,7 @@ impl<'a> LineCaster<'a> {
         let at = origin + self.direction * boundary.at;
         let normal = match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
             (PreparedLeaf::Ball(ball), _) => (at - ball.center) / ball.radius,
+            (PreparedLeaf::Revolution(revolution), side) => revolution.normal(at, side),
             (PreparedLeaf::Extrusion(leaf), FaceId::LOW_CAP | FaceId::HIGH_CAP) => leaf.extrusion.plane.z,
             (PreparedLeaf::Extrusion(Prepared { extrusion, .. }), side) => {
                 let local = extrusion.plane.to_local(at).xy();
@@ -115,6 +118,10 @@ impl<'a> LineCaster<'a> {
     pub fn is_flat(&self, boundary: &Boundary) -> bool {
         match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
             (PreparedLeaf::Ball(_), _) => false,
+            (PreparedLeaf::Revolution(revolution), side) => {
+                let [a, b] = revolution.sides[usize::from(side)];
+                (b.y - a.y).abs() < 1e-12
+            }
             (PreparedLeaf::Extrusion(_), FaceId::LOW_CAP | FaceId::HIGH_CAP) => true,
             (PreparedLeaf::Extrusion(leaf), side) => {
                 let edge = leaf.extrusion.region.edges().nth(usize::from(side - FaceId::FIRST_SIDE));
@@ -126,10 +133,18 @@ impl<'a> LineCaster<'a> {
     /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to right.
     fn evaluate(&mut self, solid: &CsgSolid, origin: Vec3, next: &mut usize) {
         match solid {
-            CsgSolid::Extrusion(_) | CsgSolid::Ball(_) => {
+            CsgSolid::Extrusion(_) | CsgSolid::Ball(_) | CsgSolid::Revolution(_) => {
                 let number = *next as u16;
                 match &self.primitives[*next] {
                     PreparedLeaf::Extrusion(leaf) => leaf.cast(origin, number, &mut self.crossings, &mut self.spans),
+                    PreparedLeaf::Revolution(revolution) => {
+                        self.crossings.clear();
+                        revolution.crossings(origin, self.direction, number, &mut self.crossings);
+                        self.crossings.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
+                        for pair in self.crossings.chunks_exact(2) {
+                            push_if_long(&mut self.spans, Span { enter: pair[0], leave: pair[1] });
+                        }
+                    }
                     PreparedLeaf::Ball(ball) => self.spans.extend(cast_ball(ball, origin, self.direction, number)),
                 }
                 *next += 1;

@@ -46,7 +46,7 @@ impl CsgSolid {
     /// intersection. `None` where the boxes of an intersection are apart.
     pub fn bounds(&self) -> Option<Bounds> {
         match self {
-            Self::Extrusion(_) | Self::Ball(_) => {
+            Self::Extrusion(_) | Self::Ball(_) | Self::Revolution(_) => {
                 let leaf = self.as_primitive()?;
                 Some(Bounds {
                     min: Vec3::from_fn(|axis, _| -leaf.support(-unit(axis))),
@@ -85,9 +85,16 @@ impl CsgSolid {
     pub(crate) fn breaks(&self, direction: Vec3) -> Vec<f64> {
         let mut found = Vec::new();
         for leaf in self.primitives() {
-            let Primitive::Extrusion(extrusion) = leaf else {
-                found.extend([-leaf.support(-direction), leaf.support(direction)]);
-                continue;
+            let extrusion = match leaf {
+                Primitive::Extrusion(extrusion) => extrusion,
+                Primitive::Ball(_) => {
+                    found.extend([-leaf.support(-direction), leaf.support(direction)]);
+                    continue;
+                }
+                Primitive::Revolution(revolution) => {
+                    revolution.breaks(direction, &mut found);
+                    continue;
+                }
             };
             let local = extrusion.plane.direction_to_local(direction);
             let base = direction.dot(&extrusion.plane.origin);
@@ -108,7 +115,7 @@ impl CsgSolid {
     }
 
     /// Breaks along `v` of the slice at `u = a` where they are not those of the whole: outlines of what is extruded along
-    /// the lines, and of balls.
+    /// the lines, of balls, and of solids of revolution.
     fn slice_breaks(&self, u: Vec3, a: f64, v: Vec3, direction: Vec3, found: &mut Vec<f64>) {
         for leaf in self.primitives() {
             match leaf {
@@ -126,6 +133,7 @@ impl CsgSolid {
                     super::cast::crossings_of_line(extrusion, origin, along, |at| found.push(start + at));
                 }
                 Primitive::Extrusion(_) => {}
+                Primitive::Revolution(revolution) => revolution.slice_breaks(u, a, v, found),
             }
         }
     }
@@ -133,7 +141,7 @@ impl CsgSolid {
     /// Made of unions alone.
     fn is_union(&self) -> bool {
         match self {
-            Self::Extrusion(_) | Self::Ball(_) => true,
+            Self::Extrusion(_) | Self::Ball(_) | Self::Revolution(_) => true,
             Self::Boolean(operation, left, right) => {
                 *operation == Operation::Union && left.is_union() && right.is_union()
             }
@@ -143,7 +151,7 @@ impl CsgSolid {
     /// Like [`CsgSolid::bounds`], along one direction.
     fn loose_extent(&self, direction: Vec3) -> Option<(f64, f64)> {
         match self {
-            Self::Extrusion(_) | Self::Ball(_) => {
+            Self::Extrusion(_) | Self::Ball(_) | Self::Revolution(_) => {
                 let leaf = self.as_primitive()?;
                 Some((-leaf.support(-direction), leaf.support(direction)))
             }
@@ -166,6 +174,7 @@ impl CsgSolid {
         let of = |leaf: Primitive<'_>| match leaf {
             Primitive::Extrusion(e) => size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>(),
             Primitive::Ball(ball) => size_of_val(ball),
+            Primitive::Revolution(revolution) => size_of_val(revolution) + size_of_val(&*revolution.sides),
         };
         self.primitives().into_iter().map(of).sum()
     }
@@ -193,7 +202,7 @@ impl CsgSolid {
     pub fn volume(&self) -> f64 {
         match self {
             Self::Extrusion(extrusion) => extrusion.volume(),
-            Self::Ball(_) | Self::Boolean(..) => integrate(self).volume,
+            Self::Ball(_) | Self::Revolution(_) | Self::Boolean(..) => integrate(self).volume,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Solid geometry of extruded sketches and balls: regions on planes, extrusions, and boolean trees of them.
+//! Solid geometry of extruded sketches, balls and solids of revolution, and boolean trees of them.
 //!
 //! No boundary representation is built. A solid answers one question, exactly: *where along a straight line is it
 //! inside?* ([`LineCaster`]). Rows of an occupancy grid, volumes and pictures all follow from that.
@@ -11,6 +11,7 @@ mod gap;
 mod measure;
 mod plane;
 mod region;
+mod revolution;
 mod solid;
 mod surface;
 
@@ -18,6 +19,7 @@ pub use cast::{Boundary, LineCaster, Span};
 pub use measure::Bounds;
 pub use plane::{Plane, PlaneError};
 pub use region::{Edge, EdgeError, Region, Wire, WireError};
+pub use revolution::Revolution;
 pub use solid::{Ball, CsgSolid, Extrusion, FaceId, Operation, Primitive};
 pub use surface::{Surface, SurfaceTable, seam_direction};
 

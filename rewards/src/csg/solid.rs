@@ -1,6 +1,6 @@
 //! Extrusions and boolean trees of them.
 
-use super::{LineCaster, Plane, Region, Vec3};
+use super::{LineCaster, Plane, Region, Revolution, Vec3};
 
 /// A region of a plane, swept along the plane's normal from height `low` to height `high`.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,8 @@ pub enum Primitive<'a> {
     Extrusion(&'a Extrusion),
     /// A ball.
     Ball(&'a Ball),
+    /// A polygon turned about an axis.
+    Revolution(&'a Revolution),
 }
 
 impl Primitive<'_> {
@@ -61,6 +63,7 @@ impl Primitive<'_> {
         match self {
             Self::Extrusion(extrusion) => extrusion.support(direction),
             Self::Ball(ball) => direction.dot(&ball.center) + ball.radius * direction.norm(),
+            Self::Revolution(revolution) => revolution.support(direction),
         }
     }
 }
@@ -76,13 +79,15 @@ pub enum Operation {
     Intersect,
 }
 
-/// A boolean tree of extrusions and balls.
+/// A boolean tree of extrusions, balls and solids of revolution.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CsgSolid {
     /// A leaf.
     Extrusion(Extrusion),
     /// A leaf.
     Ball(Ball),
+    /// A leaf.
+    Revolution(Revolution),
     /// A combination of two solids.
     Boolean(Operation, Box<CsgSolid>, Box<CsgSolid>),
 }
@@ -99,6 +104,12 @@ impl From<Ball> for CsgSolid {
     }
 }
 
+impl From<Revolution> for CsgSolid {
+    fn from(revolution: Revolution) -> Self {
+        Self::Revolution(revolution)
+    }
+}
+
 impl CsgSolid {
     /// `self` combined with `other`.
     #[must_use]
@@ -111,6 +122,7 @@ impl CsgSolid {
         match self {
             Self::Extrusion(extrusion) => leaf(Primitive::Extrusion(extrusion)),
             Self::Ball(ball) => leaf(Primitive::Ball(ball)),
+            Self::Revolution(revolution) => leaf(Primitive::Revolution(revolution)),
             Self::Boolean(operation, left, right) => {
                 Self::Boolean(*operation, Box::new(left.mapped(leaf)), Box::new(right.mapped(leaf)))
             }
@@ -122,6 +134,7 @@ impl CsgSolid {
         match self {
             Self::Extrusion(extrusion) => Some(Primitive::Extrusion(extrusion)),
             Self::Ball(ball) => Some(Primitive::Ball(ball)),
+            Self::Revolution(revolution) => Some(Primitive::Revolution(revolution)),
             Self::Boolean(..) => None,
         }
     }
@@ -158,7 +171,7 @@ impl CsgSolid {
 }
 
 /// A face of a primitive. Of an extrusion 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over
-/// edge `k`; of a ball 0 is all.
+/// edge `k`; of a ball 0 is all; of a solid of revolution `k` is what side `k` sweeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FaceId {
     /// Position of the leaf in [`CsgSolid::primitives`].

@@ -1,6 +1,6 @@
 //! Which faces lie on one surface.
 
-use super::{CsgSolid, Edge, FaceId, Primitive, Vec3};
+use super::{CsgSolid, Edge, FaceId, Primitive, Revolution, Vec2, Vec3};
 
 /// The unbounded surface under a face.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,17 @@ pub enum Surface {
         radius: f64,
         /// Where the face of a full circle is closed, as a direction from the axis: see [`seam_direction`].
         seam: Option<Vec3>,
+    },
+    /// A cone, or part of one.
+    Cone {
+        /// A point on the axis.
+        center: Vec3,
+        /// Unit direction of the axis.
+        axis: Vec3,
+        /// Radius at `center`.
+        radius: f64,
+        /// What the radius grows by along the axis.
+        slope: f64,
     },
     /// A sphere.
     Sphere {
@@ -82,6 +93,7 @@ impl SurfaceTable {
 fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
     let extrusion = match primitive {
         Primitive::Extrusion(extrusion) => extrusion,
+        Primitive::Revolution(revolution) => return swept_sides(revolution),
         Primitive::Ball(ball) => return vec![Surface::Sphere { center: ball.center, radius: ball.radius }],
     };
     let plane = &extrusion.plane;
@@ -103,6 +115,23 @@ fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
         },
     }));
     surfaces
+}
+
+/// The surfaces that a profile's sides sweep.
+fn swept_sides(revolution: &Revolution) -> Vec<Surface> {
+    let plane = &revolution.plane;
+    let swept = |[a, b]: &[Vec2; 2]| {
+        let rise = b.y - a.y;
+        let center = plane.origin + plane.z * a.y;
+        if rise.abs() < 1e-12 {
+            Surface::plane(plane.z, center)
+        } else if (b.x - a.x).abs() < 1e-12 {
+            Surface::Cylinder { center, axis: plane.z, radius: a.x, seam: None }
+        } else {
+            Surface::Cone { center, axis: plane.z, radius: a.x, slope: (b.x - a.x) / rise }
+        }
+    };
+    revolution.sides.iter().map(swept).collect()
 }
 
 /// Where a circle begins that is given by centre, axis and radius alone, as those of GenCAD-Code's pictures were: at the
@@ -151,7 +180,7 @@ impl Surface {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Extrusion, Operation, Plane, Region, Vec2, Wire};
+    use super::super::{Extrusion, Operation, Plane, Region, Wire};
     use super::*;
 
     #[test]

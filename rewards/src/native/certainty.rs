@@ -13,14 +13,28 @@ const NEARLY_PARALLEL: f64 = 1e-5;
 
 /// The unbounded surface under a face, for comparing.
 enum Sheet {
-    Plane { normal: Vec3, offset: f64 },
-    Cylinder { center: Vec3, axis: Vec3, radius: f64, sweep: f64 },
-    Sphere { center: Vec3, radius: f64 },
+    Plane {
+        normal: Vec3,
+        offset: f64,
+    },
+    Cylinder {
+        center: Vec3,
+        axis: Vec3,
+        radius: f64,
+        sweep: f64,
+    },
+    Sphere {
+        center: Vec3,
+        radius: f64,
+    },
+    /// Of a solid of revolution.
+    Turned,
 }
 
 fn sheets(leaf: Primitive<'_>) -> Vec<Sheet> {
     let extrusion = match leaf {
         Primitive::Extrusion(extrusion) => extrusion,
+        Primitive::Revolution(_) => return vec![Sheet::Turned],
         Primitive::Ball(ball) => return vec![Sheet::Sphere { center: ball.center, radius: ball.radius }],
     };
     let plane = &extrusion.plane;
@@ -60,6 +74,8 @@ fn doubtful(distance: f64) -> bool {
 
 fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
     match (s, t) {
+        // Booleans with these have not been compared with the kernel's.
+        (Sheet::Turned, _) | (_, Sheet::Turned) => Some("a solid of revolution".to_owned()),
         (Sheet::Plane { normal: n, offset: p }, Sheet::Plane { normal: m, offset: q }) => {
             let sine = n.cross(m).norm();
             if sine < SAME {
@@ -112,6 +128,7 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
         }
         (Sheet::Sphere { center, radius }, other) | (other, Sheet::Sphere { center, radius }) => {
             let touching = match other {
+                Sheet::Turned => Vec::new(),
                 Sheet::Plane { normal, offset } => vec![(normal.dot(center) - offset).abs() - radius],
                 Sheet::Cylinder { center: c, axis, radius: r, .. } => {
                     let apart = (center - c).cross(axis).norm();

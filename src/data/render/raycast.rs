@@ -61,7 +61,7 @@ impl<'a> Scene<'a> {
         let toward = framing.view.toward;
         let outlines = (0..surfaces.len())
             .map(|number| match surfaces.surface(number as u16) {
-                Surface::Plane { .. } => (0.0, 1.0),
+                Surface::Plane { .. } | Surface::Cone { .. } => (0.0, 1.0),
                 Surface::Sphere { radius, .. } => ((radius * framing.scale) as f32, 1.0),
                 Surface::Cylinder { axis, radius, .. } => {
                     ((radius * framing.scale) as f32, (toward - axis * axis.dot(&toward)).norm() as f32)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::method;
 use super::sketch::Profile;
-use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Vec3};
+use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
 use crate::native::wires::{SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
@@ -236,6 +236,12 @@ impl Motion {
         let Extrusion { plane, region, low, high } = match leaf {
             Primitive::Extrusion(extrusion) => extrusion,
             Primitive::Ball(ball) => return Ball { center: self.point(ball.center), ..*ball }.into(),
+            // A body of revolution is the same in a left-handed frame.
+            Primitive::Revolution(Revolution { plane, sides }) => {
+                let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
+                let plane = Plane { origin: self.point(plane.origin), x, y, z };
+                return Revolution { plane, sides: sides.clone() }.into();
+            }
         };
         let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
         let (origin, region) = (self.point(plane.origin), region.clone());

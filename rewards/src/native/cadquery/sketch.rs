@@ -352,6 +352,7 @@ pub fn placed(tree: &CsgSolid, place: impl Fn(&Extrusion) -> Extrusion) -> CsgSo
         Primitive::Extrusion(flat) => place(flat).into(),
         // Never so: a sketch is made of prisms.
         Primitive::Ball(ball) => (*ball).into(),
+        Primitive::Revolution(revolution) => revolution.clone().into(),
     })
 }
 

@@ -7,7 +7,7 @@ use super::methods::{Bound, centered, to_world, value};
 use super::shapes::{self, Body, Faces, Item, Motion, ShapeObject, check_apart, item_value};
 use super::workplane::{Workplane, solid_bodies};
 use super::{flag_or, number, number_or, optional, required};
-use crate::csg::{Ball, CsgSolid, Edge, Extrusion, Plane, Region, Vec2, Vec3, Wire};
+use crate::csg::{Ball, CsgSolid, Edge, Extrusion, Plane, Region, Revolution, Vec2, Vec3, Wire};
 use crate::native::certainty;
 use crate::native::python::{Arguments, Machine, Parameter, Stop, Value};
 use crate::native::wires::{self, CLEAR, SpaceEdge, check_point};
@@ -134,6 +134,10 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
         "cutBlind" => {
             let bound = bind(&[required("until"), clean, optional("both"), optional("taper")])?;
             cut_blind(wp, &plane, &bound, 0)?
+        }
+        "revolve" => {
+            let parameters = [optional("angleDegrees"), optional("axisStart"), optional("axisEnd"), combine, clean];
+            revolve(wp, &plane, &bind(&parameters)?)?
         }
         "cutThruAll" => {
             let bound = bind(&[clean, optional("taper")])?;
@@ -401,6 +405,46 @@ fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound, _first: usize) ->
     let tools = prisms(plane, faces, check_distance(distance)?, both);
     let base = find_solid(wp)?;
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
+}
+
+/// `revolve` of outlines made of lines, in a full turn, about an axis in their plane that they do not cross.
+fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
+    let angle = number_or(bound.get(0), 360.0)?;
+    let given = |index: usize| bound.get(index).filter(|value| !matches!(value, Value::None)).map(vector).transpose();
+    let (from, to) = match (given(1)?, given(2)?) {
+        (None, None) => (Vec3::zeros(), Vec3::y()),
+        (Some(from), Some(to)) => (from, to),
+        _ => return Err(Stop::decline("axis with one end", "")),
+    };
+    if angle % 360.0 != 0.0 || from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
+        return Err(Stop::decline("part of a turn, or an odd axis", ""));
+    }
+    let Profiles::Faces(faces) = profiles(wp, plane)? else { return Err(Stop::decline("revolved sketch", "")) };
+    let along = (to - from).normalize().xy();
+    let out = Vec2::new(along.y, -along.x);
+    let mut parts = Vec::new();
+    for (region, height) in faces {
+        let mut sides = Vec::new();
+        for edge in region.edges() {
+            let Edge::Line { from: a, to: b } = edge else { return Err(Stop::decline("revolved curve", "")) };
+            sides.push([a, b].map(|p| Vec2::new((p - from.xy()).dot(&out), (p - from.xy()).dot(&along))));
+        }
+        let reach = |sign: f64| sides.iter().flatten().map(|end| sign * end.x).fold(f64::NEG_INFINITY, f64::max);
+        if reach(1.0).min(reach(-1.0)) > 1e-9 || height.abs() > 1e-9 {
+            return Err(Stop::decline("outline across the axis", ""));
+        }
+        if sides.iter().flatten().any(|end| (1e-9..CLEAR).contains(&end.x.abs())) {
+            return Err(Stop::decline("outline nearly on the axis", ""));
+        }
+        for end in sides.iter_mut().flatten() {
+            end.x = if end.x.abs() < 1e-9 { 0.0 } else { end.x.abs() };
+        }
+        sides.retain(|[a, b]| a.x > 0.0 || b.x > 0.0);
+        let axis = plane.x * along.x + plane.y * along.y;
+        let turned = Plane { origin: to_world(plane, from), x: plane.z, y: axis.cross(&plane.z), z: axis };
+        parts.push(Body::new(Revolution { plane: turned, sides }));
+    }
+    combine_with_base(wp, parts, combine_mode(bound.get(3))?)
 }
 
 fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, Stop> {
