@@ -21,6 +21,7 @@ pub use plane::{Plane, PlaneError};
 pub use region::{Edge, EdgeError, Region, Wire, WireError};
 pub use revolution::Revolution;
 pub use solid::{Ball, CsgSolid, Extrusion, FaceId, Operation, Primitive};
+pub(crate) use surface::faces_of;
 pub use surface::{Surface, SurfaceTable, seam_direction};
 
 /// A point or direction in the sketch plane.

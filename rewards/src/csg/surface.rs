@@ -90,7 +90,7 @@ impl SurfaceTable {
 }
 
 /// The surfaces of a primitive in the order of [`FaceId`].
-fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
+pub(crate) fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
     let extrusion = match primitive {
         Primitive::Extrusion(extrusion) => extrusion,
         Primitive::Revolution(revolution) => return swept_sides(revolution),

@@ -1,56 +1,32 @@
 //! When the kernel's boolean is certain to be the set operation, and what is left of it.
 
+use std::f64::consts::TAU;
+
 use super::Decline;
 use super::wires::CLEAR;
-use crate::csg::{CsgSolid, Edge, Extrusion, LineCaster, Operation, Primitive, Vec3};
+use crate::csg::{CsgSolid, Edge, Extrusion, LineCaster, Operation, Primitive, Surface, Vec3, faces_of};
 
 /// A full turn, but for rounding.
-const WHOLE: f64 = std::f64::consts::TAU - 1e-6;
+const WHOLE: f64 = TAU - 1e-6;
 /// Two directions or distances closer than this are one.
 const SAME: f64 = 1e-9;
 /// Angles (as sines) between [`SAME`] and this are neither parallel nor clearly apart.
 const NEARLY_PARALLEL: f64 = 1e-5;
 
-/// The unbounded surface under a face, for comparing.
-enum Sheet {
-    Plane {
-        normal: Vec3,
-        offset: f64,
-    },
-    Cylinder {
-        center: Vec3,
-        axis: Vec3,
-        radius: f64,
-        sweep: f64,
-    },
-    Sphere {
-        center: Vec3,
-        radius: f64,
-    },
-    /// Of a solid of revolution.
-    Turned,
+/// The surface under a face, and how far around its axis a round face goes.
+struct Sheet {
+    surface: Surface,
+    sweep: f64,
 }
 
 fn sheets(leaf: Primitive<'_>) -> Vec<Sheet> {
-    let extrusion = match leaf {
-        Primitive::Extrusion(extrusion) => extrusion,
-        Primitive::Revolution(_) => return vec![Sheet::Turned],
-        Primitive::Ball(ball) => return vec![Sheet::Sphere { center: ball.center, radius: ball.radius }],
+    let edges: Vec<&Edge> = match leaf {
+        Primitive::Extrusion(extrusion) => extrusion.region.edges().collect(),
+        Primitive::Ball(_) | Primitive::Revolution(_) => Vec::new(),
     };
-    let plane = &extrusion.plane;
-    let cap = |height: f64| Sheet::Plane { normal: plane.z, offset: plane.z.dot(&plane.origin) + height };
-    let mut found = vec![cap(extrusion.low), cap(extrusion.high)];
-    found.extend(extrusion.region.edges().map(|edge| match *edge {
-        Edge::Line { from, to } => {
-            let along = (to - from).normalize();
-            let normal = plane.x * along.y - plane.y * along.x;
-            Sheet::Plane { normal, offset: normal.dot(&plane.to_space(from, 0.0)) }
-        }
-        Edge::Arc { center, radius, .. } | Edge::Circle { center, radius } => {
-            Sheet::Cylinder { center: plane.to_space(center, 0.0), axis: plane.z, radius, sweep: edge.sweep() }
-        }
-    }));
-    found
+    // The caps of an extrusion come first.
+    let sweeps = [0.0; 2].into_iter().chain(edges.into_iter().map(Edge::sweep)).chain(std::iter::repeat(TAU));
+    faces_of(leaf).into_iter().zip(sweeps).map(|(surface, sweep)| Sheet { surface, sweep }).collect()
 }
 
 /// Whether a boolean between two solids is the set operation for certain. Where surfaces coincide or are clearly apart,
@@ -58,6 +34,11 @@ fn sheets(leaf: Primitive<'_>) -> Vec<Sheet> {
 pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     let sheets_of = |solid: &CsgSolid| -> Vec<Sheet> { solid.primitives().into_iter().flat_map(sheets).collect() };
     let (left, right) = (sheets_of(a), sheets_of(b));
+    let turned = |solid: &CsgSolid| solid.primitives().iter().any(|leaf| matches!(leaf, Primitive::Revolution(_)));
+    if turned(a) || turned(b) {
+        // Not compared with the kernel's yet.
+        return Err(Decline::new("boolean with a solid of revolution", ""));
+    }
     for s in &left {
         for t in &right {
             if let Some(problem) = nearly_touching(s, t) {
@@ -73,10 +54,8 @@ fn doubtful(distance: f64) -> bool {
 }
 
 fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
-    match (s, t) {
-        // Booleans with these have not been compared with the kernel's.
-        (Sheet::Turned, _) | (_, Sheet::Turned) => Some("a solid of revolution".to_owned()),
-        (Sheet::Plane { normal: n, offset: p }, Sheet::Plane { normal: m, offset: q }) => {
+    match (&s.surface, &t.surface) {
+        (Surface::Plane { normal: n, offset: p }, Surface::Plane { normal: m, offset: q }) => {
             let sine = n.cross(m).norm();
             if sine < SAME {
                 let apart = if n.dot(m) > 0.0 { p - q } else { p + q };
@@ -85,8 +64,8 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
                 (sine < NEARLY_PARALLEL).then(|| format!("planes at an angle of {sine:e}"))
             }
         }
-        (Sheet::Plane { normal, offset }, Sheet::Cylinder { center, axis, radius, .. })
-        | (Sheet::Cylinder { center, axis, radius, .. }, Sheet::Plane { normal, offset }) => {
+        (Surface::Plane { normal, offset }, Surface::Cylinder { center, axis, radius, .. })
+        | (Surface::Cylinder { center, axis, radius, .. }, Surface::Plane { normal, offset }) => {
             let slope = normal.dot(axis).abs();
             if slope > NEARLY_PARALLEL {
                 return None;
@@ -98,43 +77,43 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
             doubtful(apart).then(|| format!("a plane {apart:e} from a cylinder"))
         }
         (
-            Sheet::Cylinder { center: c, axis: a, radius: r, sweep: u },
-            Sheet::Cylinder { center: d, axis: b, radius: s, sweep: v },
+            Surface::Cylinder { center: c, axis: a, radius: r, .. },
+            Surface::Cylinder { center: d, axis: b, radius: q, .. },
         ) => {
             let sine = a.cross(b).norm();
             if sine > NEARLY_PARALLEL {
                 // Equal cylinders whose axes cross touch at two points, where their curves of intersection cross: the
                 // kernel often fails there.
                 let apart = (d - c).dot(&a.cross(b)).abs() / sine;
-                return ((r - s).abs() < CLEAR && apart < CLEAR).then(|| "equal cylinders cross".to_owned());
+                return ((r - q).abs() < CLEAR && apart < CLEAR).then(|| "equal cylinders cross".to_owned());
             }
             if sine > SAME {
                 return Some(format!("cylinders at an angle of {sine:e}"));
             }
             let apart = (d - c).cross(a).norm();
-            if apart < SAME && (r - s).abs() < SAME && *u < WHOLE && *v < WHOLE && u + v > WHOLE {
+            if apart < SAME && (r - q).abs() < SAME && s.sweep < WHOLE && t.sweep < WHOLE && s.sweep + t.sweep > WHOLE {
                 // Two arcs that make a whole cylinder: joining their faces may go wrong.
                 return Some("arcs that close a cylinder".to_owned());
             }
             if apart < SAME {
-                return doubtful(r - s).then(|| format!("cylinders of radii {:e} apart", r - s));
+                return doubtful(r - q).then(|| format!("cylinders of radii {:e} apart", r - q));
             }
             if apart < CLEAR {
                 return Some(format!("axes {apart:e} apart"));
             }
-            let (outside, inside) = (apart - (r + s), apart - (r - s).abs());
+            let (outside, inside) = (apart - (r + q), apart - (r - q).abs());
             (doubtful(outside) || doubtful(inside))
                 .then(|| format!("cylinders nearly tangent ({outside:e}, {inside:e})"))
         }
-        (Sheet::Sphere { center, radius }, other) | (other, Sheet::Sphere { center, radius }) => {
+        (Surface::Sphere { center, radius }, other) | (other, Surface::Sphere { center, radius }) => {
             let touching = match other {
-                Sheet::Turned => Vec::new(),
-                Sheet::Plane { normal, offset } => vec![(normal.dot(center) - offset).abs() - radius],
-                Sheet::Cylinder { center: c, axis, radius: r, .. } => {
+                Surface::Cone { .. } => Vec::new(),
+                Surface::Plane { normal, offset } => vec![(normal.dot(center) - offset).abs() - radius],
+                Surface::Cylinder { center: c, axis, radius: r, .. } => {
                     let apart = (center - c).cross(axis).norm();
                     vec![apart - (r + radius), apart - (r - radius).abs()]
                 }
-                Sheet::Sphere { center: c, radius: r } => {
+                Surface::Sphere { center: c, radius: r } => {
                     let apart = (center - c).norm();
                     vec![apart - (r + radius), apart - (r - radius).abs()]
                 }
@@ -142,6 +121,8 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
             // Spheres that touch in a point or along a circle are beyond what is known of the kernel.
             touching.iter().find(|gap| gap.abs() < CLEAR).map(|gap| format!("a sphere {gap:e} from a surface"))
         }
+        // Only solids of revolution have cones.
+        (Surface::Cone { .. }, _) | (_, Surface::Cone { .. }) => None,
     }
 }
 

@@ -1,0 +1,302 @@
+//! Bodies from outlines and sizes, and how they meet what is there.
+
+use std::rc::Rc;
+
+use super::geometry::vector;
+use super::methods::{Bound, to_world};
+use super::shapes::{self, Body, Item, check_apart};
+use super::stack::centers;
+use super::workplane::Workplane;
+use super::{flag_or, number, number_or};
+use crate::csg::{CsgSolid, Edge, Extrusion, Plane, Region, Revolution, Vec2, Vec3, Wire};
+use crate::native::python::{Stop, Value};
+use crate::native::wires::{self, CLEAR, check_point};
+
+/// How a new body meets what is there: the parameter `combine`.
+#[derive(Clone, Copy, PartialEq)]
+enum Combine {
+    Fuse,
+    Cut,
+    Apart,
+}
+
+fn combine_mode(value: Option<&Value>) -> Result<Combine, Stop> {
+    match value {
+        None | Some(Value::Bool(true)) => Ok(Combine::Fuse),
+        Some(Value::Bool(false)) => Ok(Combine::Apart),
+        Some(Value::Str(text)) if &**text == "a" => Ok(Combine::Fuse),
+        Some(Value::Str(text)) if matches!(&**text, "s" | "cut") => Ok(Combine::Cut),
+        Some(other) => Err(Stop::decline("odd value of combine", other.class_name())),
+    }
+}
+
+/// `_combineWithBase` of one compound that holds `parts`.
+fn combine_with_base(wp: &Rc<Workplane>, parts: Vec<Rc<Body>>, mode: Combine) -> Result<Rc<Workplane>, Stop> {
+    let base = if mode == Combine::Apart { Vec::new() } else { wp.bodies() };
+    let result = match mode {
+        Combine::Apart => {
+            check_apart(&parts)?;
+            shapes::fuse(&parts)?
+        }
+        // Without a base the parts are fused with one another; with one they are a single argument.
+        Combine::Fuse if base.is_empty() => shapes::fuse(&parts)?,
+        Combine::Fuse => {
+            check_apart(&parts)?;
+            shapes::fuse(&[base, parts].concat())?
+        }
+        Combine::Cut if base.is_empty() => {
+            check_apart(&parts)?;
+            shapes::fuse(&parts)?
+        }
+        Combine::Cut => {
+            check_apart(&parts)?;
+            check_apart(&base)?;
+            shapes::cut(&shapes::fuse(&base)?, &parts)?
+        }
+    };
+    Ok(wp.with(vec![Item::Body(result)]))
+}
+
+pub fn check_size(size: f64) -> Result<(), Stop> {
+    if size < CLEAR { Err(Stop::decline("size too small or negative", size.to_string())) } else { Ok(()) }
+}
+
+/// What is extruded.
+enum Profiles {
+    Faces(Vec<(Region, f64)>),
+    /// Finished sketches, as prisms of height one over the xy plane, with where they lie.
+    Sketches(Vec<(CsgSolid, Vec3)>),
+}
+
+/// `_getFaces`: the faces of the sketches on the stack, else what the pending wires enclose. The wires are used up.
+fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
+    let mut sketches = Vec::new();
+    for item in wp.objects.borrow().iter() {
+        match item {
+            Item::Faces(_) => return Err(Stop::decline("extrusion of a face", "")),
+            Item::Drawing => return Err(Stop::decline("extrusion of an unfinished sketch", "")),
+            Item::Sketched(profile) => {
+                let places =
+                    profile.faces.iter().flat_map(|faces| profile.places.iter().map(|at| (faces.clone(), *at)));
+                sketches.extend(places);
+            }
+            _ => {}
+        }
+    }
+    if !sketches.is_empty() {
+        return Ok(Profiles::Sketches(sketches));
+    }
+    let wires = std::mem::take(&mut wp.context.borrow_mut().pending_wires);
+    if wires.is_empty() {
+        return Err(Stop::raise("ValueError", "No pending wires present"));
+    }
+    wires::faces(&wires, plane).map(Profiles::Faces)
+}
+
+/// The bodies over the profiles: to one side, or the full distance to both.
+fn prisms(plane: &Plane, profiles: Profiles, distance: f64, both: bool) -> Vec<Rc<Body>> {
+    let (low, high) = if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) };
+    match profiles {
+        Profiles::Faces(faces) => wires::prisms(plane, faces, low, high).into_iter().map(Body::new).collect(),
+        Profiles::Sketches(sketches) => sketches
+            .into_iter()
+            .map(|(tree, at)| {
+                // The tree's planes are parallel to xy, moved within it.
+                Body::new(super::sketch::placed(&tree, |flat| {
+                    let origin = at + plane.x * flat.plane.origin.x + plane.y * flat.plane.origin.y;
+                    Extrusion { plane: Plane { origin, ..plane.clone() }, region: flat.region.clone(), low, high }
+                }))
+            })
+            .collect(),
+    }
+}
+
+/// A distance to extrude: none raises once the faces are there (experiments `extrude0`, `extrude 1e-8`).
+fn check_distance(distance: f64) -> Result<f64, Stop> {
+    check_point(Vec3::repeat(distance))?;
+    if distance.abs() < 5e-8 {
+        return Err(Stop::raise("Standard_ConstructionError", "BRepSweep_Translation::Constructor"));
+    }
+    if distance.abs() < CLEAR {
+        return Err(Stop::decline("extrusion too short", format!("{distance:e}")));
+    }
+    Ok(distance)
+}
+
+/// The distance, `both` and `taper` of `extrude` and `cutBlind`, from three parameters.
+fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, bool), Stop> {
+    let until = bound.value(0)?;
+    let distance = match until {
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => number(until)?,
+        Value::None => {
+            let message = "Do not know how to handle until argument of type <class 'NoneType'>";
+            return Err(Stop::raise("ValueError", message));
+        }
+        other => return Err(Stop::decline("extrusion until something", other.class_name())),
+    };
+    let tapered = match bound.get(both + 1) {
+        None | Some(Value::None) => false,
+        Some(taper) => number(taper)? != 0.0,
+    };
+    Ok((distance, flag_or(bound.get(both), false)?, tapered))
+}
+
+fn check_taper(profiles: &Profiles, tapered: bool) -> Result<(), Stop> {
+    let Profiles::Faces(faces) = profiles else {
+        return if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) };
+    };
+    if tapered && faces.iter().any(|(region, _)| !region.holes().is_empty()) {
+        return Err(Stop::raise("ValueError", "Inner wires not allowed with tapered extrusion"));
+    }
+    if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) }
+}
+
+pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
+    let mode = combine_mode(bound.get(1))?;
+    if mode == Combine::Cut {
+        return cut_blind(wp, plane, &Bound([&bound.0[..1], &bound.0[2..]].concat()));
+    }
+    let (distance, both, tapered) = extent(bound, 3)?;
+    let faces = match profiles(wp, plane) {
+        // The kernel makes a solid of any wires in a plane, malformed as it may be. What is not certain is its shape.
+        Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && !tapered => {
+            check_distance(distance)?;
+            return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt))]));
+        }
+        faces => faces?,
+    };
+    check_taper(&faces, tapered)?;
+    combine_with_base(wp, prisms(plane, faces, check_distance(distance)?, both), mode)
+}
+
+pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
+    let (distance, both, tapered) = extent(bound, 2)?;
+    let faces = profiles(wp, plane)?;
+    check_taper(&faces, tapered)?;
+    let tools = prisms(plane, faces, check_distance(distance)?, both);
+    let base = find_solid(wp)?;
+    Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
+}
+
+/// `revolve` of outlines made of lines, in a full turn, about an axis in their plane that they do not cross.
+pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
+    let angle = number_or(bound.get(0), 360.0)?;
+    let given = |index: usize| bound.get(index).filter(|value| !matches!(value, Value::None)).map(vector).transpose();
+    let (from, to) = match (given(1)?, given(2)?) {
+        (None, None) => (Vec3::zeros(), Vec3::y()),
+        (Some(from), Some(to)) => (from, to),
+        _ => return Err(Stop::decline("axis with one end", "")),
+    };
+    if angle % 360.0 != 0.0 || from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
+        return Err(Stop::decline("part of a turn, or an odd axis", ""));
+    }
+    let Profiles::Faces(faces) = profiles(wp, plane)? else { return Err(Stop::decline("revolved sketch", "")) };
+    let along = (to - from).normalize().xy();
+    let out = Vec2::new(along.y, -along.x);
+    let mut parts = Vec::new();
+    for (region, height) in faces {
+        let mut sides = Vec::new();
+        for edge in region.edges() {
+            let Edge::Line { from: a, to: b } = edge else { return Err(Stop::decline("revolved curve", "")) };
+            sides.push([a, b].map(|p| Vec2::new((p - from.xy()).dot(&out), (p - from.xy()).dot(&along))));
+        }
+        let reach = |sign: f64| sides.iter().flatten().map(|end| sign * end.x).fold(f64::NEG_INFINITY, f64::max);
+        if reach(1.0).min(reach(-1.0)) > 1e-9 || height.abs() > 1e-9 {
+            return Err(Stop::decline("outline across the axis", ""));
+        }
+        if sides.iter().flatten().any(|end| (1e-9..CLEAR).contains(&end.x.abs())) {
+            return Err(Stop::decline("outline nearly on the axis", ""));
+        }
+        for end in sides.iter_mut().flatten() {
+            end.x = if end.x.abs() < 1e-9 { 0.0 } else { end.x.abs() };
+        }
+        sides.retain(|[a, b]| a.x > 0.0 || b.x > 0.0);
+        let axis = plane.x * along.x + plane.y * along.y;
+        let turned = Plane { origin: to_world(plane, from), x: plane.z, y: axis.cross(&plane.z), z: axis };
+        parts.push(Body::new(Revolution { plane: turned, sides }));
+    }
+    combine_with_base(wp, parts, combine_mode(bound.get(3))?)
+}
+
+pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, Stop> {
+    let base = find_solid(wp)?;
+    let faces = profiles(wp, plane)?;
+    let far = base
+        .tree
+        .as_ref()
+        .and_then(CsgSolid::bounds)
+        .map_or(0.0, |bounds| bounds.size().norm() + (bounds.center() - plane.origin).norm());
+    // Longer than any part, and never flush with anything.
+    let tools = prisms(plane, faces, 1.37 * far + 1.234_567, true);
+    Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
+}
+
+/// `findSolid`: the bodies on the stack or of an ancestor, as one compound.
+pub fn find_solid(wp: &Workplane) -> Result<Rc<Body>, Stop> {
+    let bodies = wp.bodies();
+    match bodies.as_slice() {
+        [] => Err(Stop::raise("ValueError", "Cannot find a solid on the stack or in the parent chain")),
+        [one] => Ok(Rc::clone(one)),
+        several => {
+            check_apart(several)?;
+            shapes::fuse(several)
+        }
+    }
+}
+
+/// The depth of a hole; the part's largest dimension where none is given.
+pub fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
+    match given {
+        None | Some(Value::None) => {
+            let base = find_solid(wp)?;
+            let bounds = base.shape()?.map(CsgSolid::tight_bounds);
+            Ok(bounds.map_or(0.0, |b| (Vec3::from(b.max) - Vec3::from(b.min)).norm()))
+        }
+        Some(value) => number(value),
+    }
+}
+
+/// `hole` and `cboreHole`: cylinders of (diameter, depth) sunk at each point, against the normal.
+pub fn hole(wp: &Rc<Workplane>, plane: &Plane, bores: &[(f64, f64)]) -> Result<Rc<Workplane>, Stop> {
+    let mut tools = Vec::new();
+    for center in centers(wp)? {
+        for &(diameter, depth) in bores {
+            check_size(diameter / 2.0)?;
+            check_size(depth)?;
+            let edge = Edge::Circle { center: Vec2::zeros(), radius: diameter / 2.0 };
+            let at = Plane { origin: center, ..plane.clone() };
+            tools.push(Body::new(Extrusion { plane: at, region: one_wire(vec![edge])?, low: -depth, high: 0.0 }));
+        }
+    }
+    Ok(wp.with(vec![Item::Body(shapes::cut(&find_solid(wp)?, &tools)?)]))
+}
+
+fn one_wire(edges: Vec<Edge>) -> Result<Region, Stop> {
+    let wire = Wire::new(edges).map_err(|error| Stop::decline("odd wire", error.to_string()))?;
+    Ok(Region::new(wire, Vec::new()))
+}
+
+/// A prism in local coordinates at each point of the stack.
+pub fn each_prism(
+    wp: &Rc<Workplane>,
+    plane: &Plane,
+    edges: Vec<Edge>,
+    low: f64,
+    high: f64,
+    combine: Option<&Value>,
+) -> Result<Rc<Workplane>, Stop> {
+    let region = one_wire(edges)?;
+    let at = |center: Vec3| {
+        let plane = Plane { origin: center, ..plane.clone() };
+        Body::new(Extrusion { plane, region: region.clone(), low, high })
+    };
+    each_body(wp, centers(wp)?.into_iter().map(at).collect(), combine)
+}
+
+/// Bodies at the points of the stack, combined as asked.
+pub fn each_body(wp: &Rc<Workplane>, bodies: Vec<Rc<Body>>, combine: Option<&Value>) -> Result<Rc<Workplane>, Stop> {
+    match combine_mode(combine)? {
+        Combine::Apart => Ok(wp.with(bodies.into_iter().map(Item::Body).collect())),
+        mode => combine_with_base(wp, bodies, mode),
+    }
+}
