@@ -49,7 +49,7 @@ fn program(part: &str) -> String {
             let boss = sketch(1, 0.0, 0.0, 0.25, &[circle(0.0, 0.0, 0.25)], 0.5, "solid.union(solid1)");
             head + &plate + &boss + &sketch(2, -0.5, -0.25, -0.125, &[rectangle(0.25, 0.125)], 1.0, "solid.cut(solid2)")
         }
-        "8 operations, 32 edges" => (1..8).fold(head + &base(&[rectangle(1.5, 1.0)]), |text, k| {
+        "8 operations, 32 edges" => (1..8usize).fold(head + &base(&[rectangle(1.5, 1.0)]), |text, k| {
             let x = -0.75 + 0.1875 * k as f64;
             let combine = if k.is_multiple_of(2) { format!("solid.cut(solid{k})") } else { format!("solid.union(solid{k})") };
             text + &sketch(k, x, -0.3, 0.125, &[rectangle(0.11, 0.57)], 0.375, &combine)
