@@ -51,12 +51,14 @@ fn program(part: &str) -> String {
         }
         "8 operations, 32 edges" => (1..8usize).fold(head + &base(&[rectangle(1.5, 1.0)]), |text, k| {
             let x = -0.75 + 0.1875 * k as f64;
-            let combine = if k.is_multiple_of(2) { format!("solid.cut(solid{k})") } else { format!("solid.union(solid{k})") };
+            let combine =
+                if k.is_multiple_of(2) { format!("solid.cut(solid{k})") } else { format!("solid.union(solid{k})") };
             text + &sketch(k, x, -0.3, 0.125, &[rectangle(0.11, 0.57)], 0.375, &combine)
         }),
         _ => {
             let corner = |k: usize| {
-                let (angle, radius) = (k as f64 * std::f64::consts::TAU / 64.0, if k.is_multiple_of(2) { 0.7 } else { 0.6 });
+                let (angle, radius) =
+                    (k as f64 * std::f64::consts::TAU / 64.0, if k.is_multiple_of(2) { 0.7 } else { 0.6 });
                 format!("{:?}, {:?}", radius * angle.cos(), radius * angle.sin())
             };
             let lines: String = (1..64).map(|k| format!(".lineTo({})", corner(k))).collect();

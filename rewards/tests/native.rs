@@ -27,6 +27,7 @@ const DECLINED: &[&str] = &[
     "holes overlap",
     "bow tie",
     "spike",
+    "sliver at a corner",
     "out and back",
     "not closed then closed",
     "no radius",

@@ -24,6 +24,9 @@ sys.path.insert(0, str(ROOT / "rollout/worker"))
 CLASSES = ("solid", "syntax", "exception", "no_solid", "empty", "timeout", "memory", "crash")
 
 SQUARE = "moveTo(0, 0).lineTo(1, 0).lineTo(1, 1).lineTo(0, 1).close()"
+# The line from the corner crosses the half circle again at 8e-4, 2.8e-7 deep.
+SLIVER = ("moveTo(0, 0).lineTo(2, 0.0028070188).lineTo(2, 1).lineTo(0, 1).lineTo(0, 0.57)"
+          ".threePointArc((0.285, 0.285), (0, 0)).close()")
 PLANE = "cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, 0, 0), cq.Vector(0, 0, 1))"
 
 
@@ -73,6 +76,10 @@ RULES: dict[str, str] = {
     "hole crosses the outline": sketch(SQUARE, "moveTo(0.9, 0.5).circle(0.25)"),
     "holes overlap": sketch(SQUARE, "moveTo(0.4, 0.5).circle(0.2)", "moveTo(0.6, 0.5).circle(0.2)"),
     "bow tie": sketch("moveTo(0, 0).lineTo(1, 1).lineTo(1, 0).lineTo(0, 1).close()"),
+    "sliver at a corner": sketch(SLIVER),
+    "sliver in a union": sketch(SLIVER, after="solid=solid.union(cq.Workplane().box(0.5, 0.5, 3).translate((1.5, 0.3, 0)))\n"),
+    "sliver in a union apart": sketch(SLIVER, after="solid=solid.union(cq.Workplane().box(0.5, 0.5, 3).translate((9, 0, 0)))\n"),
+    "sliver in a cut at the corner": sketch(SLIVER, after="solid=solid.cut(cq.Workplane().box(0.2, 0.2, 3))\n"),
     "spike": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(2, 0).lineTo(1, 0).lineTo(1, 1).lineTo(0, 1).close()"),
     "out and back": sketch("moveTo(0, 0).lineTo(1, 0).close()"),
     # Unclosed loops.

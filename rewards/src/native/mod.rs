@@ -91,6 +91,7 @@ fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
     };
     match item {
         Item::Body(body) => match body.shape()? {
+            Some(_) if body.tangled => Err(Decline::new("outline crosses itself at a corner", "validity not certain")),
             Some(tree) => {
                 certainty::check_centre(tree)?;
                 Ok(Outcome::Solid(Arc::new(Solid::native(tree.clone(), false))))

@@ -63,7 +63,7 @@ pub fn check_size(size: f64) -> Result<(), Stop> {
 
 /// What is extruded.
 enum Profiles {
-    Faces(Vec<(Region, f64)>),
+    Faces(wires::Faces),
     /// Finished sketches, as prisms of height one over the xy plane, with where they lie.
     Sketches(Vec<(CsgSolid, Vec3)>),
 }
@@ -97,7 +97,10 @@ fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
 fn prisms(plane: &Plane, profiles: Profiles, distance: f64, both: bool) -> Vec<Rc<Body>> {
     let (low, high) = if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) };
     match profiles {
-        Profiles::Faces(faces) => wires::prisms(plane, faces, low, high).into_iter().map(Body::new).collect(),
+        Profiles::Faces(faces) => wires::prisms(plane, faces.regions, low, high)
+            .into_iter()
+            .map(|prism| Rc::new(Body { tree: Some(prism.into()), doubt: None, tangled: faces.tangled }))
+            .collect(),
         Profiles::Sketches(sketches) => sketches
             .into_iter()
             .map(|(tree, at)| {
@@ -145,7 +148,7 @@ fn check_taper(profiles: &Profiles, tapered: bool) -> Result<(), Stop> {
     let Profiles::Faces(faces) = profiles else {
         return if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) };
     };
-    if tapered && faces.iter().any(|(region, _)| !region.holes().is_empty()) {
+    if tapered && faces.regions.iter().any(|(region, _)| !region.holes().is_empty()) {
         return Err(Stop::raise("ValueError", "Inner wires not allowed with tapered extrusion"));
     }
     if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) }
@@ -194,7 +197,10 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     let along = (to - from).normalize().xy();
     let out = Vec2::new(along.y, -along.x);
     let mut parts = Vec::new();
-    for (region, height) in faces {
+    if faces.tangled {
+        return Err(Stop::decline("revolved outline crosses itself", ""));
+    }
+    for (region, height) in faces.regions {
         let mut sides = Vec::new();
         for edge in region.edges() {
             let Edge::Line { from: a, to: b } = edge else { return Err(Stop::decline("revolved curve", "")) };

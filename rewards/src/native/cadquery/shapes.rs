@@ -55,6 +55,8 @@ pub struct Body {
     /// Why its shape is not certain. There is a solid; a program that raises later, or that leaves another object, can be
     /// answered all the same. Whatever works on the body is declined.
     pub doubt: Option<Decline>,
+    /// Its outline crosses itself next to a corner: the kernel may call it invalid, until a boolean has healed it.
+    pub tangled: bool,
 }
 
 /// A shape as a value: what `val()` returns.
@@ -103,17 +105,17 @@ impl Item {
 impl Body {
     /// A body known to hold something.
     pub fn new(tree: impl Into<CsgSolid>) -> Rc<Self> {
-        Rc::new(Self { tree: Some(tree.into()), doubt: None })
+        Rc::new(Self { tree: Some(tree.into()), doubt: None, tangled: false })
     }
 
     /// An empty compound.
     pub fn empty() -> Rc<Self> {
-        Rc::new(Self { tree: None, doubt: None })
+        Rc::new(Self { tree: None, doubt: None, tangled: false })
     }
 
     /// A body of which only that it is there is known.
     pub fn doubtful(doubt: Decline) -> Rc<Self> {
-        Rc::new(Self { tree: None, doubt: Some(doubt) })
+        Rc::new(Self { tree: None, doubt: Some(doubt), tangled: false })
     }
 
     /// Whether there is a solid in it.
@@ -132,7 +134,8 @@ impl Body {
     /// The same body moved.
     pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
         let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
-        Ok(Self::new(tree.mapped(&|leaf| motion.leaf(leaf))))
+        let tree = Some(tree.mapped(&|leaf| motion.leaf(leaf)));
+        Ok(Rc::new(Self { tree, doubt: None, tangled: self.tangled }))
     }
 }
 

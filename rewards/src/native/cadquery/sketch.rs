@@ -274,7 +274,10 @@ impl Sketch {
         if !chain.is_empty() {
             return Err(Stop::decline("sketched edges not closed", ""));
         }
-        Ok(regions(wires)?)
+        match regions(wires)? {
+            (regions, false) => Ok(regions),
+            (_, true) => Err(Stop::decline("sketched outline crosses itself at a corner", "")),
+        }
     }
 
     /// Combines regions with the faces, at each selected place. `rest`: mode and tag.
