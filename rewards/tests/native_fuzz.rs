@@ -123,6 +123,12 @@ fn what_would_take_for_ever_is_declined() {
         "w = cq.Workplane()\nfor i in range(10 ** 6): w = w.lineTo(i, i * i % 7)\n".to_owned(),
         "w = cq.Workplane()\nfor i in range(10 ** 6): w = w.union(cq.Workplane().box(1, 1, 1 + i))\n".to_owned(),
         long(3000),
+        "w = cq.Workplane().polyline([(i % 500, i // 500 * (1 + i % 3)) for i in range(900)]).close().extrude(1)\n\
+         for i in range(300): w = w.union(w.translate((0, 0, i)))\n"
+            .to_owned(),
+        "w = cq.Workplane().polygon(900, 10).extrude(1)\n\
+         for i in range(300): w = w.union(cq.Workplane().polygon(900, 10).extrude(i + 1))\n"
+            .to_owned(),
     ] {
         let start = Instant::now();
         let _ = execute(&program);

@@ -147,6 +147,16 @@ impl CsgSolid {
         }
     }
 
+    /// How many faces its leaves have.
+    pub fn faces(&self) -> usize {
+        match self {
+            Self::Extrusion(extrusion) => 2 + extrusion.region.edges().count(),
+            Self::Ball(_) => 1,
+            Self::Revolution(revolution) => revolution.sides.len(),
+            Self::Boolean(_, left, right) => left.faces() + right.faces(),
+        }
+    }
+
     /// The leaves from left to right. The position is the `primitive` of a [`FaceId`].
     pub fn primitives(&self) -> Vec<Primitive<'_>> {
         let mut found = Vec::new();

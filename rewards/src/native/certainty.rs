@@ -10,6 +10,8 @@ use crate::csg::{CsgSolid, Edge, Extrusion, LineCaster, Operation, Primitive, Su
 const WHOLE: f64 = TAU - 1e-6;
 /// Two directions or distances closer than this are one.
 const SAME: f64 = 1e-9;
+/// Pairs of surfaces that one boolean may cost.
+const MOST_PAIRS: usize = 1_000_000;
 /// Angles (as sines) between [`SAME`] and this are neither parallel nor clearly apart.
 const NEARLY_PARALLEL: f64 = 1e-5;
 
@@ -34,6 +36,9 @@ fn sheets(leaf: Primitive<'_>) -> Vec<Sheet> {
 pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     let sheets_of = |solid: &CsgSolid| -> Vec<Sheet> { solid.primitives().into_iter().flat_map(sheets).collect() };
     let (left, right) = (sheets_of(a), sheets_of(b));
+    if left.len().saturating_mul(right.len()) > MOST_PAIRS {
+        return Err(Decline::new("too many faces", ""));
+    }
     let turned = |solid: &CsgSolid| solid.primitives().iter().any(|leaf| matches!(leaf, Primitive::Revolution(_)));
     if turned(a) || turned(b) {
         // Not compared with the kernel's yet.

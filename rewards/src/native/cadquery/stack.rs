@@ -210,8 +210,8 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
 
 /// Counts the work of a method by the size of what it may work on.
 fn pay(wp: &Workplane, machine: &mut Machine) -> Result<(), Stop> {
-    let leaves: usize = wp.bodies().iter().filter_map(|body| body.tree.as_ref()).map(CsgSolid::leaves).sum();
-    machine.spend(200 + 100 * leaves as u64)
+    let faces: usize = wp.bodies().iter().filter_map(|body| body.tree.as_ref()).map(CsgSolid::faces).sum();
+    machine.spend(200 + 20 * faces as u64)
 }
 
 /// The parameters from `first` on must be left to their defaults.
