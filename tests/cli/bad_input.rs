@@ -196,7 +196,8 @@ fn a_missing_cadquery_is_told_before_training() {
     // Python without site-packages.
     let bare = place.write("python", &format!("#!/bin/sh\nexec {} -S \"$@\"\n", python().display()));
     std::fs::set_permissions(&bare, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
-    place.write("in.jsonl", "{\"id\": 1, \"code\": \"\"}\n");
+    // What the native engine hands on.
+    place.write("in.jsonl", "{\"id\": 1, \"code\": \"import os\"}\n");
     place.write("out.jsonl", "old\n");
     let exec = ["exec", "--input", "in.jsonl", "--output", "out.jsonl"].map(str::to_owned).to_vec();
     let sft = [vec!["sft".to_owned()], tiny("run")].concat();
