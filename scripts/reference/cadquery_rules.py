@@ -241,6 +241,43 @@ RULES: dict[str, str] = {
     "sketch at a point": "solid = cq.Workplane().moveTo(5, 5).sketch().circle(1).finalize().extrude(1)\n",
     "sketch boss": "solid = cq.Workplane().box(4, 4, 1).faces('>Z').workplane().sketch().circle(1).finalize().extrude(1)\n",
     "hole of a sketch over its edge": "solid = cq.Workplane().sketch().rect(2, 2).push([(1, 0)]).circle(0.5, mode='s').finalize().extrude(1)\n",
+    "segment of lists": "solid = cq.Workplane().sketch().segment([0, 0], [2, 0]).segment([2, 2]).close().assemble()"
+                        ".finalize().extrude(1)\n",
+    "add of a sketch": "solid = cq.Workplane().add(cq.Sketch().rect(2, 3)).extrude(4)\n",
+    "cut by joined faces": "solid = cq.Workplane().box(10, 10, 1).faces('>Z').workplane().sketch().rect(2, 2)"
+                           ".push([(1, 0)]).rect(2, 2).finalize().cutBlind(-0.5)\n",
+    # Where surfaces touch, crosswise.
+    "cap touches a cylinder": "solid = cq.Workplane('XY', origin=(0, 1, 3)).circle(2).extrude(-1)"
+                              ".union(cq.Workplane('XZ', origin=(1, 2, 5)).circle(2).extrude(5))\n",
+    "cap touched from side to side": "solid = cq.Workplane().box(4, 1, 4)"
+                                     ".cut(cq.Workplane('XZ', origin=(1, 1, 0)).circle(1).extrude(3))\n",
+    "edge rests on a cap": "solid = cq.Workplane('YZ', origin=(2, 2, 4)).circle(3).extrude(2)"
+                           ".union(cq.Workplane('XY', origin=(2, 3, 0)).polyline([(0, 0), (5, 0), (5, 5)]).close()"
+                           ".extrude(4))\n",
+    "cylinders touch": "solid = cq.Workplane().circle(2).extrude(3)"
+                       ".union(cq.Workplane().center(3, 0).circle(1).extrude(4))\n",
+    "spheres cross": "solid = cq.Workplane().sphere(2).cut(cq.Workplane(origin=(-2, 0, 1)).sphere(3))\n",
+    # What little is left.
+    "chips of a cut": "solid = cq.Workplane().box(10, 10, 4).cut(cq.Workplane().circle(7.05).extrude(20, both=True))\n",
+    "chips of a turned cut": "solid = cq.Workplane().box(10, 10, 4).cut(cq.Workplane().rect(14, 14)"
+                             ".extrude(20, both=True).rotate((0, 0, 0), (0, 0, 1), 45))\n",
+    "segments of a disc": "solid = cq.Workplane().circle(5).extrude(3).cut(cq.Workplane().rect(9.9, 9.9).extrude(3))\n",
+    "sliver of a turned block": "solid = cq.Workplane('XY', origin=(-1, 0, -1)).box(2, 2, 8)"
+                                ".intersect(cq.Workplane('XY', origin=(-2, -2, 1)).box(8, 2, 6)"
+                                ".rotate((0, 0, 0), (0, 1, 1), 10))\n",
+    "bodies on both sides": "a = cq.Workplane().box(10, 10, 2)\nsolid = a.translate((0, 0, 1)).union(a.translate((0, 0, -1)))"
+                            ".translate((10, 0, 0)).mirror('YZ', union=True)\n",
+    # Odd arguments.
+    "ring cutThruAll": "solid = cq.Workplane().box(20, 20, 4).faces('>Z').workplane().circle(3).circle(1).cutThruAll()\n",
+    "intersect with a face": "solid = cq.Workplane().box(4, 4, 4).intersect(cq.Workplane().box(2, 2, 2).faces('>Z'))\n",
+    "hole of text": "solid = cq.Workplane().hole('x')\n",
+    "taper of text": "solid = cq.Workplane().rect(1, 1).extrude(5, taper='')\n",
+    "revolve from 1e-16": "solid = cq.Workplane('XZ', origin=(0, 1e-16, 5)).moveTo(5, 0).rect(2, 2).revolve()\n",
+    "vectors compared": "n = 3 if cq.Vector(1, 2, 3) == cq.Vector(1, 2, 3) else 2\nsolid = cq.Workplane().box(n, 1, 1)\n",
+    "text of an error": "try:\n    cq.Workplane().box('a', 1, 1)\nexcept Exception as e:\n"
+                        "    solid = cq.Workplane().box(3, 1, len(str(e)) + 1)\n",
+    "flat loop and another": "w = cq.Workplane()\nw.moveTo(5, 5).lineTo(6, 5).lineTo(7, 5).close().rect(2, 2)\n"
+                             "w.extrude(1)\nsolid = cq.Workplane().foo()\n",
 }
 
 

@@ -344,7 +344,7 @@ pub(super) fn crossings_of_line(extrusion: &Extrusion, origin: Vec2, scan: Vec2,
 }
 
 /// How often the ray from `point` along x crosses the edges.
-pub(super) fn crossings_ahead(edges: &[Edge], point: Vec2) -> usize {
+pub(crate) fn crossings_ahead(edges: &[Edge], point: Vec2) -> usize {
     let mut count = 0;
     for edge in edges {
         PreparedEdge::new(edge, Vec2::x()).crossings(point.y, |along| count += usize::from(along > point.x));

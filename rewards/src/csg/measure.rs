@@ -41,18 +41,22 @@ impl Bounds {
     }
 }
 
+impl Primitive<'_> {
+    /// The smallest box around the body.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            min: Vec3::from_fn(|axis, _| -self.support(-unit(axis))),
+            max: Vec3::from_fn(|axis, _| self.support(unit(axis))),
+        }
+    }
+}
+
 impl CsgSolid {
     /// A box that holds the solid: exact for an extrusion and for unions, possibly too large after a cut or an
     /// intersection. `None` where the boxes of an intersection are apart.
     pub fn bounds(&self) -> Option<Bounds> {
         match self {
-            Self::Extrusion(_) | Self::Ball(_) | Self::Revolution(_) => {
-                let leaf = self.as_primitive()?;
-                Some(Bounds {
-                    min: Vec3::from_fn(|axis, _| -leaf.support(-unit(axis))),
-                    max: Vec3::from_fn(|axis, _| leaf.support(unit(axis))),
-                })
-            }
+            Self::Extrusion(_) | Self::Ball(_) | Self::Revolution(_) => self.as_primitive().map(|leaf| leaf.bounds()),
             Self::Boolean(operation, left, right) => match (operation, left.bounds(), right.bounds()) {
                 (Operation::Cut, bounds, _) => bounds,
                 (Operation::Union, Some(a), Some(b)) => Some(Bounds { min: a.min.inf(&b.min), max: a.max.sup(&b.max) }),
@@ -257,7 +261,8 @@ impl<'a> ExtentSearch<'a> {
             }
         }
         if best[0].0.is_infinite() {
-            return (0.0, 0.0);
+            // All is thinner than the raster.
+            return (low, high);
         }
         let step = self.range.map(|(low, high)| (high - low) / FINE as f64);
         let [first, last] = [0, 1].map(|side| {
@@ -312,21 +317,26 @@ struct Moments {
 fn integrate(solid: &CsgSolid) -> Moments {
     /// Nodes across the whole solid along either direction: two to compare, and one for solids where those differ.
     const NODES: [f64; 3] = [64.0, 160.0, 800.0];
-    let [coarse, fine] = [NODES[0], NODES[1]].map(|nodes| integrate_with(solid, nodes));
-    if (coarse.volume - fine.volume).abs() < 1e-4 * fine.volume { fine } else { integrate_with(solid, NODES[2]) }
+    let [coarse, fine] = [NODES[0], NODES[1]].map(|nodes| integrate_with(solid, nodes, false));
+    if (coarse.volume - fine.volume).abs() < 1e-4 * fine.volume { fine } else { integrate_with(solid, NODES[2], true) }
 }
 
-fn integrate_with(solid: &CsgSolid, total: f64) -> Moments {
+/// `is_tight` looks for where the solid really ends, for little may be left of what it is made of.
+fn integrate_with(solid: &CsgSolid, total: f64, is_tight: bool) -> Moments {
     let mut moments = Moments { volume: 0.0, first: Vec3::zeros(), second: Mat3::zeros() };
     if solid.bounds().is_none() {
         return moments;
     }
     let [u, v, direction] = frame(solid);
     let mut caster = solid.caster(direction);
-    let across_v = solid.breaks(v);
-    for (a, weight_a) in quadrature(&solid.breaks(u), total) {
+    let within = |axis: Vec3, breaks: Vec<f64>| if is_tight { clipped(breaks, solid.extent(axis)) } else { breaks };
+    let (across_u, across_v) = (within(u, solid.breaks(u)), within(v, solid.breaks(v)));
+    for (a, weight_a) in quadrature(&across_u, total) {
         let mut breaks = across_v.clone();
         solid.slice_breaks(u, a, v, direction, &mut breaks);
+        if let (true, [first, .., last]) = (is_tight, across_v.as_slice()) {
+            breaks.retain(|at| (first..=last).contains(&at));
+        }
         for (b, weight_b) in quadrature(&sorted(breaks), total) {
             let origin = u * a + v * b;
             let weight = weight_a * weight_b;
@@ -384,6 +394,15 @@ fn sorted(mut breaks: Vec<f64>) -> Vec<f64> {
     let tiny = 1e-9 * breaks.last().zip(breaks.first()).map_or(0.0, |(high, low)| high - low);
     breaks.dedup_by(|b, a| *b - *a <= tiny);
     breaks
+}
+
+/// The breaks within an extent and its ends, with a margin for the search that found it.
+fn clipped(mut breaks: Vec<f64>, (low, high): (f64, f64)) -> Vec<f64> {
+    let margin = 1e-5 * (high - low);
+    let ends = [low - margin, high + margin];
+    breaks.retain(|at| (ends[0]..=ends[1]).contains(at));
+    breaks.extend(ends);
+    sorted(breaks)
 }
 
 /// Nodes and weights over all panels between neighbouring breaks: Gauss-Legendre in `t`, with `x = sin(pi t / 2)` across a

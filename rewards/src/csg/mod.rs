@@ -15,6 +15,7 @@ mod revolution;
 mod solid;
 mod surface;
 
+pub(crate) use cast::crossings_ahead;
 pub use cast::{Boundary, LineCaster, Span};
 pub use measure::Bounds;
 pub use plane::{Plane, PlaneError};

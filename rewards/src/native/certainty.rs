@@ -4,7 +4,9 @@ use std::f64::consts::TAU;
 
 use super::Decline;
 use super::wires::CLEAR;
-use crate::csg::{CsgSolid, Edge, Extrusion, LineCaster, Operation, Primitive, Surface, Vec3, faces_of};
+use crate::csg::{
+    Bounds, CsgSolid, Edge, Extrusion, LineCaster, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
+};
 
 /// A full turn, but for rounding.
 const WHOLE: f64 = TAU - 1e-6;
@@ -15,27 +17,111 @@ const MOST_PAIRS: usize = 1_000_000;
 /// Angles (as sines) between [`SAME`] and this are neither parallel nor clearly apart.
 const NEARLY_PARALLEL: f64 = 1e-5;
 
-/// The surface under a face, and how far around its axis a round face goes.
-struct Sheet {
+/// A face of a leaf.
+struct Sheet<'a> {
     surface: Surface,
+    /// How far around its axis a round face goes.
     sweep: f64,
+    /// The box around the leaf.
+    bounds: Bounds,
+    /// The leaf, and which edge of its outline the face stands on; `None` for a cap.
+    prism: Option<(&'a Extrusion, Option<&'a Edge>)>,
 }
 
-fn sheets(leaf: Primitive<'_>) -> Vec<Sheet> {
-    let edges: Vec<&Edge> = match leaf {
-        Primitive::Extrusion(extrusion) => extrusion.region.edges().collect(),
-        Primitive::Ball(_) | Primitive::Revolution(_) => Vec::new(),
+fn sheets(solid: &CsgSolid) -> Vec<Sheet<'_>> {
+    solid.primitives().into_iter().flat_map(sheets_of_leaf).collect()
+}
+
+fn sheets_of_leaf(leaf: Primitive<'_>) -> Vec<Sheet<'_>> {
+    let surfaces = faces_of(leaf);
+    let bounds = leaf.bounds();
+    let Primitive::Extrusion(extrusion) = leaf else {
+        return surfaces.into_iter().map(|surface| Sheet { surface, sweep: TAU, bounds, prism: None }).collect();
     };
-    // The caps of an extrusion come first.
-    let sweeps = [0.0; 2].into_iter().chain(edges.into_iter().map(Edge::sweep)).chain(std::iter::repeat(TAU));
-    faces_of(leaf).into_iter().zip(sweeps).map(|(surface, sweep)| Sheet { surface, sweep }).collect()
+    // The caps come first.
+    let edges = [None; 2].into_iter().chain(extrusion.region.edges().map(Some));
+    let mut found = Vec::with_capacity(surfaces.len());
+    for (surface, edge) in surfaces.into_iter().zip(edges) {
+        found.push(Sheet { surface, sweep: edge.map_or(0.0, Edge::sweep), bounds, prism: Some((extrusion, edge)) });
+    }
+    found
+}
+
+impl Sheet<'_> {
+    /// Whether both are faces of prisms that stand side by side: what happens there is flat geometry.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.prism.zip(other.prism).is_some_and(|((a, _), (b, _))| is_parallel(&a.plane.z, &b.plane.z))
+    }
+
+    /// Where the straight lines of a round face lie that go through `point`, if they do. Where an arc ends, a plane that
+    /// touches its cylinder is flush with the next face or crosses it.
+    fn generatrix(&self, point: Vec3) -> Option<[Vec3; 2]> {
+        let (prism, edge) = self.prism?;
+        let at = prism.plane.to_local(point).xy();
+        let ends = edge?.ends().map_or(Vec::new(), |(from, to)| vec![from, to]);
+        let is_on_it = edge?.distance(at) < CLEAR && ends.iter().all(|end| (at - end).norm() > CLEAR);
+        is_on_it.then(|| [prism.low, prism.high].map(|height| prism.plane.to_space(at, height)))
+    }
+
+    /// Whether a segment in the plane of this flat face goes through it from side to side, or misses it: neither of its ends
+    /// lies on the face, and it meets neither a corner nor an arc's tangent.
+    fn is_passed(&self, ends: [Vec3; 2]) -> bool {
+        let Some((prism, edge)) = self.prism else { return false };
+        let (outline, ends) = match edge {
+            None => (prism.region.edges().cloned().collect(), ends.map(|end| prism.plane.to_local(end).xy())),
+            Some(edge) => {
+                // The side over an edge, unrolled: along the edge and upward.
+                let Some((from, to)) = edge.ends() else { return false };
+                let along = (to - from).normalize();
+                let unrolled = ends.map(|end| {
+                    let local = prism.plane.to_local(end);
+                    Vec2::new((local.xy() - from).dot(&along), local.z)
+                });
+                let length = (to - from).norm();
+                let corners = [(0.0, prism.low), (length, prism.low), (length, prism.high), (0.0, prism.high)];
+                let corners = corners.map(|(x, y)| Vec2::new(x, y));
+                let line = |i: usize| Edge::Line { from: corners[i], to: corners[(i + 1) % 4] };
+                ((0..4).map(line).collect::<Vec<_>>(), unrolled)
+            }
+        };
+        let segment = Edge::Line { from: ends[0], to: ends[1] };
+        let outside = |end: Vec2| {
+            crossings_ahead(&outline, end).is_multiple_of(2) && outline.iter().all(|edge| edge.distance(end) > CLEAR)
+        };
+        let is_crossed = |edge: &Edge| match edge {
+            Edge::Line { from, to } => [from, to].into_iter().all(|end| segment.distance(*end) > CLEAR),
+            Edge::Arc { center, radius, .. } | Edge::Circle { center, radius } => {
+                let along = (ends[1] - ends[0]).normalize();
+                let apart = (center - ends[0]).perp(&along).abs() - radius;
+                apart.abs() > CLEAR && edge.ends().is_none_or(|(from, _)| segment.distance(from) > CLEAR)
+            }
+        };
+        ends.into_iter().all(outside) && outline.iter().all(is_crossed)
+    }
+
+    /// Whether both leaves reach a line, by their boxes.
+    fn both_reach(&self, other: &Self, point: Vec3, direction: Vec3) -> bool {
+        let (low, high) = (self.bounds.min.sup(&other.bounds.min), self.bounds.max.inf(&other.bounds.max));
+        let mut span = (f64::NEG_INFINITY, f64::INFINITY);
+        for axis in 0..3 {
+            let (low, high) = (low[axis] - CLEAR - point[axis], high[axis] + CLEAR - point[axis]);
+            if direction[axis].abs() < SAME {
+                if low > 0.0 || high < 0.0 {
+                    return false;
+                }
+            } else {
+                let ends = [low / direction[axis], high / direction[axis]];
+                span = (span.0.max(ends[0].min(ends[1])), span.1.min(ends[0].max(ends[1])));
+            }
+        }
+        span.0 <= span.1
+    }
 }
 
 /// Whether a boolean between two solids is the set operation for certain. Where surfaces coincide or are clearly apart,
 /// the kernel's answer is; between its tolerance and [`CLEAR`] it is not.
 pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
-    let sheets_of = |solid: &CsgSolid| -> Vec<Sheet> { solid.primitives().into_iter().flat_map(sheets).collect() };
-    let (left, right) = (sheets_of(a), sheets_of(b));
+    let (left, right) = (sheets(a), sheets(b));
     if left.len().saturating_mul(right.len()) > MOST_PAIRS {
         return Err(Decline::new("too many faces", ""));
     }
@@ -51,14 +137,59 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
             }
         }
     }
+    if has_resting_edge(a, &right) || has_resting_edge(b, &left) {
+        return Err(Decline::new("surfaces nearly coincide", "an edge lies on a plane"));
+    }
     Ok(())
+}
+
+/// Whether an upright edge of a prism lies in a plane face across it that neither of its two sides is flush with, and ends
+/// there: the kernel may fail there (two in 1,500 lattices of random bodies).
+fn has_resting_edge(solid: &CsgSolid, sheets: &[Sheet<'_>]) -> bool {
+    let flat: Vec<(&Sheet<'_>, Vec3, f64)> = sheets
+        .iter()
+        .filter_map(|sheet| match sheet.surface {
+            Surface::Plane { normal, offset } => Some((sheet, normal, offset)),
+            _ => None,
+        })
+        .collect();
+    solid.primitives().into_iter().any(|leaf| {
+        let Primitive::Extrusion(prism) = leaf else { return false };
+        let region = &prism.region;
+        std::iter::once(region.outer()).chain(region.holes()).any(|wire| {
+            let next = wire.edges().iter().cycle().skip(1);
+            wire.edges().iter().zip(next).any(|(before, after)| {
+                let Some((_, corner)) = before.ends() else { return false };
+                let ends = [prism.low, prism.high].map(|height| prism.plane.to_space(corner, height));
+                flat.iter().any(|(sheet, normal, offset)| {
+                    let is_beside = sheet.prism.is_some_and(|(other, _)| is_parallel(&prism.plane.z, &other.plane.z));
+                    let height = |point: Vec3| normal.dot(&point) - offset;
+                    let is_flush = |edge: &Edge| match edge {
+                        Edge::Line { from, to } => {
+                            [from, to].iter().all(|at| height(prism.plane.to_space(**at, prism.low)).abs() < CLEAR)
+                        }
+                        _ => false,
+                    };
+                    !is_beside
+                        && ends.iter().all(|end| height(*end).abs() < CLEAR)
+                        && !is_flush(before)
+                        && !is_flush(after)
+                        && !sheet.is_passed(ends)
+                })
+            })
+        })
+    })
+}
+
+fn is_parallel(a: &Vec3, b: &Vec3) -> bool {
+    a.cross(b).norm() < SAME
 }
 
 fn doubtful(distance: f64) -> bool {
     (SAME..CLEAR).contains(&distance.abs())
 }
 
-fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
+fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
     match (&s.surface, &t.surface) {
         (Surface::Plane { normal: n, offset: p }, Surface::Plane { normal: m, offset: q }) => {
             let sine = n.cross(m).norm();
@@ -78,8 +209,23 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
             if slope > SAME {
                 return Some(format!("a plane at an angle of {slope:e} to a cylinder"));
             }
-            let apart = (normal.dot(center) - offset).abs() - radius;
-            doubtful(apart).then(|| format!("a plane {apart:e} from a cylinder"))
+            let side = normal.dot(center) - offset;
+            let apart = side.abs() - radius;
+            if doubtful(apart) {
+                return Some(format!("a plane {apart:e} from a cylinder"));
+            }
+            if s.is_beside(t) {
+                return None;
+            }
+            // Crosswise, the kernel may fail where the line of contact ends on the plane face.
+            if apart.abs() < SAME {
+                let touch = center - normal * (radius * side.signum());
+                let (flat, round) = if let Surface::Plane { .. } = s.surface { (s, t) } else { (t, s) };
+                if round.generatrix(touch).is_some_and(|ends| !flat.is_passed(ends)) {
+                    return Some("a plane touches a cylinder".to_owned());
+                }
+            }
+            None
         }
         (
             Surface::Cylinder { center: c, axis: a, radius: r, .. },
@@ -107,24 +253,27 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
                 return Some(format!("axes {apart:e} apart"));
             }
             let (outside, inside) = (apart - (r + q), apart - (r - q).abs());
-            (doubtful(outside) || doubtful(inside))
-                .then(|| format!("cylinders nearly tangent ({outside:e}, {inside:e})"))
+            if doubtful(outside) || doubtful(inside) {
+                return Some(format!("cylinders nearly tangent ({outside:e}, {inside:e})"));
+            }
+            let toward = (d - c - a * a.dot(&(d - c))) / apart;
+            (outside.abs() < SAME && s.both_reach(t, c + toward * *r, *a)).then(|| "cylinders touch".to_owned())
         }
+        // Where a sphere's seam or a pole meets another surface the kernel may go wrong: one in a hundred solids are invalid,
+        // and one in seven of two spheres.
         (Surface::Sphere { center, radius }, other) | (other, Surface::Sphere { center, radius }) => {
-            let touching = match other {
-                Surface::Cone { .. } => Vec::new(),
-                Surface::Plane { normal, offset } => vec![(normal.dot(center) - offset).abs() - radius],
+            let meets = match other {
+                Surface::Plane { normal, offset } => (normal.dot(center) - offset).abs() < radius + CLEAR,
                 Surface::Cylinder { center: c, axis, radius: r, .. } => {
-                    let apart = (center - c).cross(axis).norm();
-                    vec![apart - (r + radius), apart - (r - radius).abs()]
+                    ((center - c).cross(axis).norm() - r).abs() < radius + CLEAR
                 }
                 Surface::Sphere { center: c, radius: r } => {
                     let apart = (center - c).norm();
-                    vec![apart - (r + radius), apart - (r - radius).abs()]
+                    apart < r + radius + CLEAR && apart > (r - radius).abs() - CLEAR
                 }
+                Surface::Cone { .. } => true,
             };
-            // Spheres that touch in a point or along a circle are beyond what is known of the kernel.
-            touching.iter().find(|gap| gap.abs() < CLEAR).map(|gap| format!("a sphere {gap:e} from a surface"))
+            (meets && s.bounds.overlaps(&t.bounds)).then(|| "a sphere crosses a surface".to_owned())
         }
         // Only solids of revolution have cones.
         (Surface::Cone { .. }, _) | (_, Surface::Cone { .. }) => None,
@@ -132,19 +281,53 @@ fn nearly_touching(s: &Sheet, t: &Sheet) -> Option<String> {
 }
 
 /// Whether nothing is left of a solid. Looks along all three axes between the breaks of all sketches, so that whatever
-/// is bounded by planes along the axes is found however thin, and on an even raster for the rest.
-pub fn is_empty(solid: &CsgSolid) -> bool {
-    let Some(bounds) = solid.bounds() else { return true };
+/// is bounded by planes along the axes is found however thin; on an even raster; and close to all corners, where chips are
+/// left of what is cut by something a little too small. Where round bodies seem to leave nothing that is not certain.
+pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
+    let Some(bounds) = solid.bounds() else { return Ok(true) };
     if bounds.size().min() < SAME {
         // Bodies that touch at a face, but for rounding.
-        return true;
+        return Ok(true);
     }
-    (0..3).all(|axis| {
-        let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
+    let near: Vec<Vec3> = corners(solid)
+        .into_iter()
+        .flat_map(|corner| [1e-2, 1e-3, 1e-4].map(|share| corner + (bounds.center() - corner) * share))
+        .collect();
+    let axes = |axis: usize| ((axis + 1) % 3, (axis + 2) % 3);
+    let is_found = (0..3).any(|axis| {
+        let (u, v) = axes(axis);
         let lines = [u, v].map(|axis| probes(solid, axis, bounds.min[axis], bounds.max[axis]));
         let mut caster = solid.caster(Vec3::ith(axis, 1.0));
-        lines[0].iter().all(|&a| lines[1].iter().all(|&b| caster.spans(Vec3::ith(u, a) + Vec3::ith(v, b)).is_empty()))
-    })
+        lines[0].iter().any(|&a| lines[1].iter().any(|&b| !caster.spans(Vec3::ith(u, a) + Vec3::ith(v, b)).is_empty()))
+    });
+    if is_found {
+        return Ok(false);
+    }
+    let is_chipped = (0..3).any(|axis| {
+        let (u, v) = axes(axis);
+        let mut caster = solid.caster(Vec3::ith(axis, 1.0));
+        near.iter().any(|at| !caster.spans(Vec3::ith(u, at[u]) + Vec3::ith(v, at[v])).is_empty())
+    });
+    let is_round = |leaf: &Primitive<'_>| match leaf {
+        Primitive::Extrusion(prism) => prism.region.edges().any(|edge| edge.sweep() > 0.0),
+        Primitive::Ball(_) | Primitive::Revolution(_) => true,
+    };
+    if is_chipped || solid.primitives().iter().any(is_round) {
+        return Err(Decline::new("little or nothing is left", ""));
+    }
+    Ok(true)
+}
+
+/// The corners of all prisms.
+fn corners(solid: &CsgSolid) -> Vec<Vec3> {
+    let mut found = Vec::new();
+    for leaf in solid.primitives() {
+        let Primitive::Extrusion(prism) = leaf else { continue };
+        for (corner, _) in prism.region.edges().filter_map(Edge::ends) {
+            found.extend([prism.low, prism.high].map(|height| prism.plane.to_space(corner, height)));
+        }
+    }
+    found
 }
 
 /// Positions on the raster that is laid over every solid.
@@ -284,7 +467,17 @@ pub fn plane_end(solid: &CsgSolid, normal: Vec3) -> Option<f64> {
 /// whether that happens.
 pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     let mut prisms = Vec::new();
-    if !separate_prisms(solid, &mut prisms) || prisms.len() < 2 {
+    if !separate_prisms(solid, &mut prisms) {
+        let corners = corners(solid);
+        let mean = corners.iter().sum::<Vec3>() / corners.len().max(1) as f64;
+        return match is_balanced(solid, mean) {
+            true => {
+                Err(Decline::new("centre of mass not certain", "bodies on both sides of the mean of their corners"))
+            }
+            false => Ok(()),
+        };
+    }
+    if prisms.len() < 2 {
         return Ok(());
     }
     let corners = prisms.iter().flat_map(|prism| {
@@ -316,12 +509,29 @@ pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
+/// Whether separate bodies lie equally far from a point, on both sides of it.
+fn is_balanced(solid: &CsgSolid, middle: Vec3) -> bool {
+    let CsgSolid::Boolean(operation, left, right) = solid else { return false };
+    let is_balanced_here = *operation == Operation::Union
+        && left.bounds().zip(right.bounds()).is_some_and(|(a, b)| {
+            (0..3).any(|axis| {
+                let gap = (a.min[axis].max(b.min[axis]), a.max[axis].min(b.max[axis]));
+                gap.0 > gap.1 && (gap.0 + gap.1 - 2.0 * middle[axis]).abs() < 1e-6
+            })
+        });
+    is_balanced_here || is_balanced(left, middle) || is_balanced(right, middle)
+}
+
 /// Collects the leaves of a union of prisms whose boxes are apart; false for any other solid.
 fn separate_prisms<'a>(solid: &'a CsgSolid, found: &mut Vec<&'a Extrusion>) -> bool {
     match solid {
         CsgSolid::Extrusion(extrusion) => {
             let bounds = |e: &Extrusion| CsgSolid::from(e.clone()).bounds();
-            let apart = |other: &&Extrusion| bounds(extrusion).zip(bounds(other)).is_some_and(|(a, b)| !a.overlaps(&b));
+            let apart = |other: &&Extrusion| {
+                bounds(extrusion).zip(bounds(other)).is_some_and(|(a, b)| {
+                    (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEAR || b.min[axis] > a.max[axis] + CLEAR)
+                })
+            };
             let all_apart = found.iter().all(apart);
             found.push(extrusion);
             all_apart

@@ -22,7 +22,7 @@ const SPIKED: &str = "wire turns back on itself";
 
 /// Whether the kernel makes a solid for certain, of a shape that is not.
 pub fn is_about_shape(decline: &Decline) -> bool {
-    [TOUCHING, NESTED, TANGLED, FLAT, SPIKED].contains(&decline.reason)
+    [TOUCHING, NESTED, TANGLED].contains(&decline.reason)
 }
 
 /// An edge in space.

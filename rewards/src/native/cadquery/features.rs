@@ -7,7 +7,7 @@ use super::methods::{Bound, to_world};
 use super::shapes::{self, Body, Item, check_apart};
 use super::stack::centers;
 use super::workplane::Workplane;
-use super::{flag_or, number, number_or};
+use super::{flag_or, late_number, number, number_or};
 use crate::csg::{CsgSolid, Edge, Extrusion, Plane, Region, Revolution, Vec2, Vec3, Wire};
 use crate::native::python::{Stop, Value};
 use crate::native::wires::{self, CLEAR, check_point};
@@ -66,6 +66,19 @@ enum Profiles {
     Faces(wires::Faces),
     /// Finished sketches, as prisms of height one over the xy plane, with where they lie.
     Sketches(Vec<(CsgSolid, Vec3)>),
+}
+
+impl Profiles {
+    /// Whether each is one outline without holes.
+    fn are_plain(&self) -> bool {
+        match self {
+            Self::Faces(faces) => faces.regions.iter().all(|(region, _)| region.holes().is_empty()),
+            Self::Sketches(sketches) => sketches.iter().all(|(tree, _)| match tree {
+                CsgSolid::Extrusion(flat) => flat.region.holes().is_empty(),
+                _ => false,
+            }),
+        }
+    }
 }
 
 /// `_getFaces`: the faces of the sketches on the stack, else what the pending wires enclose. The wires are used up.
@@ -139,7 +152,7 @@ fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, bool), Stop> {
     };
     let tapered = match bound.get(both + 1) {
         None | Some(Value::None) => false,
-        Some(taper) => number(taper)? != 0.0,
+        Some(taper) => late_number(taper)? != 0.0,
     };
     Ok((distance, flag_or(bound.get(both), false)?, tapered))
 }
@@ -176,6 +189,10 @@ pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     let (distance, both, tapered) = extent(bound, 2)?;
     let faces = profiles(wp, plane)?;
     check_taper(&faces, tapered)?;
+    if matches!(&faces, Profiles::Sketches(sketches) if sketches.iter().any(|(tree, _)| tree.leaves() > 1)) {
+        // Its faces are not joined yet: experiment `cut by joined faces`.
+        return Err(Stop::decline("cut by a sketch of several faces", ""));
+    }
     let tools = prisms(plane, faces, check_distance(distance)?, both);
     let base = find_solid(wp)?;
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
@@ -186,7 +203,14 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     let angle = number_or(bound.get(0), 360.0)?;
     let given = |index: usize| bound.get(index).filter(|value| !matches!(value, Value::None)).map(vector).transpose();
     let (from, to) = match (given(1)?, given(2)?) {
-        (None, None) => (Vec3::zeros(), Vec3::y()),
+        (None, None) => {
+            // CadQuery takes the y of the origin for that of the axis' end (experiment `revolve from 1e-16`).
+            let y = plane.origin.y;
+            if y != 0.0 && y.abs() < CLEAR {
+                return Err(Stop::decline("part of a turn, or an odd axis", ""));
+            }
+            (Vec3::zeros(), Vec3::y())
+        }
         (Some(from), Some(to)) => (from, to),
         _ => return Err(Stop::decline("axis with one end", "")),
     };
@@ -227,6 +251,10 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
 pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, Stop> {
     let base = find_solid(wp)?;
     let faces = profiles(wp, plane)?;
+    if !faces.are_plain() {
+        // Experiments `ring cutThruAll`: the kernel's prism through everything fails for most faces with holes.
+        return Err(Stop::decline("cut through with holes", ""));
+    }
     let far = base
         .tree
         .as_ref()
@@ -258,7 +286,7 @@ pub fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
             let bounds = base.shape()?.map(CsgSolid::tight_bounds);
             Ok(bounds.map_or(0.0, |b| (Vec3::from(b.max) - Vec3::from(b.min)).norm()))
         }
-        Some(value) => number(value),
+        Some(value) => late_number(value),
     }
 }
 

@@ -177,6 +177,14 @@ impl Object for VectorObject {
         })
     }
 
+    fn equals(&self, other: &Value) -> Result<bool, Stop> {
+        // Vectors are equal within a tolerance of the kernel's.
+        match other.object::<Self>() {
+            Some(_) => Err(Stop::decline("operator of Vector", "==")),
+            None => Ok(false),
+        }
+    }
+
     fn binary(&self, operator: BinaryOperator, other: &Value, reflected: bool) -> Result<Option<Value>, Stop> {
         let vector = |value: &Value| value.object::<VectorObject>().map(|vector| vector.0);
         let result = match (operator, vector(other), other.as_float()) {

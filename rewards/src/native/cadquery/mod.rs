@@ -151,12 +151,13 @@ impl Object for Class {
     }
 
     fn call(&self, _machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
-        match self {
+        let made = match self {
             Self::Workplane => workplane::construct(arguments),
             Self::Plane => geometry::construct_plane(arguments),
             Self::Vector => geometry::construct_vector(arguments),
             Self::Sketch => sketch::construct(arguments),
-        }
+        };
+        made.map_err(Stop::paraphrased)
     }
 }
 
@@ -178,7 +179,7 @@ impl Object for Method {
 
     fn call(&self, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
         machine.step()?;
-        methods::call(&self.this, self.name, machine, arguments)
+        methods::call(&self.this, self.name, machine, arguments).map_err(Stop::paraphrased)
     }
 }
 
@@ -205,6 +206,14 @@ fn number(value: &Value) -> Result<f64, Stop> {
             Err(Stop::raise("TypeError", format!("a number is needed, found {}", value.class_name())))
         }
         None => Err(Stop::decline("argument not a number", value.class_name())),
+    }
+}
+
+/// A number that CadQuery looks at late: what else is wrong raises first.
+fn late_number(value: &Value) -> Result<f64, Stop> {
+    match number(value) {
+        Err(Stop::Raise(_)) => Err(Stop::decline("argument not a number", value.class_name())),
+        result => result,
     }
 }
 

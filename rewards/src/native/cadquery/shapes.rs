@@ -182,7 +182,7 @@ pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
         certainty::check_boolean(&result, tool)?;
         result = checked(result.combine(Operation::Cut, tool.clone()))?;
     }
-    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+    Ok(if certainty::is_empty(&result)? { Body::empty() } else { Body::new(result) })
 }
 
 /// `intersect`: what the first has in common with the union of the others.
@@ -191,7 +191,7 @@ pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> 
     let (Some(a), Some(b)) = (base.shape()?, tool.shape()?) else { return Ok(Body::empty()) };
     certainty::check_boolean(a, b)?;
     let result = checked(a.clone().combine(Operation::Intersect, b.clone()))?;
-    Ok(if certainty::is_empty(&result) { Body::empty() } else { Body::new(result) })
+    Ok(if certainty::is_empty(&result)? { Body::empty() } else { Body::new(result) })
 }
 
 /// Trees are walked by recursion, so their size has a limit.
@@ -283,6 +283,13 @@ fn snapped(mut matrix: nalgebra::Matrix3<f64>) -> nalgebra::Matrix3<f64> {
 }
 
 impl Object for ShapeObject {
+    fn equals(&self, other: &Value) -> Result<bool, Stop> {
+        match other.object::<Self>() {
+            Some(_) => Err(Stop::decline("operator of a shape", "==")),
+            None => Ok(false),
+        }
+    }
+
     fn class_name(&self) -> String {
         self.0.class_name().to_owned()
     }

@@ -234,6 +234,15 @@ impl Sketch {
         if !arguments.keywords.is_empty() {
             return Err(Stop::decline("keywords of a sketched edge", name));
         }
+        // Which overload is meant is told by types: lists and triples are of none (experiment `segment of lists`).
+        let is_point = |value: &Value| match value {
+            Value::Tuple(items) => items.len() == 2,
+            Value::Object(_) => true,
+            _ => false,
+        };
+        if !arguments.positional.iter().all(is_point) {
+            return Err(Stop::decline("sketched edge with odd arguments", name));
+        }
         let points: Vec<Vec3> = arguments.positional.iter().map(vector).collect::<Result<_, _>>()?;
         if points.iter().any(|point| point.z != 0.0) {
             return Err(Stop::decline("point off the sketch", ""));
@@ -330,7 +339,7 @@ impl Sketch {
                     certainty::check_boolean(&result, &part)?;
                     result = result.combine(operation, part);
                 }
-                if certainty::is_empty(&result) {
+                if certainty::is_empty(&result)? {
                     return Err(Stop::decline("sketch emptied", ""));
                 }
                 Some(result)

@@ -6,7 +6,7 @@ use super::geometry::vector;
 use super::methods::{Bound, centered, to_world, value};
 use super::shapes::{self, Body, Item, Motion, ShapeObject, item_value};
 use super::workplane::{Workplane, solid_bodies};
-use super::{features, flag_or, number_or, optional, places, required};
+use super::{features, flag_or, late_number, optional, places, required};
 use crate::csg::{Ball, CsgSolid, Edge, Vec2, Vec3};
 use crate::native::python::{Arguments, Machine, Parameter, Stop, Value};
 use crate::native::wires::check_point;
@@ -95,20 +95,21 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
         }
         "cutThruAll" => {
             let bound = bind(&[clean, optional("taper")])?;
-            if number_or(bound.get(1), 0.0)? != 0.0 {
+            if bound.get(1).map_or(Ok(0.0), late_number)? != 0.0 {
                 return Err(Stop::decline("taper", ""));
             }
             features::cut_through(wp, &plane)?
         }
         "hole" => {
             let bound = bind(&[required("diameter"), optional("depth"), clean])?;
-            features::hole(wp, &plane, &[(bound.number(0)?, features::depth(wp, bound.get(1))?)])?
+            features::hole(wp, &plane, &[(late_number(bound.value(0)?)?, features::depth(wp, bound.get(1))?)])?
         }
         "cboreHole" => {
             let names = ["diameter", "cboreDiameter", "cboreDepth"].map(required);
             let bound = bind(&[names[0], names[1], names[2], optional("depth"), clean])?;
-            let bore = (bound.number(0)?, features::depth(wp, bound.get(3))?);
-            features::hole(wp, &plane, &[bore, (bound.number(1)?, bound.number(2)?)])?
+            let size = |index| bound.value(index).and_then(late_number);
+            let bore = (size(0)?, features::depth(wp, bound.get(3))?);
+            features::hole(wp, &plane, &[bore, (size(1)?, size(2)?)])?
         }
         "box" => {
             let names = ["length", "width", "height"].map(required);
@@ -231,6 +232,8 @@ fn add(wp: &Rc<Workplane>, what: &Value) -> Result<(), Stop> {
         }
     } else if let Value::List(_) = what {
         return Err(Stop::decline("add of a list", ""));
+    } else if what.object::<super::sketch::Sketch>().is_some() {
+        return Err(Stop::decline("add of a sketch", ""));
     } else if let Some(ShapeObject(item)) = what.object::<ShapeObject>() {
         added.push(item.clone());
     } else {
@@ -304,6 +307,9 @@ fn subtract_or_intersect(wp: &Rc<Workplane>, other: &Value, cut: bool) -> Result
     if let Some(other) = other.object::<Workplane>() {
         let items = other.objects.borrow();
         let shapes = items.iter().filter(|item| !matches!(item, Item::Point(_) | Item::Other(_))).count();
+        if tools.is_empty() && !cut && shapes > 0 {
+            return Err(Stop::decline("intersection with no body", ""));
+        }
         if tools.is_empty() {
             // Nothing, or only edges and wires: experiments `cut by sketch`, `cut by empty wp`.
             return Err(Stop::raise("ValueError", "Null TopoDS_Shape object"));

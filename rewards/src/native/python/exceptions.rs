@@ -11,17 +11,22 @@ pub struct Raised {
     pub class: String,
     /// `str(exception)`
     pub message: String,
+    /// See [`Exception::is_verbatim`].
+    pub is_verbatim: bool,
 }
 
 impl Raised {
     pub(super) fn stop(&self) -> Stop {
-        Stop::raise(&self.class, self.message.clone())
+        let Self { class, message, is_verbatim } = self;
+        let stop = Stop::raise(class, message.clone());
+        if *is_verbatim { stop } else { stop.paraphrased() }
     }
 }
 
 impl From<&Exception> for Raised {
     fn from(exception: &Exception) -> Self {
-        Self { class: exception.class.clone(), message: exception.message.clone() }
+        let Exception { class, message, is_verbatim } = exception.clone();
+        Self { class, message, is_verbatim }
     }
 }
 
@@ -119,5 +124,5 @@ pub(super) fn instance(class: &'static str, arguments: &[Value]) -> Result<Value
         [message] => message.str()?,
         _ => Value::tuple(arguments.to_vec()).repr()?,
     };
-    Ok(Value::Exception(Rc::new(Raised { class: class.to_owned(), message })))
+    Ok(Value::Exception(Rc::new(Raised { class: class.to_owned(), message, is_verbatim: true })))
 }

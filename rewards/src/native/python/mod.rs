@@ -64,14 +64,25 @@ pub enum Stop {
 pub struct Exception {
     /// `type(exception).__name__`
     pub class: String,
-    /// `str(exception)`, where that is simple.
+    /// `str(exception)`, but for what a library says.
     pub message: String,
+    /// Whether a program that looks at the message sees this very text.
+    pub is_verbatim: bool,
 }
 
 impl Stop {
+    /// The same, where an exception's message is known in substance only.
+    #[must_use]
+    pub fn paraphrased(self) -> Self {
+        match self {
+            Self::Raise(exception) => Self::Raise(Exception { is_verbatim: false, ..exception }),
+            stop => stop,
+        }
+    }
+
     /// An exception of this class.
     pub fn raise(class: &str, message: impl Into<String>) -> Self {
-        Self::Raise(Exception { class: class.to_owned(), message: message.into() })
+        Self::Raise(Exception { class: class.to_owned(), message: message.into(), is_verbatim: true })
     }
 
     /// No answer.

@@ -18,7 +18,8 @@ impl Value {
     pub fn str(&self) -> Result<String, Stop> {
         match self {
             Value::Str(text) => Ok(text.to_string()),
-            Value::Exception(raised) => Ok(raised.message.clone()),
+            Value::Exception(raised) if raised.is_verbatim => Ok(raised.message.clone()),
+            Value::Exception(raised) => Err(Stop::decline("text of a library's exception", raised.class.clone())),
             _ => self.repr(),
         }
     }
