@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cadwright::generate::{Completion, PromptInput, Sampling, generate};
-use cadwright::model::weights::{read_safetensors, write_safetensors};
+use cadwright::model::files::{read_safetensors, write_safetensors};
 use cadwright::model::{
-    InternVl, InternVlConfig, KvCache, LoraConfig, ModelError, Positions, Prompt, Tokenizer, Weights,
+    InternVl, InternVlConfig, KvCache, Layout, LoraConfig, ModelError, Positions, Prompt, TargetModules, Tokenizer,
+    Weights,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -523,7 +524,7 @@ fn a_frozen_copy_computes_the_same_and_keeps_it() {
 fn a_saved_model_loads_as_it_was() {
     let model = load_tuned(Kind::Float);
     let directory = tempfile::tempdir().unwrap();
-    model.save(directory.path()).unwrap();
+    model.save(directory.path(), Layout::Original).unwrap();
     let loaded = InternVl::load(directory.path(), Kind::Float, Kind::Float, CPU).unwrap();
     assert_eq!(loaded.config, model.config);
     let base: Vec<_> = model.weights().iter().filter(|(name, _)| !is_adapter(name)).collect();
@@ -576,7 +577,9 @@ fn a_new_adapter_changes_nothing_until_it_is_trained() {
         r: 4,
         lora_alpha: 8.0,
         lora_dropout: 0.0,
-        target_modules: targets.iter().map(ToString::to_string).collect(),
+        target_modules: TargetModules::Names(targets.iter().map(ToString::to_string).collect()),
+        use_rslora: false,
+        modules_to_save: None,
     };
     let reference = Reference::read();
     let model = load(Kind::Float).with_new_adapter(lora(&["q_proj", "mlp.up_proj", "attn.qkv"]), 1).unwrap();
@@ -611,7 +614,7 @@ fn an_adapter_that_does_not_fit_is_refused_with_every_name() {
 #[test]
 fn an_adapter_that_would_be_computed_wrongly_is_refused() {
     for (field, value) in [
-        ("use_rslora", true.into()),
+        ("bias", "all".into()),
         ("use_dora", true.into()),
         ("alpha_pattern", serde_json::json!({"q_proj": 16})),
         ("peft_type", "LOHA".into()),
@@ -628,8 +631,7 @@ fn a_model_that_would_be_computed_wrongly_is_refused() {
     for (field, value) in [
         ("/ps_version", "v1".into()),
         ("/select_layer", (-2).into()),
-        ("/vision_config/norm_type", "rms_norm".into()),
-        ("/vision_config/qk_normalization", true.into()),
+        ("/vision_config/norm_type", "batch_norm".into()),
         ("/vision_config/hidden_act", "gelu_pytorch_tanh".into()),
         ("/llm_config/hidden_act", "gelu".into()),
         ("/llm_config/rope_scaling", serde_json::json!({"rope_type": "linear", "factor": 2.0})),

@@ -66,6 +66,12 @@ def random_model(generator: torch.Generator, tied: bool) -> InternVLForCondition
         tie_word_embeddings=tied,
     )
     model = InternVLForConditionalGeneration._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    randomise(model, generator)
+    return model.eval()
+
+
+def randomise(model: torch.nn.Module, generator: torch.Generator) -> None:
+    """Every parameter random, on bf16's grid."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -83,12 +89,13 @@ def random_model(generator: torch.Generator, tied: bool) -> InternVLForCondition
                 assert name.endswith("bias"), name
                 value = 0.2 * noise
             parameter.copy_(value.bfloat16().float())
-    return model.eval()
 
 
 def original_layout(model: InternVLForConditionalGeneration) -> dict[str, torch.Tensor]:
     """The weights under the names of OpenGVLab's InternVLChatModel."""
     state = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
+    if model.config.get_text_config().tie_word_embeddings:
+        del state["lm_head.weight"]
     out: dict[str, torch.Tensor] = {}
 
     def take(new: str, old: str) -> None:
@@ -100,11 +107,14 @@ def original_layout(model: InternVLForConditionalGeneration) -> dict[str, torch.
     out[f"{embeddings}.class_embedding"] = state.pop("vision_tower.embeddings.cls_token")
     out[f"{embeddings}.position_embedding"] = state.pop("vision_tower.embeddings.position_embeddings")
     take(f"{embeddings}.patch_embedding", "vision_tower.embeddings.patch_embeddings.projection")
-    for layer in range(VISION["num_hidden_layers"]):
+    for layer in range(model.config.vision_config.num_hidden_layers):
         new, old = f"vision_model.encoder.layers.{layer}", f"vision_tower.encoder.layer.{layer}"
         for part in ("weight", "bias"):
-            qkv = [state.pop(f"{old}.attention.{which}_proj.{part}") for which in "qkv"]
-            out[f"{new}.attn.qkv.{part}"] = torch.cat(qkv)
+            if f"{old}.attention.q_proj.{part}" in state:
+                qkv = [state.pop(f"{old}.attention.{which}_proj.{part}") for which in "qkv"]
+                out[f"{new}.attn.qkv.{part}"] = torch.cat(qkv)
+        take(f"{new}.attn.q_norm", f"{old}.attention.q_norm")
+        take(f"{new}.attn.k_norm", f"{old}.attention.k_norm")
         take(f"{new}.attn.proj", f"{old}.attention.projection_layer")
         take(f"{new}.norm1", f"{old}.layernorm_before")
         take(f"{new}.norm2", f"{old}.layernorm_after")

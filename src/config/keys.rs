@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::section::section;
 use crate::data::synth::Numbers;
+use crate::model::TargetModules;
 
 section! {
     /// A whole configuration: what a recipe in `configs/` may say.
@@ -114,9 +115,12 @@ section! {
         alpha: f64 = 252.0,
         /// Probability of zeroing an input of A, in SFT only: PPO needs the distribution that it sampled from.
         dropout: f64 = 0.05,
-        /// Last parts of the names of adapted layers.
-        target_modules: Vec<String> =
-            ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(String::from),
+        /// Scales by alpha / sqrt(rank) instead.
+        rslora: bool = false,
+        /// Adapted layers: last parts of their names, or one regular expression for whole names, or `"all-linear"`.
+        target_modules: TargetModules = TargetModules::Names(
+            ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(String::from).to_vec()
+        ),
     }
 }
 

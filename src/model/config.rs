@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::ModelError;
+use super::layout::{self, Layout};
 
 /// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025, arXiv:2504.10479).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,13 +25,19 @@ pub struct InternVlConfig {
     /// Whether an image of more than one tile is also shown whole.
     #[serde(default)]
     pub use_thumbnail: bool,
+    /// Id of `<IMG_CONTEXT>`, where the file says it. The tokenizer says it too, and is who is asked first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_token_id: Option<i64>,
+    /// How its files are written.
+    #[serde(skip)]
+    pub layout: Layout,
 }
 
 fn default_max_tiles() -> usize {
     12
 }
 
-/// InternViT (300M: LayerNorm, no qk-norm).
+/// InternViT: 300M (LayerNorm) in models of up to 14B, 6B (RMSNorm, norms on queries and keys) in larger ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width.
@@ -48,10 +55,10 @@ pub struct VisionConfig {
     /// Epsilon of the norms.
     #[serde(default = "default_layer_norm_eps")]
     pub layer_norm_eps: f64,
-    /// `layer_norm` is supported.
+    /// `layer_norm` or `rms_norm`.
     #[serde(default = "default_norm_type")]
     pub norm_type: String,
-    /// Norms on queries and keys (InternViT-6B); not supported yet.
+    /// RMS norms on queries and keys, over all heads together.
     #[serde(default)]
     pub qk_normalization: bool,
     /// Whether the fused qkv projection has a bias.
@@ -116,16 +123,37 @@ impl InternVlConfig {
     /// # Errors
     /// A missing or malformed file, a missing field, or an architecture that is not supported, by name.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
-        let path = directory.join("config.json");
+        Self::read_file(&directory.join("config.json"))
+    }
+
+    /// Reads a `config.json` of either layout.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_file(path: &Path) -> Result<Self, ModelError> {
+        let path = path.to_owned();
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
         let invalid = |reason: String| ModelError::Config { path: path.clone(), reason };
         let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let architecture = value["architectures"][0].as_str().unwrap_or("(none)").to_owned();
-        if architecture != "InternVLChatModel" {
-            return Err(ModelError::Architecture { path, architecture });
+        let of_model =
+            value["architectures"][0].as_str().or(value["model_type"].as_str()).unwrap_or("(none)").to_owned();
+        let (layout, decoder) = match of_model.as_str() {
+            "InternVLChatModel" => (Layout::Original, &value["llm_config"]),
+            "InternVLForConditionalGeneration" | "internvl" => (Layout::Hf, &value["text_config"]),
+            _ => return Err(ModelError::Architecture { path, architecture: of_model }),
+        };
+        let decoder = decoder["architectures"][0].as_str().or(decoder["model_type"].as_str());
+        if let Some(decoder) = decoder.filter(|name| !["Qwen2ForCausalLM", "qwen2"].contains(name)) {
+            return Err(ModelError::Architecture { path, architecture: format!("{of_model} over {decoder}") });
         }
         let mut reasons = unsupported(&value);
-        let config: Self = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+        let value = if layout == Layout::Hf { layout::original_json(&value) } else { value };
+        let config: Self = serde_json::from_value(value).map_err(|error| {
+            // Names of fields are told as the original layout has them.
+            let section = if layout == Layout::Hf { " (llm_config is text_config in this file)" } else { "" };
+            invalid(format!("{error}{section}"))
+        })?;
+        let config = Self { layout, ..config };
         reasons.extend(config.contradictions());
         if reasons.is_empty() { Ok(config) } else { Err(invalid(reasons.join("; "))) }
     }
@@ -133,11 +161,9 @@ impl InternVlConfig {
     fn contradictions(&self) -> Vec<String> {
         let (vision, language) = (&self.vision_config, &self.llm_config);
         let mut reasons = Vec::new();
-        if vision.norm_type != "layer_norm" {
-            reasons.push(format!("vision_config.norm_type = {:?}: only \"layer_norm\" is supported", vision.norm_type));
-        }
-        if vision.qk_normalization {
-            reasons.push("vision_config.qk_normalization = true is not supported".into());
+        if !["layer_norm", "rms_norm"].contains(&vision.norm_type.as_str()) {
+            let norm = &vision.norm_type;
+            reasons.push(format!("vision_config.norm_type = {norm:?}: supported are \"layer_norm\" and \"rms_norm\""));
         }
         if vision.hidden_size % vision.num_attention_heads != 0 {
             reasons.push(format!(
@@ -181,11 +207,15 @@ impl InternVlConfig {
         (side * side) as usize
     }
 
-    /// The text of `config.json`, in the original checkpoint layout.
-    pub fn to_json(&self) -> Value {
+    /// What `config.json` says of weights of this dtype, in this model's layout.
+    pub fn to_json(&self, dtype: &str) -> Value {
+        if self.layout == Layout::Hf {
+            return layout::hf_json(self, dtype);
+        }
         let mut json = json!({
             "architectures": ["InternVLChatModel"],
             "model_type": "internvl_chat",
+            "torch_dtype": dtype,
             "dynamic_image_size": true,
             "min_dynamic_patch": 1,
             "ps_version": "v2",
@@ -218,6 +248,16 @@ impl InternVlConfig {
             norm_type: "layer_norm".into(),
             qk_normalization: false,
             qkv_bias: true,
+        };
+        let internvit_6b = VisionConfig {
+            hidden_size: 3200,
+            intermediate_size: 12_800,
+            num_attention_heads: 25,
+            num_hidden_layers: 45,
+            norm_type: "rms_norm".into(),
+            qk_normalization: true,
+            qkv_bias: false,
+            ..internvit_300m.clone()
         };
         let qwen = |hidden_size, intermediate_size, layers, heads, kv_heads| LanguageConfig {
             vocab_size: 151_674,
@@ -256,6 +296,8 @@ impl InternVlConfig {
             "internvl3-2b" => (internvit_300m, qwen(1536, 8960, 28, 12, 2)),
             "internvl3-8b" => (internvit_300m, qwen(3584, 18_944, 28, 28, 4)),
             "internvl3-14b" => (internvit_300m, qwen(5120, 13_824, 48, 40, 8)),
+            "internvl3-38b" => (internvit_6b, qwen(5120, 27_648, 64, 40, 8)),
+            "internvl3-78b" => (internvit_6b, qwen(8192, 29_568, 80, 64, 8)),
             _ => return Err(ModelError::Preset { name: name.into() }),
         };
         let force_image_size = vision_config.image_size;
@@ -266,14 +308,17 @@ impl InternVlConfig {
             force_image_size,
             max_dynamic_patch: if name == "nano" { 1 } else { 12 },
             use_thumbnail: true,
+            image_token_id: None,
+            layout: Layout::Original,
         };
         Ok(config)
     }
 
     /// Names that [`Self::preset`] knows.
-    pub const PRESETS: [&'static str; 5] = ["nano", "internvl3-1b", "internvl3-2b", "internvl3-8b", "internvl3-14b"];
+    pub const PRESETS: [&'static str; 7] =
+        ["nano", "internvl3-1b", "internvl3-2b", "internvl3-8b", "internvl3-14b", "internvl3-38b", "internvl3-78b"];
 
-    /// Every parameter of the model, by its name in the original checkpoint layout.
+    /// Every parameter of the model, by the name that [`Layout`] gives it.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut list = Vec::new();
         let mut add = |name: String, shape: &[i64], init: Init| {
@@ -288,15 +333,27 @@ impl InternVlConfig {
         add("vision_model.embeddings.patch_embedding.bias".into(), &[width], Init::Zeros);
         for layer in 0..num_hidden_layers {
             let p = format!("vision_model.encoder.layers.{layer}");
-            add(format!("{p}.attn.qkv.weight"), &[3 * width, width], Init::FanIn);
-            if self.vision_config.qkv_bias {
-                add(format!("{p}.attn.qkv.bias"), &[3 * width], Init::Zeros);
+            let projections: &[(&str, i64)] = match self.layout {
+                Layout::Original => &[("qkv", 3)],
+                Layout::Hf => &[("q_proj", 1), ("k_proj", 1), ("v_proj", 1)],
+            };
+            for (name, parts) in projections {
+                add(format!("{p}.attn.{name}.weight"), &[parts * width, width], Init::FanIn);
+                if self.vision_config.qkv_bias {
+                    add(format!("{p}.attn.{name}.bias"), &[parts * width], Init::Zeros);
+                }
+            }
+            if self.vision_config.qk_normalization {
+                add(format!("{p}.attn.q_norm.weight"), &[width], Init::Ones);
+                add(format!("{p}.attn.k_norm.weight"), &[width], Init::Ones);
             }
             add(format!("{p}.attn.proj.weight"), &[width, width], Init::FanIn);
             add(format!("{p}.attn.proj.bias"), &[width], Init::Zeros);
             for norm in ["norm1", "norm2"] {
                 add(format!("{p}.{norm}.weight"), &[width], Init::Ones);
-                add(format!("{p}.{norm}.bias"), &[width], Init::Zeros);
+                if self.vision_config.norm_type == "layer_norm" {
+                    add(format!("{p}.{norm}.bias"), &[width], Init::Zeros);
+                }
             }
             for scale in ["ls1", "ls2"] {
                 add(format!("{p}.{scale}"), &[width], Init::LayerScale { layers: num_hidden_layers });
@@ -346,6 +403,14 @@ fn unsupported(config: &Value) -> Vec<String> {
         ("/vision_config/hidden_act", json!("gelu")),
         ("/llm_config/hidden_act", json!("silu")),
         ("/llm_config/use_sliding_window", json!(false)),
+        ("/text_config/hidden_act", json!("silu")),
+        ("/text_config/use_sliding_window", json!(false)),
+        ("/projector_hidden_act", json!("gelu")),
+        ("/vision_feature_layer", json!(-1)),
+        ("/vision_feature_select_strategy", json!("default")),
+        ("/vision_config/use_mean_pooling", json!(true)),
+        ("/vision_config/use_absolute_position_embeddings", json!(true)),
+        ("/vision_config/use_mask_token", json!(false)),
     ]
     .into_iter()
     .filter_map(|(field, supported)| {
@@ -358,7 +423,7 @@ fn unsupported(config: &Value) -> Vec<String> {
 /// One parameter: its name, shape and how a random model fills it.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// Name in the original checkpoint layout.
+    /// Name, as [`Layout`] says.
     pub name: String,
     /// Shape.
     pub shape: Vec<i64>,

@@ -32,7 +32,7 @@ pub enum ModelError {
         reason: String,
     },
     /// A model of another kind.
-    #[error("{}: architecture {architecture} is not supported; supported is InternVLChatModel (InternVL3 1B, 2B, 8B, 14B and nano)", path.display())]
+    #[error("{}: architecture {architecture} is not supported; supported are InternVLChatModel and InternVLForConditionalGeneration over Qwen2ForCausalLM (InternVL3 1B, 2B, 8B, 14B, 38B, 78B, with or without -hf, and nano)", path.display())]
     Architecture {
         /// The file.
         path: PathBuf,
@@ -69,6 +69,12 @@ pub enum ModelError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// Tensors that a model cannot take.
+    #[error("{reason}")]
+    Input {
+        /// Which, what was expected and what was found.
         reason: String,
     },
     /// libtorch refused.

@@ -1,27 +1,77 @@
-//! Low-rank adapters: which layers get one, and PEFT's files.
+//! Low-rank adapters: which layers get one, PEFT's files, and merging.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::error::ModelError;
+use super::files::{read_safetensors, write_safetensors};
+use super::layout::Layout;
 use super::linear::LoraScale;
-use super::weights::{Weights, read_safetensors, write_safetensors};
+use super::weights::Weights;
 
 /// A LoRA adapter's settings, by PEFT's names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// Rank.
     pub r: i64,
-    /// Numerator of the scale `alpha / r`.
+    /// Numerator of the scale.
     pub lora_alpha: f64,
     /// Probability of zeroing an input of `A` in training.
+    #[serde(default)]
     pub lora_dropout: f64,
-    /// Last parts of the names of the layers that get an adapter: `q_proj`, `up_proj`, `attn.qkv`, ...
-    pub target_modules: Vec<String>,
+    /// Which layers get an adapter.
+    pub target_modules: TargetModules,
+    /// The scale is `alpha / sqrt(r)` (Kalajdzievski 2023, arXiv:2312.03732) instead of `alpha / r`.
+    #[serde(default)]
+    pub use_rslora: bool,
+    /// Modules that were trained whole and are kept beside the adapter, by the last parts of their names.
+    #[serde(default)]
+    pub modules_to_save: Option<Vec<String>>,
+}
+
+/// Which layers get an adapter, as PEFT has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// A regular expression that the whole name of a layer matches, or `all-linear`: every linear layer of the language model
+    /// but its head.
+    Pattern(String),
+    /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...
+    Names(Vec<String>),
+}
+
+impl TargetModules {
+    const ALL_LINEAR: &str = "all-linear";
+
+    /// The layers of `layers` that are meant, and what is wrong with the settings.
+    fn among<'a>(&self, layers: &[&'a str], layout: Layout) -> (Vec<&'a str>, Vec<String>) {
+        match self {
+            Self::Pattern(all) if all == Self::ALL_LINEAR => {
+                let is_inner = |layer: &&&str| layer.starts_with("language_model.model.layers.");
+                (layers.iter().filter(is_inner).copied().collect(), Vec::new())
+            }
+            Self::Pattern(pattern) => match Regex::new(&format!("^(?:{pattern})$")) {
+                Ok(regex) => {
+                    let found: Vec<&str> =
+                        layers.iter().copied().filter(|layer| regex.is_match(&layout.peft_name(layer))).collect();
+                    let problem = found.is_empty().then(|| format!("no linear layer's name matches {pattern}"));
+                    (found, problem.into_iter().collect())
+                }
+                Err(error) => (Vec::new(), vec![format!("{pattern} is no regular expression: {error}")]),
+            },
+            Self::Names(targets) => {
+                let is_meant = |layer: &&str| targets.iter().any(|target| is_named(layer, target));
+                let is_unused = |target: &&String| !layers.iter().any(|layer| is_named(layer, target));
+                let problems = targets.iter().filter(is_unused).map(|name| format!("no linear layer is named {name}"));
+                (layers.iter().copied().filter(is_meant).collect(), problems.collect())
+            }
+        }
+    }
 }
 
 /// Whether this is the name of an adapter's tensor.
@@ -38,7 +88,9 @@ fn is_named(layer: &str, target: &str) -> bool {
 fn unsupported(config: &Value) -> Vec<String> {
     [
         ("peft_type", json!("LORA")),
-        ("use_rslora", json!(false)),
+        ("bias", json!("none")),
+        ("fan_in_fan_out", json!(false)),
+        ("lora_bias", json!(false)),
         ("use_dora", json!(false)),
         ("rank_pattern", json!({})),
         ("alpha_pattern", json!({})),
@@ -52,46 +104,41 @@ fn unsupported(config: &Value) -> Vec<String> {
 impl LoraConfig {
     /// Scale and dropout of every adapter.
     pub fn scale(&self) -> LoraScale {
-        LoraScale { scale: self.lora_alpha / self.r as f64, dropout: self.lora_dropout }
-    }
-
-    fn targets(&self, layer: &str) -> bool {
-        self.target_modules.iter().any(|target| is_named(layer, target))
+        let r = self.r as f64;
+        let divisor = if self.use_rslora { r.sqrt() } else { r };
+        LoraScale { scale: self.lora_alpha / divisor, dropout: self.lora_dropout }
     }
 
     /// Adds a pair of fp32 tensors for every targeted layer: `A` uniform as PEFT draws it (Kaiming, a = sqrt 5), `B`
     /// zero.
-    pub(super) fn add_to(&self, weights: &mut Weights, seed: i64) -> Result<(), ModelError> {
+    pub(super) fn add_to(&self, weights: &mut Weights, layout: Layout, seed: i64) -> Result<(), ModelError> {
         tch::manual_seed(seed);
-        let layers: Vec<(String, Vec<i64>, tch::Device)> = weights
+        let is_linear = |name: &str, tensor: &Tensor| tensor.dim() == 2 && !name.ends_with(".embed_tokens.weight");
+        let linear: Vec<&str> = weights
             .iter()
-            .filter_map(|(name, tensor)| Some((name.strip_suffix(".weight")?, tensor)))
-            .filter(|(layer, tensor)| tensor.dim() == 2 && self.targets(layer))
-            .map(|(layer, tensor)| (layer.to_owned(), tensor.size(), tensor.device()))
+            .filter(|(name, tensor)| is_linear(name, tensor) && !is_adapter(name))
+            .filter_map(|(name, _)| name.strip_suffix(".weight"))
             .collect();
-        let is_unused = |target: &&String| !layers.iter().any(|(layer, ..)| is_named(layer, target));
-        let unused: Vec<String> = self
-            .target_modules
-            .iter()
-            .filter(is_unused)
-            .map(|name| format!("no linear layer is named {name}"))
-            .collect();
-        if !unused.is_empty() {
+        let (layers, problems) = self.target_modules.among(&linear, layout);
+        if !problems.is_empty() {
             let expected = "the adapter's target_modules".into();
-            return Err(ModelError::Weights { path: "lora.target_modules".into(), expected, problems: unused });
+            return Err(ModelError::Weights { path: "lora.target_modules".into(), expected, problems });
         }
-        for (layer, shape, device) in layers {
-            let (rows, columns) = (shape[0], shape[1]);
+        let layers: Vec<String> = layers.into_iter().map(str::to_owned).collect();
+        for layer in layers {
+            let weight = weights.get(&format!("{layer}.weight"));
+            let (rows, columns) = weight.size2()?;
             let bound = 1.0 / (columns as f64).sqrt();
             let a = (Tensor::rand([self.r, columns], (Kind::Float, tch::Device::Cpu)) * 2.0 - 1.0) * bound;
-            weights.insert(format!("{layer}.lora_A.weight"), a.to_device(device));
-            weights.insert(format!("{layer}.lora_B.weight"), Tensor::zeros([rows, self.r], (Kind::Float, device)));
+            let b = Tensor::zeros([rows, self.r], (Kind::Float, weight.device()));
+            weights.insert(format!("{layer}.lora_A.weight"), a.to_device(weight.device()));
+            weights.insert(format!("{layer}.lora_B.weight"), b);
         }
         Ok(())
     }
 
     /// Reads `adapter_config.json` and `adapter_model.safetensors`. A key is matched by what follows PEFT's prefix,
-    /// whichever module was wrapped.
+    /// whichever module was wrapped. Modules that were saved whole take the place of the base's.
     pub(super) fn load_into(weights: &mut Weights, directory: &Path) -> Result<Self, ModelError> {
         let path = directory.join("adapter_config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
@@ -110,19 +157,22 @@ impl LoraConfig {
         let mut problems = Vec::new();
         let mut matched = Vec::new();
         for (name, tensor) in saved {
-            match own_name(weights, &name) {
-                Some((own, layer)) => {
-                    let (rows, columns) = layer.size2()?;
-                    let expected = if own.ends_with("lora_A.weight") { [config.r, columns] } else { [rows, config.r] };
-                    if tensor.size() != expected {
-                        problems.push(format!("shape: {name} expected {expected:?}, got {:?}", tensor.size()));
-                    }
-                    matched.push((own, tensor.to_device(layer.device()).to_kind(Kind::Float)));
-                }
-                None => problems.push(format!("no layer for: {name} {:?}", tensor.size())),
+            let Some((own, base)) = own_name(weights, &name).filter(|(own, _)| config.may_hold(own)) else {
+                problems.push(format!("no layer for: {name} {:?}", tensor.size()));
+                continue;
+            };
+            let expected = match base.size().as_slice() {
+                [_, columns] if own.ends_with("lora_A.weight") => vec![config.r, *columns],
+                [rows, _] if own.ends_with("lora_B.weight") => vec![*rows, config.r],
+                whole => whole.to_vec(),
+            };
+            if tensor.size() != expected {
+                problems.push(format!("shape: {name} expected {expected:?}, got {:?}", tensor.size()));
             }
+            let kind = if is_adapter(&own) { Kind::Float } else { base.kind() };
+            matched.push((own, tensor.to_device(base.device()).to_kind(kind)));
         }
-        for (own, _) in &matched {
+        for (own, _) in matched.iter().filter(|(own, _)| is_adapter(own)) {
             let partner = match own.strip_suffix("lora_A.weight") {
                 Some(layer) => format!("{layer}lora_B.weight"),
                 None => own.replace("lora_B.weight", "lora_A.weight"),
@@ -143,19 +193,35 @@ impl LoraConfig {
         Ok(config)
     }
 
-    /// Writes both files. Where only the language model has adapters, names are those of PEFT around the language model
-    /// alone, as InternVL's own fine-tuning script writes them.
-    pub(super) fn save(&self, weights: &Weights, directory: &Path, base_model: &str) -> Result<(), ModelError> {
-        let adapters: Vec<_> = weights.iter().filter(|(name, _)| is_adapter(name)).collect();
-        let is_language_only = adapters.iter().all(|(name, _)| name.starts_with("language_model."));
-        let names: Vec<String> = adapters
-            .iter()
-            .map(|(name, _)| {
-                let inner = if is_language_only { name.trim_start_matches("language_model.") } else { name };
-                format!("base_model.model.{inner}")
-            })
-            .collect();
-        let tensors = names.iter().map(String::as_str).zip(adapters.iter().map(|(_, tensor)| *tensor));
+    /// Whether a file may hold this: parts of an adapter, or of a module that is saved whole.
+    fn may_hold(&self, own: &str) -> bool {
+        is_adapter(own) || self.is_saved_whole(own)
+    }
+
+    fn is_saved_whole(&self, own: &str) -> bool {
+        let module = |name: &str| name.rsplit_once('.').map_or(name, |(module, _)| module).to_owned();
+        let names = [module(own), module(&Layout::Hf.peft_name(own))];
+        let saved = || self.modules_to_save.iter().flatten();
+        names.iter().any(|module| saved().any(|name| is_named(module, name)))
+    }
+
+    /// Writes both files. Where only the language model of an original checkpoint has adapters, names are those of PEFT around
+    /// the language model alone, as InternVL's own fine-tuning script writes them; else those of PEFT around all of the model.
+    pub(super) fn save(
+        &self,
+        weights: &Weights,
+        layout: Layout,
+        directory: &Path,
+        base_model: &str,
+    ) -> Result<(), ModelError> {
+        let held: Vec<_> = weights.iter().filter(|(name, _)| self.may_hold(name)).collect();
+        let is_language_only = held.iter().all(|(name, _)| name.starts_with("language_model."));
+        let key = |name: &str| match layout {
+            Layout::Original if !is_language_only => format!("base_model.model.{name}"),
+            _ => format!("base_model.model.{}", layout.peft_name(name)),
+        };
+        let names: Vec<String> = held.iter().map(|(name, _)| key(name)).collect();
+        let tensors = names.iter().map(String::as_str).zip(held.iter().map(|(_, tensor)| *tensor));
         write_safetensors(&directory.join("adapter_model.safetensors"), tensors)?;
         let json = json!({
             "peft_type": "LORA",
@@ -165,6 +231,8 @@ impl LoraConfig {
             "lora_alpha": self.lora_alpha,
             "lora_dropout": self.lora_dropout,
             "target_modules": self.target_modules,
+            "use_rslora": self.use_rslora,
+            "modules_to_save": self.modules_to_save,
             "bias": "none",
             "fan_in_fan_out": false,
             "inference_mode": true,
@@ -172,24 +240,50 @@ impl LoraConfig {
         let path = directory.join("adapter_config.json");
         std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
     }
+
+    /// Adds every adapter to the weights of its layer, `W + scale B A` in fp32, and removes it.
+    pub(super) fn merge_into(&self, weights: &mut Weights) {
+        let LoraScale { scale, .. } = self.scale();
+        let adapted: Vec<String> =
+            weights.iter().filter_map(|(name, _)| name.strip_suffix(".lora_A.weight")).map(str::to_owned).collect();
+        tch::no_grad(|| {
+            for layer in adapted {
+                let [a, b] = ["lora_A", "lora_B"].map(|part| weights.remove(&format!("{layer}.{part}.weight")));
+                let name = format!("{layer}.weight");
+                let weight = weights.get(&name);
+                if let (Some(a), Some(b)) = (a, b) {
+                    let merged = weight.to_kind(Kind::Float) + b.matmul(&a) * scale;
+                    weights.insert(name, merged.to_kind(weight.kind()));
+                }
+            }
+        });
+    }
 }
 
-/// Our name for a PEFT key, with the weight of the layer that it adapts.
+/// Our name for a PEFT key, with the base's weight that it adapts or replaces.
 fn own_name(weights: &Weights, key: &str) -> Option<(String, Tensor)> {
-    let (layer, part) = [".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight", ".lora_B.default.weight"]
+    let inner = key.strip_prefix("base_model.model.")?;
+    let adapter = [".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight", ".lora_B.default.weight"]
         .iter()
-        .find_map(|suffix| Some((key.strip_suffix(suffix)?, suffix.replace(".default", ""))))?;
-    let layer = layer.strip_prefix("base_model.model.")?;
-    let bare = layer.strip_prefix("model.").unwrap_or(layer);
+        .find_map(|suffix| Some((inner.strip_suffix(suffix)?, suffix.replace(".default", ""))));
+    // An adapter stands beside the weight of its layer; anything else is the name of a tensor itself.
+    let (base, part) = match &adapter {
+        Some((layer, part)) => (format!("{layer}.weight"), part.as_str()),
+        None => (inner.to_owned(), ""),
+    };
     let candidates = [
-        layer.to_owned(),
-        bare.to_owned(),
-        format!("language_model.{layer}"),
-        format!("language_model.model.{layer}"),
-        bare.replacen("language_model.", "language_model.model.", 1),
+        base.clone(),
+        // PEFT around a model of the `Hf` layout, the language model alone, or the bare decoder.
+        Layout::Hf.own_name(&base),
+        format!("language_model.{base}"),
+        format!("language_model.model.{base}"),
+        base.replacen("language_model.", "language_model.model.", 1),
     ];
-    candidates.into_iter().find_map(|layer| {
-        let weight = weights.find(&format!("{layer}.weight"))?;
-        (weight.dim() == 2).then(|| (format!("{layer}{part}"), weight))
+    candidates.into_iter().find_map(|name| {
+        let weight = weights.find(&name)?;
+        match name.strip_suffix(".weight") {
+            Some(layer) if !part.is_empty() => (weight.dim() == 2).then(|| (format!("{layer}{part}"), weight)),
+            _ => Some((name, weight)),
+        }
     })
 }

@@ -2,9 +2,12 @@
 
 mod config;
 mod error;
+pub mod files;
 pub mod language;
+mod layout;
 mod linear;
 pub mod lora;
+mod memory;
 mod tokenizer;
 mod value;
 mod vision;
@@ -17,8 +20,10 @@ use tch::{Device, Kind, Tensor};
 pub use config::{InternVlConfig, LanguageConfig, VisionConfig};
 pub use error::ModelError;
 pub use language::{Decoder, KvCache, Positions, Tape};
+pub use layout::Layout;
 pub use linear::LoraScale;
-pub use lora::LoraConfig;
+pub use lora::{LoraConfig, TargetModules};
+pub use memory::{Memory, Usage};
 pub use tokenizer::{Prompt, Tokenizer};
 pub use value::ValueHead;
 pub use weights::Weights;
@@ -46,7 +51,7 @@ impl InternVl {
         Self { config, compute, lora, weights, vision, decoder }
     }
 
-    /// Reads a checkpoint directory in the original InternVL layout, with its weights at dtype `store`.
+    /// Reads a checkpoint directory in either layout, with its weights at dtype `store`.
     ///
     /// # Errors
     /// See [`InternVlConfig::read`] and [`Weights::load`].
@@ -56,16 +61,33 @@ impl InternVl {
         Ok(Self::new(config, weights, None, compute))
     }
 
-    /// Writes `config.json` and `model.safetensors` into an existing directory, without the adapter.
+    /// Writes `config.json` and the weights into an existing directory, without the adapter.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
+    pub fn save(&self, directory: &Path, layout: Layout) -> Result<(), ModelError> {
         let path = config::file(directory, "config.json");
-        let text = format!("{:#}\n", self.config.to_json());
+        let dtype = match self.weights.iter().next().map(|(_, tensor)| tensor.kind()) {
+            Some(Kind::BFloat16) => "bfloat16",
+            Some(Kind::Half) => "float16",
+            _ => "float32",
+        };
+        let config = InternVlConfig { layout, ..self.config.clone() };
+        let text = format!("{:#}\n", config.to_json(dtype));
         std::fs::write(&path, text).map_err(|source| ModelError::Write { path, source })?;
-        let base = self.weights.iter().filter(|(name, _)| !lora::is_adapter(name));
-        weights::write_safetensors(&directory.join("model.safetensors"), base)
+        let mut tensors = self.weights.in_layout(&self.config, layout);
+        tensors.retain(|(name, _)| !lora::is_adapter(name));
+        files::write_checkpoint(directory, &tensors)
+    }
+
+    /// This model with its adapter added to its weights.
+    #[must_use]
+    pub fn merged(self) -> Self {
+        let Self { config, compute, mut weights, lora, .. } = self;
+        if let Some(lora) = lora {
+            lora.merge_into(&mut weights);
+        }
+        Self::new(config, weights, None, compute)
     }
 
     /// This model with a new adapter beside the layers that `lora.target_modules` names: `A` random, `B` zero, so that
@@ -75,7 +97,7 @@ impl InternVl {
     /// A target that names no linear layer.
     pub fn with_new_adapter(self, lora: LoraConfig, seed: i64) -> Result<Self, ModelError> {
         let Self { config, compute, mut weights, .. } = self;
-        lora.add_to(&mut weights, seed)?;
+        lora.add_to(&mut weights, config.layout, seed)?;
         Ok(Self::new(config, weights, Some(lora), compute))
     }
 
@@ -95,7 +117,7 @@ impl InternVl {
     /// The directory cannot be written.
     pub fn save_adapter(&self, directory: &Path, base_model: &str) -> Result<(), ModelError> {
         match &self.lora {
-            Some(lora) => lora.save(&self.weights, directory, base_model),
+            Some(lora) => lora.save(&self.weights, self.config.layout, directory, base_model),
             None => Ok(()),
         }
     }
@@ -136,8 +158,12 @@ impl InternVl {
         let options = (Kind::Float, self.device());
         let constant = |values: [f32; 3]| Tensor::from_slice(&values).to_device(options.1).view([1, 3, 1, 1]);
         let pixels = tiles.to_device(options.1).to_kind(options.0) / 255.0;
-        let pixels = (pixels - constant(IMAGENET_MEAN)) / constant(IMAGENET_STD);
-        self.vision.forward(&pixels, train)
+        self.embed_pixels(&((pixels - constant(IMAGENET_MEAN)) / constant(IMAGENET_STD)), train)
+    }
+
+    /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the decoder's space.
+    pub fn embed_pixels(&self, pixels: &Tensor, train: bool) -> Tensor {
+        self.vision.forward(pixels, train)
     }
 
     /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts, row by row, takes
@@ -153,9 +179,77 @@ impl InternVl {
         let first = is_image.to_kind(Kind::Int64).argmax(1, true);
         let offset = Tensor::arange(t, (Kind::Int64, ids.device())).unsqueeze(0) - first;
         let is_picture = is_image.logical_and(&(offset + 1).eq_tensor(&is_image.cumsum(1, Kind::Int64)));
+        self.embed(ids, &is_picture, image)
+    }
+
+    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th position of `is_picture [b, t] bool`, row by row, takes the n-th
+    /// row of `image [.., hidden]`.
+    ///
+    /// # Panics
+    /// Where there are more or fewer such positions than rows.
+    pub fn embed(&self, ids: &Tensor, is_picture: &Tensor, image: &Tensor) -> Tensor {
         let (tokens, rows) = (is_picture.sum(Kind::Int64).int64_value(&[]), image.numel() as i64 / self.hidden());
         assert_eq!(tokens, rows, "{tokens} image tokens for {rows} rows of picture embeddings");
         self.decoder.embed(ids).masked_scatter(&is_picture.unsqueeze(-1), image)
+    }
+
+    /// Logits of every position, `[b, t, vocab] f32`, of `ids [b, t] i64` with normalised `pixels [tiles, 3, size, size] f32`, of which
+    /// the n-th row of embeddings takes the place of the n-th image token, row by row. `mask [b, t]` is 0 for padding. Where
+    /// nobody knows the id of the image token, it is the one that occurs as often as there are rows.
+    ///
+    /// # Errors
+    /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than of rows.
+    pub fn logits(
+        &self,
+        ids: &Tensor,
+        pixels: Option<&Tensor>,
+        mask: Option<&Tensor>,
+        image_token: Option<i64>,
+    ) -> Result<Tensor, ModelError> {
+        let device = self.device();
+        let invalid = |reason: String| ModelError::Input { reason };
+        let [b, t] = ids.size()[..] else {
+            return Err(invalid(format!("input_ids: expected [b, t], got {:?}", ids.size())));
+        };
+        let vocab = self.config.llm_config.vocab_size;
+        let (least, most) = (ids.min().int64_value(&[]), ids.max().int64_value(&[]));
+        if least < 0 || most >= vocab {
+            return Err(invalid(format!("input_ids: {least}..={most}, but the vocabulary has {vocab} tokens")));
+        }
+        let ids = ids.to_device(device);
+        let embeds = match pixels {
+            None => self.decoder.embed(&ids),
+            Some(pixels) => {
+                let size = self.config.force_image_size;
+                if pixels.dim() != 4 || pixels.size()[1..] != [3, size, size] {
+                    let found = pixels.size();
+                    return Err(invalid(format!("pixel_values: expected [tiles, 3, {size}, {size}], got {found:?}")));
+                }
+                let image = self.embed_pixels(&pixels.to_device(device).to_kind(Kind::Float), false);
+                let rows = image.numel() as i64 / self.hidden();
+                let is_token = |id: i64| ids.eq(id);
+                let count = |id: i64| is_token(id).sum(Kind::Int64).int64_value(&[]);
+                let often = || ids.flatten(0, -1).bincount(None::<Tensor>, 0).eq(rows).nonzero();
+                let token = image_token.or_else(|| Vec::<i64>::try_from(often().flatten(0, -1)).ok()?.first().copied());
+                let found = token.map_or(0, count);
+                let Some(token) = token.filter(|_| found == rows) else {
+                    return Err(invalid(format!(
+                        "input_ids: {found} image tokens for {rows} rows of picture embeddings"
+                    )));
+                };
+                self.embed(&ids, &is_token(token), &image)
+            }
+        };
+        let is_token = match mask {
+            Some(mask) if mask.size() != [b, t] => {
+                return Err(invalid(format!("attention_mask: expected [{b}, {t}], got {:?}", mask.size())));
+            }
+            Some(mask) => mask.to_device(device).to_kind(Kind::Bool),
+            None => Tensor::ones([b, t], (Kind::Bool, device)),
+        };
+        let positions = Positions::left_padded(self.decoder.config(), &is_token);
+        let hidden = self.decoder.blocks(embeds, &positions, None, false);
+        Ok(self.decoder.logits(&self.decoder.last_norm(&hidden)))
     }
 
     fn hidden(&self) -> i64 {

@@ -94,6 +94,14 @@ impl Tokenizer {
         Self::new(inner, Path::new("tokenizer.json"))
     }
 
+    /// The special tokens and the 256 bytes: what any text can be written with, for models that are only tried out.
+    ///
+    /// # Errors
+    /// As [`Self::train`].
+    pub fn of_bytes() -> Result<Self, ModelError> {
+        Self::train(std::iter::once(""), 262)
+    }
+
     /// Writes `tokenizer.json` into an existing directory.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::config::InternVlConfig;
 use super::language::{Seen, attend};
-use super::linear::{Linear, LoraScale};
+use super::layout::Layout;
+use super::linear::{Linear, LoraScale, rms_norm};
 use super::weights::Weights;
 
 /// The picture side of the model.
@@ -14,7 +15,7 @@ pub struct Vision {
     class_embedding: Tensor,
     position_embedding: Tensor,
     blocks: Vec<VisionBlock>,
-    projector_norm: (Tensor, Tensor),
+    projector_norm: Norm,
     projector_in: Linear,
     projector_out: Linear,
     patch_size: i64,
@@ -25,17 +26,25 @@ impl Vision {
     /// The modules `vision_model` and `mlp1` of a checkpoint.
     pub fn new(weights: &Weights, config: &InternVlConfig, lora: Option<LoraScale>, compute: Kind) -> Self {
         let vision = &config.vision_config;
+        let projections = |layer: i64| -> Vec<String> {
+            let names: &[&str] = match config.layout {
+                Layout::Original => &["qkv"],
+                Layout::Hf => &["q_proj", "k_proj", "v_proj"],
+            };
+            names.iter().map(|name| format!("vision_model.encoder.layers.{layer}.attn.{name}")).collect()
+        };
         let block = |layer| VisionBlock {
-            norm1: norm(weights, &format!("vision_model.encoder.layers.{layer}.norm1")),
-            norm2: norm(weights, &format!("vision_model.encoder.layers.{layer}.norm2")),
+            norm1: Norm::new(weights, &format!("vision_model.encoder.layers.{layer}.norm1"), vision.layer_norm_eps),
+            norm2: Norm::new(weights, &format!("vision_model.encoder.layers.{layer}.norm2"), vision.layer_norm_eps),
             scale1: weights.get(&format!("vision_model.encoder.layers.{layer}.ls1")),
             scale2: weights.get(&format!("vision_model.encoder.layers.{layer}.ls2")),
-            qkv: Linear::new(weights, &format!("vision_model.encoder.layers.{layer}.attn.qkv"), lora),
+            qkv: projections(layer).iter().map(|name| Linear::new(weights, name, lora)).collect(),
+            q_norm: weights.find(&format!("vision_model.encoder.layers.{layer}.attn.q_norm.weight")),
+            k_norm: weights.find(&format!("vision_model.encoder.layers.{layer}.attn.k_norm.weight")),
             proj: Linear::new(weights, &format!("vision_model.encoder.layers.{layer}.attn.proj"), lora),
             fc1: Linear::new(weights, &format!("vision_model.encoder.layers.{layer}.mlp.fc1"), lora),
             fc2: Linear::new(weights, &format!("vision_model.encoder.layers.{layer}.mlp.fc2"), lora),
             heads: vision.num_attention_heads,
-            eps: vision.layer_norm_eps,
         };
         Self {
             patch_weight: weights.get("vision_model.embeddings.patch_embedding.weight"),
@@ -43,7 +52,8 @@ impl Vision {
             class_embedding: weights.get("vision_model.embeddings.class_embedding"),
             position_embedding: weights.get("vision_model.embeddings.position_embedding"),
             blocks: (0..vision.num_hidden_layers).map(block).collect(),
-            projector_norm: norm(weights, "mlp1.0"),
+            // nn.LayerNorm's default epsilon: the projector does not follow the encoder's.
+            projector_norm: Norm::new(weights, "mlp1.0", 1e-5),
             projector_in: Linear::new(weights, "mlp1.1", lora),
             projector_out: Linear::new(weights, "mlp1.3", lora),
             patch_size: vision.patch_size,
@@ -67,46 +77,67 @@ impl Vision {
         let x = x.narrow(1, 1, rows * columns).view([tiles, rows, columns / 2, 2 * width]);
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, columns / 2, rows / 2, 4 * width]);
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, rows * columns / 4, 4 * width]);
-        // nn.LayerNorm's default epsilon: the projector does not follow the encoder's.
-        let x = layer_norm(&x, &self.projector_norm, 1e-5, self.compute);
+        let x = self.projector_norm.forward(&x, self.compute);
         let x = self.projector_in.forward(&x, train).gelu("none");
         self.projector_out.forward(&x, train).to_kind(Kind::Float)
     }
 }
 
 struct VisionBlock {
-    norm1: (Tensor, Tensor),
-    norm2: (Tensor, Tensor),
+    norm1: Norm,
+    norm2: Norm,
     scale1: Tensor,
     scale2: Tensor,
-    qkv: Linear,
+    /// One projection to queries, keys and values, or three.
+    qkv: Vec<Linear>,
+    q_norm: Option<Tensor>,
+    k_norm: Option<Tensor>,
     proj: Linear,
     fc1: Linear,
     fc2: Linear,
     heads: i64,
-    eps: f64,
 }
 
 impl VisionBlock {
     fn forward(&self, x: &Tensor, compute: Kind, train: bool) -> Tensor {
         let (b, t, width) = x.size3().expect("x: [tiles, tokens, width]");
-        let normed = layer_norm(x, &self.norm1, self.eps, compute);
-        let qkv = self.qkv.forward(&normed, train).view([b, t, 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
-        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
+        let normed = self.norm1.forward(x, compute);
+        let projected: Vec<Tensor> = self.qkv.iter().map(|linear| linear.forward(&normed, train)).collect();
+        let mut parts = Tensor::cat(&projected, -1).chunk(3, -1);
+        for (part, norm) in parts.iter_mut().zip([&self.q_norm, &self.k_norm]) {
+            if let Some(weight) = norm {
+                *part = rms_norm(part, weight, QK_NORM_EPS, compute);
+            }
+        }
+        let heads = |x: &Tensor| x.view([b, t, self.heads, -1]).transpose(1, 2);
+        let (q, k, v) = (heads(&parts[0]), heads(&parts[1]), heads(&parts[2]));
         let mixed = attend(&q, &k, &v, &Seen::All, self.heads).transpose(1, 2).reshape([b, t, width]);
         let x = x + self.proj.forward(&mixed, train) * self.scale1.to_kind(Kind::Float);
-        let normed = layer_norm(&x, &self.norm2, self.eps, compute);
+        let normed = self.norm2.forward(&x, compute);
         let inner = self.fc1.forward(&normed, train).gelu("none");
         &x + self.fc2.forward(&inner, train) * self.scale2.to_kind(Kind::Float)
     }
 }
 
-fn norm(weights: &Weights, name: &str) -> (Tensor, Tensor) {
-    (weights.get(&format!("{name}.weight")), weights.get(&format!("{name}.bias")))
+/// Of the norms on queries and keys, in both published implementations.
+const QK_NORM_EPS: f64 = 1e-6;
+
+/// LayerNorm, or, where there is no bias, RMSNorm; computed in fp32.
+struct Norm {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    eps: f64,
 }
 
-fn layer_norm(x: &Tensor, (weight, bias): &(Tensor, Tensor), eps: f64, kind: Kind) -> Tensor {
-    let (weight, bias) = (weight.to_kind(Kind::Float), bias.to_kind(Kind::Float));
-    let width = weight.size();
-    x.to_kind(Kind::Float).layer_norm(&width, Some(&weight), Some(&bias), eps, false).to_kind(kind)
+impl Norm {
+    fn new(weights: &Weights, name: &str, eps: f64) -> Self {
+        Self { weight: weights.get(&format!("{name}.weight")), bias: weights.find(&format!("{name}.bias")), eps }
+    }
+
+    /// Returns `kind`.
+    fn forward(&self, x: &Tensor, kind: Kind) -> Tensor {
+        let Some(bias) = &self.bias else { return rms_norm(x, &self.weight, self.eps, kind) };
+        let (weight, bias) = (self.weight.to_kind(Kind::Float), bias.to_kind(Kind::Float));
+        x.to_kind(Kind::Float).layer_norm(weight.size(), Some(&weight), Some(&bias), self.eps, false).to_kind(kind)
+    }
 }

@@ -1,13 +1,14 @@
 //! The model's tensors by name: read from safetensors, made at random, copied, written.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Init, InternVlConfig, Parameter};
 use super::error::ModelError;
+use super::files::{headers, read_safetensors, shards, write_safetensors};
+use super::layout::Layout;
 
 /// Tensors by name. Modules hold shallow clones of these: an optimiser step in place is seen by both.
 pub struct Weights {
@@ -46,25 +47,73 @@ impl Weights {
     }
 
     /// Reads a checkpoint directory (`model.safetensors`, or shards with `model.safetensors.index.json`) tensor by
-    /// tensor from mapped memory.
+    /// tensor from mapped memory. The files' headers are checked before anything is read.
     ///
     /// # Errors
-    /// Every missing, unexpected or wrongly shaped tensor, by name and all at once.
+    /// Every missing, unexpected or wrongly shaped tensor and every one that is not of floats, by its name in the files, all at
+    /// once.
     pub fn load(directory: &Path, config: &InternVlConfig, kind: Kind, device: Device) -> Result<Self, ModelError> {
-        let mut tensors = BTreeMap::new();
-        for file in shards(directory)? {
-            read_safetensors(&file, |name, tensor| {
-                tensors.insert(name.to_owned(), tensor.to_device(device).to_kind(kind));
-            })?;
+        let shards = shards(directory)?;
+        let layout = config.layout;
+        let mut found = BTreeMap::new();
+        let mut problems = Vec::new();
+        for shard in &shards {
+            for (name, header) in headers(shard)? {
+                if is_left_out(&layout.own_name(&name), config) {
+                    continue;
+                }
+                if !header.dtype.contains('F') || header.dtype.starts_with("F8") {
+                    problems.push(format!("dtype: {name} expected BF16, F16 or F32, got {}", header.dtype));
+                }
+                let again = found.insert(layout.file_name(&layout.own_name(&name)), header.shape);
+                if again.is_some() {
+                    problems.push(format!("twice: {name}"));
+                }
+            }
         }
         let expected = config.parameters();
-        let expected = expected.iter().map(|parameter| (parameter.name.as_str(), parameter.shape.as_slice()));
-        let problems = mismatches(&tensors, expected);
-        if problems.is_empty() {
-            Ok(Self { tensors })
-        } else {
-            Err(ModelError::Weights { path: directory.into(), expected: "its config.json".into(), problems })
+        let expected: Vec<(String, &[i64])> =
+            expected.iter().map(|p| (layout.file_name(&p.name), p.shape.as_slice())).collect();
+        problems.extend(mismatches(&found, expected.iter().map(|(name, shape)| (name.as_str(), *shape))));
+        if !problems.is_empty() {
+            return Err(ModelError::Weights { path: directory.into(), expected: "its config.json".into(), problems });
         }
+        let mut tensors = BTreeMap::new();
+        for shard in &shards {
+            read_safetensors(shard, |name, tensor| {
+                let name = layout.own_name(name);
+                if !is_left_out(&name, config) {
+                    tensors.insert(name, tensor.to_device(device).to_kind(kind));
+                }
+            })?;
+        }
+        Ok(Self { tensors })
+    }
+
+    /// The tensors by their names in files of a layout: where that keeps the vision transformer's queries, keys and values
+    /// apart and these do not, or the other way round, they are split or joined.
+    pub fn in_layout(&self, config: &InternVlConfig, layout: Layout) -> Vec<(String, Tensor)> {
+        let mut found = Vec::new();
+        for (name, tensor) in self.iter() {
+            let parts = ["q_proj", "k_proj", "v_proj"];
+            match (config.layout, layout) {
+                (Layout::Original, Layout::Hf) if name.contains(".attn.qkv.") => {
+                    let split = parts.into_iter().zip(tensor.chunk(3, 0));
+                    found.extend(split.map(|(part, tensor)| (name.replacen("qkv", part, 1), tensor)));
+                }
+                (Layout::Hf, Layout::Original)
+                    if name.starts_with("vision_model.") && name.contains(".attn.q_proj.") =>
+                {
+                    let parts = parts.map(|part| self.get(&name.replacen("q_proj", part, 1)));
+                    found.push((name.replacen("q_proj", "qkv", 1), Tensor::cat(&parts, 0)));
+                }
+                (Layout::Hf, Layout::Original)
+                    if name.starts_with("vision_model.")
+                        && [".attn.k_proj.", ".attn.v_proj."].iter().any(|part| name.contains(part)) => {}
+                _ => found.push((name.to_owned(), tensor.shallow_clone())),
+            }
+        }
+        found.into_iter().map(|(name, tensor)| (layout.file_name(&name), tensor)).collect()
     }
 
     /// Writes every tensor to one safetensors file.
@@ -91,6 +140,11 @@ impl Weights {
     /// Adds or replaces a tensor.
     pub fn insert(&mut self, name: String, tensor: Tensor) {
         self.tensors.insert(name, tensor);
+    }
+
+    /// Takes a tensor out.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
     }
 
     /// All tensors, in order of their names.
@@ -130,7 +184,8 @@ impl Weights {
     /// Missing, unexpected or wrongly shaped names, all at once; then nothing is changed.
     pub fn restore_trainable(&mut self, path: &Path, saved: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
         let shapes: Vec<_> = self.trainable().map(|(name, tensor)| (name.to_owned(), tensor.size())).collect();
-        let problems = mismatches(saved, shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())));
+        let found = saved.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        let problems = mismatches(&found, shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())));
         if !problems.is_empty() {
             return Err(ModelError::Weights {
                 path: path.into(),
@@ -149,9 +204,16 @@ impl Weights {
     }
 }
 
-/// What keeps `found` from being exactly the tensors of `expected`: one line each.
+/// What some writers add: the head where it is the embedding, and tables that follow from the configuration.
+fn is_left_out(name: &str, config: &InternVlConfig) -> bool {
+    (config.llm_config.tie_word_embeddings && name == "language_model.lm_head.weight")
+        || name.ends_with(".rotary_emb.inv_freq")
+        || name.ends_with(".position_ids")
+}
+
+/// What keeps `found`, names and shapes, from being exactly `expected`: one line each.
 pub fn mismatches<'a>(
-    found: &BTreeMap<String, Tensor>,
+    found: &BTreeMap<String, Vec<i64>>,
     expected: impl Iterator<Item = (&'a str, &'a [i64])>,
 ) -> Vec<String> {
     let expected: BTreeMap<_, _> = expected.collect();
@@ -159,92 +221,11 @@ pub fn mismatches<'a>(
     for (name, shape) in &expected {
         match found.get(*name) {
             None => problems.push(format!("missing: {name} {shape:?}")),
-            Some(tensor) if tensor.size() != *shape => {
-                problems.push(format!("shape: {name} expected {shape:?}, got {:?}", tensor.size()));
-            }
+            Some(found) if found != shape => problems.push(format!("shape: {name} expected {shape:?}, got {found:?}")),
             Some(_) => {}
         }
     }
-    let unexpected = found.keys().filter(|name| !expected.contains_key(name.as_str()));
-    problems.extend(unexpected.map(|name| format!("unexpected: {name} {:?}", found[name].size())));
+    let unexpected = found.iter().filter(|(name, _)| !expected.contains_key(name.as_str()));
+    problems.extend(unexpected.map(|(name, shape)| format!("unexpected: {name} {shape:?}")));
     problems
-}
-
-fn shards(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let index = directory.join("model.safetensors.index.json");
-    if !index.exists() {
-        return Ok(vec![directory.join("model.safetensors")]);
-    }
-    let text = std::fs::read_to_string(&index).map_err(|source| ModelError::Read { path: index.clone(), source })?;
-    let invalid = |reason: String| ModelError::Config { path: index.clone(), reason };
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-    let map = json["weight_map"].as_object().ok_or_else(|| invalid("field weight_map is missing".into()))?;
-    let names: std::collections::BTreeSet<_> = map.values().filter_map(|value| value.as_str()).collect();
-    Ok(names.into_iter().map(|name| directory.join(name)).collect())
-}
-
-/// Calls `take` with each tensor of a safetensors file, on the CPU at the file's dtype.
-///
-/// # Errors
-/// The file is missing, cut short, or holds a dtype that models do not use.
-pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Result<(), ModelError> {
-    let unreadable = |source| ModelError::Read { path: path.into(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    // SAFETY: as with every reader of mapped checkpoints, nobody may truncate the file while it is read.
-    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?;
-    let invalid = |reason: String| ModelError::Safetensors { path: path.into(), reason };
-    let parsed = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
-    for (name, view) in parsed.iter() {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::I64 => Kind::Int64,
-            other => return Err(invalid(format!("tensor {name} is {other:?}; expected F32, F64, F16, BF16 or I64"))),
-        };
-        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        take(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
-    }
-    Ok(())
-}
-
-/// Writes tensors to a safetensors file.
-///
-/// # Errors
-/// The file cannot be written, or a tensor has a dtype that models do not use.
-pub fn write_safetensors<'a>(
-    path: &Path,
-    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<(), ModelError> {
-    let mut owned = Vec::new();
-    for (name, tensor) in tensors {
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let (dtype, width) = match tensor.kind() {
-            Kind::Float => (Dtype::F32, 4),
-            Kind::Double => (Dtype::F64, 8),
-            Kind::Half => (Dtype::F16, 2),
-            Kind::BFloat16 => (Dtype::BF16, 2),
-            Kind::Int64 => (Dtype::I64, 8),
-            other => {
-                let reason = format!("tensor {name} is {other:?}; expected Float, Double, Half, BFloat16 or Int64");
-                return Err(ModelError::Safetensors { path: path.into(), reason });
-            }
-        };
-        let mut bytes = vec![0u8; tensor.numel() * width];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let shape: Vec<usize> = tensor.size().iter().map(|&side| side as usize).collect();
-        owned.push((name.to_owned(), dtype, shape, bytes));
-    }
-    let invalid =
-        |error: safetensors::SafeTensorError| ModelError::Safetensors { path: path.into(), reason: error.to_string() };
-    let mut views = Vec::with_capacity(owned.len());
-    for (name, dtype, shape, bytes) in &owned {
-        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).map_err(invalid)?;
-        views.push((name.as_str(), view));
-    }
-    safetensors::serialize_to_file(views, None, path).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => ModelError::Write { path: path.into(), source },
-        other => invalid(other),
-    })
 }

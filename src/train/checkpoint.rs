@@ -12,7 +12,7 @@ use tch::Tensor;
 
 use super::optim::Optimizer;
 use crate::model::Weights;
-use crate::model::weights::{read_safetensors, write_safetensors};
+use crate::model::files::{read_safetensors, write_safetensors};
 
 /// One set of trainable tensors with its optimiser, by the name that its files bear.
 pub struct Part<'a> {

@@ -64,7 +64,7 @@ impl Stage<'_> {
             match self.config.model.tune {
                 Tune::Lora => model.save_adapter(aside, &self.base_model)?,
                 Tune::Full => {
-                    model.save(aside)?;
+                    model.save(aside, model.config.layout)?;
                     self.tokenizer.save(aside)?;
                 }
             }

@@ -127,8 +127,9 @@ impl Optimizer {
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Vec<String>> {
         let expected = self.state();
         let shapes: Vec<_> = expected.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        let found = state.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let problems = crate::model::weights::mismatches(
-            state,
+            &found,
             shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())),
         );
         if !problems.is_empty() {

@@ -18,7 +18,7 @@ use crate::data::hub::{Hub, RepoKind};
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split};
 use crate::generate::Sampling;
-use crate::model::{InternVl, InternVlConfig, LoraConfig, Prompt, Tokenizer, Weights, lora};
+use crate::model::{InternVl, InternVlConfig, Layout, LoraConfig, Prompt, Tokenizer, Weights, lora};
 use crate::telemetry::{Telemetry, duration, write_whole};
 
 /// A run directory with its configuration.
@@ -233,7 +233,7 @@ impl Run {
                 tokenizer.vocab_size()
             );
             tokenizer.save(aside)?;
-            Ok(InternVl::new(config, weights, None, Kind::Float).save(aside)?)
+            Ok(InternVl::new(config, weights, None, Kind::Float).save(aside, Layout::Original)?)
         })
     }
 
@@ -259,6 +259,8 @@ impl Run {
             lora_alpha: lora.alpha,
             lora_dropout: dropout,
             target_modules: lora.target_modules.clone(),
+            use_rslora: lora.rslora,
+            modules_to_save: None,
         }
     }
 
