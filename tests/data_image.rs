@@ -1,32 +1,115 @@
-//! Pictures: the same numbers as Pillow's, the tiles of InternVL.
+//! Pictures: the pixels and tiles that Pillow and torchvision make of them, by scripts/reference/images.py.
 
-use std::io::Cursor;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use cadwright::data::image::{DEVIATION, ImageError, MEAN, decode_rgb, normalise, resize_bicubic, tile_grid, tiles};
-use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage, RgbaImage};
+use cadwright::data::image::{ImageError, decode_rgb, normalise, tile_grid, tiles, to_tensor};
+use image::{Rgb, RgbImage};
+use tch::{Kind, Tensor};
 
-/// `picture` of scripts/reference/resize.py.
-fn picture(width: u32, height: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| {
-        let step = if (x / 5 + y / 4) % 2 == 1 { 255 } else { 0 };
-        let noise = ((x * 37 + y * 91 + x * y * 13) % 256) as u8;
-        Rgb([step, noise, if x > y { 255 - step } else { 128 }])
-    })
+const PNG: [&str; 14] = [
+    "rgb.png",
+    "grey.png",
+    "bilevel.png",
+    "grey-2-bits.png",
+    "grey-16-bits.png",
+    "grey-16-bits-transparent.png",
+    "grey-alpha.png",
+    "grey-alpha-16-bits.png",
+    "rgb-16-bits.png",
+    "rgba.png",
+    "rgba-16-bits.png",
+    "palette.png",
+    "palette-4-bits.png",
+    "palette-transparent.png",
+];
+const JPEG: [&str; 8] = [
+    "444.jpg",
+    "422.jpg",
+    "420.jpg",
+    "420-restarts.jpg",
+    "progressive.jpg",
+    "rgb.jpg",
+    "grey.jpg",
+    // The pixels as stored: Pillow's `convert` does not turn them either.
+    "exif-rotated.jpg",
+];
+const JPEG_OF_INKS: [&str; 3] = ["cmyk-adobe.jpg", "cmyk-plain.jpg", "ycck.jpg"];
+const WEBP: [&str; 5] = ["lossy.webp", "lossless.webp", "lossy-alpha.webp", "lossless-alpha.webp", "animated.webp"];
+const SHAPES: [&str; 7] = ["square.png", "wide.png", "tall.png", "dot.png", "needle.png", "tile.png", "huge.png"];
+
+/// The tile size of the fixture.
+const SIZE: u32 = 14;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)
+}
+
+fn fixture_bytes(name: &str) -> Vec<u8> {
+    std::fs::read(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Decoded, tiled and with a thumbnail, each of these is the reference's to the last bit.
+#[track_caller]
+fn assert_reference(names: &[&str]) {
+    for name in names {
+        let expected = decode_rgb(&fixture_bytes(&format!("{name}.tiles.png"))).unwrap();
+        let picture = decode_rgb(&fixture_bytes(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let found = tiles(&picture, SIZE, 12, true);
+        assert_eq!(found.len() as u32 * SIZE, expected.height(), "{name}: number of tiles");
+        let found: Vec<u8> = found.iter().flat_map(|tile| tile.as_raw().iter().copied()).collect();
+        let worst = found.iter().zip(expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert_eq!(worst, Some(0), "{name}: the largest difference of 255");
+    }
 }
 
 #[test]
-fn bicubic_resizing_is_pillows() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resize");
-    for (from, to) in
-        [((37, 23), (16, 16)), ((20, 30), (48, 40)), ((64, 48), (28, 28)), ((31, 50), (45, 21)), ((90, 7), (11, 7))]
-    {
-        let name = format!("{}x{}-{}x{}.png", from.0, from.1, to.0, to.1);
-        let expected = image::open(directory.join(&name)).unwrap().into_rgb8();
-        let found = resize_bicubic(&picture(from.0, from.1), to.0, to.1);
-        assert_eq!(found.dimensions(), expected.dimensions(), "{name}");
-        assert_eq!(found.as_raw(), expected.as_raw(), "{name}");
+fn every_fixture_is_compared() {
+    let compared: BTreeSet<String> =
+        [&PNG[..], &JPEG, &JPEG_OF_INKS, &WEBP, &SHAPES].concat().into_iter().map(str::to_owned).collect();
+    let names = std::fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let there: BTreeSet<String> = names.filter_map(|name| Some(name.strip_suffix(".tiles.png")?.to_owned())).collect();
+    assert_eq!(there, compared);
+}
+
+#[test]
+fn png_of_every_colour_type_is_pillows() {
+    assert_reference(&PNG);
+}
+
+#[test]
+fn jpeg_is_pillows_with_any_subsampling_and_order() {
+    assert_reference(&JPEG);
+}
+
+#[test]
+fn jpeg_of_inks_is_pillows_with_and_without_adobes_marker() {
+    assert_reference(&JPEG_OF_INKS);
+}
+
+#[test]
+fn webp_is_pillows_and_transparent_pixels_keep_their_colour() {
+    assert_reference(&WEBP);
+}
+
+#[test]
+fn pictures_of_every_shape_are_resized_and_cut_as_by_the_reference() {
+    assert_reference(&SHAPES);
+}
+
+#[test]
+fn the_tile_grid_is_the_references_for_every_small_picture() {
+    // A line a height, two hexadecimal digits, columns and rows, a width; tiles of 7.
+    let table = String::from_utf8(fixture_bytes("grids.txt")).unwrap();
+    let digit = |digit: u8| char::from(digit).to_digit(16).unwrap();
+    let mut compared = 0;
+    for (line, height) in table.lines().zip(1..) {
+        for (grid, width) in line.as_bytes().chunks_exact(2).zip(1..) {
+            assert_eq!(tile_grid(width, height, 7, 12), (digit(grid[0]), digit(grid[1])), "{width} x {height}");
+            compared += 1;
+        }
     }
+    assert_eq!(compared, 64 * 64);
 }
 
 #[test]
@@ -63,41 +146,63 @@ fn tiles_are_cut_row_by_row_and_the_thumbnail_comes_last() {
 }
 
 #[test]
-fn every_kind_of_picture_becomes_rgb() {
-    let encode = |picture: DynamicImage, format| {
-        let mut bytes = Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, format).unwrap();
-        bytes.into_inner()
-    };
-    let grey = encode(GrayImage::from_pixel(4, 4, image::Luma([77])).into(), ImageFormat::Png);
-    assert_eq!(decode_rgb(&grey).unwrap().get_pixel(1, 1), &Rgb([77, 77, 77]));
-    // Pillow's convert("RGB") forgets the alpha channel, whatever it says.
-    let clear = encode(RgbaImage::from_pixel(4, 4, image::Rgba([10, 20, 30, 0])).into(), ImageFormat::Png);
-    assert_eq!(decode_rgb(&clear).unwrap().get_pixel(1, 1), &Rgb([10, 20, 30]));
-    let webp = encode(RgbImage::from_pixel(4, 4, Rgb([1, 2, 3])).into(), ImageFormat::WebP);
-    assert_eq!(decode_rgb(&webp).unwrap().get_pixel(1, 1), &Rgb([1, 2, 3]));
-    let jpeg = encode(RgbImage::from_pixel(8, 8, Rgb([100, 100, 100])).into(), ImageFormat::Jpeg);
-    assert!(decode_rgb(&jpeg).unwrap().get_pixel(1, 1)[0].abs_diff(100) <= 1);
-}
-
-#[test]
 fn what_is_no_picture_is_an_error_that_says_so() {
-    let mut png = Cursor::new(Vec::new());
-    picture(20, 20).write_to(&mut png, ImageFormat::Png).unwrap();
-    let png = png.into_inner();
-    for bytes in [&b""[..], b"hello", &png[..png.len() / 2], &png[..8]] {
-        assert!(matches!(decode_rgb(bytes), Err(ImageError::Decode { .. })));
+    let assert_cut_off = |name: &str, whole: &[u8], length: usize| {
+        let found = decode_rgb(&whole[..length]);
+        assert!(matches!(found, Err(ImageError::Decode { .. })), "{name}: {length} of {} bytes", whole.len());
+    };
+    for name in ["rgb.png", "420.jpg", "progressive.jpg", "lossy.webp", "lossless.webp"] {
+        let whole = fixture_bytes(name);
+        assert_cut_off(name, &whole, 8);
+        assert_cut_off(name, &whole, whole.len() / 2);
+        // Pillow refuses a JPEG without its last byte too; most decoders make up the rest.
+        if name.ends_with("jpg") {
+            assert_cut_off(name, &whole, whole.len() - 1);
+        }
+    }
+    let other: [&[u8]; 3] = [b"", b"hello", b"\xff\xd8\xff\xd9"];
+    for bytes in other {
+        assert!(matches!(decode_rgb(bytes), Err(ImageError::Decode { .. })), "{bytes:?}");
     }
 }
 
 #[test]
-fn normalised_planes_are_channel_first() {
-    let two = RgbImage::from_fn(2, 1, |x, _| if x == 0 { Rgb([255, 0, 51]) } else { Rgb([0, 255, 0]) });
-    let mut planes = [0.0; 6];
-    normalise(&two, &mut planes);
-    // By hand: (1 - 0.485) / 0.229 = 2.2489, (0 - 0.485) / 0.229 = -2.1179, (0.2 - 0.406) / 0.225 = -0.9156.
-    for (found, expected) in planes.iter().zip([2.2489, -2.1179, -2.0357, 2.4286, -0.9156, -1.8044]) {
-        assert!((found - expected).abs() < 1e-4, "{planes:?}");
+fn a_format_that_is_not_read_is_named_with_those_that_are() {
+    let cases: [(&[u8], &str); 3] = [(b"GIF89a", "Gif"), (b"BM______", "Bmp"), (b"II*\0____", "Tiff")];
+    for (bytes, name) in cases {
+        let message = decode_rgb(bytes).unwrap_err().to_string();
+        for word in [name, "PNG", "JPEG", "WebP"] {
+            assert!(message.contains(word), "{message}");
+        }
     }
-    assert_eq!((MEAN[0], DEVIATION[2]), (0.485, 0.225));
+}
+
+#[test]
+fn a_jpeg_that_claims_to_be_enormous_is_refused_before_memory_is_taken() {
+    let mut jpeg = fixture_bytes("grey.jpg");
+    let start = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("the frame header");
+    // After length and precision, height and width.
+    jpeg[start + 5..start + 9].copy_from_slice(&[0x10, 0x00, 0xff, 0x00]);
+    let message = decode_rgb(&jpeg).unwrap_err().to_string();
+    assert!(message.contains("65280 x 4096 pixels are more than"), "{message}");
+}
+
+#[test]
+fn normalised_pixels_are_torchvisions_for_every_byte() {
+    let tensors = Tensor::read_safetensors(fixture("normalised.safetensors")).unwrap();
+    let named = |wanted: &str| &tensors.iter().find(|(name, _)| name == wanted).unwrap().1;
+    let found = normalise(named("pixels"));
+    assert_eq!((found.size(), found.kind()), (vec![1, 3, 16, 16], Kind::Float));
+    let worst = (found - named("normalised")).abs().max().double_value(&[]);
+    assert!(worst <= 1e-6, "{worst}");
+}
+
+#[test]
+fn tiles_become_planes_one_after_another() {
+    let tile = |first: u8| RgbImage::from_fn(2, 2, |x, y| Rgb([0, 10, 20].map(|c| first + c + (y * 2 + x) as u8)));
+    let tensor = to_tensor(&[tile(0), tile(100)]);
+    assert_eq!((tensor.size(), tensor.kind()), (vec![2, 3, 2, 2], Kind::Uint8));
+    let values = Vec::<u8>::try_from(tensor.view(-1)).unwrap();
+    let planes = [0, 10, 20, 100, 110, 120].map(|first| [first, first + 1, first + 2, first + 3]);
+    assert_eq!(values, planes.concat());
 }

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use cadwright::data::DataError;
+use cadwright::data::image::{decode_rgb, normalise, tile_grid, tiles, to_tensor};
 use cadwright::data::synth::{Numbers, SynthConfig, generate};
+use cadwright::model::files::write_safetensors;
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 /// Make and inspect data
 #[derive(Args)]
@@ -17,6 +21,8 @@ pub struct DataArgs {
 enum DataCommand {
     /// Make random sketch-extrude parts with their pictures, as parquet in GenCAD-Code's schema
     Synth(SynthArgs),
+    /// Write the pixel values that the model sees of a picture: InternVL's tiles, normalised, as safetensors
+    Pixels(PixelsArgs),
 }
 
 #[derive(Args)]
@@ -50,9 +56,34 @@ struct SynthArgs {
     jobs: usize,
 }
 
+#[derive(Args)]
+struct PixelsArgs {
+    /// The picture: PNG, JPEG or WebP
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// File for `pixel_values`, [tiles, 3, tile size, tile size] f32
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Most tiles to cut the picture into, the thumbnail not counted
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=64))]
+    max_tiles: u32,
+    /// Side of a tile in pixels
+    #[arg(long, default_value_t = 448, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    tile_size: u32,
+    /// Leave out the small copy of the whole picture that follows several tiles
+    #[arg(long)]
+    no_thumbnail: bool,
+}
+
 /// Runs it.
 pub fn run(args: &DataArgs) -> Result<()> {
-    let DataCommand::Synth(args) = &args.command;
+    match &args.command {
+        DataCommand::Synth(args) => synth(args),
+        DataCommand::Pixels(args) => pixels(args),
+    }
+}
+
+fn synth(args: &SynthArgs) -> Result<()> {
     let summary = generate(&SynthConfig {
         count: args.count,
         seed: args.seed,
@@ -65,5 +96,21 @@ pub fn run(args: &DataArgs) -> Result<()> {
         jobs: args.jobs,
     })?;
     println!("{}", serde_json::to_string_pretty(&summary)?);
+    Ok(())
+}
+
+fn pixels(args: &PixelsArgs) -> Result<()> {
+    let path = args.image.clone();
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let picture = decode_rgb(&bytes).map_err(|source| DataError::Picture { path, source })?;
+    let (width, height) = picture.dimensions();
+    let (columns, rows) = tile_grid(width, height, args.tile_size, args.max_tiles);
+    let tiles = tiles(&picture, args.tile_size, args.max_tiles, !args.no_thumbnail);
+    let pixel_values = normalise(&to_tensor(&tiles));
+    write_safetensors(&args.output, [("pixel_values", &pixel_values)].into_iter())?;
+    let summary = json!({
+        "width": width, "height": height, "columns": columns, "rows": rows, "tiles": tiles.len(),
+    });
+    println!("{summary:#}");
     Ok(())
 }

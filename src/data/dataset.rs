@@ -114,7 +114,7 @@ pub enum DataError {
         first: Option<Box<SkippedRow>>,
     },
     /// A picture given by itself cannot be decoded.
-    #[error("{}: {source}; give a PNG, JPEG or WebP file", path.display())]
+    #[error("{}: {source}", path.display())]
     Picture {
         /// The file.
         path: PathBuf,

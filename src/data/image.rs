@@ -1,7 +1,11 @@
-//! Pictures: decoding, resizing as Pillow does, InternVL's tiles, normalisation.
+//! Pictures as InternVL3's own preprocessing sees them: Pillow's decoding and bicubic resizing, InternVL's tiles,
+//! torchvision's normalisation. `scripts/reference/images.py` compares all of it with these.
 
-use ::image::{ImageReader, RgbImage};
+use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use tch::{Kind, Tensor};
 use thiserror::Error;
+
+use super::jpeg;
 
 /// Why a picture is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,17 +23,46 @@ pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// ImageNet's standard deviation of red, green and blue.
 pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Decodes PNG, JPEG or WebP, by content. Grey becomes RGB, palettes are looked up, and an alpha channel is dropped, as
-/// Pillow's `convert("RGB")` does.
+/// Decodes PNG, JPEG or WebP, by content, to what Pillow's `Image.open(..).convert("RGB")` gives, to the last bit:
+///
+/// - Grey becomes RGB, palettes are looked up, inks are mixed, and an alpha channel is dropped: what a transparent pixel
+///   hides is seen.
+/// - Of 16 bits, the upper 8 are taken, except in a grey picture without alpha, where values above 255 are white.
+/// - The pixels are as stored: an EXIF orientation does not turn the picture, because `convert` does not.
+/// - Of an animation, the first picture is taken.
 pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    let fail = |detail: String| ImageError::Decode { detail };
-    if bytes.is_empty() {
-        return Err(fail("no bytes".to_owned()));
-    }
-    let reader = ImageReader::new(std::io::Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|source| fail(source.to_string()))?;
-    reader.decode().map(|picture| picture.into_rgb8()).map_err(|source| fail(source.to_string()))
+    let picture = match ::image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),
+        Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => {
+            decode_png_or_webp(bytes, format).map_err(|error| error.to_string())
+        }
+        Ok(other) => Err(format!("it is {other:?}; give PNG, JPEG or WebP")),
+        Err(_) if bytes.is_empty() => Err("no bytes".to_owned()),
+        Err(_) => Err("it is in no known format; give PNG, JPEG or WebP".to_owned()),
+    };
+    picture.map_err(|detail| ImageError::Decode { detail })
+}
+
+fn decode_png_or_webp(bytes: &[u8], format: ImageFormat) -> ::image::ImageResult<RgbImage> {
+    let decoder = ImageReader::with_format(std::io::Cursor::new(bytes), format).into_decoder()?;
+    Limits::default().reserve(decoder.total_bytes())?;
+    let picture = match DynamicImage::from_decoder(decoder)? {
+        DynamicImage::ImageRgb8(picture) => return Ok(picture),
+        other => other,
+    };
+    let (width, height, colour) = (picture.width(), picture.height(), picture.color());
+    // The colour type in PNG's first chunk: a grey with a transparent value decodes as one with alpha.
+    let is_grey = format == ImageFormat::Png && bytes[25] == 0;
+    let is_16_bit = colour.bytes_per_pixel() > colour.channel_count();
+    let samples: Vec<u8> = if is_16_bit {
+        let values = picture.as_bytes().chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
+        values.map(|value| if is_grey { value.min(255) } else { value >> 8 } as u8).collect()
+    } else {
+        picture.into_bytes()
+    };
+    let pixels = samples.chunks_exact(colour.channel_count().into());
+    let rgb = pixels.flat_map(|pixel| if colour.has_color() { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] });
+    Ok(from_raw(width, height, rgb.collect()))
 }
 
 /// Columns and rows of the tile grid InternVL chooses for a picture of `width` x `height`: of all grids of at most
@@ -71,21 +104,19 @@ pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: 
     tiles
 }
 
-/// Writes a picture as normalised planes, `[channel, height, width]`, into `planes`.
-///
-/// # Panics
-/// If `planes` does not have exactly `3 * width * height` numbers.
-pub fn normalise(picture: &RgbImage, planes: &mut [f32]) {
-    let pixels = (picture.width() * picture.height()) as usize;
-    assert_eq!(planes.len(), 3 * pixels, "normalise: expected 3 x {} x {}", picture.height(), picture.width());
-    for (channel, plane) in planes.chunks_exact_mut(pixels.max(1)).enumerate() {
-        // One value per byte: exact, and cheaper than arithmetic per pixel.
-        let table: [f32; 256] =
-            std::array::from_fn(|value| (value as f32 / 255.0 - MEAN[channel]) / DEVIATION[channel]);
-        for (number, pixel) in plane.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
-            *number = table[usize::from(pixel[channel])];
-        }
-    }
+/// Tiles of one size, to `[tiles, 3, size, size] u8`.
+pub fn to_tensor(tiles: &[RgbImage]) -> Tensor {
+    let side = tiles.first().map_or(0, |tile| i64::from(tile.width()));
+    let bytes: Vec<u8> = tiles.iter().flat_map(|tile| tile.as_raw().iter().copied()).collect();
+    Tensor::from_slice(&bytes).view([tiles.len() as i64, side, side, 3]).permute([0, 3, 1, 2]).contiguous()
+}
+
+/// Pixels as the model takes them: `[.., 3, height, width] u8` to `f32` of the same shape, as torchvision's `ToTensor` and
+/// `Normalize` do with ImageNet's mean and deviation. 0 to 255 becomes -2.118 to 2.249 in red, -2.036 to 2.429 in green and
+/// -1.804 to 2.640 in blue.
+pub fn normalise(pixels: &Tensor) -> Tensor {
+    let constant = |values: [f32; 3]| Tensor::from_slice(&values).to_device(pixels.device()).view([3, 1, 1]);
+    (pixels.to_kind(Kind::Float) / 255.0 - constant(MEAN)) / constant(DEVIATION)
 }
 
 /// Bits after the point in Pillow's weights for 8-bit pictures.
@@ -98,15 +129,17 @@ struct Weights {
 }
 
 /// Resizes as Pillow's `resize((width, height), BICUBIC)`, to the last bit: antialiased when shrinking, first along
-/// rows, then along columns, rounded to 8 bits between. (Pillow 13 takes columns first where the height shrinks much more
-/// than the width; the models were trained with Pillow's older order.)
-pub fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+/// rows, then along columns, rounded to 8 bits between.
+///
+/// That is Pillow 3.4 to 12, which the published models were trained with. Pillow 13 takes columns first where the height
+/// shrinks much more than the width (python-pillow/Pillow#9549), which moves sharp edges by up to 29 levels of 255.
+fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (from_width, from_height) = picture.dimensions();
     let mut current = picture.clone();
     if width != from_width {
         let weights = bicubic_weights(from_width as usize, width as usize);
         let source = current.as_raw();
-        let mut rows = vec![0; (width * from_height * 3) as usize];
+        let mut rows = vec![0; width as usize * from_height as usize * 3];
         for y in 0..from_height as usize {
             let row = &source[y * from_width as usize * 3..][..from_width as usize * 3];
             for (x, Weights { first, weights }) in weights.iter().enumerate() {

@@ -3,6 +3,7 @@
 pub mod dataset;
 pub mod hub;
 pub mod image;
+mod jpeg;
 pub mod parquet;
 pub mod render;
 pub mod rows;

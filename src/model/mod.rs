@@ -28,6 +28,7 @@ pub use tokenizer::{Prompt, Tokenizer};
 pub use value::ValueHead;
 pub use weights::Weights;
 
+use crate::data::image::normalise;
 use vision::Vision;
 
 /// A vision-language model with its weights and, if any, its adapter.
@@ -155,10 +156,7 @@ impl InternVl {
 
     /// Tiles as 8-bit pixels `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32` in the decoder's space.
     pub fn embed_tiles(&self, tiles: &Tensor, train: bool) -> Tensor {
-        let options = (Kind::Float, self.device());
-        let constant = |values: [f32; 3]| Tensor::from_slice(&values).to_device(options.1).view([1, 3, 1, 1]);
-        let pixels = tiles.to_device(options.1).to_kind(options.0) / 255.0;
-        self.embed_pixels(&((pixels - constant(IMAGENET_MEAN)) / constant(IMAGENET_STD)), train)
+        self.embed_pixels(&normalise(&tiles.to_device(self.device())), train)
     }
 
     /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the decoder's space.
@@ -256,8 +254,3 @@ impl InternVl {
         self.config.llm_config.hidden_size
     }
 }
-
-/// Mean of the pictures that InternViT was trained on, RGB in [0, 1].
-pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Standard deviation of the same.
-pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];

@@ -7,7 +7,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use crate::data::image::{decode_rgb, tile_grid, tiles};
+use crate::data::image::{decode_rgb, tile_grid, tiles, to_tensor};
 use crate::data::{Dataset, Example};
 use crate::model::InternVl;
 
@@ -41,19 +41,12 @@ impl<'a> Pictures<'a> {
         let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch) as u32;
         let examples = self.dataset.examples();
         let use_thumbnail = model.config.use_thumbnail;
-        let pictures: Vec<(Vec<u8>, i64)> = indices
+        let pictures: Vec<Vec<RgbImage>> = indices
             .par_iter()
-            .map(|&index| {
-                let picture = decoded(&examples[index]);
-                let tiles = tiles(&picture, size, max_tiles, use_thumbnail);
-                (tiles.iter().flat_map(|tile| tile.as_raw().iter().copied()).collect(), tiles.len() as i64)
-            })
+            .map(|&index| tiles(&decoded(&examples[index]), size, max_tiles, use_thumbnail))
             .collect();
-        let counts: Vec<i64> = pictures.iter().map(|(_, count)| *count).collect();
-        let bytes: Vec<u8> = pictures.into_iter().flat_map(|(bytes, _)| bytes).collect();
-        let side = i64::from(size);
-        let tiles = Tensor::from_slice(&bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).contiguous();
-        (tiles, counts)
+        let counts: Vec<i64> = pictures.iter().map(|tiles| tiles.len() as i64).collect();
+        (to_tensor(&pictures.concat()), counts)
     }
 
     /// How many embeddings each picture becomes, without embedding it.
