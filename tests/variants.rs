@@ -212,7 +212,8 @@ fn targets_are_names_patterns_or_all_linear_layers() {
         Ok::<_, String>(model.weights().iter().filter(|(name, _)| name.contains("lora_A")).count())
     };
     let pattern = |text: &str| TargetModules::Pattern(text.into());
-    assert_eq!(count(TargetModules::Names(vec!["k_proj".into()])), Ok(2 + 2), "two blocks of either transformer");
+    assert_eq!(count(TargetModules::Names(vec!["k_proj".into()])), Ok(2), "two blocks");
+    assert_eq!(count(TargetModules::Names(vec!["fc1".into()])), Ok(2), "the language model has no such layer");
     assert_eq!(count(pattern("all-linear")), Ok(2 * 7));
     assert_eq!(count(pattern(r".*language_model.*\.k_proj")), Ok(2));
     assert_eq!(count(pattern(r"model\.language_model\.layers\.1\.mlp\..*")), Ok(3));

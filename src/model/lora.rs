@@ -41,7 +41,7 @@ pub enum TargetModules {
     /// A regular expression that the whole name of a layer matches, or `all-linear`: every linear layer of the language model
     /// but its head.
     Pattern(String),
-    /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...
+    /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...; of the language model's where it has such.
     Names(Vec<String>),
 }
 
@@ -65,10 +65,23 @@ impl TargetModules {
                 Err(error) => (Vec::new(), vec![format!("{pattern} is no regular expression: {error}")]),
             },
             Self::Names(targets) => {
-                let is_meant = |layer: &&str| targets.iter().any(|target| is_named(layer, target));
-                let is_unused = |target: &&String| !layers.iter().any(|layer| is_named(layer, target));
-                let problems = targets.iter().filter(is_unused).map(|name| format!("no linear layer is named {name}"));
-                (layers.iter().copied().filter(is_meant).collect(), problems.collect())
+                // A name that both transformers have means the language model's.
+                let (language, others): (Vec<&str>, Vec<&str>) =
+                    layers.iter().copied().partition(|layer| layer.starts_with("language_model."));
+                let (mut found, mut problems) = (Vec::new(), Vec::new());
+                for target in targets {
+                    let named = |among: &[&'a str]| -> Vec<&'a str> {
+                        among.iter().copied().filter(|layer| is_named(layer, target)).collect()
+                    };
+                    match (named(&language), named(&others)) {
+                        (inner, _) if !inner.is_empty() => found.extend(inner),
+                        (_, outer) if !outer.is_empty() => found.extend(outer),
+                        _ => problems.push(format!("no linear layer is named {target}")),
+                    }
+                }
+                found.sort_unstable();
+                found.dedup();
+                (found, problems)
             }
         }
     }
