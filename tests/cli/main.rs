@@ -4,6 +4,7 @@ mod bad_input;
 mod configs;
 mod data;
 mod harness;
+mod model;
 mod recovery;
 mod run;
 mod tools;
