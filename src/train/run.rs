@@ -14,10 +14,10 @@ use super::evaluate::{EvalOptions, Prediction, Questions, Report, evaluate};
 use super::pictures::Pictures;
 use super::{Stage, ppo, sft};
 use crate::config::{Config, Source, Tune};
-use crate::data::hub::{Hub, RepoKind};
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split};
 use crate::generate::Sampling;
+use crate::hub::{Hub, RepoKind};
 use crate::model::{InternVl, InternVlConfig, LoraConfig, Prompt, Tokenizer, Weights, lora};
 use crate::telemetry::{Telemetry, duration, write_whole};
 
