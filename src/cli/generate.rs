@@ -38,7 +38,7 @@ pub struct GenerateArgs {
 
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let config = args.config.load(Vec::new())?;
+    let config = args.config.load(args.policy.flags())?;
     let (model, tokenizer, prompt) = args.policy.load(&config)?;
     let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
     let dataset = Dataset::of_examples(vec![Example {

@@ -4,6 +4,10 @@ mod bad_input;
 mod configs;
 mod data;
 mod harness;
+mod hub;
 mod recovery;
 mod run;
 mod tools;
+
+#[path = "../hub/server.rs"]
+mod server;
