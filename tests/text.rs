@@ -97,6 +97,27 @@ fn a_saved_tokenizer_is_the_same_and_keeps_its_other_files() {
 }
 
 #[test]
+fn tokenizer_config_adds_to_tokenizer_json_what_it_lacks() {
+    let directory = tempfile::tempdir().unwrap();
+    Tokenizer::load(&fixture()).unwrap().save(directory.path()).unwrap();
+    let json = directory.path().join("tokenizer.json");
+    edit(&json, |json| {
+        json["model"]["vocab"].as_object_mut().unwrap().retain(|token, _| token != "</box>");
+        let added = json["added_tokens"].as_array_mut().unwrap();
+        added.retain(|token| token["content"] != "</box>");
+        added.iter_mut().find(|token| token["content"] == "<quad>").unwrap()["special"] = json!(false);
+    });
+    check_tokens(&Tokenizer::load(directory.path()).unwrap(), as_configured);
+    edit(&json, |json| {
+        let added = json["added_tokens"].as_array_mut().unwrap();
+        added.retain(|token| token["content"] != "<ref>");
+        json["model"]["vocab"].as_object_mut().unwrap().retain(|token, _| token != "<ref>");
+    });
+    let error = Tokenizer::load(directory.path()).err().expect("must be refused").to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("in tokenizer_config.json"), "{error}");
+}
+
+#[test]
 fn added_tokens_keep_the_ids_that_the_files_give_them() {
     let directory = copy_of(&TOKENIZER);
     edit(&directory.path().join("tokenizer_config.json"), |json| {

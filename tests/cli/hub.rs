@@ -63,6 +63,11 @@ fn a_model_and_an_adapter_from_the_hub_say_what_the_local_ones_say() {
 
     let tuned = place.cadwright([&GENERATE[..], &["model", "--lora-path", "adapter"]].concat()).succeeds().stdout();
     assert_ne!(tuned, local, "the adapter changes what the model says");
+    std::fs::rename(place.path("adapter/prompt.json"), place.path("prompt.json")).expect("a file of ours");
+    let configured =
+        place.cadwright([&GENERATE[..], &["model", "--lora-path", "adapter"]].concat()).succeeds().stdout();
+    assert_ne!(tuned, configured, "the adapter is asked what it was trained with");
+    std::fs::rename(place.path("prompt.json"), place.path("adapter/prompt.json")).expect("a file of ours");
     std::fs::remove_dir_all(place.path("hf")).expect("a directory of ours");
     let adapter = serve(&place, "adapter");
     assert_eq!(from_hub(&["model", "--lora-path", "someone/model"], &adapter).stdout(), tuned);
