@@ -23,9 +23,9 @@ pub enum HubError {
         /// The text given.
         path: String,
     },
-    /// A download ended early, or holds more than it should.
+    /// A download is not of the size that was announced.
     #[error(
-        "{name} of {repo}@{revision} came with {found} of {expected} bytes: start again to download what is missing"
+        "{name} of {repo}@{revision} came with {found} of {expected} bytes and was removed: start again to download it anew"
     )]
     Truncated {
         /// The file.

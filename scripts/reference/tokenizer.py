@@ -16,13 +16,12 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer, Qwen2TokenizerFast
 from transformers.models.internvl.processing_internvl import InternVLProcessor
-from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 OUT = Path(__file__).resolve().parents[2] / "tests/fixtures/text"
-MERGES = 600
+MERGES = 800
 
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
@@ -45,6 +44,8 @@ SENTENCES = [
     "안녕하세요, 세계! 그림을 보고 프로그램을 작성하세요.",
     "Быстрая коричневая лиса перепрыгивает через ленивую собаку.",
     "مرحبا بالعالم، اكتب برنامجا. שלום עולם.",
+    "def f(x):\n    if x:\n        return 1\n\n\n    return 2\r\n\r\n\r\nend \n\n\n    # a\n\n    b\n  c\n  d",
+    "IT'SO WE'LLA HE'DO: IT'SO WE'LLA HE'DO",
     "🙂👍🏽 👩‍👩‍👧 🇩🇪 ✅ — “quotes” … ½ ² ③ Ⅷ ٣",
 ]
 
@@ -237,15 +238,12 @@ CONVERSATIONS = {
 def write_tokenizer() -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    # Trained without Qwen2's split, so that tokens cross its borders and a wrong split gives other ids.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=256 + MERGES, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + MERGES, initial_alphabet=alphabet, max_token_length=6, show_progress=False
+    )
     tokenizer.train_from_iterator([*SENTENCES, *SENTENCES, *programs()], trainer)
     model = json.loads(tokenizer.to_str())["model"]
     write("vocab.json", json.dumps(model["vocab"], ensure_ascii=False))

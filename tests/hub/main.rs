@@ -167,6 +167,26 @@ fn a_process_that_was_killed_leaves_a_download_that_the_next_goes_on_with() {
 }
 
 #[test]
+fn a_download_of_another_size_than_announced_is_removed() {
+    let server = Server::start(&model_files());
+    // To learn the name of the blob.
+    let other = tempfile::tempdir().unwrap();
+    let directory = hub_of(&server, other.path()).checkpoint("someone/model", "main").unwrap();
+    let blob = std::fs::canonicalize(directory.join(NEEDED[1])).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let blobs = cache.path().join("models--someone--model/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(blobs.join(blob.file_name().unwrap()).with_extension("part"), &weights()[..100_000]).unwrap();
+    // A server that cannot go on sends what is there once more.
+    server.repository.lock().unwrap().ignores_ranges = true;
+    let hub = hub_of(&server, cache.path());
+    let error = hub.checkpoint("someone/model", "main").unwrap_err().to_string();
+    assert!(error.contains(NEEDED[1]) && error.contains("400000 of 300000 bytes"), "{error}");
+    let directory = hub.checkpoint("someone/model", "main").unwrap();
+    assert_eq!(std::fs::read(directory.join(NEEDED[1])).unwrap(), weights());
+}
+
+#[test]
 fn an_incomplete_download_is_no_checkpoint() {
     let server = Server::start(&model_files());
     server.repository.lock().unwrap().breaks = (10_000, 100);
