@@ -4,6 +4,7 @@
 pub mod config;
 pub mod data;
 pub mod generate;
+pub mod hub;
 pub mod libtorch;
 pub mod model;
 pub mod telemetry;

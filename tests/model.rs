@@ -738,7 +738,7 @@ fn special_tokens_are_single_and_not_decoded() {
     assert!(ids.iter().all(|ids| ids.len() == 1), "{ids:?}");
     assert_eq!((&ids[0], &ids[2]), (&vec![tokenizer.end_of_text], &vec![tokenizer.end_of_turn]));
     assert!(tokenizer.is_stop(ids[0][0]) && tokenizer.is_stop(ids[2][0]) && !tokenizer.is_stop(ids[1][0]));
-    let prompt = Prompt { system: "Write CadQuery.".into(), user: "The part?".into() };
+    let prompt = Prompt::new(None, "Write CadQuery.", "The part?").unwrap();
     let tokens = tokenizer.encode(&prompt.text(16));
     assert_eq!(tokens.iter().filter(|&&token| token == tokenizer.image_token).count(), 16);
     assert_eq!(tokenizer.decode(&tokens), "system\nWrite CadQuery.\nuser\n\nThe part?\nassistant\n");

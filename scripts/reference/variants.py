@@ -188,6 +188,9 @@ def live(program: str, seeds: range) -> int:
             for variant in VARIANTS:
                 directory = Path(scratch) / f"{variant}-{seed}"
                 make(variant, directory, torch.Generator().manual_seed(1000 + seed))
+                # Published checkpoints have a tokenizer, which says what the image token is.
+                run(program, "model", "init", "--preset", "nano", "--output", directory / "nano")
+                shutil.copy(directory / "nano/tokenizer.json", directory / "original")
                 expected = load_file(directory / "expected.safetensors")
                 given = {name: expected[name] for name in ("input_ids", "attention_mask", "pixel_values")}
                 save_file(given, directory / "in.safetensors")

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cadwright::data::DataSource;
+use cadwright::hub::{is_hub_id, resolve_adapter, resolve_checkpoint};
 use cadwright::model::{InternVl, Prompt, Tokenizer};
 use cadwright::telemetry::{prepare_parent, write_whole};
-use cadwright::train::run::{Evaluation, device, model_directory, open_dataset};
+use cadwright::train::run::{Evaluation, configured_prompt, device, open_dataset};
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
@@ -14,30 +15,47 @@ use super::{ConfigArgs, text_override};
 /// Which policy to use.
 #[derive(Args)]
 pub struct PolicyArgs {
-    /// Checkpoint directory or hub id
+    /// Checkpoint directory or hub id (owner/name)
     #[arg(long, value_name = "MODEL")]
     model_path: String,
-    /// Adapter directory in PEFT's format
-    #[arg(long, value_name = "DIR")]
-    lora_path: Option<PathBuf>,
+    /// Directory or hub id of an adapter in PEFT's format
+    #[arg(long, value_name = "ADAPTER")]
+    lora_path: Option<String>,
+    /// Branch, tag or commit of the model on the hub (model.revision, by default main)
+    #[arg(long)]
+    revision: Option<String>,
+    /// Branch, tag or commit of the adapter on the hub
+    #[arg(long, default_value = "main")]
+    lora_revision: String,
 }
 
 impl PolicyArgs {
+    /// The flags that were given, as overrides of the configuration.
+    pub fn flags(&self) -> Vec<String> {
+        self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
+    }
+
     /// The model with its adapter, its tokenizer, and the prompt that it was trained with, or else the configured one.
     ///
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
     pub fn load(&self, config: &cadwright::config::Config) -> Result<(InternVl, Tokenizer, Prompt)> {
-        let directory = model_directory(&self.model_path, &config.model.revision)?;
+        let directory = resolve_checkpoint(&self.model_path, &config.model.revision)?;
+        let adapter = self.lora_path.as_ref().map(|path| resolve_adapter(path, &self.lora_revision)).transpose()?;
+        // What is soon read goes first: a model takes minutes.
+        let tokenizer = Tokenizer::load(&directory)?;
+        let trained = adapter.as_deref().map(Prompt::of).transpose()?.flatten();
+        let prompt = match trained.map_or_else(|| Prompt::of(&directory), |prompt| Ok(Some(prompt)))? {
+            Some(prompt) => prompt,
+            None => configured_prompt(config, Some(&directory))?,
+        };
         let dtype = config.model.dtype.into();
         let mut model = InternVl::load(&directory, dtype, dtype, device(&config.run.device)?)?;
-        let mut prompt = Prompt::of(&directory);
-        if let Some(lora) = &self.lora_path {
-            model = model.with_adapter(lora)?;
-            prompt = Prompt::of(lora).or(prompt);
+        tokenizer.check_fits(model.config.llm_config.vocab_size)?;
+        if let Some(adapter) = &adapter {
+            model = model.with_adapter(adapter)?;
         }
-        let configured = Prompt { system: config.prompt.system.clone(), user: config.prompt.user.clone() };
-        Ok((model, Tokenizer::load(&directory)?, prompt.unwrap_or(configured)))
+        Ok((model, tokenizer, prompt))
     }
 }
 
@@ -88,7 +106,7 @@ impl EvalArgs {
             self.split.as_ref().map(|split| text_override("eval.split", split)),
             self.frames.as_ref().map(frames),
         ];
-        flags.into_iter().flatten().collect()
+        flags.into_iter().flatten().chain(self.policy.flags()).collect()
     }
 }
 
@@ -104,7 +122,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, tokenizer, prompt) = args.policy.load(&config)?;
     let source = match PathBuf::from(&args.dataset) {
         path if path.exists() => DataSource::Path(path),
-        _ if args.dataset.split('/').count() == 2 && !args.dataset.starts_with(['.', '/']) => {
+        _ if is_hub_id(&args.dataset) => {
             DataSource::Hub { repo: args.dataset.clone(), revision: config.data.revision.clone() }
         }
         path => DataSource::Path(path),

@@ -23,7 +23,10 @@ pub struct GenerateArgs {
     /// The picture: PNG, JPEG or WebP
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
-    /// 0 writes the likeliest program
+    /// Takes the likeliest token every time, which is the default
+    #[arg(long, conflicts_with = "temperature")]
+    greedy: bool,
+    /// Samples at this temperature
     #[arg(long, default_value_t = 0.0)]
     temperature: f64,
     /// Programs to write
@@ -38,7 +41,7 @@ pub struct GenerateArgs {
 
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let config = args.config.load(Vec::new())?;
+    let config = args.config.load(args.policy.flags())?;
     let (model, tokenizer, prompt) = args.policy.load(&config)?;
     let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
     let dataset = Dataset::of_examples(vec![Example {
@@ -51,7 +54,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let questions = Questions { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
     let seeds: Vec<u64> = (0..args.count as u64).map(|i| seed(&[u64::from(config.run.seed), i])).collect();
     let sampling = Sampling {
-        temperature: args.temperature,
+        temperature: if args.greedy { 0.0 } else { args.temperature },
         top_p: config.eval.top_p,
         max_new_tokens: config.generate.max_new_tokens,
     };

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use cadwright::hub::{COMPANIONS, resolve_adapter, resolve_checkpoint};
 use cadwright::model::{InternVl, InternVlConfig, Layout, Memory, Tokenizer, Usage, Weights, files};
 use cadwright::train::checkpoint::replace_directory;
-use cadwright::train::run::{device, model_directory};
+use cadwright::train::run::device;
 use clap::{Args, Subcommand};
 use tch::{Device, Kind};
 
@@ -57,6 +58,9 @@ struct InitArgs {
 struct InspectArgs {
     /// Checkpoint directory or hub id
     path: String,
+    /// Branch, tag or commit of the model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
     /// Sequences in one forward pass
     #[arg(long, default_value_t = 4)]
     batch: u64,
@@ -79,9 +83,12 @@ struct LogitsArgs {
     /// Checkpoint directory or hub id
     #[arg(long, value_name = "MODEL")]
     model_path: String,
-    /// Adapter directory in PEFT's format
-    #[arg(long, value_name = "DIR")]
-    lora_path: Option<PathBuf>,
+    /// Branch, tag or commit of the model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
+    /// Directory or hub id of an adapter in PEFT's format
+    #[arg(long, value_name = "ADAPTER")]
+    lora_path: Option<String>,
     /// safetensors with input_ids [b, t] i64, and optionally pixel_values [tiles, 3, size, size] f32 (normalised; the n-th image token
     /// takes the n-th row of their embeddings) and attention_mask [b, t] (0 for padding)
     #[arg(long, value_name = "FILE")]
@@ -102,9 +109,12 @@ struct MergeArgs {
     /// Checkpoint directory or hub id of the base model
     #[arg(long, value_name = "MODEL")]
     model_path: String,
-    /// Adapter directory in PEFT's format
-    #[arg(long, value_name = "DIR")]
-    lora_path: PathBuf,
+    /// Branch, tag or commit of the model on the hub
+    #[arg(long, default_value = "main")]
+    revision: String,
+    /// Directory or hub id of an adapter in PEFT's format
+    #[arg(long, value_name = "ADAPTER")]
+    lora_path: String,
     /// Directory to write; it must not exist
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -158,7 +168,7 @@ fn init(args: &InitArgs) -> Result<()> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<()> {
-    let directory = model_directory(&args.path, "main")?;
+    let directory = resolve_checkpoint(&args.path, &args.revision)?;
     let config = InternVlConfig::read(&directory)?;
     let (vision, language) = (&config.vision_config, &config.llm_config);
     let name = match config.layout {
@@ -216,11 +226,11 @@ fn described(memory: &Memory) -> String {
 }
 
 fn logits(args: &LogitsArgs) -> Result<()> {
-    let directory = model_directory(&args.model_path, "main")?;
+    let directory = resolve_checkpoint(&args.model_path, &args.revision)?;
     let (kind, device) = (kind(&args.dtype), device(&args.device)?);
     let mut model = InternVl::load(&directory, kind, kind, device)?;
     if let Some(lora) = &args.lora_path {
-        model = model.with_adapter(lora)?;
+        model = model.with_adapter(&resolve_adapter(lora, "main")?)?;
     }
     let (mut ids, mut pixels, mut mask) = (None, None, None);
     files::read_safetensors(&args.input, |name, tensor| match name {
@@ -239,12 +249,13 @@ fn logits(args: &LogitsArgs) -> Result<()> {
 
 fn merge(args: &MergeArgs) -> Result<()> {
     ensure!(!args.output.exists(), "{} exists; choose another --output", args.output.display());
-    let directory = model_directory(&args.model_path, "main")?;
+    let directory = resolve_checkpoint(&args.model_path, &args.revision)?;
     let kind = match &args.dtype {
         Some(name) => kind(name),
         None => files::stored_kind(&directory)?,
     };
-    let mut model = InternVl::load(&directory, kind, kind, Device::Cpu)?.with_adapter(&args.lora_path)?.merged();
+    let adapter = resolve_adapter(&args.lora_path, "main")?;
+    let mut model = InternVl::load(&directory, kind, kind, Device::Cpu)?.with_adapter(&adapter)?.merged();
     if let Ok(tokenizer) = Tokenizer::load(&directory) {
         model.config.image_token_id = Some(tokenizer.image_token);
     }
@@ -257,13 +268,10 @@ fn merge(args: &MergeArgs) -> Result<()> {
 
 /// Copies what belongs to a checkpoint besides its weights and configuration: tokenizer, templates, preprocessing.
 fn copy_companions(from: &Path, to: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_companion = [".json", ".txt", ".jinja", ".model"].iter().any(|ending| name.ends_with(ending));
-        let is_own = name == "config.json" || name.contains(".safetensors") || name.starts_with("adapter_");
-        if path.is_file() && is_companion && !is_own {
-            std::fs::copy(&path, to.join(&name)).with_context(|| format!("cannot copy {}", path.display()))?;
+    for name in COMPANIONS {
+        let path = from.join(name);
+        if path.is_file() {
+            std::fs::copy(&path, to.join(name)).with_context(|| format!("cannot copy {}", path.display()))?;
         }
     }
     Ok(())

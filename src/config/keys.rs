@@ -81,9 +81,9 @@ impl From<Dtype> for tch::Kind {
 section! {
     /// `[model]`
     Model {
-        /// A checkpoint directory or a hub id. Empty: a random model of `preset`, made in the run directory.
+        /// A checkpoint directory or a hub id (`owner/name`). Empty: a random model of `preset`, made in the run directory.
         path: String = "",
-        /// Revision on the hub.
+        /// Branch, tag or commit on the hub.
         revision: String = "main",
         /// Architecture of a random model: `nano`, `internvl3-1b`, `internvl3-2b`, `internvl3-8b`, `internvl3-14b`.
         preset: String = "nano",
@@ -124,12 +124,24 @@ section! {
     }
 }
 
+/// Who says how a conversation is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// The checkpoint, where it has a chat template; else as [`Self::Internvl`].
+    Auto,
+    /// InternVL's documentation.
+    Internvl,
+}
+
 section! {
     /// `[prompt]`
     PromptText {
-        /// System message; empty for none.
+        /// Chat template: `auto` (the checkpoint's own where it has one) or `internvl` (the one that InternVL documents).
+        template: Template = Template::Auto,
+        /// System message. Empty: none, or the default of the checkpoint's template.
         system: String = "",
-        /// The request after the picture; empty for none.
+        /// The request after the picture, or around it where `<image>` stands in it; empty for none.
         user: String = "Generate the CADQuery code needed to create the CAD for the provided image.",
     }
 }

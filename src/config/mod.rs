@@ -240,7 +240,7 @@ impl Config {
         require(
             !model.path.is_empty() || model.preset == "nano",
             format!(
-                "model.path is empty and model.preset = {:?}: only nano brings its own tokenizer; run `cadwright model init` and put a tokenizer.json beside it",
+                "model.path is empty and model.preset = {:?}: only nano brings its own tokenizer; run `cadwright model init` and put a tokenizer (tokenizer.json, or vocab.json and merges.txt) beside it",
                 model.preset
             ),
         );

@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use super::Split;
-use super::hub::{self, HubError};
 use super::image::{ImageError, decode_rgb};
 use super::rows::{RawRow, RowReader};
+use crate::hub::{self, HubError};
 
 /// Where a data set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,7 +336,7 @@ pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> D
 }
 
 /// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and `train.parquet`.
-pub(super) fn split_of(name: &str) -> Option<&str> {
+pub(crate) fn split_of(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".parquet")?;
     let word = stem.split(['-', '.']).next()?;
     let is_shard = stem.len() == word.len() || stem[word.len() + 1..].starts_with(|c: char| c.is_ascii_digit());

@@ -1,7 +1,6 @@
 //! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
 
 pub mod dataset;
-pub mod hub;
 pub mod image;
 mod jpeg;
 pub mod parquet;

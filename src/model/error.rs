@@ -77,6 +77,33 @@ pub enum ModelError {
         /// Which, what was expected and what was found.
         reason: String,
     },
+    /// A tokenizer of another model.
+    #[error(
+        "the tokenizer has {tokens} tokens, but the model only {vocab_size} embeddings (vocab_size in its config.json): take both \
+         from one checkpoint"
+    )]
+    Vocabulary {
+        /// Tokens, special ones included.
+        tokens: usize,
+        /// Rows of the embedding.
+        vocab_size: i64,
+    },
+    /// A chat template that cannot be used.
+    #[error("{}: chat template: {reason}; correct it, or use InternVL's own with --set prompt.template=internvl", path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A prompt that cannot be built or read.
+    #[error("{origin}: {reason}")]
+    Prompt {
+        /// A file, or keys of the configuration.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// libtorch refused.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

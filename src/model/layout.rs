@@ -153,13 +153,12 @@ pub fn hf_json(config: &InternVlConfig, dtype: &str) -> Value {
     text["architectures"] = json!(["Qwen2ForCausalLM"]);
     text["hidden_act"] = json!("silu");
     text["use_sliding_window"] = json!(false);
-    json!({
+    let mut json = json!({
         "architectures": ["InternVLForConditionalGeneration"],
         "model_type": "internvl",
         "dtype": dtype,
         "downsample_ratio": config.downsample_ratio,
         "image_seq_length": config.tokens_per_tile(),
-        "image_token_id": config.image_token_id,
         "projector_hidden_act": "gelu",
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "default",
@@ -183,7 +182,11 @@ pub fn hf_json(config: &InternVlConfig, dtype: &str) -> Value {
             "use_mask_token": false,
             "use_mean_pooling": true,
         },
-    })
+    });
+    if let Some(id) = config.image_token_id {
+        json["image_token_id"] = id.into();
+    }
+    json
 }
 
 #[cfg(test)]

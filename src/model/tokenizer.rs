@@ -1,4 +1,4 @@
-//! Tokens, the special ones of InternVL, and the one prompt that training, rollouts and evaluation share.
+//! Text to tokens and back, with the special tokens of InternVL.
 
 use std::path::Path;
 
@@ -13,10 +13,13 @@ use tokenizers::{
 };
 
 use super::error::ModelError;
+use super::tokenizer_files::TokenizerConfig;
 
-/// A `tokenizer.json` with the special tokens of InternVL3.
+/// A byte-level BPE with the special tokens of InternVL3.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The files that a checkpoint has beside `tokenizer.json`, by name: other programs need them.
+    companions: Vec<(&'static str, Vec<u8>)>,
     /// `<IMG_CONTEXT>`: stands for one picture embedding.
     pub image_token: i64,
     /// `<|im_end|>`: ends a turn.
@@ -25,24 +28,60 @@ pub struct Tokenizer {
     pub end_of_text: i64,
 }
 
-const END_OF_TEXT: &str = "<|endoftext|>";
-const START_OF_TURN: &str = "<|im_start|>";
-const END_OF_TURN: &str = "<|im_end|>";
-const IMAGE_START: &str = "<img>";
-const IMAGE_END: &str = "</img>";
-const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
+pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
+pub(super) const START_OF_TURN: &str = "<|im_start|>";
+pub(super) const END_OF_TURN: &str = "<|im_end|>";
+pub(super) const IMAGE_START: &str = "<img>";
+pub(super) const IMAGE_END: &str = "</img>";
+pub(super) const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
+
+/// Files that describe a tokenizer beside `tokenizer.json`.
+const COMPANIONS: [&str; 7] = [
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a checkpoint directory.
+    /// Reads the tokenizer of a checkpoint directory: `tokenizer.json`, or else Qwen2's `vocab.json` and `merges.txt` as
+    /// the published InternVL3 checkpoints have them.
     ///
     /// # Errors
-    /// A missing or malformed file, or one without the special tokens, by name.
+    /// Missing or malformed files, or a tokenizer without InternVL's special tokens, by name.
     pub fn load(directory: &Path) -> Result<Self, ModelError> {
-        let path = directory.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| ModelError::Tokenizer { path: path.clone(), reason: format!("malformed: {error}") })?;
-        Self::new(inner, &path)
+        let config = TokenizerConfig::read(directory)?;
+        let [fast, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| directory.join(name));
+        let malformed = |path: &Path, error: &dyn std::fmt::Display| ModelError::Tokenizer {
+            path: path.to_owned(),
+            reason: format!("malformed: {error}"),
+        };
+        let (inner, path) = if fast.exists() {
+            let bytes = std::fs::read(&fast).map_err(|source| ModelError::Read { path: fast.clone(), source })?;
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| malformed(&fast, &error))?;
+            add_configured(&mut inner, &config, &fast)?;
+            (inner, fast)
+        } else if vocab.exists() && merges.exists() {
+            let json = config.qwen2()?;
+            let inner = serde_json::from_value(json).map_err(|error| malformed(&vocab, &error))?;
+            (inner, vocab)
+        } else {
+            let reason = "has no tokenizer: looked for tokenizer.json, and for vocab.json with merges.txt; copy them from where \
+                          the model comes from";
+            return Err(ModelError::Tokenizer { path: directory.to_owned(), reason: reason.to_owned() });
+        };
+        let mut tokenizer = Self::new(inner, &path)?;
+        for name in COMPANIONS {
+            let path = directory.join(name);
+            if path.is_file() {
+                let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path, source })?;
+                tokenizer.companions.push((name, bytes));
+            }
+        }
+        Ok(tokenizer)
     }
 
     fn new(inner: tokenizers::Tokenizer, path: &Path) -> Result<Self, ModelError> {
@@ -54,7 +93,7 @@ impl Tokenizer {
         }
         let id = |token| i64::from(inner.token_to_id(token).unwrap_or_default());
         let (image_token, end_of_turn, end_of_text) = (id(IMAGE_CONTEXT), id(END_OF_TURN), id(END_OF_TEXT));
-        Ok(Self { inner, image_token, end_of_turn, end_of_text })
+        Ok(Self { inner, companions: Vec::new(), image_token, end_of_turn, end_of_text })
     }
 
     /// A byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) for the nano model. A number is never split from its
@@ -102,7 +141,7 @@ impl Tokenizer {
         Self::train(std::iter::once(""), 262)
     }
 
-    /// Writes `tokenizer.json` into an existing directory.
+    /// Writes `tokenizer.json` into an existing directory, with the other files of the checkpoint that it came from.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -110,12 +149,29 @@ impl Tokenizer {
         let path = directory.join("tokenizer.json");
         let failed = |source| ModelError::Write { path: path.clone(), source };
         let json = self.inner.to_string(true).map_err(|error| failed(std::io::Error::other(error)))?;
-        std::fs::write(&path, json).map_err(failed)
+        std::fs::write(&path, json).map_err(failed)?;
+        for (name, bytes) in &self.companions {
+            let path = directory.join(name);
+            std::fs::write(&path, bytes).map_err(|source| ModelError::Write { path, source })?;
+        }
+        Ok(())
     }
 
-    /// Number of tokens, special ones included.
+    /// Rows that an embedding needs for every token, special ones included.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1)
+    }
+
+    /// Whether a model with `vocab_size` embeddings has one for every token.
+    ///
+    /// # Errors
+    /// It has not: model and tokenizer are not of one checkpoint.
+    pub fn check_fits(&self, vocab_size: i64) -> Result<(), ModelError> {
+        let tokens = self.vocab_size();
+        if usize::try_from(vocab_size).is_ok_and(|rows| tokens <= rows) {
+            return Ok(());
+        }
+        Err(ModelError::Vocabulary { tokens, vocab_size })
     }
 
     /// Text to tokens; special tokens may be spelled out.
@@ -139,46 +195,35 @@ impl Tokenizer {
     }
 }
 
-/// InternVL2.5's conversation template, filled with one picture and one request.
-#[derive(Debug, Clone)]
-pub struct Prompt {
-    /// The system message; without text there is no system turn.
-    pub system: String,
-    /// The request that follows the picture.
-    pub user: String,
-}
-
-impl Prompt {
-    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`.
-    ///
-    /// # Errors
-    /// The directory cannot be written.
-    pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
-        let path = directory.join("prompt.json");
-        let json = serde_json::json!({"system": self.system, "user": self.user});
-        std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
+/// What `tokenizer_config.json` says about added tokens beyond `tokenizer.json`: tokens that are new, or special only there.
+fn add_configured(inner: &mut tokenizers::Tokenizer, config: &TokenizerConfig, path: &Path) -> Result<(), ModelError> {
+    if config.get("added_tokens_decoder").is_none() {
+        return Ok(());
     }
-
-    /// The prompt that the model or adapter in `directory` was trained with, where it says so.
-    pub fn of(directory: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(directory.join("prompt.json")).ok()?;
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(Self { system: json["system"].as_str()?.into(), user: json["user"].as_str()?.into() })
+    let same = |a: &AddedToken, b: &AddedToken| {
+        let flags = |t: &AddedToken| (t.single_word, t.lstrip, t.rstrip, t.normalized, t.special);
+        a.content == b.content && flags(a) == flags(b)
+    };
+    let configured = config.added_tokens()?;
+    let known = inner.get_added_tokens_decoder();
+    let mut special = config.special();
+    let differing = configured.iter().filter(|(id, token)| known.get(*id).is_none_or(|known| !same(known, token)));
+    let mut new: Vec<AddedToken> = differing.map(|(_, token)| token.clone()).collect();
+    for token in &mut new {
+        token.special |= special.contains(&token.content);
     }
-
-    /// Everything before the completion, for a picture that becomes `image_tokens` embeddings.
-    pub fn text(&self, image_tokens: usize) -> String {
-        let system = match self.system.as_str() {
-            "" => String::new(),
-            system => format!("{START_OF_TURN}system\n{system}{END_OF_TURN}\n"),
-        };
-        let image = IMAGE_CONTEXT.repeat(image_tokens);
-        let user = match self.user.as_str() {
-            "" => String::new(),
-            user => format!("\n{user}"),
-        };
-        format!(
-            "{system}{START_OF_TURN}user\n{IMAGE_START}{image}{IMAGE_END}{user}{END_OF_TURN}\n{START_OF_TURN}assistant\n"
-        )
+    for token in known.values().chain(configured.values()) {
+        special.remove(&token.content);
     }
+    new.extend(special.into_iter().map(|token| AddedToken::from(token, true)));
+    inner.add_tokens(&new);
+    for (id, token) in &configured {
+        let found = inner.token_to_id(&token.content);
+        if found != Some(*id) {
+            let found = found.map_or("none".to_owned(), |id| id.to_string());
+            let reason = format!("{:?} has id {found}, but {id} in tokenizer_config.json", token.content);
+            return Err(ModelError::Tokenizer { path: path.to_owned(), reason });
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! A whole run: data, model, SFT, PPO, evaluation; each part is skipped where its result is already there.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,11 +14,11 @@ use super::checkpoint::replace_directory;
 use super::evaluate::{EvalOptions, Prediction, Questions, Report, evaluate};
 use super::pictures::Pictures;
 use super::{Stage, ppo, sft};
-use crate::config::{Config, Source, Tune};
-use crate::data::hub::{Hub, RepoKind};
+use crate::config::{Config, Source, Template, Tune};
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split};
 use crate::generate::Sampling;
+use crate::hub::{is_hub_id, resolve_checkpoint};
 use crate::model::{InternVl, InternVlConfig, Layout, LoraConfig, Prompt, Tokenizer, Weights, lora};
 use crate::telemetry::{Telemetry, duration, write_whole};
 
@@ -27,6 +28,8 @@ pub struct Run {
     dir: PathBuf,
     device: Device,
     started: Instant,
+    /// The checkpoint that training starts from: asked for once, so that all stages have the same.
+    model_dir: OnceLock<PathBuf>,
 }
 
 /// A trained policy: the directory of a checkpoint and, with LoRA, that of its adapter.
@@ -86,7 +89,7 @@ impl Run {
             "command": std::env::args().collect::<Vec<_>>(),
         });
         write_whole(&dir.join("run.json"), &format!("{about:#}\n"))?;
-        Ok(Self { config, dir, device, started: Instant::now() })
+        Ok(Self { config, dir, device, started: Instant::now(), model_dir: OnceLock::new() })
     }
 
     /// Every stage, then the table.
@@ -141,7 +144,7 @@ impl Run {
     /// As [`Self::sft`]; also where there is no SFT policy.
     pub fn ppo(&self) -> Result<()> {
         self.stage("ppo", |stage| {
-            let mut model = self.load_policy(&self.policy_path("sft"), Kind::Float)?;
+            let mut model = self.load_policy(&self.policy_path("sft")?, Kind::Float)?;
             match self.config.model.tune {
                 Tune::Full => model.weights_mut().set_trainable(is_language),
                 Tune::Lora => model.weights_mut().set_trainable(lora::is_adapter),
@@ -161,17 +164,22 @@ impl Run {
         let validation = self.dataset(Split::Validation)?;
         self.prepare_model(&training)?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
-        ensure_positions(&self.config, &InternVlConfig::read(&self.model_dir()?)?)?;
+        let model = InternVlConfig::read(&self.model_dir()?)?;
+        tokenizer.check_fits(model.llm_config.vocab_size)?;
+        ensure_positions(&self.config, &model)?;
         scorer.ready()?;
         let stage = Stage {
             config: &self.config,
             train: &training,
             validation: &validation,
             tokenizer: &tokenizer,
-            prompt: self.prompt(),
+            prompt: self.prompt("sft")?,
             scorer: &scorer,
             run_dir: self.dir.clone(),
-            base_model: self.model_dir()?.display().to_string(),
+            base_model: match self.config.model.path.as_str() {
+                path if is_hub_id(path) && !Path::new(path).exists() => path.to_owned(),
+                _ => self.model_dir()?.display().to_string(),
+            },
         };
         eprintln!(
             "{name}: {} training parts, {} validation parts, {:?}",
@@ -216,7 +224,8 @@ impl Run {
         if !self.config.model.path.is_empty() || directory.exists() {
             return Ok(());
         }
-        let prompt = self.prompt();
+        // A model that is made has no template of its own.
+        let prompt = configured_prompt(&self.config, None)?;
         replace_directory(&directory, |aside| {
             let preset = InternVlConfig::preset(&self.config.model.preset, 0)?;
             // The prompt is in every example: its words deserve tokens as much as the programs' do.
@@ -238,10 +247,14 @@ impl Run {
     }
 
     fn model_dir(&self) -> Result<PathBuf> {
-        match self.config.model.path.as_str() {
-            "" => Ok(self.dir.join("model")),
-            path => model_directory(path, &self.config.model.revision),
+        if let Some(directory) = self.model_dir.get() {
+            return Ok(directory.clone());
         }
+        let directory = match self.config.model.path.as_str() {
+            "" => self.dir.join("model"),
+            path => resolve_checkpoint(path, &self.config.model.revision)?,
+        };
+        Ok(self.model_dir.get_or_init(|| directory).clone())
     }
 
     fn base_model(&self) -> Result<InternVl> {
@@ -264,8 +277,12 @@ impl Run {
         }
     }
 
-    fn prompt(&self) -> Prompt {
-        Prompt { system: self.config.prompt.system.clone(), user: self.config.prompt.user.clone() }
+    /// What the policy of a stage was trained with; where there is none yet, what the configuration says.
+    fn prompt(&self, stage: &str) -> Result<Prompt> {
+        match Prompt::of(&self.dir.join(stage).join("best"))? {
+            Some(prompt) => Ok(prompt),
+            None => configured_prompt(&self.config, Some(&self.model_dir()?)),
+        }
     }
 
     fn scorer(&self, grid: usize, frames: &[Frame]) -> Result<Scorer> {
@@ -280,15 +297,15 @@ impl Run {
     }
 
     /// Where the best policy of a stage lies.
-    pub fn policy_path(&self, stage: &str) -> PolicyPath {
+    ///
+    /// # Errors
+    /// The checkpoint under an adapter cannot be had.
+    pub fn policy_path(&self, stage: &str) -> Result<PolicyPath> {
         let best = self.dir.join(stage).join("best");
-        match self.config.model.tune {
+        Ok(match self.config.model.tune {
             Tune::Full => PolicyPath { model: best, lora: None },
-            Tune::Lora => {
-                let model = self.model_dir().unwrap_or_else(|_| PathBuf::from(&self.config.model.path));
-                PolicyPath { model, lora: Some(best) }
-            }
-        }
+            Tune::Lora => PolicyPath { model: self.model_dir()?, lora: Some(best) },
+        })
     }
 
     /// A policy whose weights, where all were tuned, are kept at dtype `store`.
@@ -318,11 +335,11 @@ impl Run {
             return Ok(());
         }
         // As `cadwright eval` loads it, so that both say the same.
-        let model = self.load_policy(&self.policy_path(name), self.config.model.dtype.into())?;
+        let model = self.load_policy(&self.policy_path(name)?, self.config.model.dtype.into())?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
+        let prompt = self.prompt(name)?;
         let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
-        let evaluation =
-            Evaluation::run(&self.config, &model, &tokenizer, &dataset, &self.prompt(), Some(self.cache_dir()))?;
+        let evaluation = Evaluation::run(&self.config, &model, &tokenizer, &dataset, &prompt, Some(self.cache_dir()))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let step = if name == "ppo" { self.config.ppo.steps } else { 0 };
         let mut telemetry = Telemetry::open(&self.dir, "eval", step, step + 1)?;
@@ -396,6 +413,7 @@ impl Evaluation {
         prompt: &Prompt,
         cache_dir: Option<PathBuf>,
     ) -> Result<Self> {
+        tokenizer.check_fits(model.config.llm_config.vocab_size)?;
         ensure_positions(config, &model.config)?;
         let started = Instant::now();
         let eval = &config.eval;
@@ -580,20 +598,12 @@ pub fn open_dataset(source: &DataSource, selection: Selection) -> Result<Dataset
     Ok(dataset)
 }
 
-/// The directory of a checkpoint: a local one, or one downloaded from the hub.
+/// The prompt that the configuration asks for, of a model in the directory `checkpoint`.
 ///
 /// # Errors
-/// Neither a directory nor a hub id, or a download that fails.
-pub fn model_directory(path: &str, revision: &str) -> Result<PathBuf> {
-    let local = PathBuf::from(path);
-    if local.is_dir() {
-        return Ok(local);
-    }
-    let is_id = path.split('/').count() == 2 && !path.starts_with(['.', '/', '~']);
-    ensure!(is_id, "{path}: no such directory, and not a hub id of the form owner/name");
-    let is_wanted = |name: &str| name.ends_with(".json") || name.ends_with(".safetensors") || name.ends_with(".txt");
-    let files = Hub::from_env()?.files(RepoKind::Model, path, revision, is_wanted)?;
-    let config = files.iter().find(|file| file.ends_with("config.json"));
-    let config = config.with_context(|| format!("{path}@{revision} on the hub has no config.json"))?;
-    Ok(config.parent().map(Path::to_path_buf).unwrap_or_default())
+/// See [`Prompt::new`].
+pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<Prompt> {
+    let prompt = &config.prompt;
+    let checkpoint = checkpoint.filter(|_| prompt.template == Template::Auto);
+    Ok(Prompt::new(checkpoint, &prompt.system, &prompt.user)?)
 }

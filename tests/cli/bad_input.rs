@@ -131,9 +131,10 @@ fn a_model_that_is_not_there_is_named() {
         .cadwright(tiny_command("sft", "run", &["model.path=/nowhere"]))
         .fails_with(&["/nowhere", "no such directory"]);
     let model = smoke_run().join("sft/best").display().to_string();
-    place
-        .cadwright(["eval", "--model-path", &model, "--lora-path", "nowhere"])
-        .fails_with(&["nowhere/adapter_config.json"]);
+    let adapter = |path: &str| place.cadwright(["eval", "--model-path", &model, "--lora-path", path]);
+    adapter("nowhere").fails_with(&["nowhere", "no such directory", "owner/name"]);
+    std::fs::create_dir(place.path("empty")).expect("a directory");
+    adapter("empty").fails_with(&["empty/adapter_config.json"]);
 }
 
 #[test]

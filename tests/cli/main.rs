@@ -4,7 +4,11 @@ mod bad_input;
 mod configs;
 mod data;
 mod harness;
+mod hub;
 mod model;
 mod recovery;
 mod run;
 mod tools;
+
+#[path = "../hub/server.rs"]
+mod server;

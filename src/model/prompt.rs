@@ -1,0 +1,156 @@
+//! The one prompt that training, rollouts, evaluation and `generate` share.
+
+use std::path::Path;
+
+use minijinja::value::Value;
+
+use super::error::ModelError;
+use super::template::ChatTemplate;
+use super::tokenizer::{END_OF_TURN, IMAGE_CONTEXT, IMAGE_END, IMAGE_START, START_OF_TURN};
+use super::tokenizer_files::read_object;
+
+/// Stands for the picture in text that people write, and in what templates render.
+const IMAGE: &str = "<image>";
+const FILE: &str = "prompt.json";
+
+/// A chat template filled with one picture and one request: what stands before the picture and what after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    system: String,
+    user: String,
+    before: String,
+    after: String,
+}
+
+impl Prompt {
+    /// The prompt of a system message and a request, either of which may be empty. It is rendered by the chat template of
+    /// `checkpoint` where there is one, else by the one that InternVL documents. The picture precedes the request,
+    /// unless that names its place with `<image>`.
+    ///
+    /// # Errors
+    /// A template that cannot be used, or text that does not leave exactly one picture in the prompt.
+    pub fn new(checkpoint: Option<&Path>, system: &str, user: &str) -> Result<Self, ModelError> {
+        let origin = "prompt.system and prompt.user";
+        let pictures = picture_count(system) + picture_count(user);
+        if pictures > usize::from(user.contains(IMAGE)) {
+            let reason = format!("{pictures} pictures are named ({IMAGE} or {IMAGE_CONTEXT}); the request has one");
+            return Err(ModelError::Prompt { origin: origin.into(), reason });
+        }
+        let template = match checkpoint {
+            Some(directory) => ChatTemplate::of(directory)?,
+            None => None,
+        };
+        let rendered = match template {
+            Some(template) => rendered_by(&template, system, user)?,
+            None => documented(system, user),
+        };
+        Self::split(system, user, &rendered, origin)
+    }
+
+    /// A prompt from its rendered text.
+    fn split(system: &str, user: &str, rendered: &str, origin: &str) -> Result<Self, ModelError> {
+        let place = rendered.split_once(IMAGE).or_else(|| rendered.split_once(IMAGE_CONTEXT));
+        let Some((before, after)) = place.filter(|_| picture_count(rendered) == 1) else {
+            let reason = format!("expected one {IMAGE} in the prompt, found {}", picture_count(rendered));
+            return Err(ModelError::Prompt { origin: origin.into(), reason });
+        };
+        Ok(Self { system: system.into(), user: user.into(), before: before.into(), after: after.into() })
+    }
+
+    /// Everything before the completion, for a picture that becomes `image_tokens` embeddings.
+    pub fn text(&self, image_tokens: usize) -> String {
+        let image = IMAGE_CONTEXT.repeat(image_tokens);
+        format!("{}{IMAGE_START}{image}{IMAGE_END}{}", self.before, self.after)
+    }
+
+    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`: as rendered, so that whoever
+    /// loads it needs no template, and a template that changes meanwhile changes nothing.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
+        let path = directory.join(FILE);
+        let text = format!("{}{IMAGE}{}", self.before, self.after);
+        let json = serde_json::json!({"system": self.system, "user": self.user, "text": text});
+        std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
+    }
+
+    /// The prompt that the model or adapter in `directory` was trained with, where it says so.
+    ///
+    /// # Errors
+    /// A malformed `prompt.json`.
+    pub fn of(directory: &Path) -> Result<Option<Self>, ModelError> {
+        let path = directory.join(FILE);
+        let Some(json) = read_object(&path)? else { return Ok(None) };
+        let field = |name: &str| {
+            json.get(name).and_then(serde_json::Value::as_str).ok_or_else(|| ModelError::Prompt {
+                origin: path.display().to_string(),
+                reason: format!("field {name:?} is missing or not text"),
+            })
+        };
+        let (system, user) = (field("system")?, field("user")?);
+        // Files of earlier versions hold no more: there was one template.
+        if !json.contains_key("text") {
+            return Self::new(None, system, user).map(Some);
+        }
+        Self::split(system, user, field("text")?, &path.display().to_string()).map(Some)
+    }
+}
+
+fn picture_count(text: &str) -> usize {
+    text.matches(IMAGE).count() + text.matches(IMAGE_CONTEXT).count()
+}
+
+/// The request with `<image>` in its place.
+fn with_picture(user: &str) -> String {
+    match user {
+        "" => IMAGE.to_owned(),
+        user if user.contains(IMAGE) => user.to_owned(),
+        user => format!("{IMAGE}\n{user}"),
+    }
+}
+
+/// InternVL2.5's and InternVL3's conversation template; without a system message there is no system turn.
+fn documented(system: &str, user: &str) -> String {
+    let system = match system {
+        "" => String::new(),
+        system => format!("{START_OF_TURN}system\n{system}{END_OF_TURN}\n"),
+    };
+    let user = with_picture(user);
+    format!("{system}{START_OF_TURN}user\n{user}{END_OF_TURN}\n{START_OF_TURN}assistant\n")
+}
+
+/// Templates are of two kinds. Those of `-hf` checkpoints take a message as a list of pictures and texts and mark the
+/// picture themselves; those of language models take text, in which `<image>` marks it. Which one this is shows when it
+/// renders a list: the second kind refuses it, or prints it without a mark.
+fn rendered_by(template: &ChatTemplate, system: &str, user: &str) -> Result<String, ModelError> {
+    let object = |fields: Vec<(&'static str, Value)>| Value::from_iter(fields);
+    let text = |text: &str| object(vec![("type", Value::from("text")), ("text", Value::from(text))]);
+    let is_shown = |rendered: &str, text: &str| text.split(IMAGE).all(|part| rendered.contains(part.trim()));
+    let render = |content: &dyn Fn(&str) -> Value, user: Value| {
+        let turn = |role: &str, content: Value| object(vec![("role", Value::from(role)), ("content", content)]);
+        let system = (!system.is_empty()).then(|| turn("system", content(system)));
+        let messages: Vec<Value> = system.into_iter().chain([turn("user", user)]).collect();
+        template.render(&Value::from(messages), &Value::from(()))
+    };
+
+    let image = object(vec![("type", Value::from("image"))]);
+    let (head, tail) = user.split_once(IMAGE).unwrap_or(("", user));
+    let texts = |part: &str| (!part.is_empty()).then(|| text(part));
+    let parts: Vec<Value> = texts(head).into_iter().chain([image]).chain(texts(tail)).collect();
+    let listed = render(&|system| Value::from(vec![text(system)]), Value::from(parts));
+    if let Ok(rendered) = listed
+        && picture_count(&rendered) == 1
+        && is_shown(&rendered, system)
+        && is_shown(&rendered, user)
+    {
+        return Ok(rendered);
+    }
+    let rendered = render(&|system| Value::from(system), Value::from(with_picture(user)))?;
+    let failed = |reason: String| Err(ModelError::Template { path: template.path().to_owned(), reason });
+    match picture_count(&rendered) {
+        1 if is_shown(&rendered, system) && is_shown(&rendered, user) => Ok(rendered),
+        1 => failed("it leaves out the system message or the request".into()),
+        count => failed(format!("it shows the picture {count} times instead of once")),
+    }
+}

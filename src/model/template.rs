@@ -1,0 +1,279 @@
+//! A checkpoint's own chat template: Jinja, rendered as `transformers` renders it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, escape_formatter};
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter, Serializer};
+
+use super::error::ModelError;
+use super::tokenizer_files::{TokenizerConfig, read_object};
+
+/// A template with the special tokens that it may name.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    path: PathBuf,
+    variables: BTreeMap<String, Value>,
+}
+
+const NAME: &str = "chat template";
+
+impl ChatTemplate {
+    /// The template of a checkpoint directory, if it has one: `chat_template.jinja`, `chat_template.json`, or
+    /// `chat_template` of `tokenizer_config.json`, in this order.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a template that is not Jinja.
+    pub fn of(directory: &Path) -> Result<Option<Self>, ModelError> {
+        let config = TokenizerConfig::read(directory)?;
+        let Some((path, source)) = source(directory, &config)? else { return Ok(None) };
+        let mut variables: BTreeMap<String, Value> =
+            config.roles().into_iter().map(|(role, token)| (role, Value::from(token))).collect();
+        match config.additional() {
+            tokens if tokens.is_empty() => {}
+            tokens => _ = variables.insert("additional_special_tokens".into(), Value::from(tokens)),
+        }
+        let mut environment = environment();
+        environment
+            .add_template_owned(NAME, without_generation_tags(&source))
+            .map_err(|error| ModelError::Template { path: path.clone(), reason: one_line(&error) })?;
+        Ok(Some(Self { environment, path, variables }))
+    }
+
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text of a conversation up to where the assistant answers. `tools` is `None` or a list of JSON schemas.
+    ///
+    /// # Errors
+    /// What the template refuses.
+    pub fn render(&self, messages: &Value, tools: &Value) -> Result<String, ModelError> {
+        let mut context = self.variables.clone();
+        context.insert("messages".into(), messages.clone());
+        context.insert("tools".into(), tools.clone());
+        context.insert("documents".into(), Value::from(()));
+        context.insert("add_generation_prompt".into(), Value::from(true));
+        let template = self.environment.get_template(NAME);
+        let rendered = template.and_then(|template| template.render(context));
+        rendered.map_err(|error| ModelError::Template { path: self.path.clone(), reason: one_line(&error) })
+    }
+}
+
+/// The template's file and text.
+fn source(directory: &Path, config: &TokenizerConfig) -> Result<Option<(PathBuf, String)>, ModelError> {
+    let path = directory.join("chat_template.jinja");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => return Ok(Some((path, text))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(ModelError::Read { path, source }),
+    }
+    let path = directory.join("chat_template.json");
+    let (path, value) = match read_object(&path)?.and_then(|mut json| json.remove("chat_template")) {
+        Some(value) => (path, value),
+        None => match config.get("chat_template") {
+            Some(value) => (directory.join("tokenizer_config.json"), value.clone()),
+            None => return Ok(None),
+        },
+    };
+    let failed = |reason: String| Err(ModelError::Template { path: path.clone(), reason });
+    if let Some(text) = value.as_str() {
+        return Ok(Some((path, text.to_owned())));
+    }
+    // Several, by name: conversations without tools are the default's.
+    let Some(named) = value.as_array() else { return failed("expected text or a list of named templates".into()) };
+    let default = named.iter().find(|template| template["name"] == "default");
+    match default.and_then(|template| template["template"].as_str()) {
+        Some(text) => Ok(Some((path, text.to_owned()))),
+        None => {
+            let names: Vec<&str> = named.iter().filter_map(|template| template["name"].as_str()).collect();
+            failed(format!("none is named \"default\", only {}", names.join(", ")))
+        }
+    }
+}
+
+/// Jinja with the settings and functions that chat templates rely on.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    // `text.strip()` and other methods of Python.
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::None => escape_formatter(out, state, &Value::from("None")),
+        ValueKind::Bool => escape_formatter(out, state, &Value::from(if value.is_true() { "True" } else { "False" })),
+        _ => escape_formatter(out, state, value),
+    });
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", |format: String| strftime_now(&format));
+    environment.add_filter("tojson", tojson);
+    environment
+}
+
+/// `{% generation %}` marks what the assistant wrote, for training in Python; it writes nothing.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else { break };
+        let (tag, after) = (&rest[start + 2..start + length], &rest[start + length..]);
+        let (name, as_if) = match tag.trim_matches(['-', '+']).trim() {
+            "generation" => ("generation", "if true"),
+            "endgeneration" => ("endgeneration", "endif"),
+            _ => ("", ""),
+        };
+        out.push_str(&rest[..start + 2]);
+        out.push_str(&if name.is_empty() { tag.to_owned() } else { tag.replace(name, as_if) });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn one_line(error: &Error) -> String {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
+    error.line().map_or_else(|| detail.clone(), |line| format!("line {line}: {detail}"))
+}
+
+/// The local time in C's notation, as Python's `datetime.strftime` has it.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let failed = || Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}) failed"));
+    // One character more, so that an empty text is told from a buffer that is too small.
+    let format = std::ffi::CString::new(format!("{format}.")).map_err(|_| failed())?;
+    let mut buffer = [0u8; 1024];
+    // SAFETY: localtime_r fills `time` from `now`; strftime writes at most the length given and says how much.
+    let written = unsafe {
+        let now = libc::time(std::ptr::null_mut());
+        let mut time: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&raw const now, &raw mut time).is_null() {
+            return Err(failed());
+        }
+        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &raw const time)
+    };
+    let text = written.checked_sub(1).ok_or_else(failed)?;
+    Ok(String::from_utf8_lossy(&buffer[..text]).into_owned())
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False)`, with its options.
+fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
+    let sort_keys: Option<bool> = options.get("sort_keys")?;
+    options.assert_all_used()?;
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    let [item, key] = match separators.as_deref() {
+        Some([item, key]) => [item.clone(), key.clone()],
+        _ => [if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()],
+    };
+    let style = PythonJson { item, key, indent, depth: 0, is_empty: true, ensure_ascii: ensure_ascii == Some(true) };
+    let mut out = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut out, style);
+    if sort_keys == Some(true) {
+        // An object of serde_json's is sorted.
+        serde_json::to_value(value).map_err(failed)?.serialize(&mut serializer).map_err(failed)?;
+    } else {
+        value.serialize(&mut serializer).map_err(failed)?;
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// JSON as Python writes it.
+struct PythonJson {
+    item: String,
+    key: String,
+    indent: Option<usize>,
+    depth: usize,
+    is_empty: bool,
+    ensure_ascii: bool,
+}
+
+impl PythonJson {
+    fn open<W: ?Sized + std::io::Write>(&mut self, out: &mut W, bracket: &str) -> std::io::Result<()> {
+        self.depth += 1;
+        self.is_empty = true;
+        out.write_all(bracket.as_bytes())
+    }
+
+    fn close<W: ?Sized + std::io::Write>(&mut self, out: &mut W, bracket: &str) -> std::io::Result<()> {
+        self.depth -= 1;
+        if !self.is_empty {
+            self.new_line(out)?;
+        }
+        self.is_empty = false;
+        out.write_all(bracket.as_bytes())
+    }
+
+    fn before_item<W: ?Sized + std::io::Write>(&mut self, out: &mut W, is_first: bool) -> std::io::Result<()> {
+        if !is_first {
+            out.write_all(self.item.as_bytes())?;
+        }
+        self.is_empty = false;
+        self.new_line(out)
+    }
+
+    fn new_line<W: ?Sized + std::io::Write>(&self, out: &mut W) -> std::io::Result<()> {
+        match self.indent {
+            Some(indent) => write!(out, "\n{}", " ".repeat(indent * self.depth)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Formatter for PythonJson {
+    fn begin_array<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.open(out, "[")
+    }
+
+    fn end_array<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.close(out, "]")
+    }
+
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W, is_first: bool) -> std::io::Result<()> {
+        self.before_item(out, is_first)
+    }
+
+    fn begin_object<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.open(out, "{")
+    }
+
+    fn end_object<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.close(out, "}")
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, out: &mut W, is_first: bool) -> std::io::Result<()> {
+        self.before_item(out, is_first)
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
+        out.write_all(self.key.as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + std::io::Write>(&mut self, out: &mut W, text: &str) -> std::io::Result<()> {
+        if !self.ensure_ascii {
+            return out.write_all(text.as_bytes());
+        }
+        for unit in text.encode_utf16() {
+            match u8::try_from(unit) {
+                // DEL is ASCII and Python leaves it as it is.
+                Ok(byte) if byte.is_ascii() => out.write_all(&[byte])?,
+                _ => write!(out, "\\u{unit:04x}")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + std::io::Write>(
+        &mut self,
+        out: &mut W,
+        escape: CharEscape,
+    ) -> std::io::Result<()> {
+        serde_json::ser::CompactFormatter.write_char_escape(out, escape)
+    }
+}
