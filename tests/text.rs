@@ -311,3 +311,71 @@ fn a_template_that_cannot_be_used_is_refused_in_one_line() {
         assert!(error.contains("prompt.user"), "{error}");
     }
 }
+
+// The tokenizer of the nano model.
+
+/// Plates with holes: programs with the vocabulary and the number format of real ones.
+fn programs() -> Vec<String> {
+    let number = |i: i64| format!("{:.2}", i as f64 / 8.0);
+    let program = |i: i64| {
+        let (w, h, r) = (number(i % 7 + 4), number(i % 5 + 2), number(i % 3 + 1));
+        let at = if i % 2 == 0 { "(-0.25, 0.5)" } else { "(0.75, -0.25)" };
+        format!(
+            "import cadquery as cq\n\nplate = cq.Workplane(\"XY\").rect({w}, {h}).extrude({r})\n\
+             hole = cq.Workplane(\"XY\").pushPoints([{at}, (-0.25, -0.25)]).circle({r})\n\
+             result = plate.cut(hole.extrude({h}))\n"
+        )
+    };
+    (0..50).map(program).collect()
+}
+
+fn trained() -> Tokenizer {
+    Tokenizer::train(programs().iter().map(String::as_str), 400).unwrap()
+}
+
+#[test]
+fn text_survives_the_tokenizer() {
+    let (tokenizer, programs) = (trained(), programs());
+    let strange = ["naïve — 直径 ∅25 µm 🔩", "\t\r\n  \u{0}\u{7f}", "e\u{301} مرحبا", "-1.5.-2.25--0.25", ""];
+    for text in programs.iter().map(String::as_str).chain(strange) {
+        assert_eq!(tokenizer.decode(&tokenizer.encode(text)), text);
+    }
+    let shortest = programs.iter().map(|program| program.len() / tokenizer.encode(program).len()).min();
+    assert!(shortest.unwrap() >= 4, "boilerplate should become few tokens: {shortest:?} bytes a token");
+}
+
+#[test]
+fn a_frequent_number_is_one_token_wherever_it_stands() {
+    let tokenizer = trained();
+    let number = tokenizer.encode("-0.25");
+    assert_eq!(number.len(), 1);
+    for text in ["(-0.25, 0.5)", "x=-0.25", "[-0.25,-0.25]", "-0.25\n"] {
+        assert!(tokenizer.encode(text).contains(&number[0]), "{text}");
+    }
+}
+
+#[test]
+fn special_tokens_are_single_and_not_decoded() {
+    let tokenizer = trained();
+    let special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"];
+    let ids: Vec<Vec<i64>> = special.iter().map(|token| tokenizer.encode(token)).collect();
+    assert!(ids.iter().all(|ids| ids.len() == 1), "{ids:?}");
+    assert_eq!((&ids[0], &ids[2]), (&vec![tokenizer.end_of_text], &vec![tokenizer.end_of_turn]));
+    assert!(tokenizer.is_stop(ids[0][0]) && tokenizer.is_stop(ids[2][0]) && !tokenizer.is_stop(ids[1][0]));
+    let prompt = Prompt::new(None, "Write CadQuery.", "The part?").unwrap();
+    let tokens = tokenizer.encode(&prompt.text(16));
+    assert_eq!(tokens.iter().filter(|&&token| token == tokenizer.image_token).count(), 16);
+    assert_eq!(tokenizer.decode(&tokens), "system\nWrite CadQuery.\nuser\n\nThe part?\nassistant\n");
+}
+
+#[test]
+fn a_saved_tokenizer_loads_as_it_was() {
+    let (tokenizer, directory) = (trained(), tempfile::tempdir().unwrap());
+    tokenizer.save(directory.path()).unwrap();
+    let loaded = Tokenizer::load(directory.path()).unwrap();
+    assert_eq!(loaded.vocab_size(), tokenizer.vocab_size());
+    assert!(tokenizer.vocab_size() <= 400, "{}", tokenizer.vocab_size());
+    for text in programs().iter().map(String::as_str).chain(["<|im_end|>é-0.25"]) {
+        assert_eq!(loaded.encode(text), tokenizer.encode(text));
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cadwright::generate::{PromptInput, Sampling, generate};
 use cadwright::model::files::{read_safetensors, write_safetensors};
-use cadwright::model::{InternVl, Layout, TargetModules, Tokenizer};
+use cadwright::model::{InternVl, Layout, LoraConfig, TargetModules, Tokenizer};
 use tch::{Device, Kind, Tensor};
 
 const VARIANTS: [&str; 3] = ["1b", "8b-tied", "78b"];
@@ -171,6 +171,31 @@ fn a_saved_adapter_has_the_keys_that_peft_wrote() {
     assert_eq!(again.lora(), model.lora());
 }
 
+/// In an hf checkpoint the vision transformer has layers called `q_proj`, too: PEFT would look for their adapters.
+#[test]
+fn a_saved_adapter_of_names_means_the_language_model_in_peft() {
+    let directory = tempfile::tempdir().unwrap();
+    for (targets, pattern) in [
+        (TargetModules::Names(vec!["q_proj".into(), "mlp.up_proj".into()]), r"(q_proj|mlp\.up_proj)"),
+        (TargetModules::Pattern("all-linear".into()), r"(\w+_proj)"),
+    ] {
+        let model = load(&fixture("1b").join("hf")).with_new_adapter(lora(targets), 0).unwrap();
+        model.save_adapter(directory.path(), "base").unwrap();
+        let again = load(&fixture("1b").join("hf")).with_adapter(directory.path()).unwrap();
+        let expected = TargetModules::Pattern(format!(r"model\.language_model\.layers\..*\.{pattern}"));
+        let settings = again.lora().unwrap().clone();
+        assert_eq!(settings.target_modules, expected);
+        // What was saved targets the same layers.
+        let count = |model: &InternVl| model.weights().iter().filter(|(name, _)| name.contains("lora_A")).count();
+        let anew = load(&fixture("1b").join("hf")).with_new_adapter(settings, 0).unwrap();
+        assert_eq!((count(&again), count(&anew)), (count(&model), count(&model)));
+    }
+}
+
+fn lora(target_modules: TargetModules) -> LoraConfig {
+    LoraConfig { r: 2, lora_alpha: 2.0, lora_dropout: 0.0, target_modules, use_rslora: false, modules_to_save: None }
+}
+
 #[test]
 fn greedy_tokens_equal_those_of_transformers() {
     let tokenizer = Tokenizer::of_bytes().unwrap();
@@ -200,15 +225,7 @@ fn greedy_tokens_equal_those_of_transformers() {
 fn targets_are_names_patterns_or_all_linear_layers() {
     let count = |targets: TargetModules| {
         let model = load(&fixture("1b").join("hf"));
-        let lora = model.lora().cloned().unwrap_or(cadwright::model::LoraConfig {
-            r: 2,
-            lora_alpha: 2.0,
-            lora_dropout: 0.0,
-            target_modules: targets,
-            use_rslora: false,
-            modules_to_save: None,
-        });
-        let model = model.with_new_adapter(lora, 0).map_err(|error| error.to_string())?;
+        let model = model.with_new_adapter(lora(targets), 0).map_err(|error| error.to_string())?;
         Ok::<_, String>(model.weights().iter().filter(|(name, _)| name.contains("lora_A")).count())
     };
     let pattern = |text: &str| TargetModules::Pattern(text.into());

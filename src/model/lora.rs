@@ -87,6 +87,16 @@ impl TargetModules {
     }
 }
 
+/// The same layers, for PEFT around all of a model: there the vision transformer has layers of these names, too.
+fn of_language_model(targets: &TargetModules) -> TargetModules {
+    let names = match targets {
+        TargetModules::Pattern(all) if all == TargetModules::ALL_LINEAR => r"\w+_proj".to_owned(),
+        TargetModules::Pattern(pattern) => return TargetModules::Pattern(pattern.clone()),
+        TargetModules::Names(names) => names.iter().map(|name| regex::escape(name)).collect::<Vec<_>>().join("|"),
+    };
+    TargetModules::Pattern(format!(r"model\.language_model\.layers\..*\.({names})"))
+}
+
 /// Whether this is the name of an adapter's tensor.
 pub fn is_adapter(name: &str) -> bool {
     name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
@@ -233,6 +243,10 @@ impl LoraConfig {
             Layout::Original if !is_language_only => format!("base_model.model.{name}"),
             _ => format!("base_model.model.{}", layout.peft_name(name)),
         };
+        let target_modules = match layout {
+            Layout::Hf if is_language_only => of_language_model(&self.target_modules),
+            _ => self.target_modules.clone(),
+        };
         let names: Vec<String> = held.iter().map(|(name, _)| key(name)).collect();
         let tensors = names.iter().map(String::as_str).zip(held.iter().map(|(_, tensor)| *tensor));
         write_safetensors(&directory.join("adapter_model.safetensors"), tensors)?;
@@ -243,7 +257,7 @@ impl LoraConfig {
             "r": self.r,
             "lora_alpha": self.lora_alpha,
             "lora_dropout": self.lora_dropout,
-            "target_modules": self.target_modules,
+            "target_modules": target_modules,
             "use_rslora": self.use_rslora,
             "modules_to_save": self.modules_to_save,
             "bias": "none",

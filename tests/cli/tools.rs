@@ -144,6 +144,13 @@ fn generate_writes_the_program_of_a_picture_and_says_what_came_of_it() {
     assert!(stdout.contains("import cadquery as cq"), "{finished}");
     let outcome = stdout.lines().last().unwrap_or_default();
     assert!(outcome.starts_with("# solid, volume ") || outcome.contains(": "), "{finished}");
+    // Greedy is the default; samples of one picture differ.
+    let greedy = place.cadwright([&arguments[..], &["--greedy"]].concat()).succeeds();
+    assert_eq!(greedy.stdout(), stdout);
+    let sampled = place.cadwright([&arguments[..], &["--temperature", "2", "--count", "3"]].concat()).succeeds();
+    let sampled = sampled.stdout();
+    let programs: Vec<&str> = sampled.split("\n# ").collect();
+    assert!(programs.len() > 3 && programs[0] != programs[1], "{sampled}");
 }
 
 #[test]
