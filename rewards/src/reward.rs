@@ -5,13 +5,19 @@ use serde::{Deserialize, Serialize};
 use crate::outcome::OutcomeClass;
 
 /// Terms of the reward; see [`reward`] for the formula. Every key may be left out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
     /// Added for a solid, whatever its IoU.
     pub syntax_bonus: f64,
     /// Multiplies the IoU, which is in [0, 1].
     pub iou_weight: f64,
+    /// The IoU counts to this power: above 1, the last tenth is worth more than the first.
+    pub iou_power: f64,
+    /// IoU that earn a bonus each once they are reached.
+    pub iou_thresholds: Vec<f64>,
+    /// That bonus.
+    pub threshold_bonus: f64,
     /// Multiplies the IoU of a solid that OCC calls invalid: 1 treats it like any other, 0 leaves
     /// it the syntax bonus only.
     pub malformed_iou_factor: f64,
@@ -39,6 +45,9 @@ impl Default for RewardConfig {
         Self {
             syntax_bonus: 0.1,
             iou_weight: 1.0,
+            iou_power: 1.0,
+            iou_thresholds: Vec::new(),
+            threshold_bonus: 0.0,
             malformed_iou_factor: 1.0,
             penalty_syntax: 0.0,
             penalty_exception: 0.0,
@@ -72,6 +81,8 @@ impl RewardConfig {
         let terms = [
             ("syntax_bonus", self.syntax_bonus),
             ("iou_weight", self.iou_weight),
+            ("iou_power", self.iou_power),
+            ("threshold_bonus", self.threshold_bonus),
             ("malformed_iou_factor", self.malformed_iou_factor),
             ("penalty_syntax", self.penalty_syntax),
             ("penalty_exception", self.penalty_exception),
@@ -82,28 +93,35 @@ impl RewardConfig {
             ("penalty_crash", self.penalty_crash),
             ("penalty_truncated", self.penalty_truncated),
         ];
-        terms
+        let negative = terms
             .into_iter()
             .filter(|(_, value)| !value.is_finite() || *value < 0.0)
-            .map(|(key, value)| format!("{key} = {value}: expected a finite number >= 0 (penalties are subtracted)"))
-            .collect()
+            .map(|(key, value)| format!("{key} = {value}: expected a finite number >= 0 (penalties are subtracted)"));
+        let outside = self
+            .iou_thresholds
+            .iter()
+            .filter(|threshold| !(0.0..=1.0).contains(*threshold))
+            .map(|threshold| format!("iou_thresholds has {threshold}: an IoU is between 0 and 1"));
+        negative.chain(outside).collect()
     }
 }
 
 /// The reward of one rollout.
 ///
 /// ```text
-/// solid:    syntax_bonus + iou_weight * iou * (malformed ? malformed_iou_factor : 1)
-///           - (truncated ? penalty_truncated : 0)
+/// solid:    syntax_bonus + iou_weight * j^iou_power + threshold_bonus * #{t in iou_thresholds: j >= t}
+///           - (truncated ? penalty_truncated : 0),   j = iou * (malformed ? malformed_iou_factor : 1)
 /// failure:  - (truncated ? penalty_truncated : penalty_<class>)
 /// ```
 ///
 /// `iou` is in [0, 1] and ignored for failures.
 pub fn reward(config: &RewardConfig, class: OutcomeClass, malformed: bool, iou: f64, truncated: bool) -> f64 {
     if class.is_valid() {
-        let factor = if malformed { config.malformed_iou_factor } else { 1.0 };
+        let iou = iou * if malformed { config.malformed_iou_factor } else { 1.0 };
+        let reached = config.iou_thresholds.iter().filter(|threshold| iou >= **threshold).count();
         let cut = if truncated { config.penalty_truncated } else { 0.0 };
-        config.syntax_bonus + config.iou_weight * iou * factor - cut
+        config.syntax_bonus + config.iou_weight * iou.powf(config.iou_power) + config.threshold_bonus * reached as f64
+            - cut
     } else if truncated {
         0.0 - config.penalty_truncated
     } else {
@@ -118,6 +136,9 @@ mod tests {
     const CONFIG: RewardConfig = RewardConfig {
         syntax_bonus: 0.25,
         iou_weight: 2.0,
+        iou_power: 1.0,
+        iou_thresholds: Vec::new(),
+        threshold_bonus: 0.0,
         malformed_iou_factor: 0.5,
         penalty_syntax: 1.0,
         penalty_exception: 2.0,
@@ -137,6 +158,19 @@ mod tests {
         assert_eq!(reward(&CONFIG, OutcomeClass::Solid, true, 0.5, false), 0.75);
         // 0.25 + 2 * 0.5 - 0.125
         assert_eq!(reward(&CONFIG, OutcomeClass::Solid, false, 0.5, true), 1.125);
+    }
+
+    #[test]
+    fn the_iou_counts_to_its_power_and_thresholds_earn_their_bonus() {
+        let config =
+            RewardConfig { iou_power: 2.0, iou_thresholds: vec![0.5, 0.75, 0.9], threshold_bonus: 0.25, ..CONFIG };
+        // 0.25 + 2 * 0.8^2 + 2 * 0.25
+        assert!((reward(&config, OutcomeClass::Solid, false, 0.8, false) - 2.03).abs() < 1e-12);
+        // A malformed solid's IoU is 0.4: 0.25 + 2 * 0.4^2.
+        assert!((reward(&config, OutcomeClass::Solid, true, 0.8, false) - 0.57).abs() < 1e-12);
+        assert_eq!(reward(&config, OutcomeClass::Solid, false, 0.75, false), 0.25 + 2.0 * 0.5625 + 0.5);
+        let problems = RewardConfig { iou_thresholds: vec![0.5, 1.5], ..config }.problems();
+        assert!(problems.len() == 1 && problems[0].contains("1.5"), "{problems:?}");
     }
 
     #[test]

@@ -283,16 +283,40 @@ pub enum CeSchedule {
     Cosine,
     /// Not at all.
     Constant,
+    /// As `linear`, but it does not fall while the rollouts' VSR is below that of the SFT policy, or the KL above its target.
+    Guarded,
 }
 
-/// What a completion's reward is compared with.
+/// What a completion's reward is compared with, and what follows for its tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Baseline {
-    /// The value head's estimate, by GAE.
-    Critic,
-    /// The mean reward of the picture's other completions (RLOO).
-    Group,
+pub enum Algorithm {
+    /// A value head's estimate, by GAE (Schulman et al. 2017).
+    Ppo,
+    /// The mean reward of the picture's other completions (Ahmadian et al. 2024).
+    Rloo,
+    /// The mean reward of the picture's completions, in units of their standard deviation; every completion counts alike,
+    /// however long (Shao et al. 2024).
+    Grpo,
+    /// The mean reward of the picture's completions, and nothing else (Liu et al. 2025).
+    DrGrpo,
+}
+
+impl Algorithm {
+    /// Whether rewards are compared within a picture's completions, so that no value head is needed.
+    pub fn is_grouped(self) -> bool {
+        self != Self::Ppo
+    }
+}
+
+/// Which pictures a step takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Curriculum {
+    /// All, epoch by epoch.
+    Uniform,
+    /// More often those whose completions were neither all right nor all wrong when last seen.
+    Signal,
 }
 
 section! {
@@ -322,9 +346,19 @@ section! {
         warmup_steps: usize = 5usize,
         /// Learning rate of the value head.
         value_learning_rate: f64 = 1e-3,
-        /// `critic` (the value head, by GAE) or `group` (the mean reward of the picture's other completions: better where the
-        /// critic has had little time to learn). The value head is trained either way.
-        baseline: Baseline = Baseline::Critic,
+        /// `ppo` (a critic, by GAE), or a group's mean for a baseline and no critic: `rloo`, `grpo`, `dr_grpo`. Better where a
+        /// critic has little time to learn.
+        algorithm: Algorithm = Algorithm::Ppo,
+        /// `uniform` (epochs over the training parts) or `signal` (more often parts whose rewards differed when last seen).
+        curriculum: Curriculum = Curriculum::Uniform,
+        /// Completions of each picture that are updated on, those with the largest advantages up or down; 0 for all.
+        keep_per_image: usize = 0usize,
+        /// Subtracted from the reward of a completion of `generate.max_new_tokens`, in proportion from shorter ones.
+        length_penalty: f64 = 0.0,
+        /// Divides rewards by their running standard deviation.
+        reward_normalisation: bool = false,
+        /// Advantages count between minus this and this; 0 for no limit.
+        advantage_clip: f64 = 0.0,
         /// Discount of rewards, per token.
         gamma: f64 = 1.0,
         /// GAE's lambda: 1 trusts the return, 0 the critic.
@@ -333,6 +367,8 @@ section! {
         clip_range: f64 = 0.2,
         /// A value may move this far from the old one in a step.
         value_clip_range: f64 = 0.2,
+        /// A step's updates end once a minibatch has moved this far (mean KL per token) from the policy that sampled; 0 never.
+        target_kl: f64 = 0.0,
         /// Weight of the KL divergence to the SFT model.
         kl_coef: f64 = 0.01,
         /// Mean KL per token that `kl_coef` is steered towards; 0 keeps it fixed.
@@ -341,7 +377,8 @@ section! {
         entropy_coef: f64 = 0.0,
         /// Weight of the cross-entropy on ground-truth programs at the first step.
         ce_weight: f64 = 0.3,
-        /// `linear`, `cosine` or `constant`.
+        /// `linear`, `cosine`, `constant` or `guarded` (linear, but it waits while the rollouts' VSR is more than 0.02 below the
+        /// SFT policy's, or the KL above `kl_target`).
         ce_schedule: CeSchedule = CeSchedule::Linear,
         /// Share of the steps at which the weight reaches 0.
         ce_anneal_until: f64 = 1.0,

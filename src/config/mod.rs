@@ -194,6 +194,9 @@ impl Config {
             ("ppo.weight_decay", ppo.weight_decay),
             ("ppo.kl_coef", ppo.kl_coef),
             ("ppo.kl_target", ppo.kl_target),
+            ("ppo.target_kl", ppo.target_kl),
+            ("ppo.length_penalty", ppo.length_penalty),
+            ("ppo.advantage_clip", ppo.advantage_clip),
             ("ppo.entropy_coef", ppo.entropy_coef),
             ("ppo.ce_weight", ppo.ce_weight),
             ("eval.temperature", eval.temperature),
@@ -213,9 +216,9 @@ impl Config {
             ),
         );
         require(
-            ppo.baseline == Baseline::Critic || ppo.samples_per_image >= 2,
+            !ppo.algorithm.is_grouped() || ppo.samples_per_image >= 2,
             format!(
-                "ppo.baseline = \"group\" needs ppo.samples_per_image = {} to be at least 2",
+                "ppo.algorithm = rloo, grpo and dr_grpo need ppo.samples_per_image = {} to be at least 2",
                 ppo.samples_per_image
             ),
         );

@@ -1,6 +1,8 @@
 //! The stages of a run: fine-tuning, PPO, evaluation.
 
+pub mod advantages;
 pub mod checkpoint;
+pub mod curriculum;
 pub mod evaluate;
 pub mod forward;
 pub mod losses;

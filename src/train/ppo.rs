@@ -4,6 +4,9 @@
 //! written; (2) *compute*: values, reference log-probs, advantages; (3) *update*: clipped policy and value losses, KL to the
 //! reference, entropy, and cross-entropy on ground-truth programs with a weight that is annealed; (4) *log*.
 //!
+//! `ppo.algorithm` chooses what rewards are compared with (`advantages.rs`); without a critic the loop is that of RLOO, GRPO or
+//! Dr. GRPO.
+//!
 //! Departures from the paper: the KL to the frozen SFT model is a term of the loss (as in GRPO), not of the reward; the
 //! critic is a head over the policy's last hidden state that sends no gradient into it; the vision tower is frozen.
 
@@ -21,18 +24,18 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::Stage;
+use super::advantages::{Rewarded, RunningScale, advantages, kept};
 use super::checkpoint::{self, Part};
+use super::curriculum::{Signal, by_epochs};
 use super::evaluate::{Questions, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
-use super::losses::{
-    PolicyLoss, cross_entropy, entropy, explained_variance, gae, kl_k3, leave_one_out, policy_loss, value_loss, whiten,
-};
+use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
-use super::schedule::{LearningRate, adapted_kl_coef, ce_weight, seed};
+use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, seed};
 use super::sft::{Example, examples, finish};
 use super::validation::{Best, validate};
-use crate::config::{Baseline, Config, OptimizerKind, Ppo};
+use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::generate::{Completion, PromptInput};
 use crate::model::{InternVl, ValueHead};
 use crate::telemetry::Telemetry;
@@ -58,7 +61,7 @@ impl Rollouts {
     }
 }
 
-/// What is known of one completion when the update starts; each is one number a token.
+/// What is known of one completion when the update starts; each is one number a token. Values and returns are a critic's.
 struct Experience {
     ref_logprobs: Vec<f32>,
     values: Vec<f32>,
@@ -86,6 +89,16 @@ impl Means {
         *weights += weight;
     }
 
+    /// All that was added, each times its weight.
+    fn total(&self, name: &str) -> f64 {
+        self.sums.get(name).map_or(0.0, |(sum, _)| *sum)
+    }
+
+    /// The weights of all that was added.
+    fn count(&self, name: &str) -> f64 {
+        self.sums.get(name).map_or(0.0, |(_, weights)| *weights)
+    }
+
     /// None where nothing was added.
     fn get(&self, name: &str) -> Option<f64> {
         self.sums.get(name).map(|(sum, weights)| sum / weights)
@@ -99,6 +112,11 @@ struct State {
     kl_coef: f64,
     best: Best,
     seconds: f64,
+    ce_guard: CeGuard,
+    reward_scale: RunningScale,
+    signal: Signal,
+    /// The parts of the next step: chosen one step ahead, so that their ground truths are executed in time.
+    next: Vec<usize>,
 }
 
 /// Trains `policy`, which is also the reference, and leaves the best checkpoint by validation IoU in `<run>/ppo/best`. A
@@ -134,7 +152,16 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     };
 
     let directory = run_dir.join("ppo");
-    let mut state = State { step: 0, kl_coef: ppo.kl_coef, best: Best::default(), seconds: 0.0 };
+    let mut state = State {
+        step: 0,
+        kl_coef: ppo.kl_coef,
+        best: Best::default(),
+        seconds: 0.0,
+        ce_guard: CeGuard::default(),
+        reward_scale: RunningScale::default(),
+        signal: Signal::new(if ppo.curriculum == Curriculum::Signal { train.len() } else { 0 }),
+        next: Vec::new(),
+    };
     let checkpoint_dir = directory.join("checkpoint");
     let mut saved_parts = parts(policy, &mut optimizer, &mut value_head, &mut value_optimizer);
     if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut saved_parts)? {
@@ -148,16 +175,23 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         // The SFT policy is the first candidate: what PPO leaves is no worse on the validation parts.
         validate(stage, policy, ppo.validation_samples, 0, &mut state.best, &best_dir, &mut telemetry)?;
     }
-    prefetch(stage, state.step);
+    if state.step == 0 {
+        state.next = pictures_of_step(config, train.len(), &state.signal, 0);
+    }
+    prefetch(stage, &state.next);
 
     while state.step < ppo.steps {
         let step_started = Instant::now();
         let step = state.step;
         let learning_rate = schedule.at(step);
-        let ce_weight = ce_weight(ppo.ce_schedule, ppo.ce_weight, ppo.ce_anneal_until, step as f64 / ppo.steps as f64);
+        let progress = match ppo.ce_schedule {
+            CeSchedule::Guarded => state.ce_guard.progress,
+            _ => step as f64 / ppo.steps as f64,
+        };
+        let ce_weight = ce_weight(ppo.ce_schedule, ppo.ce_weight, ppo.ce_anneal_until, progress);
 
         // 1. Collect. While the last programs are being executed, values and reference log-probs are computed.
-        let indices = pictures_of_step(config, train.len(), step);
+        let indices = std::mem::take(&mut state.next);
         let snapshot = policy.frozen_copy();
         let seeds: Vec<u64> = (0..indices.len() * ppo.samples_per_image)
             .map(|i| seed(&[u64::from(config.run.seed), PPO_STREAM, step as u64, i as u64]))
@@ -166,7 +200,10 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         let (prompts, completions, batch) =
             write_and_score(&snapshot, &questions, &indices, &seeds, sampling, config.generate.batch_size, scorer);
         let seconds_generate = step_started.elapsed().as_secs_f64();
-        prefetch(stage, step + 1);
+        if step + 1 < ppo.steps {
+            state.next = pictures_of_step(config, train.len(), &state.signal, step + 1);
+            prefetch(stage, &state.next);
+        }
         let mut critique = critique(&questions, &snapshot, &reference, &value_head, &prompts, &completions, ppo);
         let waiting = Instant::now();
         let scores = batch.finish()?;
@@ -174,22 +211,29 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         let rollouts = Rollouts { prompts, completions, scores, seconds_generate, seconds_score_wait };
 
         // 2. Compute. The untrained critic starts at the mean reward.
+        let rewards = shaped_rewards(&rollouts, config, &mut state.reward_scale);
         if step == 0 {
-            let mean = rollouts.scores.iter().map(|score| score.reward).sum::<f64>() / rollouts.scores.len() as f64;
-            value_head.start_at(mean);
-            critique.iter_mut().for_each(|(values, _)| values.fill(mean as f32));
+            let mean = rewards.iter().sum::<f32>() / rewards.len().max(1) as f32;
+            value_head.start_at(f64::from(mean));
+            critique.iter_mut().for_each(|(values, _)| values.fill(mean));
         }
-        let experience = compute_advantages(&rollouts, critique, ppo);
+        if ppo.curriculum == Curriculum::Signal {
+            for (&part, rewards) in indices.iter().zip(rewards.chunks(ppo.samples_per_image)) {
+                state.signal.observe(part, rewards);
+            }
+        }
+        let (experience, chosen) = compute_advantages(&rollouts, &rewards, critique, ppo);
 
         // 3. Update.
         let updating = Instant::now();
         let mut means = Means::default();
         let mut rng = ChaCha8Rng::seed_from_u64(seed(&[u64::from(config.run.seed), PPO_STREAM, step as u64]));
-        for _ in 0..ppo.epochs {
-            let mut order: Vec<usize> = (0..rollouts.completions.len()).filter(|&i| rollouts.is_scored(i)).collect();
+        'epochs: for _ in 0..ppo.epochs {
+            let mut order = chosen.clone();
             order.shuffle(&mut rng);
             for minibatch in order.chunks(ppo.minibatch_size) {
                 let tokens = rollouts.tokens(minibatch);
+                let moved_before = means.total("approx_kl");
                 for micro_batch in minibatch.chunks(micro_batch_size) {
                     // A minibatch's loss is the mean over its tokens, however it is cut.
                     let weight = rollouts.tokens(micro_batch) / tokens;
@@ -209,8 +253,15 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
                     ce_backward(&questions, policy, &labelled, &mut rng, config, ce_weight, &mut means);
                 }
                 let grad_norm = optimizer.step(learning_rate);
-                value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
+                if !ppo.algorithm.is_grouped() {
+                    value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
+                }
                 means.add("grad_norm", &Tensor::from(grad_norm), 1.0);
+                // Each minibatch adds its mean with weight 1.
+                let moved = means.total("approx_kl") - moved_before;
+                if ppo.target_kl > 0.0 && moved > ppo.target_kl {
+                    break 'epochs;
+                }
             }
         }
         let kl = means.get("kl").unwrap_or_default();
@@ -221,6 +272,9 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             ppo.learning_rate
         );
         state.kl_coef = adapted_kl_coef(state.kl_coef, kl, ppo.kl_target);
+        let vsr = rollouts.scores.iter().filter(|score| score.verdict.is_valid()).count() as f64
+            / rollouts.scores.len().max(1) as f64;
+        state.ce_guard.advance(vsr, kl, ppo.kl_target, ppo.steps);
         let seconds_update = updating.elapsed().as_secs_f64();
 
         // 4. Log.
@@ -228,13 +282,26 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         state.step += 1;
         let is_last = state.step == ppo.steps;
         let mut numbers = rollout_numbers(&rollouts, &experience, config);
-        let from_update =
-            ["policy_loss", "value_loss", "kl", "clip_fraction", "entropy", "ce_loss", "ratio_mean", "grad_norm"];
+        if ppo.curriculum == Curriculum::Signal {
+            numbers.push(("parts_seen".to_owned(), state.signal.seen() as f64));
+        }
+        let from_update = [
+            "policy_loss",
+            "value_loss",
+            "kl",
+            "approx_kl",
+            "clip_fraction",
+            "entropy",
+            "ce_loss",
+            "ratio_mean",
+            "grad_norm",
+        ];
         numbers.extend(from_update.iter().filter_map(|name| Some(((*name).to_owned(), means.get(name)?))));
         numbers.extend([
             ("lr".to_owned(), learning_rate),
             ("ce_weight".to_owned(), ce_weight),
             ("kl_coef".to_owned(), state.kl_coef),
+            ("updates".to_owned(), means.count("grad_norm")),
             ("seconds_generate".to_owned(), rollouts.seconds_generate),
             ("seconds_score_wait".to_owned(), rollouts.seconds_score_wait),
             ("seconds_update".to_owned(), seconds_update),
@@ -286,31 +353,26 @@ fn parts<'a>(
 /// Sets the seeds of PPO apart from those of other stages.
 const PPO_STREAM: u64 = 0x990;
 
-/// The pictures of a step: epochs over the training rows, each in an order of its own.
-fn pictures_of_step(config: &Config, rows: usize, step: usize) -> Vec<usize> {
-    let images = config.ppo.images_per_step.min(rows);
-    let steps_per_epoch = (rows / images).max(1);
-    let (epoch, position) = (step / steps_per_epoch, step % steps_per_epoch);
-    let mut order: Vec<usize> = (0..rows).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed(&[
-        u64::from(config.run.seed),
-        PPO_STREAM,
-        u64::MAX,
-        epoch as u64,
-    ])));
-    order[position * images..(position + 1) * images].to_vec()
-}
-
-/// Has the ground truths of a step executed in the background.
-fn prefetch(stage: &Stage, step: usize) {
-    if step < stage.config.ppo.steps {
-        let indices = pictures_of_step(stage.config, stage.train.len(), step);
-        let programs: Vec<&str> = indices.iter().map(|&index| stage.train.examples()[index].program.as_str()).collect();
-        stage.scorer.prefetch(&programs);
+/// The parts of a step.
+fn pictures_of_step(config: &Config, parts: usize, signal: &Signal, step: usize) -> Vec<usize> {
+    let run_seed = u64::from(config.run.seed);
+    match config.ppo.curriculum {
+        Curriculum::Uniform => {
+            by_epochs(parts, config.ppo.images_per_step, step, |epoch| seed(&[run_seed, PPO_STREAM, u64::MAX, epoch]))
+        }
+        Curriculum::Signal => {
+            signal.draw(config.ppo.images_per_step, seed(&[run_seed, PPO_STREAM, u64::MAX, step as u64]))
+        }
     }
 }
 
-/// For each completion, the values of its tokens and their log-probabilities under the reference.
+/// Has the ground truths of a step executed in the background.
+fn prefetch(stage: &Stage, indices: &[usize]) {
+    let programs: Vec<&str> = indices.iter().map(|&index| stage.train.examples()[index].program.as_str()).collect();
+    stage.scorer.prefetch(&programs);
+}
+
+/// For each completion, the values of its tokens (none without a critic) and their log-probabilities under the reference.
 fn critique(
     questions: &Questions,
     policy: &InternVl,
@@ -326,15 +388,17 @@ fn critique(
         tch::no_grad(|| {
             let (batch, image) = sequences(questions, prompts, completions, chunk, policy);
             let image_token = questions.tokenizer.image_token;
-            let values =
-                value_head.forward(&Pass::new(policy, &batch, &image, image_token, PassMode::default()).hidden);
+            let values = (!ppo.algorithm.is_grouped()).then(|| {
+                let pass = Pass::new(policy, &batch, &image, image_token, PassMode::default());
+                to_vec(&value_head.forward(&pass.hidden))
+            });
             let pass = Pass::new(reference, &batch, &image, image_token, PassMode::default());
-            let ref_logprobs = pass.logprobs(&batch.targets, ppo.temperature);
-            let (values, ref_logprobs) = (to_vec(&values), to_vec(&ref_logprobs));
+            let ref_logprobs = to_vec(&pass.logprobs(&batch.targets, ppo.temperature));
             let mut start = 0;
             for &i in chunk {
                 let end = start + completions[i].tokens.len();
-                critique.push((values[start..end].to_vec(), ref_logprobs[start..end].to_vec()));
+                let of_tokens = |numbers: &Vec<f32>| numbers[start..end].to_vec();
+                critique.push((values.as_ref().map_or(Vec::new(), of_tokens), of_tokens(&ref_logprobs)));
                 start = end;
             }
         });
@@ -342,25 +406,47 @@ fn critique(
     critique
 }
 
-/// Advantages from each completion's reward, by GAE with the critic or against its group, whitened over the step.
-fn compute_advantages(rollouts: &Rollouts, critique: Vec<(Vec<f32>, Vec<f32>)>, ppo: &Ppo) -> Vec<Experience> {
-    let rewards: Vec<f32> = rollouts.scores.iter().map(|score| score.reward as f32).collect();
-    let against_group: Vec<f32> = rewards.chunks(ppo.samples_per_image).flat_map(leave_one_out).collect();
-    let mut experience: Vec<Experience> = critique
-        .into_iter()
-        .enumerate()
-        .map(|(i, (values, ref_logprobs))| {
-            let (mut advantages, returns) = gae(rewards[i], &values, ppo.gamma, ppo.gae_lambda);
-            if ppo.baseline == Baseline::Group {
-                advantages.fill(against_group[i]);
-            }
-            Experience { ref_logprobs, values, advantages, returns }
+/// The rewards that are trained on: less the penalty for length, in units of their running standard deviation if so wished.
+fn shaped_rewards(rollouts: &Rollouts, config: &Config, scale: &mut RunningScale) -> Vec<f32> {
+    let ppo = &config.ppo;
+    let of = |(score, completion): (&Score, &Completion)| {
+        let length = completion.tokens.len() as f64 / config.generate.max_new_tokens as f64;
+        score.reward - ppo.length_penalty * length
+    };
+    let rewards: Vec<f64> = rollouts.scores.iter().zip(&rollouts.completions).map(of).collect();
+    scale.add((0..rewards.len()).filter(|&i| rollouts.is_scored(i)).map(|i| rewards[i]));
+    let unit = if ppo.reward_normalisation { scale.deviation() } else { 1.0 };
+    rewards.into_iter().map(|reward| (reward / unit) as f32).collect()
+}
+
+/// Advantages from each completion's reward, and the completions that are updated on.
+fn compute_advantages(
+    rollouts: &Rollouts,
+    rewards: &[f32],
+    critique: Vec<(Vec<f32>, Vec<f32>)>,
+    ppo: &Ppo,
+) -> (Vec<Experience>, Vec<usize>) {
+    let rewarded: Vec<Rewarded<'_>> = (0..rewards.len())
+        .map(|i| Rewarded {
+            reward: rewards[i],
+            length: rollouts.completions[i].tokens.len(),
+            values: &critique[i].0,
+            is_scored: rollouts.is_scored(i),
         })
         .collect();
-    let scored = |(i, _): &(usize, &mut Experience)| rollouts.is_scored(*i);
-    let all = experience.iter_mut().enumerate().filter(scored).flat_map(|(_, e)| &mut e.advantages);
-    whiten(&mut all.collect::<Vec<_>>());
-    experience
+    let found = advantages(&rewarded, ppo);
+    let chosen = kept(&rewarded, &found, ppo.samples_per_image, ppo.keep_per_image);
+    let experience = critique
+        .iter()
+        .zip(found)
+        .map(|((values, ref_logprobs), of)| Experience {
+            ref_logprobs: ref_logprobs.clone(),
+            values: values.clone(),
+            advantages: of.advantages,
+            returns: of.returns,
+        })
+        .collect();
+    (experience, chosen)
 }
 
 /// No dropout: the ratio compares this policy with the one that sampled.
@@ -390,15 +476,15 @@ fn ppo_backward(
     let old_logprobs: Vec<f32> = chosen.iter().flat_map(|&i| &rollouts.completions[i].logprobs).copied().collect();
     let old_logprobs = Tensor::from_slice(&old_logprobs).to_device(device);
     let ref_logprobs = flat(|e| &e.ref_logprobs);
-    let old_values = flat(|e| &e.values);
     let advantages = flat(|e| &e.advantages);
-    let returns = flat(|e| &e.returns);
 
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
-    let values = value_head.forward(&pass.hidden);
-    let value_loss = value_loss(&values, &old_values, &returns, ppo.value_clip_range);
-    means.add("value_loss", &value_loss, weight);
-    (value_loss * weight).backward();
+    if ppo.algorithm == Algorithm::Ppo {
+        let (old_values, returns) = (flat(|e| &e.values), flat(|e| &e.returns));
+        let value_loss = value_loss(&value_head.forward(&pass.hidden), &old_values, &returns, ppo.value_clip_range);
+        means.add("value_loss", &value_loss, weight);
+        (value_loss * weight).backward();
+    }
     pass.backward(weight, |logits, rows, share| {
         let share = share * weight;
         let [targets, old_logprobs, advantages, ref_logprobs] =
@@ -413,7 +499,10 @@ fn ppo_backward(
         means.add("policy_loss", &policy_loss, share);
         means.add("clip_fraction", &clip_fraction, share);
         means.add("entropy", &entropy, share);
-        means.add("ratio_mean", &(logprobs.detach() - &old_logprobs).exp().mean(Kind::Float), share);
+        let moved = logprobs.detach() - &old_logprobs;
+        means.add("ratio_mean", &moved.exp().mean(Kind::Float), share);
+        // KL(old || new) by k3 from tokens of the old policy.
+        means.add("approx_kl", &(moved.exp() - 1.0 - &moved).mean(Kind::Float), share);
         loss
     });
 }
@@ -472,8 +561,11 @@ fn rollout_numbers(rollouts: &Rollouts, experience: &[Experience], config: &Conf
         ("truncated".to_owned(), mean(&|i| f64::from(rollouts.completions[i].truncated))),
         ("response_length".to_owned(), mean(&|i| rollouts.completions[i].tokens.len() as f64)),
         ("ground_truth_failures".to_owned(), n * (1.0 - mean(&|i| f64::from(rollouts.is_scored(i))))),
-        ("explained_variance".to_owned(), explained_variance(&flat(|e| &e.values), &flat(|e| &e.returns))),
     ];
+    if config.ppo.algorithm == Algorithm::Ppo {
+        let explained = explained_variance(&flat(|e| &e.values), &flat(|e| &e.returns));
+        numbers.push(("explained_variance".to_owned(), explained));
+    }
     for class in OutcomeClass::ALL {
         let count = rollouts.scores.iter().filter(|score| score.verdict.class() == Some(class)).count();
         numbers.push((format!("outcome/{}", class.name()), count as f64));

@@ -510,7 +510,7 @@ pub fn scorer(
         memory_mib: rollout.memory_mib,
         grid,
         frames: frames.to_vec(),
-        reward: config.reward,
+        reward: config.reward.clone(),
         cache_dir,
         ..ScorerConfig::default()
     })?)

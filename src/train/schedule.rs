@@ -2,6 +2,8 @@
 
 use std::f64::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::CeSchedule;
 
 /// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` for the share `hold` of the rest, and
@@ -38,9 +40,34 @@ impl LearningRate {
 pub fn ce_weight(schedule: CeSchedule, initial: f64, until: f64, progress: f64) -> f64 {
     let annealed = if until > 0.0 { (progress / until).clamp(0.0, 1.0) } else { 1.0 };
     match schedule {
-        CeSchedule::Linear => initial * (1.0 - annealed),
+        CeSchedule::Linear | CeSchedule::Guarded => initial * (1.0 - annealed),
         CeSchedule::Cosine => initial * 0.5 * (1.0 + (PI * annealed).cos()),
         CeSchedule::Constant => initial,
+    }
+}
+
+/// How far the annealing of a guarded cross-entropy has come: it waits while the policy is worse at writing valid programs than the
+/// SFT policy was, or too far from it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct CeGuard {
+    /// In [0, 1].
+    pub progress: f64,
+    /// VSR of the first step's rollouts, and a running mean of the later ones'.
+    vsr: Option<(f64, f64)>,
+}
+
+impl CeGuard {
+    /// How far VSR may fall.
+    const TOLERANCE: f64 = 0.02;
+
+    /// After one of `steps` steps, whose rollouts had this VSR and this KL. `kl_target` 0 stands for no limit.
+    pub fn advance(&mut self, vsr: f64, kl: f64, kl_target: f64, steps: usize) {
+        let (first, mean) = self.vsr.map_or((vsr, vsr), |(first, mean)| (first, 0.8 * mean + 0.2 * vsr));
+        self.vsr = Some((first, mean));
+        let is_safe = mean >= first - Self::TOLERANCE && (kl_target == 0.0 || kl <= kl_target);
+        if is_safe {
+            self.progress += 1.0 / steps.max(1) as f64;
+        }
     }
 }
 
@@ -88,6 +115,23 @@ mod tests {
             assert!(ce_weight(schedule, 0.3, 0.5, 1.0).abs() < 1e-12);
         }
         assert_eq!(ce_weight(CeSchedule::Constant, 0.3, 0.5, 1.0), 0.3);
+    }
+
+    #[test]
+    fn guarded_annealing_waits_while_vsr_is_low_or_the_kl_high() {
+        let mut guard = CeGuard::default();
+        let mut after = |vsr, kl| {
+            guard.advance(vsr, kl, 0.1, 10);
+            (guard.progress * 10.0).round()
+        };
+        assert_eq!(after(0.9, 0.05), 1.0);
+        // Mean 0.8 x 0.9 + 0.2 x 0.75 = 0.87 is too low; the KL of 0.2 too high; then 0.8 x (0.87 .. ) recovers.
+        assert_eq!(after(0.75, 0.05), 1.0);
+        assert_eq!(after(1.0, 0.2), 1.0);
+        assert_eq!(after(1.0, 0.05), 2.0);
+        guard = CeGuard::default();
+        guard.advance(0.9, 5.0, 0.0, 10);
+        assert_eq!(guard.progress, 0.1);
     }
 
     #[test]

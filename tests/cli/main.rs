@@ -1,5 +1,6 @@
 //! The binary from the outside: what it promises, one property a test, with real CadQuery.
 
+mod algorithms;
 mod bad_input;
 mod configs;
 mod data;

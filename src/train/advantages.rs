@@ -1,0 +1,248 @@
+//! From the rewards of a step's completions to the advantages of their tokens: all that PPO, RLOO, GRPO and Dr. GRPO differ in.
+
+use serde::{Deserialize, Serialize};
+
+use super::losses::{gae, leave_one_out, whiten};
+use crate::config::{Algorithm, Ppo};
+
+/// One completion as the advantage functions see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewarded<'a> {
+    /// Its reward, whole at the last token.
+    pub reward: f32,
+    /// Its tokens.
+    pub length: usize,
+    /// The critic's value of each token; empty without a critic.
+    pub values: &'a [f32],
+    /// Whether it could be scored. One that could not has advantage 0 and says nothing of the others.
+    pub is_scored: bool,
+}
+
+/// What the update needs of one completion: one number a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advantages {
+    /// Advantages, shifted and scaled as the algorithm has it.
+    pub advantages: Vec<f32>,
+    /// What the critic should have said; empty without a critic.
+    pub returns: Vec<f32>,
+}
+
+/// Advantages of a step's completions, `samples_per_image` of each picture one after another.
+///
+/// - `ppo`: GAE, whitened over the step's tokens.
+/// - `rloo`: the reward less the mean of the others' of its picture, whitened likewise (the paper does not whiten; it makes the
+///   learning rate mean the same as PPO's).
+/// - `grpo`: the reward less its picture's mean, divided by its picture's standard deviation. The paper takes the mean over a
+///   completion's tokens first and then over completions, while our loss is the mean over all tokens; the surrogate is linear
+///   in the advantage, so each advantage is multiplied by mean length / own length, which makes the two the same.
+/// - `dr_grpo`: the reward less its picture's mean. Every token counts alike; the paper's constant divisor of the sum over tokens
+///   is the mean length here, so that the loss is the mean over tokens.
+pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> Vec<Advantages> {
+    let mut found: Vec<Advantages> = match ppo.algorithm {
+        Algorithm::Ppo => {
+            let of = |c: &Rewarded<'_>| gae(c.reward, c.values, ppo.gamma, ppo.gae_lambda);
+            completions.iter().map(of).map(|(advantages, returns)| Advantages { advantages, returns }).collect()
+        }
+        grouped => {
+            let scored: Vec<usize> = completions.iter().filter(|c| c.is_scored).map(|c| c.length).collect();
+            let mean_length = scored.iter().sum::<usize>() as f32 / scored.len().max(1) as f32;
+            let groups = completions.chunks(ppo.samples_per_image);
+            groups
+                .flat_map(|group| {
+                    let of_group = group_advantages(group, grouped, mean_length);
+                    of_group
+                        .into_iter()
+                        .zip(group)
+                        .map(|(advantage, c)| Advantages { advantages: vec![advantage; c.length], returns: Vec::new() })
+                })
+                .collect()
+        }
+    };
+    for (of, completion) in found.iter_mut().zip(completions) {
+        if !completion.is_scored {
+            of.advantages.fill(0.0);
+        }
+    }
+    if matches!(ppo.algorithm, Algorithm::Ppo | Algorithm::Rloo) {
+        let scored = found.iter_mut().zip(completions).filter(|(_, c)| c.is_scored);
+        whiten(&mut scored.flat_map(|(of, _)| &mut of.advantages).collect::<Vec<_>>());
+    }
+    if ppo.advantage_clip > 0.0 {
+        let limit = ppo.advantage_clip as f32;
+        found.iter_mut().flat_map(|of| &mut of.advantages).for_each(|a| *a = a.clamp(-limit, limit));
+    }
+    found
+}
+
+/// The advantage of each completion of one picture.
+fn group_advantages(group: &[Rewarded<'_>], algorithm: Algorithm, mean_length: f32) -> Vec<f32> {
+    let rewards: Vec<f32> = group.iter().filter(|c| c.is_scored).map(|c| c.reward).collect();
+    let n = rewards.len().max(1) as f32;
+    let mean = rewards.iter().sum::<f32>() / n;
+    let deviation = (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f32>() / n).sqrt();
+    let mut others = leave_one_out(&rewards).into_iter();
+    let of = |c: &Rewarded<'_>| match algorithm {
+        _ if !c.is_scored => 0.0,
+        Algorithm::Rloo => others.next().unwrap_or_default(),
+        Algorithm::Grpo => (c.reward - mean) / (deviation + 1e-4) * mean_length / c.length.max(1) as f32,
+        Algorithm::DrGrpo | Algorithm::Ppo => c.reward - mean,
+    };
+    group.iter().map(of).collect()
+}
+
+/// The completions that are updated on: of each picture the `keep` that were scored and have the largest advantages up or down (Xu et
+/// al. 2025, arXiv:2504.13818, take such subsets); 0 keeps all.
+pub fn kept(
+    completions: &[Rewarded<'_>],
+    advantages: &[Advantages],
+    samples_per_image: usize,
+    keep: usize,
+) -> Vec<usize> {
+    let size =
+        |i: usize| advantages[i].advantages.iter().map(|a| a.abs()).sum::<f32>() / completions[i].length.max(1) as f32;
+    let all: Vec<usize> = (0..completions.len()).filter(|&i| completions[i].is_scored).collect();
+    if keep == 0 {
+        return all;
+    }
+    let mut found = Vec::new();
+    for group in all.chunk_by(|a, b| a / samples_per_image == b / samples_per_image) {
+        let mut group = group.to_vec();
+        group.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
+        group.truncate(keep);
+        found.extend(group);
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Mean and spread of all rewards so far (Welford 1962).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RunningScale {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl RunningScale {
+    /// Takes these into account.
+    pub fn add(&mut self, rewards: impl Iterator<Item = f64>) {
+        for reward in rewards {
+            self.count += 1.0;
+            let before = reward - self.mean;
+            self.mean += before / self.count;
+            self.squares += before * (reward - self.mean);
+        }
+    }
+
+    /// The (population) standard deviation; 1 where there is none.
+    pub fn deviation(&self) -> f64 {
+        let deviation = (self.squares / self.count.max(1.0)).sqrt();
+        if deviation > 1e-6 { deviation } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn ppo(algorithm: Algorithm) -> Ppo {
+        Ppo { algorithm, samples_per_image: 2, gae_lambda: 1.0, ..Config::default().ppo }
+    }
+
+    /// Rewards 1 and 3 of the first picture, 2 and 2 of the second, with 1, 3, 2 and 2 tokens.
+    fn completions(values: &[f32]) -> Vec<Rewarded<'_>> {
+        [(1.0, 1), (3.0, 3), (2.0, 2), (2.0, 2)]
+            .map(|(reward, length)| Rewarded {
+                reward,
+                length,
+                values: &values[..length.min(values.len())],
+                is_scored: true,
+            })
+            .to_vec()
+    }
+
+    fn of(algorithm: Algorithm) -> Vec<Vec<f32>> {
+        advantages(&completions(&[]), &ppo(algorithm)).into_iter().map(|of| of.advantages).collect()
+    }
+
+    fn assert_close(found: &[Vec<f32>], expected: &[&[f32]]) {
+        assert_eq!(
+            found.iter().map(Vec::len).collect::<Vec<_>>(),
+            expected.iter().map(|e| e.len()).collect::<Vec<_>>()
+        );
+        for (f, e) in found.iter().flatten().zip(expected.iter().copied().flatten()) {
+            assert!((f - e).abs() < 3e-4, "expected {expected:?}, got {found:?}");
+        }
+    }
+
+    #[test]
+    fn dr_grpo_is_the_reward_less_the_mean() {
+        assert_close(&of(Algorithm::DrGrpo), &[&[-1.0], &[1.0; 3], &[0.0; 2], &[0.0; 2]]);
+    }
+
+    #[test]
+    fn grpo_divides_by_the_deviation_and_counts_completions_alike() {
+        // The deviation of 1 and 3 is 1. The mean length is 2: factors 2 / 1 and 2 / 3.
+        assert_close(&of(Algorithm::Grpo), &[&[-2.0], &[2.0 / 3.0; 3], &[0.0; 2], &[0.0; 2]]);
+        // The mean over tokens of advantage x probability ratio is the mean over completions of the mean over their tokens.
+        let found = of(Algorithm::Grpo);
+        let over_tokens = found.iter().flatten().map(|a| a * 0.9).sum::<f32>() / 8.0;
+        assert!((over_tokens - 0.9 * (-1.0 + 1.0 + 0.0 + 0.0) / 4.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn rloo_compares_with_the_others_and_whitens() {
+        // -2 once, 2 three times, 0 four times: mean 0.5, variance (6.25 + 3 x 2.25 + 4 x 0.25) / 8 = 1.75.
+        let d = 1.75f32.sqrt();
+        assert_close(&of(Algorithm::Rloo), &[&[-2.5 / d], &[1.5 / d; 3], &[-0.5 / d; 2], &[-0.5 / d; 2]]);
+    }
+
+    #[test]
+    fn ppo_follows_the_critic() {
+        let values = [2.0; 3];
+        let found = advantages(&completions(&values), &ppo(Algorithm::Ppo));
+        assert_eq!(found[1].returns, [3.0; 3]);
+        // -1 once, 1 three times, 0 four times: mean 0.25, variance (1.5625 + 3 x 0.5625 + 4 x 0.0625) / 8 = 0.4375.
+        let d = 0.4375f32.sqrt();
+        let expected: [&[f32]; 4] = [&[-1.25 / d], &[0.75 / d; 3], &[-0.25 / d; 2], &[-0.25 / d; 2]];
+        assert_close(&found.into_iter().map(|of| of.advantages).collect::<Vec<_>>(), &expected);
+    }
+
+    #[test]
+    fn what_could_not_be_scored_says_nothing() {
+        for algorithm in [Algorithm::Rloo, Algorithm::Grpo, Algorithm::DrGrpo] {
+            let mut completions = completions(&[]);
+            completions[0] = Rewarded { reward: -100.0, is_scored: false, ..completions[0] };
+            let found = advantages(&completions, &ppo(algorithm));
+            assert_eq!(found[0].advantages, [0.0]);
+            assert!(
+                found[1..].iter().flat_map(|of| &of.advantages).all(|a| a.abs() < 1e-3),
+                "{algorithm:?}: {found:?}"
+            );
+            assert_eq!(kept(&completions, &found, 2, 0), [1, 2, 3]);
+        }
+    }
+
+    #[test]
+    fn advantages_are_clipped_and_the_largest_kept() {
+        let clipped = advantages(&completions(&[]), &Ppo { advantage_clip: 0.75, ..ppo(Algorithm::DrGrpo) });
+        assert_eq!((clipped[0].advantages[0], clipped[1].advantages[0]), (-0.75, 0.75));
+        let completions: Vec<Rewarded<'_>> =
+            [0.0, 1.0, 5.0].map(|reward| Rewarded { reward, length: 1, values: &[], is_scored: true }).to_vec();
+        let found = advantages(&completions, &Ppo { samples_per_image: 3, ..ppo(Algorithm::DrGrpo) });
+        // -2, -1 and 3.
+        assert_eq!(kept(&completions, &found, 3, 2), [0, 2]);
+        assert_eq!(kept(&completions, &found, 3, 1), [2]);
+    }
+
+    #[test]
+    fn the_running_scale_is_that_of_all_rewards() {
+        let mut scale = RunningScale::default();
+        assert_eq!(scale.deviation(), 1.0);
+        scale.add([1.0, 3.0].into_iter());
+        scale.add([5.0, 7.0].into_iter());
+        // Mean 4, variance (9 + 1 + 1 + 9) / 4 = 5.
+        assert!((scale.deviation() - 5f64.sqrt()).abs() < 1e-12);
+    }
+}

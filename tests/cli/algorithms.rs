@@ -1,0 +1,69 @@
+//! Reinforcement learning's choices, each in the real loop: what it logs, and that it goes on where it was killed.
+
+use serde_json::Value;
+
+use crate::harness::{Place, copy_directory, metrics};
+use crate::run::{assert_same_run, tiny_command, tiny_run};
+
+/// A directory in which SFT is done.
+fn after_sft(place: &Place, name: &str) -> std::path::PathBuf {
+    let run = place.path(name);
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    run
+}
+
+/// The rows of PPO's steps.
+fn steps(run: &std::path::Path) -> Vec<Value> {
+    metrics(run).into_iter().filter(|row| row.get("ppo/reward_mean").is_some()).collect()
+}
+
+#[test]
+fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
+    let place = Place::new();
+    for (algorithm, more) in [
+        ("ppo", ["ppo.target_kl=1e-12", "ppo.epochs=4"].as_slice()),
+        ("rloo", &["ppo.curriculum=signal", "ppo.ce_schedule=guarded"]),
+        ("grpo", &["ppo.keep_per_image=1", "ppo.length_penalty=0.5"]),
+        ("dr_grpo", &["ppo.reward_normalisation=true", "ppo.advantage_clip=0.5", "reward.iou_power=2"]),
+    ] {
+        let run = after_sft(&place, algorithm);
+        let choice = format!("ppo.algorithm={algorithm}");
+        let overrides = [&[choice.as_str(), "ppo.steps=2"], more].concat();
+        let finished = place.cadwright(tiny_command("ppo", algorithm, &overrides)).succeeds();
+        let steps = steps(&run);
+        assert_eq!(steps.len(), 2, "{finished}");
+        for step in &steps {
+            let has = |name: &str| step.get(format!("ppo/{name}")).is_some();
+            assert_eq!(has("explained_variance"), algorithm == "ppo", "{step:#}");
+            assert_eq!(has("value_loss"), algorithm == "ppo", "{step:#}");
+            assert_eq!(has("parts_seen"), algorithm == "rloo", "{step:#}");
+            assert!(has("approx_kl") && has("updates"), "{step:#}");
+        }
+        // The first update of a step is made from the policy that sampled; any later one finds that it has moved.
+        let updates = steps[0]["ppo/updates"].as_f64().unwrap();
+        if algorithm == "ppo" {
+            assert_eq!(updates, 2.0, "the limit is reached by the second of four epochs: {:#}", steps[0]);
+        }
+        assert!(run.join("ppo/best/model.safetensors").exists());
+    }
+}
+
+#[test]
+fn what_the_choices_remember_survives_a_kill() {
+    let place = Place::new();
+    let choices = [
+        "ppo.algorithm=rloo",
+        "ppo.curriculum=signal",
+        "ppo.ce_schedule=guarded",
+        "ppo.reward_normalisation=true",
+        "ppo.steps=4",
+    ];
+    let whole = after_sft(&place, "whole");
+    place.cadwright(tiny_command("ppo", "whole", &choices)).succeeds();
+    let killed = after_sft(&place, "killed");
+    let checkpoint = killed.join("ppo/checkpoint/state.json");
+    place.cadwright(tiny_command("ppo", "killed", &choices)).kill_when(|| checkpoint.exists());
+    let finished = place.cadwright(tiny_command("ppo", "killed", &choices)).succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
+    assert_same_run(&whole, &killed, &["ppo"], &finished);
+}
