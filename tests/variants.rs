@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cadwright::generate::{PromptInput, Sampling, generate};
-use cadwright::model::files::{read_safetensors, write_safetensors};
+use cadwright::model::files::{read_safetensors, write_checkpoint, write_safetensors};
 use cadwright::model::{InternVl, Layout, LoraConfig, TargetModules, Tokenizer};
 use tch::{Device, Kind, Tensor};
 
@@ -88,6 +88,24 @@ fn both_spellings_of_the_hf_layout_load() {
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     write_safetensors(&directory.path().join("model.safetensors"), named).unwrap();
     assert_small("memory's names", Reference::read(variant).error(&load(directory.path()), "logits"), 1e-4);
+}
+
+#[test]
+fn a_checkpoint_in_shards_loads_and_is_written() {
+    let (variant, directory) = ("78b", tempfile::tempdir().unwrap());
+    let from = fixture(variant).join("hf");
+    std::fs::copy(from.join("config.json"), directory.path().join("config.json")).unwrap();
+    let tensors: Vec<_> = read(&from.join("model.safetensors")).into_iter().collect();
+    write_checkpoint(directory.path(), &tensors, 20_000).unwrap();
+    let names =
+        std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let shards: Vec<String> = names.filter(|name| name.starts_with("model-0000")).collect();
+    assert!(
+        shards.len() > 2 && shards.iter().all(|name| name.ends_with(&format!("of-0000{}.safetensors", shards.len())))
+    );
+    assert!(directory.path().join("model.safetensors.index.json").exists());
+    assert!(!directory.path().join("model.safetensors").exists());
+    assert_small("shards", Reference::read(variant).error(&load(directory.path()), "logits"), 1e-4);
 }
 
 #[test]

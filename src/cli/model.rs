@@ -240,8 +240,9 @@ fn logits(args: &LogitsArgs) -> Result<()> {
         _ => {}
     })?;
     let ids = ids.with_context(|| format!("{}: tensor input_ids [b, t] i64 is missing", args.input.display()))?;
-    let tokenizer = Tokenizer::load(&directory).ok();
-    let image_token = tokenizer.map(|tokenizer| tokenizer.image_token).or(model.config.image_token_id);
+    // The hf layout says it in its configuration, the original one in its tokenizer.
+    let of_tokenizer = || Tokenizer::load(&directory).ok().map(|tokenizer| tokenizer.image_token);
+    let image_token = model.config.image_token_id.or_else(of_tokenizer);
     let logits = tch::no_grad(|| model.logits(&ids, pixels.as_ref(), mask.as_ref(), image_token))
         .with_context(|| args.input.display().to_string())?;
     Ok(files::write_safetensors(&args.output, [("logits", &logits)].into_iter())?)

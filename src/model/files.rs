@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 use super::error::ModelError;
 
 /// Files of a checkpoint are no larger than this, as those on the hub.
-const SHARD_BYTES: usize = 5_000_000_000;
+pub const SHARD_BYTES: usize = 5_000_000_000;
 
 /// A tensor as a file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +107,11 @@ pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Resu
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
             Dtype::I64 => Kind::Int64,
+            Dtype::I32 => Kind::Int,
+            Dtype::U8 => Kind::Uint8,
+            Dtype::BOOL => Kind::Bool,
             other => {
-                let reason = format!("tensor {name} is {other:?}; expected F32, F64, F16, BF16 or I64");
+                let reason = format!("tensor {name} is {other:?}; expected F32, F64, F16, BF16, I64, I32, U8 or BOOL");
                 return Err(ModelError::Config { path: path.into(), reason });
             }
         };
@@ -188,17 +191,17 @@ pub fn write_safetensors<'a>(
     })
 }
 
-/// Writes the tensors of a checkpoint into an existing directory: to `model.safetensors`, or, where that would be too large, to
-/// several files with an index.
+/// Writes the tensors of a checkpoint into an existing directory: to `model.safetensors`, or, where that would be larger than
+/// `shard_bytes`, to several files with an index.
 ///
 /// # Errors
 /// As [`write_safetensors`].
-pub fn write_checkpoint(directory: &Path, tensors: &[(String, Tensor)]) -> Result<(), ModelError> {
+pub fn write_checkpoint(directory: &Path, tensors: &[(String, Tensor)], shard_bytes: usize) -> Result<(), ModelError> {
     let size = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
     let mut groups: Vec<Vec<&(String, Tensor)>> = vec![Vec::new()];
     let mut bytes = 0;
     for named in tensors {
-        if bytes > 0 && bytes + size(&named.1) > SHARD_BYTES {
+        if bytes > 0 && bytes + size(&named.1) > shard_bytes {
             groups.push(Vec::new());
             bytes = 0;
         }

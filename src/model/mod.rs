@@ -82,7 +82,7 @@ impl InternVl {
         std::fs::write(&path, text).map_err(|source| ModelError::Write { path, source })?;
         let mut tensors = self.weights.in_layout(&self.config, layout);
         tensors.retain(|(name, _)| !lora::is_adapter(name));
-        files::write_checkpoint(directory, &tensors)
+        files::write_checkpoint(directory, &tensors, files::SHARD_BYTES)
     }
 
     /// This model with its adapter added to its weights.
@@ -218,7 +218,7 @@ impl InternVl {
         if least < 0 || most >= vocab {
             return Err(invalid(format!("input_ids: {least}..={most}, but the vocabulary has {vocab} tokens")));
         }
-        let ids = ids.to_device(device);
+        let ids = ids.to_device(device).to_kind(Kind::Int64);
         let embeds = match pixels {
             None => self.decoder.embed(&ids),
             Some(pixels) => {
