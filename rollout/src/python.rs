@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The worker: file names and texts.
-pub const SCRIPTS: [(&str, &str); 3] = [
+pub const SCRIPTS: [(&str, &str); 4] = [
     ("server.py", include_str!("../worker/server.py")),
     ("program.py", include_str!("../worker/program.py")),
     ("sandbox.py", include_str!("../worker/sandbox.py")),
+    ("tame.py", include_str!("../worker/tame.py")),
 ];
 
 /// Names the interpreter to use.

@@ -1,4 +1,8 @@
-"""A fork server: imports CadQuery once, then runs every program in a short-lived child.
+"""A fork server: imports CadQuery once, then runs programs in its children.
+
+A program that might do anything (see tame.py) has a short-lived child of its own. The others take turns in one that is replaced now and
+then, for a fork costs as much as a program; where it runs out of memory or crashes, the program is run again in a child of its own,
+so that none suffers from what others left behind.
 
 Requests on stdin:  u32 length of what follows, u64 id, u8 task, payload; program.py says what these are.
 Replies on stdout:  u32 length of what follows, u64 id, one byte of kind, payload.
@@ -28,18 +32,30 @@ import sandbox
 READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH = b"R", b"X", b"D", b"T", b"M", b"C"
 RESULT_LIMIT = 64 << 20
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
+# A shared child is replaced after so many programs, or once it has grown by so much.
+SHARED_PROGRAMS, SHARED_GROWTH = 200, 512 << 20
+# Longer programs are not handed over: a pipe takes this much at once.
+SHARED_PAYLOAD = 60_000
+
+
+@dataclass
+class Job:
+    request: int
+    task: int
+    payload: bytes
+    deadline: float
 
 
 @dataclass
 class Child:
-    request: int
+    job: Job | None  # None for a shared child without work
     pid: int
     nonce: bytes
     pidfd: int
     pipe: int
-    deadline: float
+    orders: int | None  # the way to a shared child
     pipe_open: bool = True
-    answered: bool = False
+    performed: int = 0
     result: bytearray = field(default_factory=bytearray)
 
 
@@ -68,6 +84,15 @@ def mapped_bytes() -> int:
         return int(line.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory of a process, most of it shared with its parent; 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as line:
+            return int(line.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
 def use_huge_pages() -> None:
     """Gathers this process's memory in huge pages: a fork copies one entry for each instead of 512."""
     with open("/proc/self/maps") as lines:
@@ -85,13 +110,15 @@ class Server:
         self.root, self.timeout_s, self.memory_bytes = root, timeout_s, memory_bytes
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, Child] = {}
+        self.shared: Child | None = None
         self.requests = bytearray()
         self.oom_kills = oom_kills()
 
     def run(self) -> None:
         import program  # CadQuery comes with it; requests queue up in the pipe meanwhile
 
-        self.perform = program.perform
+        self.perform, self.perform_tame = program.perform, program.perform_tame
+        self.not_tame, self.out_of_memory, self.exact = program.NOT_TAME, program.MEMORY, program.EXACT
         program.warm_up()
         gc.collect()
         gc.freeze()
@@ -103,7 +130,7 @@ class Server:
         ready = {"cadquery": version, "python": sys.version.split()[0], "confined": self.probe()}
         reply(0, READY, json.dumps(ready).encode())
         while True:
-            waiting = [child.deadline for child in self.children.values() if not child.answered]
+            waiting = [child.job.deadline for child in self.children.values() if child.job]
             wait = max(0.0, min(waiting) - time.monotonic()) if waiting else None
             for key, _ in self.selector.select(wait):
                 if key.fd == 0:
@@ -115,9 +142,10 @@ class Server:
                     self.read_result(key.data)
             now = time.monotonic()
             for child in list(self.children.values()):
-                if child.deadline <= now:
+                if child.job and child.job.deadline <= now:
                     text = f"still running after {self.timeout_s:g} s"
                     self.answer(child, TIMEOUT, text.encode())
+                    self.dismiss(child)
 
     def probe(self) -> bool:
         """Whether system calls can be forbidden here, tried out in a child."""
@@ -140,55 +168,100 @@ class Server:
         return bool(data)
 
     def start(self, request: int, task: int, payload: bytes) -> None:
-        directory = os.path.join(self.root, str(request))
-        nonce = os.urandom(16)
         try:
-            os.mkdir(directory, 0o700)
-            read_end, write_end = os.pipe()
+            os.mkdir(self.directory(request), 0o700)
         except OSError as error:
             reply(request, BROKEN, str(error).encode())
             return
-        deadline = time.monotonic() + self.timeout_s
+        job = Job(request, task, payload, time.monotonic() + self.timeout_s)
+        may_share = task != self.exact and len(payload) < SHARED_PAYLOAD
+        if may_share and self.shared is None:
+            self.shared = self.fork(job, shared=True)
+        if may_share and self.shared and self.shared.job is None:
+            self.give(self.shared, job)
+        elif self.shared is None or self.shared.job is not job:
+            self.fork(job, shared=False)
+
+    def directory(self, request: int) -> str:
+        return os.path.join(self.root, str(request))
+
+    def fork(self, job: Job, shared: bool) -> Child | None:
+        """A child for one job, or a shared one without any; answers the job where there can be none."""
+        nonce = os.urandom(16)
+        opened: list[int] = []
         try:
+            opened += os.pipe()
+            if shared:
+                opened += os.pipe()
             pid = os.fork()
         except OSError as error:
-            os.close(read_end)
-            os.close(write_end)
-            reply(request, BROKEN, f"fork: {error}".encode())
-            return
+            for descriptor in opened:
+                os.close(descriptor)
+            if not shared:
+                reply(job.request, BROKEN, f"fork: {error}".encode())
+            return None
+        read_end, write_end, *ways = opened
+        orders_in, orders = ways or (None, None)
         if pid == 0:
             try:
-                self.child(directory, write_end, nonce, task, payload)
+                self.child(write_end, orders_in, nonce, job)
             finally:
                 os._exit(0)
         os.close(write_end)
+        if orders_in is not None:
+            os.close(orders_in)
         os.set_blocking(read_end, False)
         pidfd = os.pidfd_open(pid)
-        child = Child(request, pid, nonce, pidfd, read_end, deadline)
+        child = Child(None if shared else job, pid, nonce, pidfd, read_end, orders)
         self.children[pid] = child
         self.selector.register(read_end, selectors.EVENT_READ, child)
         self.selector.register(pidfd, selectors.EVENT_READ, child)
+        return child
 
-    def child(self, directory: str, pipe: int, nonce: bytes, task: int, payload: bytes) -> None:
+    def give(self, child: Child, job: Job) -> None:
+        """Has a shared child perform a job. It reads at once, and the pipe has room for the whole message."""
+        child.job, child.nonce, child.result = job, os.urandom(16), bytearray()
+        message = child.nonce + struct.pack("<QB", job.request, job.task) + job.payload
+        with contextlib.suppress(OSError):  # where it has died its end is told soon
+            os.write(child.orders, struct.pack("<I", len(message)) + message)
+
+    def child(self, pipe: int, orders: int | None, nonce: bytes, job: Job) -> None:
         """The child's whole life; the caller exits."""
         sandbox.signal_when_parent_dies(signal.SIGKILL)
         os.setsid()
+        pipe, orders = os.dup2(pipe, 1000), None if orders is None else os.dup2(orders, 1001)
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        pipe = os.dup2(pipe, 3)
-        os.closerange(4, 4096)
-        os.chdir(directory)
+        pipe, orders = os.dup2(pipe, 3), None if orders is None else os.dup2(orders, 4)
+        os.closerange(4 if orders is None else 5, 4096)
         sys.argv = ["program"]
         cores = os.cpu_count() or 1
-        sandbox.limit(self.mapped + self.memory_bytes, math.ceil(self.timeout_s * cores) + 2)
+        # Many programs share a process: what each may use of the processor only its deadline says.
+        cpu_seconds = 10**7 if orders is not None else math.ceil(self.timeout_s * cores) + 2
+        sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds)
+        if orders is None:
+            os.chdir(self.directory(job.request))
         sandbox.forbid_system_calls()
         # What follows must not be taken away by a program that rebinds names.
         write, pack, perform = os.write, struct.pack, self.perform
-        result = perform(task, payload)
-        view = memoryview(nonce + pack("<Q", len(result)) + result)
-        while view:
-            view = view[write(pipe, view):]
+
+        def tell(nonce: bytes, result: bytes) -> None:
+            view = memoryview(nonce + pack("<Q", len(result)) + result)
+            while view:
+                view = view[write(pipe, view):]
+
+        if orders is None:
+            tell(nonce, perform(job.task, job.payload))
+            return
+        with os.fdopen(orders, "rb") as messages:
+            while header := messages.read(4):
+                message = messages.read(struct.unpack("<I", header)[0])
+                request, task = struct.unpack_from("<QB", message, 16)
+                os.chdir(self.directory(request))
+                result = self.perform_tame(task, message[25:])
+                os.chdir(self.root)
+                tell(message[:16], result)
 
     def read_result(self, child: Child) -> None:
         """Takes what the child has written so far."""
@@ -200,13 +273,33 @@ class Server:
             if not data:  # only the child's death tells whether this is the end
                 self.close_pipe(child)
                 return
-            if child.answered:
+            if child.job is None:
                 continue
             child.result += data
             if (result := complete_result(child)) is not None:
-                self.answer(child, DONE, result)
+                self.finish(child, result)
             elif len(child.result) > RESULT_LIMIT:
                 self.answer(child, CRASH, f"wrote {RESULT_LIMIT} bytes and no result".encode())
+                self.dismiss(child)
+
+    def finish(self, child: Child, result: bytes) -> None:
+        """Takes a child's result for an answer, unless a shared one had better not have been asked."""
+        if child.orders is None:
+            self.answer(child, DONE, result)
+            self.dismiss(child)
+            return
+        if result[0] in (self.not_tame, self.out_of_memory):
+            self.fork_instead(child)
+        else:
+            self.answer(child, DONE, result)
+        child.performed += 1
+        if child.performed >= SHARED_PROGRAMS or resident_bytes(child.pid) > self.resident + SHARED_GROWTH:
+            self.dismiss(child)
+
+    def fork_instead(self, child: Child) -> None:
+        """Gives the job of a shared child to one of its own, until the same deadline."""
+        job, child.job = child.job, None
+        self.fork(job, shared=False)
 
     def close_pipe(self, child: Child) -> None:
         if child.pipe_open:
@@ -215,23 +308,31 @@ class Server:
             os.close(child.pipe)
 
     def answer(self, child: Child, kind: bytes, payload: bytes) -> None:
-        """Sends the one reply for a child and kills whatever still runs of it."""
-        if not child.answered:
-            child.answered = True
-            child.deadline = math.inf
-            child.result = bytearray()
-            kill_group(child.pid)
-            reply(child.request, kind, payload)
+        """Sends the one reply for a child's job."""
+        job, child.job, child.result = child.job, None, bytearray()
+        reply(job.request, kind, payload)
+
+    def dismiss(self, child: Child) -> None:
+        """Kills a child and whatever still runs of it."""
+        if child is self.shared:
+            self.shared = None
+        kill_group(child.pid)
 
     def bury(self, child: Child) -> None:
-        """Reaps a dead child; without an answer so far its end is the answer."""
+        """Reaps a dead child; without an answer so far its end is the answer, or another child's."""
         _, status, usage = os.wait4(child.pid, 0)
         self.read_result(child)
-        if not child.answered:
+        if child is self.shared:
+            self.shared = None
+        if child.job and child.orders is not None:
+            self.fork_instead(child)
+        elif child.job:
             self.answer(child, *self.cause_of_death(status, usage.ru_maxrss * 1024))
         self.close_pipe(child)
         self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
+        if child.orders is not None:
+            os.close(child.orders)
         del self.children[child.pid]
         kill_group(child.pid)
         self.kill_orphans()
