@@ -174,8 +174,6 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     if state.step == 0 {
         // The SFT policy is the first candidate: what PPO leaves is no worse on the validation parts.
         validate(stage, policy, ppo.validation_samples, 0, &mut state.best, &best_dir, &mut telemetry)?;
-    }
-    if state.step == 0 {
         state.next = pictures_of_step(config, train.len(), &state.signal, 0);
     }
     prefetch(stage, &state.next);
