@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Sft(args) => cli::stage::sft(args),
         Command::Ppo(args) => cli::stage::ppo(args),
         Command::Eval(args) => cli::eval::run(args),
+        Command::Compare(args) => cli::compare::run(args),
         Command::Generate(args) => cli::generate::run(args),
         Command::Exec(args) => cli::exec::run(args),
         Command::Score(args) => cli::score::run(args),

@@ -85,6 +85,9 @@ pub struct EvalArgs {
     /// 0 decodes greedily (eval.temperature, by default 0)
     #[arg(long)]
     temperature: Option<f64>,
+    /// Programs for each part; more than one need a temperature, and give mean@k, best@k and pass@k (eval.samples_per_image, by default 1)
+    #[arg(long)]
+    samples_per_image: Option<usize>,
     /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact (eval.frames, by default canonical)
     #[arg(long)]
     frames: Option<String>,
@@ -103,6 +106,7 @@ impl EvalArgs {
             self.num_samples.map(|n| format!("eval.num_samples={n}")),
             self.batch_size.map(|n| format!("generate.batch_size={n}")),
             self.temperature.map(|temperature| format!("eval.temperature={temperature:?}")),
+            self.samples_per_image.map(|k| format!("eval.samples_per_image={k}")),
             self.split.as_ref().map(|split| text_override("eval.split", split)),
             self.frames.as_ref().map(frames),
         ];

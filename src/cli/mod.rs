@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each a thin door to the library.
 
 pub mod audit;
+pub mod compare;
 pub mod data;
 pub mod doctor;
 pub mod eval;
@@ -38,6 +39,8 @@ pub enum Command {
     Ppo(stage::RunArgs),
     /// Evaluate a checkpoint on a dataset with the metrics of the reward
     Eval(eval::EvalArgs),
+    /// Compare two evaluations part by part, with intervals and a test
+    Compare(compare::CompareArgs),
     /// Write the program of the part in a picture
     Generate(generate::GenerateArgs),
     /// Execute programs: JSONL in, outcomes and mass properties out

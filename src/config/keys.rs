@@ -394,6 +394,9 @@ section! {
         validate_every: usize = 50usize,
         /// Validation parts that are generated and scored.
         validation_samples: usize = 64usize,
+        /// Validation parts for which the SFT policy writes `samples_per_image` programs before the first step: the best of
+        /// them are the ceiling that reinforcement learning can reach by choosing among them. 0 leaves that out.
+        ceiling_samples: usize = 64usize,
         /// Steps between checkpoints from which a killed run goes on; 0 for none.
         checkpoint_every: usize = 50usize,
     }
@@ -410,6 +413,10 @@ section! {
         num_samples: usize = 100usize,
         /// 0 decodes greedily.
         temperature: f64 = 0.0,
+        /// Programs written for each part; more than one need a temperature, and give mean@k, best@k and pass@k.
+        samples_per_image: usize = 1usize,
+        /// IoU from which on a program passes, for pass@k.
+        thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
         /// Samples among the likeliest tokens of this total probability.
         top_p: f64 = 1.0,
         /// Who executes programs in the final evaluation, as `rollout.engine`. By default everything is real CadQuery's.

@@ -150,6 +150,7 @@ impl Config {
             ("data.synth.train", data.synth.train),
             ("data.synth.validation", data.synth.validation),
             ("data.synth.test", data.synth.test),
+            ("eval.samples_per_image", eval.samples_per_image),
         ] {
             require(value >= 1, format!("{key} = {value}: must be at least 1"));
         }
@@ -207,6 +208,17 @@ impl Config {
             sft.max_steps > 0 || sft.epochs > 0.0,
             format!("sft.epochs = {} and sft.max_steps = {}: one of them must be above 0", sft.epochs, sft.max_steps),
         );
+        require(
+            eval.samples_per_image == 1 || eval.temperature > 0.0,
+            format!(
+                "eval.samples_per_image = {} at eval.temperature = {}: greedy programs are all alike; set a temperature",
+                eval.samples_per_image, eval.temperature
+            ),
+        );
+        for threshold in &eval.thresholds {
+            let is_right = (0.0..=1.0).contains(threshold);
+            require(is_right, format!("eval.thresholds has {threshold}: an IoU is between 0 and 1"));
+        }
         let rollouts = ppo.images_per_step.saturating_mul(ppo.samples_per_image);
         require(
             ppo.minibatch_size <= rollouts,

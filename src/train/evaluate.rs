@@ -6,7 +6,7 @@ use anyhow::Result;
 use cadwright_rewards::frames::Frame;
 use cadwright_rewards::outcome::OutcomeClass;
 use cadwright_rewards::program::extract_program;
-use cadwright_rewards::stats::{bootstrap_ci95, mean};
+use cadwright_rewards::stats::{best_at_k, bootstrap_ci95, mean, pass_at_k};
 use cadwright_rollout::{Batch, Score, ScoreRequest, Scorer};
 use serde_json::{Map, Value, json};
 
@@ -92,13 +92,15 @@ pub fn write_and_score<'a>(
 pub struct EvalOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Completions written for each part.
+    pub samples: usize,
     /// Completions written at the same time.
     pub batch_size: usize,
     /// The run's seed.
     pub seed: u64,
 }
 
-/// One completion for each part in `indices`, scored, in their order.
+/// `options.samples` completions for each part in `indices`, scored, in their order.
 ///
 /// # Errors
 /// The scorer cannot go on.
@@ -110,17 +112,24 @@ pub fn evaluate(
     options: EvalOptions,
     mut on_progress: impl FnMut(usize),
 ) -> Result<Vec<Prediction>> {
-    let mut predictions = Vec::with_capacity(indices.len());
-    for chunk in indices.chunks(options.batch_size) {
-        let seeds: Vec<u64> = chunk.iter().map(|&index| seed(&[options.seed, EVAL_STREAM, index as u64])).collect();
+    let samples = options.samples.max(1);
+    let mut predictions = Vec::with_capacity(indices.len() * samples);
+    let seed_of = |index: usize, sample: usize| match sample {
+        0 => seed(&[options.seed, EVAL_STREAM, index as u64]),
+        _ => seed(&[options.seed, EVAL_STREAM, index as u64, sample as u64]),
+    };
+    for chunk in indices.chunks((options.batch_size / samples).max(1)) {
+        let seeds: Vec<u64> =
+            chunk.iter().flat_map(|&index| (0..samples).map(move |sample| seed_of(index, sample))).collect();
         let (_, completions, batch) =
             write_and_score(model, questions, chunk, &seeds, options.sampling, options.batch_size, scorer);
-        for ((&index, completion), score) in chunk.iter().zip(completions).zip(batch.finish()?) {
+        let written = chunk.iter().flat_map(|index| std::iter::repeat_n(index, samples)).zip(completions);
+        for ((&index, completion), score) in written.zip(batch.finish()?) {
             let program = extract_program(&questions.tokenizer.decode(&completion.tokens));
             let id = questions.dataset.examples()[index].id.clone();
             predictions.push(Prediction { id, index, program, truncated: completion.truncated, score });
         }
-        on_progress(predictions.len());
+        on_progress(predictions.len() / samples);
     }
     Ok(predictions)
 }
@@ -128,11 +137,26 @@ pub fn evaluate(
 /// Sets the seeds of evaluation apart from those of training.
 const EVAL_STREAM: u64 = 0xe7a1;
 
+/// What the best of several samples of a part is worth, in the first frame. Estimates are unbiased; intervals are over parts.
+#[derive(Debug, Clone)]
+pub struct AtK {
+    /// Samples.
+    pub k: usize,
+    /// Expected best IoU of `k` samples, and its 95 % interval.
+    pub best: (f64, [f64; 2]),
+    /// By threshold: the chance that one of `k` samples has an IoU of at least that, and its 95 % interval.
+    pub pass: Vec<(f64, f64, [f64; 2])>,
+}
+
 /// Counts and means over predictions.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Predictions.
+    /// Parts.
     pub n: usize,
+    /// Predictions for each part. Means are over all of them, intervals over parts.
+    pub samples: usize,
+    /// For k = 1, 2, 4, ... samples, where there are several.
+    pub at_k: Vec<AtK>,
     /// Valid syntax rate: the share whose outcome is a solid.
     pub vsr: f64,
     /// 95 % bootstrap interval of it.
@@ -149,12 +173,39 @@ pub struct Report {
 
 const RESAMPLES: usize = 2000;
 
+fn at_k(predictions: &[Prediction], samples: usize, frame: Frame, thresholds: &[f64]) -> Vec<AtK> {
+    let parts: Vec<Vec<f64>> =
+        predictions.chunks(samples).map(|part| part.iter().map(|p| p.score.iou_in(frame)).collect()).collect();
+    let over_parts = |of: &dyn Fn(&[f64]) -> f64| {
+        let values: Vec<f64> = parts.iter().map(|part| of(part)).collect();
+        (mean(&values), bootstrap_ci95(&values, RESAMPLES, 0))
+    };
+    let passing = |ious: &[f64], threshold: f64| ious.iter().filter(|iou| **iou >= threshold).count();
+    let ks = std::iter::successors(Some(1), |k| Some(k * 2)).take_while(|&k| k < samples).chain([samples]);
+    ks.map(|k| AtK {
+        k,
+        best: over_parts(&|ious| best_at_k(ious, k)),
+        pass: thresholds
+            .iter()
+            .map(|&threshold| {
+                let (mean, ci95) = over_parts(&|ious| pass_at_k(ious.len(), passing(ious, threshold), k));
+                (threshold, mean, ci95)
+            })
+            .collect(),
+    })
+    .collect()
+}
+
 impl Report {
-    /// The report of these predictions, with each of `frames` by name.
-    pub fn new(predictions: &[Prediction], frames: &[Frame]) -> Self {
-        let is_valid: Vec<f64> = predictions.iter().map(|p| f64::from(p.score.verdict.is_valid())).collect();
+    /// The report of these predictions, `samples` for each part one after another, with each of `frames` by name.
+    pub fn new(predictions: &[Prediction], samples: usize, frames: &[Frame], thresholds: &[f64]) -> Self {
+        // A part's samples are no independent observations: intervals are over the means of parts.
+        let by_part = |of: &dyn Fn(&Prediction) -> f64| -> Vec<f64> {
+            predictions.chunks(samples).map(|part| part.iter().map(of).sum::<f64>() / part.len() as f64).collect()
+        };
+        let is_valid = by_part(&|p| f64::from(p.score.verdict.is_valid()));
         let frame = |&frame: &Frame| {
-            let all: Vec<f64> = predictions.iter().map(|p| p.score.iou_in(frame)).collect();
+            let all = by_part(&|p| p.score.iou_in(frame));
             let valid: Vec<f64> =
                 predictions.iter().filter(|p| p.score.verdict.is_valid()).map(|p| p.score.iou_in(frame)).collect();
             (frame, (mean(&all), bootstrap_ci95(&all, RESAMPLES, 0), mean(&valid)))
@@ -167,7 +218,9 @@ impl Report {
             }
         }
         Self {
-            n: predictions.len(),
+            n: is_valid.len(),
+            samples,
+            at_k: if samples > 1 { at_k(predictions, samples, frames[0], thresholds) } else { Vec::new() },
             vsr: mean(&is_valid),
             vsr_ci95: bootstrap_ci95(&is_valid, RESAMPLES, 0),
             iou: frames.iter().map(frame).collect(),
@@ -175,6 +228,18 @@ impl Report {
             outcomes,
             truncated: predictions.iter().filter(|p| p.truncated).count(),
         }
+    }
+
+    fn at_k_json(&self) -> Value {
+        let of = |at: &AtK| {
+            let pass: Map<String, Value> = at
+                .pass
+                .iter()
+                .map(|(threshold, mean, ci95)| (threshold.to_string(), json!({"mean": mean, "ci95": ci95})))
+                .collect();
+            (at.k.to_string(), json!({"best_iou": at.best.0, "best_iou_ci95": at.best.1, "pass": pass}))
+        };
+        Value::Object(self.at_k.iter().map(of).collect())
     }
 
     /// Mean IoU over all predictions in `frame`.
@@ -195,7 +260,7 @@ impl Report {
         let outcomes: BTreeMap<_, _> = self.outcomes.iter().map(|(class, count)| (class.name(), count)).collect();
         json!({
             "n": self.n, "vsr": self.vsr, "vsr_ci95": self.vsr_ci95, "frame": frame.name(), "iou": iou, "iou_ci95": iou_ci95,
-            "iou_valid": iou_valid, "frames": frames, "reward": self.reward, "outcomes": outcomes,
+            "iou_valid": iou_valid, "samples_per_image": self.samples, "at_k": self.at_k_json(), "frames": frames, "reward": self.reward, "outcomes": outcomes,
             "truncated": self.truncated,
         })
     }

@@ -2,6 +2,7 @@
 
 pub mod advantages;
 pub mod checkpoint;
+pub mod compare;
 pub mod curriculum;
 pub mod evaluate;
 pub mod forward;

@@ -34,7 +34,7 @@ use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, seed};
 use super::sft::{Example, examples, finish};
-use super::validation::{Best, validate};
+use super::validation::{Best, ceiling, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::generate::{Completion, PromptInput};
 use crate::model::{InternVl, ValueHead};
@@ -174,6 +174,12 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     if state.step == 0 {
         // The SFT policy is the first candidate: what PPO leaves is no worse on the validation parts.
         validate(stage, policy, ppo.validation_samples, 0, &mut state.best, &best_dir, &mut telemetry)?;
+        if let Some((mean, best)) = ceiling(stage, policy)? {
+            let k = ppo.samples_per_image;
+            telemetry
+                .note(&format!("ppo: sampled IoU of the SFT policy {mean:.3}; best of {k} {best:.3}, the ceiling"));
+            telemetry.record(0, &[("ceiling_mean", mean), ("ceiling_best", best)])?;
+        }
         state.next = pictures_of_step(config, train.len(), &state.signal, 0);
     }
     prefetch(stage, &state.next);

@@ -431,20 +431,26 @@ impl Evaluation {
             top_p: eval.top_p,
             max_new_tokens: config.generate.max_new_tokens,
         };
-        let options =
-            EvalOptions { sampling, batch_size: config.generate.batch_size, seed: u64::from(config.run.seed) };
+        let options = EvalOptions {
+            sampling,
+            samples: eval.samples_per_image,
+            batch_size: config.generate.batch_size,
+            seed: u64::from(config.run.seed),
+        };
         let predictions = evaluate(&model.frozen_copy(), &questions, &indices, &scorer, options, |done| {
             eprintln!("eval {done}/{n}");
         })?;
-        let report = Report::new(&predictions, &frames);
+        let report = Report::new(&predictions, eval.samples_per_image, &frames, &eval.thresholds);
         Ok(Self { predictions, report, frame: frames[0], seconds: started.elapsed().as_secs_f64() })
     }
 
-    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame.
+    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
+    /// samples of a part these are the first one's, and `samples` lists `{"predicted_code", "outcome", "iou"}` of all.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
-        let row = |(i, prediction): (usize, &Prediction)| {
+        let row = |(i, samples): (usize, &[Prediction])| {
+            let prediction = &samples[0];
             let score = &prediction.score;
-            let row = json!({
+            let mut row = json!({
                 "id": prediction.id,
                 "predicted_code": prediction.program,
                 "ground_truth_code": dataset.examples()[prediction.index].program,
@@ -456,9 +462,17 @@ impl Evaluation {
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
             });
+            if samples.len() > 1 {
+                let sample = |p: &Prediction| {
+                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.frame));
+                    json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
+                };
+                row["samples"] = samples.iter().map(sample).collect();
+            }
             (format!("sample_{i}"), row)
         };
-        format!("{:#}\n", Value::Object(self.predictions.iter().enumerate().map(row).collect()))
+        let parts = self.predictions.chunks(self.report.samples);
+        format!("{:#}\n", Value::Object(parts.enumerate().map(row).collect()))
     }
 
     /// The report as JSON with the time it took.
@@ -472,12 +486,20 @@ impl Evaluation {
     pub fn line(&self) -> String {
         let frame = self.frame.name();
         let (iou, [low, high], valid) = self.report.iou.get(&self.frame).copied().unwrap_or_default();
-        format!(
+        let mut text = format!(
             "{} parts: VSR {:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {}",
             self.report.n,
             self.report.vsr,
             duration(self.seconds)
-        )
+        );
+        for at in &self.report.at_k {
+            let (best, [low, high]) = at.best;
+            text += &format!("\n  k = {:<3} best IoU {best:.3} [{low:.3}, {high:.3}]  pass", at.k);
+            for (threshold, mean, _) in &at.pass {
+                text += &format!("  {mean:.3} (IoU >= {threshold})");
+            }
+        }
+        text
     }
 }
 

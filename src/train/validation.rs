@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use cadwright_rewards::Body;
+use cadwright_rewards::stats::mean;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,7 @@ pub fn validate(
     let questions = stage.questions(validation, &pictures);
     let indices: Vec<usize> = (0..validation.len().min(samples)).collect();
     let options = EvalOptions {
+        samples: 1,
         sampling: stage.sampling(0.0, 1.0),
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
@@ -53,7 +55,7 @@ pub fn validate(
     if let Some(picture) = contact_sheet(validation, &predictions) {
         telemetry.picture(step, "validation", &picture);
     }
-    let report = Report::new(&predictions, &[config.reward_frame()]);
+    let report = Report::new(&predictions, 1, &[config.reward_frame()], &[]);
     let iou = report.iou_in(config.reward_frame());
     // By IoU, then by VSR; of equals, the one that was trained for longer.
     if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
@@ -82,4 +84,31 @@ fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbIma
         })
         .collect();
     (!pairs.is_empty()).then(|| side_by_side(&pairs))
+}
+
+/// Mean IoU of the policy's samples at PPO's temperature on the first validation parts, and the mean of the best of each part's: no
+/// policy that only chooses among what this one writes is better. `None` where that is not wished.
+///
+/// # Errors
+/// The scorer cannot go on.
+pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
+    let Stage { config, validation, scorer, .. } = stage;
+    let (ppo, frame) = (&config.ppo, config.reward_frame());
+    if ppo.ceiling_samples == 0 {
+        return Ok(None);
+    }
+    let pictures = Pictures::new(validation, config.model.max_tiles, 0);
+    let questions = stage.questions(validation, &pictures);
+    let indices: Vec<usize> = (0..validation.len().min(ppo.ceiling_samples)).collect();
+    let options = EvalOptions {
+        sampling: stage.sampling(ppo.temperature, 1.0),
+        samples: ppo.samples_per_image,
+        batch_size: config.generate.batch_size,
+        seed: u64::from(config.run.seed),
+    };
+    let predictions = evaluate(&policy.frozen_copy(), &questions, &indices, scorer, options, |_| {})?;
+    let ious: Vec<f64> = predictions.iter().map(|prediction| prediction.score.iou_in(frame)).collect();
+    let best = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
+    let bests: Vec<f64> = ious.chunks(ppo.samples_per_image).map(best).collect();
+    Ok(Some((mean(&ious), mean(&bests))))
 }

@@ -185,6 +185,41 @@ fn eval_of_a_checkpoint_gives_what_the_run_gave() {
 }
 
 #[test]
+fn several_samples_give_best_at_k_and_evaluations_compare() {
+    let place = Place::new();
+    let model = smoke_run().join("sft/best").display().to_string();
+    let data = smoke_run().join("data").display().to_string();
+    let common =
+        ["eval", "--model-path", &model, "--dataset", &data, "--config", &smoke_config(), "--num-samples", "4"];
+    let set = ["--set", "eval.engine=auto", "--set", "eval.grid=16"];
+    let several = ["--samples-per-image", "3", "--temperature", "1", "--output-json", "b/predictions.json"];
+    let summary = ["--summary", "b/summary.json"];
+    let finished = place.cadwright([&common[..], &set, &several, &summary].concat()).succeeds();
+    assert!(finished.stdout().contains("k = 3   best IoU"), "{finished}");
+    let (predictions, report) = (json(place.path("b/predictions.json")), json(place.path("b/summary.json")));
+    assert_eq!((fields(&predictions).len(), &report["n"]), (4, &serde_json::json!(4)));
+    let part = &predictions["sample_0"];
+    let samples = part["samples"].as_array().expect("a list of samples");
+    assert_eq!((samples.len(), &samples[0]["predicted_code"]), (3, &part["predicted_code"]));
+    assert_ne!(samples[0], samples[1]);
+    assert_eq!(fields(&report["at_k"]), ["1", "2", "3"]);
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    assert!((number(&report["at_k"]["1"]["best_iou"]) - number(&report["iou"])).abs() < 1e-9, "{report:#}");
+    assert!(number(&report["at_k"]["3"]["best_iou"]) >= number(&report["iou"]), "{report:#}");
+    let greedy = ["--samples-per-image", "3"];
+    place
+        .cadwright([&common[..], &greedy].concat())
+        .fails_with(&["eval.samples_per_image = 3", "eval.temperature = 0"]);
+
+    let single = ["--output-json", "a/predictions.json"];
+    place.cadwright([&common[..], &set, &single].concat()).succeeds();
+    let compared = place.cadwright(["compare", "a", "b", "--output-json", "c.json"]).succeeds();
+    assert!(compared.stdout().starts_with("4 parts\n"), "{compared}");
+    assert_eq!(fields(&json(place.path("c.json"))["differences"]), ["iou", "vsr"]);
+    place.cadwright(["compare", "a", "nowhere"]).fails_with(&["nowhere", "No such file"]);
+}
+
+#[test]
 fn doctor_finds_cadquery() {
     let finished = Place::new().cadwright(["doctor"]).succeeds();
     assert!(finished.stdout().contains("CadQuery 2."), "{finished}");

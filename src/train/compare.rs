@@ -1,0 +1,238 @@
+//! Two evaluations of the same parts, compared part by part.
+
+use std::collections::BTreeMap;
+
+use cadwright_rewards::stats::{best_at_k, bootstrap_ci95, mean, sign_flip_p};
+use serde_json::{Map, Value, json};
+
+/// What an evaluation says of one part.
+#[derive(Debug, Clone, PartialEq)]
+struct Part {
+    id: String,
+    ground_truth: Value,
+    /// Of each sample.
+    ious: Vec<f64>,
+    valid: Vec<f64>,
+}
+
+impl Part {
+    fn read(key: &str, row: &Value) -> Result<Self, String> {
+        let missing =
+            |field: &str| format!("{key}: field {field} is missing; is this a predictions.json of cadwright?");
+        let single = [row.clone()];
+        let samples = row["samples"].as_array().map_or(&single[..], Vec::as_slice);
+        let (mut ious, mut valid) = (Vec::new(), Vec::new());
+        for sample in samples {
+            ious.push(sample["iou"].as_f64().ok_or_else(|| missing("iou"))?);
+            let outcome = sample["outcome"].as_str().ok_or_else(|| missing("outcome"))?;
+            valid.push(f64::from(outcome == "solid"));
+        }
+        let id = row["id"].as_str().unwrap_or(key).to_owned();
+        Ok(Self { id, ground_truth: row["ground_truth_code"].clone(), ious, valid })
+    }
+}
+
+/// The paired difference of one number: B less A, over parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// What is compared.
+    pub name: String,
+    /// Mean of A.
+    pub a: f64,
+    /// Mean of B.
+    pub b: f64,
+    /// 95 % bootstrap interval of the mean of B - A.
+    pub ci95: [f64; 2],
+    /// Two-sided p-value of a sign-flip test.
+    pub p: f64,
+    /// Parts on which B is better, equal to 1e-9, and worse.
+    pub wins_ties_losses: [usize; 3],
+}
+
+/// Two evaluations of the same parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// Parts that both have.
+    pub n: usize,
+    /// `iou` and `vsr` (means over a part's samples), and, where both have the same number of samples, `best@k`.
+    pub differences: Vec<Difference>,
+    /// Parts whose mean IoU changed most: id, IoU in A, IoU in B.
+    pub largest: Vec<(String, f64, f64)>,
+}
+
+const RESAMPLES: usize = 10_000;
+const LARGEST: usize = 10;
+
+impl Comparison {
+    /// Compares two `predictions.json`. With `common`, parts that only one has are left out.
+    ///
+    /// # Errors
+    /// Files that are no such thing, or that are about different parts.
+    pub fn new(a: &Value, b: &Value, common: bool) -> Result<Self, String> {
+        let [a, b] = [read(a).map_err(|e| format!("A: {e}"))?, read(b).map_err(|e| format!("B: {e}"))?];
+        let only =
+            |x: &BTreeMap<String, Part>, y: &BTreeMap<String, Part>| x.keys().filter(|id| !y.contains_key(*id)).count();
+        let (only_a, only_b) = (only(&a, &b), only(&b, &a));
+        if !common && only_a + only_b > 0 {
+            return Err(format!(
+                "{only_a} parts are in A only and {only_b} in B only: evaluate the same parts, or compare the common ones with --common"
+            ));
+        }
+        let pairs: Vec<(&Part, &Part)> = a.iter().filter_map(|(id, part)| Some((part, b.get(id)?))).collect();
+        if let Some((part, _)) = pairs.iter().find(|(a, b)| a.ground_truth != b.ground_truth) {
+            return Err(format!("part {}: A and B have different ground truths", part.id));
+        }
+        if pairs.is_empty() {
+            return Err("A and B have no part in common".into());
+        }
+        let mut differences = vec![
+            difference("iou", &pairs, |part| mean(&part.ious)),
+            difference("vsr", &pairs, |part| mean(&part.valid)),
+        ];
+        let samples = pairs[0].0.ious.len();
+        if samples > 1 && pairs.iter().all(|(a, b)| a.ious.len() == samples && b.ious.len() == samples) {
+            let ks = std::iter::successors(Some(2), |k| Some(k * 2)).take_while(|&k| k < samples).chain([samples]);
+            differences.extend(ks.map(|k| difference(&format!("best@{k}"), &pairs, |part| best_at_k(&part.ious, k))));
+        }
+        let change = |(a, b): &(&Part, &Part)| (a.id.clone(), mean(&a.ious), mean(&b.ious));
+        let mut largest: Vec<_> = pairs.iter().map(change).collect();
+        largest.sort_by(|x, y| (y.2 - y.1).abs().total_cmp(&(x.2 - x.1).abs()));
+        largest.truncate(LARGEST);
+        Ok(Self { n: pairs.len(), differences, largest })
+    }
+
+    /// The comparison as JSON.
+    pub fn to_json(&self) -> Value {
+        let of = |d: &Difference| {
+            let [wins, ties, losses] = d.wins_ties_losses;
+            let json = json!({
+                "a": d.a, "b": d.b, "difference": d.b - d.a, "ci95": d.ci95, "p": d.p,
+                "wins": wins, "ties": ties, "losses": losses,
+            });
+            (d.name.clone(), json)
+        };
+        let differences: Map<String, Value> = self.differences.iter().map(of).collect();
+        let largest: Vec<Value> =
+            self.largest.iter().map(|(id, a, b)| json!({"id": id, "iou_a": a, "iou_b": b})).collect();
+        json!({"n": self.n, "differences": differences, "largest_changes": largest})
+    }
+
+    /// A table for people.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{} parts\n{:<8} {:>7} {:>7} {:>8} {:>18} {:>7}  {}\n",
+            self.n, "", "A", "B", "B - A", "95 %", "p", "wins/ties/losses"
+        );
+        for d in &self.differences {
+            let [wins, ties, losses] = d.wins_ties_losses;
+            let interval = format!("[{:+.4}, {:+.4}]", d.ci95[0], d.ci95[1]);
+            text += &format!(
+                "{:<8} {:>7.4} {:>7.4} {:>+8.4} {interval:>18} {:>7.4}  {wins}/{ties}/{losses}\n",
+                d.name,
+                d.a,
+                d.b,
+                d.b - d.a,
+                d.p
+            );
+        }
+        text
+    }
+}
+
+/// Parts by id; a dataset's ids are its own, and `sample_<i>` stands in where a row has none.
+fn read(predictions: &Value) -> Result<BTreeMap<String, Part>, String> {
+    let rows = predictions.as_object().filter(|rows| !rows.is_empty()).ok_or("holds no predictions")?;
+    let mut parts = BTreeMap::new();
+    for (key, row) in rows {
+        let part = Part::read(key, row)?;
+        // The same part may occur twice in a dataset.
+        let mut id = part.id.clone();
+        while parts.contains_key(&id) {
+            id.push('\'');
+        }
+        parts.insert(id, part);
+    }
+    Ok(parts)
+}
+
+fn difference(name: &str, pairs: &[(&Part, &Part)], of: impl Fn(&Part) -> f64) -> Difference {
+    let values: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (of(a), of(b))).collect();
+    let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
+    let count = |is: &dyn Fn(f64) -> bool| differences.iter().filter(|d| is(**d)).count();
+    Difference {
+        name: name.to_owned(),
+        a: mean(&values.iter().map(|(a, _)| *a).collect::<Vec<_>>()),
+        b: mean(&values.iter().map(|(_, b)| *b).collect::<Vec<_>>()),
+        ci95: bootstrap_ci95(&differences, RESAMPLES, 0),
+        p: sign_flip_p(&differences, RESAMPLES, 0),
+        wins_ties_losses: [count(&|d| d > 1e-9), count(&|d| d.abs() <= 1e-9), count(&|d| d < -1e-9)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn predictions(ious: &[(&str, f64)]) -> Value {
+        let row = |(i, (id, iou)): (usize, &(&str, f64))| {
+            let outcome = if *iou > 0.0 { "solid" } else { "exception" };
+            (format!("sample_{i}"), json!({"id": id, "ground_truth_code": id, "outcome": outcome, "iou": iou}))
+        };
+        Value::Object(ious.iter().enumerate().map(row).collect())
+    }
+
+    #[test]
+    fn parts_are_matched_by_id_whatever_their_order() {
+        let a = predictions(&[("x", 0.5), ("y", 0.0), ("z", 0.25)]);
+        let b = predictions(&[("z", 0.25), ("x", 0.75), ("y", 0.5)]);
+        let found = Comparison::new(&a, &b, false).unwrap();
+        let (iou, vsr) = (&found.differences[0], &found.differences[1]);
+        assert_eq!((iou.a, iou.b, iou.wins_ties_losses), (0.25, 0.5, [2, 1, 0]));
+        assert_eq!((vsr.a, vsr.b, vsr.wins_ties_losses), (2.0 / 3.0, 1.0, [1, 2, 0]));
+        assert_eq!(found.largest[0], ("y".into(), 0.0, 0.5));
+        assert!(iou.ci95[0] >= 0.0 && iou.ci95[1] <= 0.5);
+        // Of the 4 signs of 0.25 and 0.5 two are as far from 0.
+        assert!((iou.p - 0.5).abs() < 0.02, "{}", iou.p);
+    }
+
+    #[test]
+    fn a_difference_that_is_always_the_same_is_certain() {
+        let ids: Vec<String> = (0..50).map(|i| i.to_string()).collect();
+        let of = |iou: f64| predictions(&ids.iter().map(|id| (id.as_str(), iou)).collect::<Vec<_>>());
+        let found = Comparison::new(&of(0.25), &of(0.5), false).unwrap();
+        assert_eq!(found.differences[0].ci95, [0.25, 0.25]);
+        assert!(found.differences[0].p < 2e-4);
+        let same = Comparison::new(&of(0.5), &of(0.5), false).unwrap();
+        assert_eq!((same.differences[0].p, same.differences[0].wins_ties_losses), (1.0, [0, 50, 0]));
+    }
+
+    #[test]
+    fn samples_give_best_at_k() {
+        let of = |ious: [f64; 4]| {
+            let samples: Vec<Value> = ious.iter().map(|iou| json!({"outcome": "solid", "iou": iou})).collect();
+            json!({"sample_0": {"id": "x", "ground_truth_code": "", "outcome": "solid", "iou": ious[0], "samples": samples}})
+        };
+        let found = Comparison::new(&of([0.0, 0.0, 0.0, 1.0]), &of([0.5; 4]), false).unwrap();
+        let names: Vec<&str> = found.differences.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["iou", "vsr", "best@2", "best@4"]);
+        // Of the six pairs three hold the 1.
+        for (d, a) in found.differences[2..].iter().zip([0.5, 1.0]) {
+            assert!((d.a - a).abs() < 1e-12 && (d.b - 0.5).abs() < 1e-12, "{d:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_told() {
+        let (a, b) = (predictions(&[("x", 0.5), ("y", 0.5)]), predictions(&[("x", 0.5), ("z", 0.5)]));
+        let error = Comparison::new(&a, &b, false).unwrap_err();
+        assert!(error.contains("1 parts are in A only and 1 in B only"), "{error}");
+        assert_eq!(Comparison::new(&a, &b, true).unwrap().n, 1);
+        let mut other = a.clone();
+        other["sample_0"]["ground_truth_code"] = json!("another");
+        assert!(
+            Comparison::new(&a, &other, false).unwrap_err().contains("part x: A and B have different ground truths")
+        );
+        assert!(Comparison::new(&json!({}), &a, false).unwrap_err().contains("A: holds no predictions"));
+        assert!(Comparison::new(&a, &json!({"sample_0": {}}), false).unwrap_err().contains("field iou is missing"));
+    }
+}
