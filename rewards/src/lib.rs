@@ -17,6 +17,7 @@ pub mod program;
 pub mod reward;
 pub mod shell;
 pub mod stats;
+pub mod stl;
 mod winding;
 
 pub use frames::{Frame, FrameError, frame_iou};
@@ -25,3 +26,4 @@ pub use outcome::{Body, Bounds, Failure, MassProperties, Mesh, MeshError, Outcom
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};
 pub use shell::{ShellIou, shell_iou};
+pub use stl::{StlError, read_stl};

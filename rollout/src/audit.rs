@@ -9,13 +9,13 @@ use std::path::PathBuf;
 
 use cadwright_rewards::native::Decline;
 use cadwright_rewards::{Frame, Outcome, Solid, frame_iou};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{Engine, ScorerConfig};
 use crate::engines::execute_natively;
 use crate::error::Result;
-use crate::jsonl::{Output, ScoreIn, check_rows, rows, stream};
+use crate::jsonl::{Output, Row, check_rows, rows, stream};
 use crate::scorer::{Scorer, Shared};
 use crate::store::key;
 use crate::summary::top_reasons;
@@ -29,7 +29,7 @@ const NOTABLE: f64 = 0.005;
 /// What to audit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditOptions {
-    /// Rows `{"id", "ground_truth", "prediction"}`, as for [`score`](crate::jsonl::score()).
+    /// Rows `{"id", "ground_truth", "prediction"}`, both programs; other fields are ignored.
     pub input: PathBuf,
     /// Only so many of them, drawn by `seed`; 0 for all.
     pub sample: usize,
@@ -40,6 +40,15 @@ pub struct AuditOptions {
     /// Limits and grid; engine and frames are the audit's own.
     pub scorer: ScorerConfig,
 }
+
+#[derive(Deserialize)]
+struct PairIn {
+    id: Value,
+    ground_truth: String,
+    prediction: String,
+}
+
+impl Row for PairIn {}
 
 /// Mean and maximum of some errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -146,16 +155,16 @@ struct Findings {
 
 /// Compares the engines on (a sample of) the pairs of a file.
 pub fn audit(options: &AuditOptions) -> Result<AuditReport> {
-    check_rows::<ScoreIn>(&options.input)?;
-    let chosen = choose(rows::<ScoreIn>(&options.input)?.count(), options.sample, options.seed);
+    check_rows::<PairIn>(&options.input)?;
+    let chosen = choose(rows::<PairIn>(&options.input)?.count(), options.sample, options.seed);
     let mut output = options.output.as_deref().map(Output::create).transpose()?;
     let scorer = Scorer::new(ScorerConfig { engine: Engine::Cadquery, ..options.scorer.clone() })?;
     scorer.ready()?;
     let mut report = AuditReport { grid: options.scorer.grid, ..AuditReport::default() };
     let mut seen = HashSet::new();
-    let rows = rows::<ScoreIn>(&options.input)?.enumerate();
+    let rows = rows::<PairIn>(&options.input)?.enumerate();
     let rows = rows.filter(|(index, _)| chosen.contains(index)).map(|(_, row)| row);
-    stream(&scorer, rows, examine, |row: &ScoreIn, findings| {
+    stream(&scorer, rows, examine, |row: &PairIn, findings| {
         report.pairs += 1;
         for (role, program, opinion) in [
             ("ground_truth", &row.ground_truth, &findings.ground_truth),
@@ -186,7 +195,7 @@ fn choose(n: usize, sample: usize, seed: u64) -> HashSet<usize> {
     order.into_iter().collect()
 }
 
-fn examine(shared: &Shared, row: &ScoreIn) -> Result<Findings> {
+fn examine(shared: &Shared, row: &PairIn) -> Result<Findings> {
     let opinion = |program: &str, is_ground_truth| -> Result<Opinion> {
         Ok(Opinion { native: execute_natively(program), cadquery: shared.cadquery(program, is_ground_truth)? })
     };
@@ -258,7 +267,7 @@ impl AuditReport {
         self.centroid_error.add(distance(found.centroid, expected.centroid) / diagonal);
     }
 
-    fn add_pair(&mut self, row: &ScoreIn, findings: &Findings) {
+    fn add_pair(&mut self, row: &PairIn, findings: &Findings) {
         let Some(cadquery_iou) = findings.cadquery_iou else { return };
         let Some(exact_iou) = findings.exact_iou else {
             self.without_exact += 1;

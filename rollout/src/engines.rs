@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cadwright_rewards::native::{self, Decline};
-use cadwright_rewards::{Outcome, OutcomeClass, Solid};
+use cadwright_rewards::{Failure, Outcome, OutcomeClass, Solid, read_stl};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::config::Engine;
 use crate::error::Result;
 use crate::server::WorkerInfo;
 use crate::store::{self, Store};
+use crate::truth::{GroundTruth, Shape, ShapeFormat};
 use crate::workers::Workers;
 
 /// What the engines said about a program.
@@ -108,6 +109,32 @@ impl Engines {
         })
     }
 
+    /// The answer for a ground truth that may have been executed or read before.
+    pub fn truth(&self, ground_truth: &GroundTruth) -> Result<Answer> {
+        let shape = match ground_truth {
+            GroundTruth::Program(program) => return self.known(program, true),
+            GroundTruth::Shape(shape) => shape,
+        };
+        self.store.get(store::key(&["shape", shape.digest()]), || {
+            let (outcome, engine) = match shape.format() {
+                ShapeFormat::Stl => (stl_outcome(shape), Engine::Native),
+                ShapeFormat::Step if self.engine == Engine::Native => {
+                    let declined = Some(Decline::new("STEP file", "CadQuery reads it; use auto"));
+                    return Ok(Answer { outcome: None, engine: Engine::Native, declined });
+                }
+                ShapeFormat::Unknown => {
+                    let error = format!("the file of {} bytes is neither STL nor STEP", shape.bytes().len());
+                    (Outcome::Failure(Failure { class: OutcomeClass::NoSolid, error }), Engine::Native)
+                }
+                ShapeFormat::Step => {
+                    let read = || self.workers.read_step(shape.bytes());
+                    (self.cached("step", shape.digest(), read)?, Engine::Cadquery)
+                }
+            };
+            Ok(Answer { outcome: Some(outcome), engine, declined: None })
+        })
+    }
+
     /// CadQuery's outcome of a program, whatever the engine.
     pub fn by_cadquery(&self, program: &str, is_ground_truth: bool) -> Result<Option<Outcome>> {
         let answer = self.store.get(store::key(&[Engine::Cadquery.name(), program]), || {
@@ -151,6 +178,13 @@ impl Engines {
             Engine::Native => Ok(Answer { outcome: None, engine: Engine::Native, declined }),
             _ => Ok(Answer { outcome: Some(cadquery()?), engine: Engine::Cadquery, declined }),
         }
+    }
+}
+
+fn stl_outcome(shape: &Shape) -> Outcome {
+    match read_stl(shape.bytes()) {
+        Ok(solid) => Outcome::Solid(Arc::new(solid)),
+        Err(error) => Outcome::Failure(Failure { class: OutcomeClass::NoSolid, error: error.to_string() }),
     }
 }
 

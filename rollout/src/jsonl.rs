@@ -22,6 +22,7 @@ use crate::engines::Verdict;
 use crate::error::{Error, Result};
 use crate::scorer::{Execution, Score, ScoreRequest, Scorer, Shared};
 use crate::summary::{ScoreSummary, Tally};
+use crate::truth::{GroundTruth, Shape};
 
 /// What to execute.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +40,9 @@ pub struct ExecOptions {
 /// What to score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreOptions {
-    /// Rows `{"id", "ground_truth", "prediction"}`; other fields are ignored. `id` is a string or
-    /// a number.
+    /// Rows `{"id", "ground_truth", "prediction"}`, or with `"ground_truth_mesh"`, the path of an STL or STEP file, instead of
+    /// `"ground_truth"`; relative paths are from the JSONL file's directory, or else from the working directory. Other fields are
+    /// ignored. `id` is a string or a number.
     pub input: PathBuf,
     /// Where the rows go; see [`score`].
     pub output: PathBuf,
@@ -76,10 +78,58 @@ struct ExecIn {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct ScoreIn {
-    pub id: Value,
-    pub ground_truth: String,
-    pub prediction: String,
+struct ScoreIn {
+    id: Value,
+    #[serde(default)]
+    ground_truth: Option<String>,
+    #[serde(default)]
+    ground_truth_mesh: Option<PathBuf>,
+    prediction: String,
+}
+
+/// A row of an input file.
+pub(crate) trait Row: for<'de> Deserialize<'de> {
+    /// What is wrong with it besides the types of its fields; `directory` is where the JSONL file lies.
+    fn check(&self, _directory: &Path) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Row for ExecIn {}
+
+impl Row for ScoreIn {
+    fn check(&self, directory: &Path) -> Result<(), String> {
+        match (&self.ground_truth, &self.ground_truth_mesh) {
+            (Some(_), None) => Ok(()),
+            (None, Some(path)) if found(directory, path).is_file() => Ok(()),
+            (None, Some(path)) => Err(format!("field \"ground_truth_mesh\": there is no file {}", path.display())),
+            (Some(_), Some(_)) => {
+                Err("both \"ground_truth\" and \"ground_truth_mesh\" are given: keep one of them".to_owned())
+            }
+            (None, None) => {
+                Err("\"ground_truth\" (a program) or \"ground_truth_mesh\" (an STL or STEP file) is missing".to_owned())
+            }
+        }
+    }
+}
+
+impl ScoreIn {
+    fn truth(&self, directory: &Path) -> Result<GroundTruth> {
+        match &self.ground_truth_mesh {
+            None => Ok(self.ground_truth.as_deref().unwrap_or_default().into()),
+            Some(path) => {
+                let path = found(directory, path);
+                let shape = Shape::read(&path).map_err(|error| Error::file(&path, "read", &error))?;
+                Ok(GroundTruth::Shape(Arc::new(shape)))
+            }
+        }
+    }
+}
+
+/// A path in a JSONL file: from the file's directory, or else as it stands.
+fn found(directory: &Path, path: &Path) -> PathBuf {
+    let beside = directory.join(path);
+    if beside.exists() { beside } else { path.to_owned() }
 }
 
 #[derive(Serialize)]
@@ -198,11 +248,12 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
     let extract = options.extract;
     let mut tally = Tally::new(scorer.config());
     let start = Instant::now();
+    let directory = directory_of(&options.input).to_owned();
     let score_row = move |shared: &Shared, row: &ScoreIn| {
         let prediction = row.prediction.as_str();
         shared.score(&ScoreRequest {
             prediction: if extract { extract_program(prediction) } else { prediction.to_owned() },
-            ground_truth: Arc::from(row.ground_truth.as_str()),
+            ground_truth: row.truth(&directory)?,
             truncated: false,
         })
     };
@@ -272,18 +323,22 @@ where
 }
 
 /// Fails on the first bad line.
-pub(crate) fn check_rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<()> {
+pub(crate) fn check_rows<I: Row>(path: &Path) -> Result<()> {
     rows::<I>(path)?.try_for_each(|row| row.map(|_| ()))
 }
 
 /// The rows of a file; blank lines are skipped.
-pub(crate) fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
+pub(crate) fn rows<I: Row>(path: &Path) -> Result<impl Iterator<Item = Result<I>>> {
     let read_error = |error: &std::io::Error| Error::file(path, "read", error);
     let file = File::open(path).map_err(|error| read_error(&error))?;
     let path = path.to_owned();
     Ok(BufReader::new(file).lines().enumerate().filter_map(move |(index, line)| match line {
         Ok(line) if line.trim().is_empty() => None,
-        Ok(line) => Some(parse(&line).map_err(|problem| Error::Row { path: path.clone(), line: index + 1, problem })),
+        Ok(line) => Some(parse(&line, directory_of(&path)).map_err(|problem| Error::Row {
+            path: path.clone(),
+            line: index + 1,
+            problem,
+        })),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             Some(Err(Error::Row { path: path.clone(), line: index + 1, problem: "expected UTF-8 text".to_owned() }))
         }
@@ -291,7 +346,7 @@ pub(crate) fn rows<I: for<'de> Deserialize<'de>>(path: &Path) -> Result<impl Ite
     }))
 }
 
-fn parse<I: for<'de> Deserialize<'de>>(line: &str) -> Result<I, String> {
+fn parse<I: Row>(line: &str, directory: &Path) -> Result<I, String> {
     let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     match value.get("id") {
         _ if !value.is_object() => return Err("expected a JSON object".to_owned()),
@@ -303,12 +358,17 @@ fn parse<I: for<'de> Deserialize<'de>>(line: &str) -> Result<I, String> {
     }
     let fields = value.as_object().into_iter().flatten();
     let names: Vec<&str> = fields.map(|(name, _)| name.as_str()).collect();
-    I::deserialize(&value).map_err(|error| describe(&error.to_string(), &value, &names))
+    let row = I::deserialize(&value).map_err(|error| describe(&error.to_string(), &value, &names))?;
+    row.check(directory).map(|()| row)
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
 }
 
 /// Serde does not say which field has the wrong type; find it.
 fn describe(error: &str, value: &Value, names: &[&str]) -> String {
-    let texts = ["code", "ground_truth", "prediction"];
+    let texts = ["code", "ground_truth", "ground_truth_mesh", "prediction"];
     match texts.iter().find(|name| value.get(**name).is_some_and(|field| !field.is_string())) {
         Some(name) if !error.contains("missing") => {
             format!("field \"{name}\": expected text, got {}", value[*name])

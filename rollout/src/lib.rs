@@ -18,6 +18,7 @@ mod scorer;
 mod server;
 mod store;
 mod summary;
+mod truth;
 mod wire;
 mod workers;
 
@@ -28,3 +29,4 @@ pub use error::{Error, Result};
 pub use scorer::{Execution, Score, ScoreRequest, Scorer};
 pub use server::WorkerInfo;
 pub use summary::{MeanCi, ScoreSummary, Tally, top_reasons};
+pub use truth::{GroundTruth, Shape, ShapeFormat};

@@ -15,6 +15,7 @@ use crate::engines::{Answer, Engines, Verdict};
 use crate::error::{Error, Result};
 use crate::server::{ServerConfig, WorkerInfo};
 use crate::store::Store;
+use crate::truth::GroundTruth;
 use crate::workers::Workers;
 
 /// Bytes of outcomes kept in memory.
@@ -29,8 +30,8 @@ pub struct ScoreRequest {
     /// The predicted program, as it is executed (see
     /// [`extract_program`](cadwright_rewards::extract_program)).
     pub prediction: String,
-    /// The program it is compared with.
-    pub ground_truth: Arc<str>,
+    /// What it is compared with.
+    pub ground_truth: GroundTruth,
     /// The completion was cut at the token limit.
     pub truncated: bool,
 }
@@ -57,7 +58,7 @@ pub struct Score {
     pub malformed: bool,
     /// IoU in each configured frame, in [0, 1]; 0 for a prediction that failed. `None` if the
     /// ground truth failed, for there is nothing to compare with, if the native engine, asked alone, declined either, and
-    /// in [`Frame::Exact`] where OCC has no answer.
+    /// in [`Frame::Exact`] where OCC has no answer or the ground truth is a file.
     pub iou: BTreeMap<Frame, Option<f64>>,
     /// See [`reward()`]. It uses the first configured frame, and IoU 0 if the ground truth failed. 0 for a
     /// prediction that was declined.
@@ -155,13 +156,12 @@ impl Scorer {
         Batch::new(self)
     }
 
-    /// Executes ground truths in the background, so that scores against them find them ready.
+    /// Executes or reads ground truths in the background, so that scores against them find them ready.
     /// Faults show when the ground truths are used.
-    pub fn prefetch<S: AsRef<str>>(&self, ground_truths: &[S]) {
-        for program in ground_truths {
-            let program: Arc<str> = Arc::from(program.as_ref());
+    pub fn prefetch(&self, ground_truths: impl IntoIterator<Item = GroundTruth>) {
+        for ground_truth in ground_truths {
             self.spawn(move |shared| {
-                let _ = shared.engines.known(&program, true);
+                let _ = shared.engines.truth(&ground_truth);
             });
         }
     }
@@ -194,7 +194,7 @@ impl Shared {
     pub fn score(&self, request: &ScoreRequest) -> Result<Score> {
         let start = Instant::now();
         let prediction = self.engines.known(&request.prediction, false)?;
-        let ground_truth = self.engines.known(&request.ground_truth, true)?;
+        let ground_truth = self.engines.truth(&request.ground_truth)?;
         let mut shell_undetermined = false;
         let (compared, truth) = self.in_one_form(request, &prediction, &ground_truth)?;
         let mut compare = |frame: Frame| match (&compared, &truth) {
@@ -206,9 +206,9 @@ impl Shared {
                 Ok(Some(shell.map_or(0.0, |shell| shell.iou)))
             }
             (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) if frame == Frame::Exact => {
-                match a.malformed || b.malformed {
-                    true => Ok(None),
-                    false => self.exact_iou(&request.ground_truth, &request.prediction),
+                match request.ground_truth.program() {
+                    Some(truth) if !a.malformed && !b.malformed => self.exact_iou(truth, &request.prediction),
+                    _ => Ok(None),
                 }
             }
             (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => Ok(Some(frame_iou(frame, self.config.grid, a, b))),
@@ -238,7 +238,8 @@ impl Shared {
     }
 
     /// The two outcomes for comparison. A solid of the native engine is exact, one of CadQuery's is made of facets; between
-    /// the two a thin round wall would differ by its facets. Where one is of CadQuery's, so is the other.
+    /// the two a thin round wall would differ by its facets. Where one program is answered by CadQuery, so is the other. A shape
+    /// from a file has the facets that it has: it is compared with whatever form the prediction has.
     fn in_one_form(
         &self,
         request: &ScoreRequest,
@@ -248,8 +249,14 @@ impl Shared {
         let mut outcomes = (prediction.outcome.clone(), ground_truth.outcome.clone());
         if let (Some(a), Some(b)) = (prediction.solid(), ground_truth.solid()) {
             match (&a.body, &b.body) {
-                (Body::Csg(_), Body::Mesh(_)) => outcomes.0 = self.engines.by_cadquery(&request.prediction, false)?,
-                (Body::Mesh(_), Body::Csg(_)) => outcomes.1 = self.engines.by_cadquery(&request.ground_truth, true)?,
+                (Body::Csg(_), Body::Mesh(_)) if request.ground_truth.program().is_some() => {
+                    outcomes.0 = self.engines.by_cadquery(&request.prediction, false)?
+                }
+                (Body::Mesh(_), Body::Csg(_)) => {
+                    if let Some(truth) = request.ground_truth.program() {
+                        outcomes.1 = self.engines.by_cadquery(truth, true)?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -269,10 +276,14 @@ impl Shared {
         self.engines.workers.exact_iou(ground_truth, prediction)
     }
 
-    /// The published metric for two programs that both build a solid; `None` where the published code fails.
+    /// The published metric for a program and a ground truth that both have a solid; `None` where the published code fails. A
+    /// shape from a file counts with the facets that it has.
     fn shell_iou(&self, request: &ScoreRequest) -> Result<Option<ShellIou>> {
         let prediction = self.engines.exported(&request.prediction, false)?;
-        let ground_truth = self.engines.exported(&request.ground_truth, true)?;
+        let ground_truth = match &request.ground_truth {
+            GroundTruth::Program(program) => self.engines.exported(program, true)?,
+            shape => self.engines.truth(shape)?.outcome,
+        };
         Ok(match (prediction.as_ref().and_then(parts), ground_truth.as_ref().and_then(parts)) {
             (Some(prediction), Some(ground_truth)) => shell_iou(prediction, ground_truth),
             _ => None,

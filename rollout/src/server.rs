@@ -59,6 +59,8 @@ pub enum Task<'a> {
     Shell(&'a str),
     /// The IoU of two programs by booleans.
     Exact(&'a str, &'a str),
+    /// The solid in a STEP file.
+    Step(&'a [u8]),
 }
 
 impl Task<'_> {
@@ -79,6 +81,10 @@ impl Task<'_> {
                 message.extend_from_slice(&(first.len() as u32).to_le_bytes());
                 message.extend_from_slice(first.as_bytes());
                 message.extend_from_slice(second.as_bytes());
+            }
+            Self::Step(file) => {
+                message.push(3);
+                message.extend_from_slice(file);
             }
         }
         let length = (message.len() - 4) as u32;

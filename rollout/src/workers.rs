@@ -64,6 +64,11 @@ impl Workers {
         self.outcome(Task::Shell(program))
     }
 
+    /// The solid in a STEP file; blocks until its outcome is known.
+    pub fn read_step(&self, file: &[u8]) -> Result<Outcome> {
+        self.outcome(Task::Step(file))
+    }
+
     /// IoU of two programs by booleans; `None` where there is no answer.
     pub fn exact_iou(&self, a: &str, b: &str) -> Result<Option<f64>> {
         Ok(self.perform(Task::Exact(a, b))?.ok().and_then(|reply| wire::decode_iou(&reply)))

@@ -217,7 +217,7 @@ fn ground_truths_are_executed_once_and_kept_on_disk() {
     let cache_dir = Some(directory.path().join("cache"));
     for expected_iou in [1.0, 0.5] {
         let scorer = Scorer::new(ScorerConfig { cache_dir: cache_dir.clone(), ..config(2) }).unwrap();
-        scorer.prefetch(&[&ground_truth]);
+        scorer.prefetch([ground_truth.as_str().into()]);
         let mut batch = scorer.batch();
         for index in 0..6 {
             let size = expected_iou;

@@ -9,6 +9,8 @@ for a failure the message in UTF-8.
 
 Task EXACT. Payload: u32 bytes of the first program, then both programs.
 Reply: one byte of class, then f64 IoU, NaN where the kernel has no answer; for a failure the message in UTF-8.
+
+Task STEP. Payload: a STEP file. Reply: as for MESH.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ SOLID, SYNTAX, EXCEPTION, NO_SOLID, EMPTY, TIMEOUT, MEMORY, CRASH = range(8)
 # What a process that many programs share says of one that must have its own.
 NOT_TAME = 255
 
-MESH, SHELL, EXACT = range(3)
+MESH, SHELL, EXACT, STEP = range(4)
 
 # Where a program may leave its result, in this order; otherwise the first object counts.
 RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
@@ -80,7 +82,7 @@ def perform(task: int, payload: bytes) -> bytes:
         if task == EXACT:
             length = struct.unpack_from("<I", payload)[0]
             return compare(payload[4:4 + length].decode(), payload[4 + length:].decode())
-        shape, solids, error = build(payload.decode())
+        shape, solids, error = read_step(payload) if task == STEP else build(payload.decode())
         return error if shape is None else pack(shape, solids, task)
     except (MemoryError, Standard_OutOfMemory) as error:
         return failure(MEMORY, describe(error))
@@ -90,7 +92,7 @@ def perform(task: int, payload: bytes) -> bytes:
 
 def perform_tame(task: int, payload: bytes) -> bytes:
     """As `perform`, but refuses what might change this process."""
-    if task != EXACT:
+    if task in (MESH, SHELL):
         try:
             tree = ast.parse(textwrap.dedent(payload.decode()).strip(), "<program>")
         except BaseException:  # whatever is wrong with it
@@ -115,6 +117,17 @@ def build(text: str) -> tuple[Any, list[Any], bytes]:
         names.clear()  # makes room for the message
         raise
     return pick(names)
+
+
+def read_step(content: bytes) -> tuple[Any, list[Any], bytes]:
+    """The solids in a STEP file, in millimetres, or the failure. The reader takes names only; this process has a directory."""
+    with open("shape.step", "wb") as file:
+        file.write(content)
+    shape = cq.Compound.makeCompound(cq.importers.importStep("shape.step").vals())
+    solids = shape.Solids()
+    if not solids:
+        return None, [], failure(NO_SOLID, "the STEP file holds no solid")
+    return (solids[0] if len(solids) == 1 else cq.Compound.makeCompound(solids)), solids, b""
 
 
 def compare(first: str, second: str) -> bytes:

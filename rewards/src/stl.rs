@@ -1,0 +1,282 @@
+//! The solid inside a mesh in an STL file, binary or text.
+
+use std::collections::{BTreeSet, HashMap};
+
+use nalgebra::{Matrix3, Vector3};
+use thiserror::Error;
+
+use crate::outcome::{Bounds, MassProperties, Mesh, Solid};
+
+/// Why an STL file says nothing of a solid.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StlError {
+    /// Neither of the two formats.
+    #[error(
+        "not an STL file: expected 84 + 50 n bytes for n triangles, or text that begins with \"solid\"; found {0} bytes"
+    )]
+    Format(usize),
+    /// A line of the text does not belong there.
+    #[error("STL text, line {line}: expected {expected}, found {found:?}")]
+    Text {
+        /// From 1.
+        line: usize,
+        /// What should stand there.
+        expected: &'static str,
+        /// What does.
+        found: String,
+    },
+    /// A coordinate is NaN or infinite.
+    #[error("STL triangle {0} has a coordinate that is not finite")]
+    NotFinite(usize),
+    /// A plane, a line, or nothing.
+    #[error("the STL mesh encloses no volume: it has {0} triangles")]
+    NoVolume(usize),
+}
+
+/// Bytes before the first triangle of a binary file, and of a triangle.
+const HEADER: usize = 84;
+const TRIANGLE: usize = 50;
+
+/// Whether `bytes` look like an STL file.
+pub fn is_stl(bytes: &[u8]) -> bool {
+    is_binary(bytes) || bytes.trim_ascii_start().starts_with(b"solid")
+}
+
+/// Some programs begin the header of binary files with `solid` too: the size decides.
+fn is_binary(bytes: &[u8]) -> bool {
+    let count = bytes.get(HEADER - 4..HEADER).and_then(|count| count.try_into().ok()).map(u32::from_le_bytes);
+    count.is_some_and(|count| bytes.len() == HEADER + TRIANGLE * count as usize)
+}
+
+/// The solid that the mesh encloses, in the file's units, with mass properties at unit density. Normals are not read: a mesh
+/// that is inside out as a whole is turned. One that is not closed is `malformed`; what it occupies is decided by winding numbers.
+///
+/// # Errors
+/// See [`StlError`].
+pub fn read_stl(bytes: &[u8]) -> Result<Solid, StlError> {
+    let corners = if is_binary(bytes) {
+        read_binary(bytes)
+    } else if is_stl(bytes) {
+        read_text(&String::from_utf8_lossy(bytes))?
+    } else {
+        return Err(StlError::Format(bytes.len()));
+    };
+    let bad = |triangle: &[[f64; 3]; 3]| triangle.iter().flatten().any(|coordinate| !coordinate.is_finite());
+    if let Some(triangle) = corners.iter().position(bad) {
+        return Err(StlError::NotFinite(triangle));
+    }
+    let mut mesh = welded(&corners);
+    let mut mass = mass_properties(&mesh);
+    if mass.volume < 0.0 {
+        mesh.triangles.iter_mut().for_each(|triangle| triangle.swap(1, 2));
+        mass = mass_properties(&mesh);
+    }
+    let size = (0..3).map(|axis| mass.bounds.max[axis] - mass.bounds.min[axis]).fold(0.0, f64::max);
+    if mass.volume.is_nan() || mass.volume <= 1e-12 * size.powi(3) {
+        return Err(StlError::NoVolume(corners.len()));
+    }
+    let (solids, malformed) = (components(&mesh), !is_closed(&mesh));
+    Ok(Solid::meshed(mass, mesh, solids, malformed))
+}
+
+fn read_binary(bytes: &[u8]) -> Vec<[[f64; 3]; 3]> {
+    let number = |bytes: &[u8]| f64::from(f32::from_le_bytes(bytes.try_into().expect("chunks of four bytes")));
+    let triangle = |bytes: &[u8]| {
+        // A normal of twelve bytes comes first.
+        let numbers: Vec<f64> = bytes[12..48].chunks_exact(4).map(number).collect();
+        [0, 1, 2].map(|corner| [0, 1, 2].map(|axis| numbers[3 * corner + axis]))
+    };
+    bytes[HEADER..].chunks_exact(TRIANGLE).map(triangle).collect()
+}
+
+fn read_text(text: &str) -> Result<Vec<[[f64; 3]; 3]>, StlError> {
+    let mut points = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("vertex") {
+            continue;
+        }
+        let numbers: Vec<f64> = words.filter_map(|word| word.parse().ok()).collect();
+        let point = <[f64; 3]>::try_from(numbers).map_err(|_| StlError::Text {
+            line: index + 1,
+            expected: "three numbers after \"vertex\"",
+            found: line.trim().to_owned(),
+        })?;
+        points.push(point);
+    }
+    if points.len() % 3 != 0 {
+        return Err(StlError::Text {
+            line: text.lines().count(),
+            expected: "three vertices for each facet",
+            found: format!("{} vertices in all", points.len()),
+        });
+    }
+    Ok(points.chunks_exact(3).map(|points| [points[0], points[1], points[2]]).collect())
+}
+
+/// One vertex for all corners at the same place; triangles with two corners there are left out.
+fn welded(corners: &[[[f64; 3]; 3]]) -> Mesh {
+    let mut known: HashMap<[u64; 3], u32> = HashMap::new();
+    let mut mesh = Mesh::default();
+    for triangle in corners {
+        let triangle = triangle.map(|point| {
+            // Zero has two signs.
+            *known.entry(point.map(|c| (c + 0.0).to_bits())).or_insert_with(|| {
+                mesh.vertices.push(point);
+                mesh.vertices.len() as u32 - 1
+            })
+        });
+        if triangle[0] != triangle[1] && triangle[1] != triangle[2] && triangle[2] != triangle[0] {
+            mesh.faces.push(mesh.triangles.len() as u32);
+            mesh.triangles.push(triangle);
+        }
+    }
+    mesh
+}
+
+/// Whether every edge is passed as often one way as the other.
+fn is_closed(mesh: &Mesh) -> bool {
+    let mut edges: HashMap<(u32, u32), i32> = HashMap::new();
+    for &[a, b, c] in &mesh.triangles {
+        for (from, to) in [(a, b), (b, c), (c, a)] {
+            *edges.entry((from.min(to), from.max(to))).or_default() += if from < to { 1 } else { -1 };
+        }
+    }
+    edges.values().all(|balance| *balance == 0)
+}
+
+/// Parts that share no vertex.
+fn components(mesh: &Mesh) -> u32 {
+    let mut parent: Vec<u32> = (0..mesh.vertices.len() as u32).collect();
+    fn root(parent: &mut [u32], mut vertex: u32) -> u32 {
+        while parent[vertex as usize] != vertex {
+            parent[vertex as usize] = parent[parent[vertex as usize] as usize];
+            vertex = parent[vertex as usize];
+        }
+        vertex
+    }
+    for &[a, b, c] in &mesh.triangles {
+        let a = root(&mut parent, a);
+        for other in [b, c] {
+            let other = root(&mut parent, other);
+            parent[other as usize] = a;
+        }
+    }
+    let roots: BTreeSet<u32> = mesh.triangles.iter().map(|triangle| root(&mut parent, triangle[0])).collect();
+    roots.len() as u32
+}
+
+/// By the divergence theorem: sums over the tetrahedra between each triangle and the centre of the bounds.
+fn mass_properties(mesh: &Mesh) -> MassProperties {
+    let bounds = if mesh.vertices.is_empty() { MassProperties::NOTHING.bounds } else { Bounds::of(&mesh.vertices) };
+    let center = Vector3::from(bounds.min).lerp(&Vector3::from(bounds.max), 0.5);
+    let (mut volume, mut first, mut second) = (0.0, Vector3::zeros(), Matrix3::zeros());
+    for triangle in &mesh.triangles {
+        let [a, b, c] = triangle.map(|vertex| Vector3::from(mesh.vertices[vertex as usize]) - center);
+        let (six_volumes, sum) = (a.dot(&b.cross(&c)), a + b + c);
+        volume += six_volumes / 6.0;
+        first += sum * (six_volumes / 24.0);
+        second +=
+            (a * a.transpose() + b * b.transpose() + c * c.transpose() + sum * sum.transpose()) * (six_volumes / 120.0);
+    }
+    if volume == 0.0 {
+        return MassProperties { bounds, ..MassProperties::NOTHING };
+    }
+    let centroid = first / volume;
+    let second = second - centroid * centroid.transpose() * volume;
+    let inertia = Matrix3::identity() * second.trace() - second;
+    MassProperties {
+        volume,
+        centroid: (center + centroid).into(),
+        inertia: [0, 1, 2].map(|row| [0, 1, 2].map(|column| inertia[(row, column)])),
+        bounds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Body;
+
+    /// A block from the origin, its triangles counter-clockwise from outside.
+    fn block([x, y, z]: [f64; 3]) -> Vec<[[f64; 3]; 3]> {
+        let corner = |i: usize| {
+            [if i & 1 > 0 { x } else { 0.0 }, if i & 2 > 0 { y } else { 0.0 }, if i & 4 > 0 { z } else { 0.0 }]
+        };
+        let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
+        quads.iter().flat_map(|q| [[q[0], q[1], q[2]], [q[0], q[2], q[3]]]).map(|t| t.map(corner)).collect()
+    }
+
+    fn binary(triangles: &[[[f64; 3]; 3]]) -> Vec<u8> {
+        let mut bytes = b"solid in spite of its name".to_vec();
+        bytes.resize(80, 0);
+        bytes.extend((triangles.len() as u32).to_le_bytes());
+        for triangle in triangles {
+            bytes.extend([0; 12]);
+            bytes.extend(triangle.iter().flatten().flat_map(|&c| (c as f32).to_le_bytes()));
+            bytes.extend([0; 2]);
+        }
+        bytes
+    }
+
+    fn text(triangles: &[[[f64; 3]; 3]]) -> String {
+        let facet = |triangle: &[[f64; 3]; 3]| {
+            let vertices: String = triangle.iter().map(|[x, y, z]| format!("    vertex {x:e} {y} {z}\n")).collect();
+            format!("facet normal 0 0 0\n  outer loop\n{vertices}  endloop\nendfacet\n")
+        };
+        format!("solid block\n{}endsolid block\n", triangles.iter().map(facet).collect::<String>())
+    }
+
+    #[test]
+    fn both_formats_give_a_block_by_closed_form() {
+        let triangles = block([2.0, 3.0, 4.0]);
+        for bytes in [binary(&triangles), text(&triangles).into_bytes()] {
+            let solid = read_stl(&bytes).unwrap();
+            let mass = solid.mass();
+            assert!((mass.volume - 24.0).abs() < 1e-12);
+            assert_eq!(mass.centroid, [1.0, 1.5, 2.0]);
+            let expected = [24.0 / 12.0 * (9.0 + 16.0), 24.0 / 12.0 * (4.0 + 16.0), 24.0 / 12.0 * (4.0 + 9.0)];
+            for row in 0..3 {
+                for column in 0..3 {
+                    let expected = if row == column { expected[row] } else { 0.0 };
+                    assert!((mass.inertia[row][column] - expected).abs() < 1e-9, "{:?}", mass.inertia);
+                }
+            }
+            assert_eq!((solid.solids(), solid.malformed), (1, false));
+            let Body::Mesh(mesh) = &solid.body else { panic!("an STL file gives a mesh") };
+            assert_eq!((mesh.vertices.len(), mesh.triangles.len()), (8, 12));
+            mesh.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_inverted_mesh_is_turned_and_an_open_one_is_malformed() {
+        let mut triangles = block([1.0; 3]);
+        triangles.iter_mut().for_each(|triangle| triangle.swap(0, 1));
+        let solid = read_stl(&binary(&triangles)).unwrap();
+        assert!((solid.mass().volume - 1.0).abs() < 1e-12 && !solid.malformed);
+        triangles.pop();
+        assert!(read_stl(&binary(&triangles)).unwrap().malformed);
+    }
+
+    #[test]
+    fn two_blocks_are_two_solids() {
+        let far = block([1.0; 3]).into_iter().map(|t| t.map(|[x, y, z]| [x + 5.0, y, z]));
+        let triangles: Vec<_> = block([1.0; 3]).into_iter().chain(far).collect();
+        let solid = read_stl(&binary(&triangles)).unwrap();
+        assert_eq!((solid.solids(), solid.mass().volume.round()), (2, 2.0));
+    }
+
+    #[test]
+    fn what_is_no_solid_says_why() {
+        let error = |bytes: &[u8]| read_stl(bytes).unwrap_err().to_string();
+        assert!(error(b"PK\x03\x04").starts_with("not an STL file: expected 84 + 50 n bytes"));
+        assert!(error(b"solid nothing\nendsolid\n").contains("0 triangles"));
+        assert!(error(&binary(&block([1.0, 1.0, 0.0]))).contains("no volume"));
+        assert!(error(b"solid\nvertex 1 2\n").contains("line 2: expected three numbers"));
+        assert!(error(b"solid\nvertex 1 2 3\n").contains("three vertices for each facet"));
+        let mut triangles = block([1.0; 3]);
+        triangles[3][1][2] = f64::NAN;
+        assert!(error(&binary(&triangles)).contains("triangle 3"));
+    }
+}
