@@ -54,7 +54,7 @@ fn rows_come_back_as_written_and_bad_ones_are_skipped_with_their_id() {
     write(directory.path(), Split::Train, &rows);
     let dataset = open(directory.path(), Split::Train).unwrap();
     let found: Vec<(&str, &str)> =
-        dataset.examples().iter().map(|example| (example.id.as_str(), example.program.as_str())).collect();
+        dataset.examples().iter().map(|example| (example.id.as_str(), example.program.as_deref().unwrap())).collect();
     assert_eq!(found, [("a", "one"), ("d-h", "four")]);
     assert_eq!(dataset.get(1).unwrap().image.as_ref(), &png(4)[..]);
     assert!(dataset.get(2).is_none());
@@ -129,7 +129,7 @@ fn other_writers_files_are_read_whatever_their_order_types_and_nulls() {
     let dataset = open(directory.path(), Split::Validation).unwrap();
     assert_eq!(dataset.len(), 1);
     let example = dataset.get(0).unwrap();
-    assert_eq!((example.id.as_str(), example.program.as_str(), example.hundred_subset), ("0", "p", true));
+    assert_eq!((example.id.as_str(), example.program.as_deref(), example.hundred_subset), ("0", Some("p"), true));
     let reasons: Vec<&SkipReason> = dataset.skipped.iter().map(|row| &row.reason).collect();
     assert_eq!(reasons, [&SkipReason::NoProgram, &SkipReason::NoImage, &SkipReason::NoImage]);
 }

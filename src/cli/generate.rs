@@ -47,7 +47,9 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let dataset = Dataset::of_examples(vec![Example {
         id: args.image.display().to_string(),
         image: bytes.into(),
-        program: String::new(),
+        program: None,
+        // Nothing is compared here.
+        ground_truth: "".into(),
         hundred_subset: false,
     }])?;
     let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);

@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cadwright_rollout::{GroundTruth, Shape};
 use rayon::prelude::*;
 use thiserror::Error;
 
 use super::Split;
 use super::image::{ImageError, decode_rgb};
-use super::rows::{RawRow, RowReader};
+use super::rows::{RawRow, RowReader, ShapeSource};
 use crate::hub::{self, HubError};
 
 /// Where a data set comes from.
@@ -92,7 +93,10 @@ pub enum DataError {
         codec: String,
     },
     /// The file is some other parquet file.
-    #[error("{path} has no column {column:?}: expected image, deepcad_id, cadquery, found {}", list(found))]
+    #[error(
+        "{path} has no column {column:?}: expected image, deepcad_id, cadquery (or ground_truth_mesh), found {}",
+        list(found)
+    )]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -134,15 +138,17 @@ fn example(first: &Option<Box<SkippedRow>>) -> String {
     first.as_ref().map_or_else(String::new, |row| format!(", the first: {row}"))
 }
 
-/// One picture with its program.
+/// One picture with what it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     /// `deepcad_id`; where there is none, file name and row.
     pub id: String,
     /// The picture as it was stored, PNG as a rule.
     pub image: Arc<[u8]>,
-    /// The ground-truth program.
-    pub program: String,
+    /// The ground-truth program, where there is one that may be learnt from.
+    pub program: Option<String>,
+    /// What the part is: the file in `ground_truth_mesh`, or what `cadquery` builds.
+    pub ground_truth: GroundTruth,
     /// Whether the row belongs to the small public test.
     pub hundred_subset: bool,
 }
@@ -175,12 +181,15 @@ pub enum SkipReason {
     /// The picture cannot be decoded.
     #[error("the picture cannot be decoded: {0}")]
     BadImage(String),
-    /// `cadquery` is null.
-    #[error("there is no program")]
+    /// `cadquery` is null, and there is no `ground_truth_mesh`.
+    #[error("there is neither a program nor a shape")]
     NoProgram,
     /// `cadquery` is empty or blank.
     #[error("the program is empty")]
     EmptyProgram,
+    /// `ground_truth_mesh` names a file that cannot be read.
+    #[error("cannot read ground_truth_mesh = {0}")]
+    NoShape(String),
 }
 
 /// Which rows to take.
@@ -265,6 +274,11 @@ impl Dataset {
         Ok(Self { examples, skipped: Vec::new() })
     }
 
+    /// Forgets the programs of all rows but the first `count`, except for the shapes that they build.
+    pub fn keep_programs(&mut self, count: usize) {
+        self.examples.iter_mut().skip(count).for_each(|example| example.program = None);
+    }
+
     /// Number of usable rows.
     pub fn len(&self) -> usize {
         self.examples.len()
@@ -289,18 +303,30 @@ impl Dataset {
 fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let id = row.id.unwrap_or_else(|| format!("{name}:{}", row.row));
-    let reason = match (row.image, row.program) {
-        (None, _) => SkipReason::NoImage,
-        (_, None) => SkipReason::NoProgram,
-        (_, Some(program)) if program.trim().is_empty() => SkipReason::EmptyProgram,
-        (Some(image), Some(program)) => match decode_rgb(&image) {
-            Ok(_) => {
-                return Ok(Example { id, image: image.into(), program, hundred_subset: row.hundred_subset });
+    let usable = || -> Result<Example, SkipReason> {
+        let image = row.image.ok_or(SkipReason::NoImage)?;
+        if row.program.as_ref().is_some_and(|program| program.trim().is_empty()) {
+            return Err(SkipReason::EmptyProgram);
+        }
+        let shape = match row.shape {
+            None => None,
+            Some(ShapeSource::Bytes(bytes)) => Some(Shape::new(bytes)),
+            Some(ShapeSource::Path(path)) => {
+                let path = file.parent().unwrap_or(Path::new("")).join(path);
+                let problem = |error| SkipReason::NoShape(format!("{}: {error}", path.display()));
+                Some(Shape::read(&path).map_err(problem)?)
             }
-            Err(ImageError::Decode { detail }) => SkipReason::BadImage(detail),
-        },
+        };
+        let ground_truth = match (shape, &row.program) {
+            (Some(shape), _) => GroundTruth::Shape(Arc::new(shape)),
+            (None, Some(program)) => program.as_str().into(),
+            (None, None) => return Err(SkipReason::NoProgram),
+        };
+        decode_rgb(&image).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
+        let (image, program, hundred_subset) = (image.into(), row.program, row.hundred_subset);
+        Ok(Example { id: id.clone(), image, program, ground_truth, hundred_subset })
     };
-    Err(SkippedRow { file: file.to_owned(), row: row.row, id, reason })
+    usable().map_err(|reason| SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }
 
 /// The parquet files of a split, by name.

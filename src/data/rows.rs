@@ -26,8 +26,19 @@ pub struct RawRow {
     pub image_path: Option<String>,
     /// `cadquery`.
     pub program: Option<String>,
+    /// `ground_truth_mesh`: an STL or STEP file.
+    pub shape: Option<ShapeSource>,
     /// `hundred_subset`; false where the column is missing or null.
     pub hundred_subset: bool,
+}
+
+/// How a row gives its shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShapeSource {
+    /// The content of a file: a binary column, or one with `bytes` in it.
+    Bytes(Vec<u8>),
+    /// Its path, from the parquet file's directory: a text column, or one with `path` and no `bytes`.
+    Path(String),
 }
 
 /// Streams the rows of a file, one row group in memory at a time. Columns may come in any order, with others among
@@ -38,10 +49,10 @@ pub struct RowReader {
     next: usize,
 }
 
-/// Columns without which a file is of no use.
-const NEEDED: [&str; 2] = ["image", "cadquery"];
+/// Columns without which a file is of no use; of the latter group one is enough.
+const NEEDED: [&[&str]; 2] = [&["image"], &["cadquery", "ground_truth_mesh"]];
 /// Columns that are read where they exist.
-const WANTED: [&str; 4] = ["image", "deepcad_id", "cadquery", "hundred_subset"];
+const WANTED: [&str; 5] = ["image", "deepcad_id", "cadquery", "ground_truth_mesh", "hundred_subset"];
 
 impl RowReader {
     /// Opens a file and checks that it has the columns.
@@ -100,10 +111,11 @@ fn check_codecs(metadata: &ParquetMetaData, path: &Path) -> Result<(), DataError
 fn project(schema: &TypePtr, path: &Path) -> Result<Type, DataError> {
     let fields: Vec<TypePtr> =
         schema.get_fields().iter().filter(|field| WANTED.contains(&field.name())).map(Arc::clone).collect();
-    if let Some(column) = NEEDED.iter().find(|needed| !fields.iter().any(|field| field.name() == **needed)) {
+    let is_there = |column: &&str| fields.iter().any(|field| field.name() == *column);
+    if let Some(group) = NEEDED.iter().find(|group| !group.iter().any(is_there)) {
         return Err(DataError::MissingColumn {
             path: path.to_owned(),
-            column,
+            column: group[0],
             found: schema.get_fields().iter().map(|field| field.name().to_owned()).collect(),
         });
     }
@@ -117,23 +129,34 @@ fn raw_row(row: usize, fields: Row) -> RawRow {
     let mut found = RawRow { row, ..RawRow::default() };
     for (name, field) in fields.into_columns() {
         match (name.as_str(), field) {
-            ("image", Field::Group(image)) => {
-                for (name, field) in image.into_columns() {
-                    match name.as_str() {
-                        "bytes" => found.image = binary(field),
-                        "path" => found.image_path = text(field),
-                        _ => {}
-                    }
-                }
-            }
+            ("image", Field::Group(image)) => (found.image, found.image_path) = file(image),
             ("image", field) => found.image = binary(field),
             ("deepcad_id", field) => found.id = text(field),
             ("cadquery", field) => found.program = text(field),
+            ("ground_truth_mesh", Field::Group(shape)) => {
+                let (bytes, path) = file(shape);
+                found.shape = bytes.map(ShapeSource::Bytes).or(path.map(ShapeSource::Path));
+            }
+            ("ground_truth_mesh", Field::Str(path)) => found.shape = Some(ShapeSource::Path(path)),
+            ("ground_truth_mesh", field) => found.shape = binary(field).map(ShapeSource::Bytes),
             ("hundred_subset", Field::Bool(mark)) => found.hundred_subset = mark,
             _ => {}
         }
     }
     found
+}
+
+/// `bytes` and `path` of a file in a column.
+fn file(group: Row) -> (Option<Vec<u8>>, Option<String>) {
+    let (mut bytes, mut path) = (None, None);
+    for (name, field) in group.into_columns() {
+        match name.as_str() {
+            "bytes" => bytes = binary(field),
+            "path" => path = text(field),
+            _ => {}
+        }
+    }
+    (bytes, path)
 }
 
 fn binary(field: Field) -> Option<Vec<u8>> {

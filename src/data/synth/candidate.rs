@@ -1,6 +1,7 @@
 //! One part from one stream of random numbers.
 
 use cadwright_rewards::csg::{CsgSolid, Vec3};
+use cadwright_rewards::{GridSpec, Pose, rasterise};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
@@ -19,6 +20,8 @@ pub(super) struct Candidate {
     pub(super) scale: Scale,
     pub(super) family: &'static str,
     pub(super) features: Vec<Feature>,
+    /// Hash of what the part occupies: the same for programs that build the same solid in different ways.
+    pub(super) shape: [u8; 32],
 }
 
 /// Draws the part of an index. `None` where the draw led nowhere: a feature did not fit or would be hidden.
@@ -38,7 +41,24 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
     }) {
         return Ok(None);
     }
-    Ok(Some(Candidate { program: part.program(&scale), part, scale, family, features }))
+    let shape = shape_hash(&part.solid(&scale)?);
+    Ok(Some(Candidate { program: part.program(&scale), part, scale, family, features, shape }))
+}
+
+/// Cells along an edge of the grid on which two parts are the same: finer than the finest step of coordinates.
+const CELLS: usize = 64;
+
+fn shape_hash(solid: &CsgSolid) -> [u8; 32] {
+    let bounds = solid.tight_bounds();
+    let occupied = rasterise(solid, &Pose::identity(), &GridSpec::spanning(CELLS, &bounds, &bounds));
+    let mut hasher = blake3::Hasher::new();
+    for coordinate in bounds.min.iter().chain(&bounds.max) {
+        hasher.update(&((coordinate * 1e6).round() as i64).to_le_bytes());
+    }
+    occupied.words().iter().for_each(|word| {
+        hasher.update(&word.to_le_bytes());
+    });
+    *hasher.finalize().as_bytes()
 }
 
 type Assembled = (&'static str, Part, Vec<Feature>);

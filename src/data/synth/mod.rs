@@ -99,7 +99,7 @@ pub struct SynthSummary {
     pub distinct_numbers: usize,
     /// Draws that led nowhere.
     pub rejected: usize,
-    /// Draws that repeated an earlier program.
+    /// Draws that repeated an earlier shape, be it by another program.
     pub duplicates: usize,
     /// Wall time.
     pub seconds: f64,
@@ -234,11 +234,11 @@ fn split_sizes(config: &SynthConfig) -> Result<[usize; 3], SynthError> {
     Ok([test, validation, train])
 }
 
-/// The first `count` different parts, with their indices.
+/// The first `count` parts of different shapes, with their indices: no split holds a part of another.
 fn draw_distinct(config: &SynthConfig, summary: &mut SynthSummary) -> Result<Vec<(u64, Candidate)>, SynthError> {
     const BATCH: u64 = 4096;
     let mut found = Vec::with_capacity(config.count);
-    let mut programs: HashSet<[u8; 32]> = HashSet::with_capacity(config.count);
+    let mut shapes: HashSet<[u8; 32]> = HashSet::with_capacity(config.count);
     let limit = 200 * config.count as u64 + 100_000;
     let mut next = 0;
     while found.len() < config.count {
@@ -260,7 +260,7 @@ fn draw_distinct(config: &SynthConfig, summary: &mut SynthSummary) -> Result<Vec
             }
             match candidate {
                 None => summary.rejected += 1,
-                Some(candidate) if programs.insert(*blake3::hash(candidate.program.as_bytes()).as_bytes()) => {
+                Some(candidate) if shapes.insert(candidate.shape) => {
                     *summary.families.entry(candidate.family.to_owned()).or_default() += 1;
                     *summary.operations.entry(1 + candidate.features.len()).or_default() += 1;
                     for feature in &candidate.features {
