@@ -94,7 +94,7 @@ section! {
         /// `lora` or `full`.
         tune: Tune = Tune::Lora,
         /// Leaves the vision tower and projector as they are, so that picture embeddings are computed once and kept.
-        /// PPO and `tune = "lora"` never train them.
+        /// `tune = "lora"` never trains them.
         freeze_vision: bool = true,
         /// Computes activations again in the backward pass: a third more time for a fraction of the memory.
         gradient_checkpointing: bool = false,
@@ -171,6 +171,9 @@ section! {
         revision: String = "main",
         /// Training rows used at most; 0 for all.
         train_limit: usize = 0usize,
+        /// Training rows whose programs may be learnt from, the first ones; of all others only picture and shape are used, by PPO;
+        /// 0 for all.
+        programs_limit: usize = 0usize,
         /// Synthetic parts.
         synth: Synth = Synth::default(),
     }
@@ -242,6 +245,9 @@ section! {
         epochs: f64 = 3.0,
         /// Optimiser steps; overrides `epochs` where not 0.
         max_steps: usize = 0usize,
+        /// Ends the stage after this time (wall time, validations included), and the learning rate falls with the time; 0 for no
+        /// limit. Runs with a limit are not repeatable to the last bit.
+        max_seconds: f64 = 0.0,
         /// Examples in one forward pass.
         batch_size: usize = 4usize,
         /// Forward passes in one optimiser step.
@@ -252,7 +258,7 @@ section! {
         learning_rate: f64 = 1e-4,
         /// Steps in which the learning rate climbs from 0.
         warmup_steps: usize = 100usize,
-        /// Share of the steps at the peak before the linear decay; 0 decays from the start.
+        /// Share of the stage before the linear decay begins; 0 decays from the start.
         hold: f64 = 0.0,
         /// The decay ends at this share of the peak.
         final_lr: f64 = 0.0,
@@ -324,6 +330,9 @@ section! {
     Ppo {
         /// Rounds of collecting and updating; 0 skips the stage.
         steps: usize = 500usize,
+        /// Ends the stage after this time (wall time from the first step on, validations included), and what changes over the steps
+        /// changes with the time; 0 for no limit. Runs with a limit are not repeatable to the last bit.
+        max_seconds: f64 = 0.0,
         /// Pictures in a step.
         images_per_step: usize = 32usize,
         /// Programs written for each picture.
@@ -346,6 +355,8 @@ section! {
         warmup_steps: usize = 5usize,
         /// Learning rate of the value head.
         value_learning_rate: f64 = 1e-3,
+        /// Passes of the value head over a step's rollouts.
+        value_epochs: usize = 4usize,
         /// `ppo` (a critic, by GAE), or a group's mean for a baseline and no critic: `rloo`, `grpo`, `dr_grpo`. Better where a
         /// critic has little time to learn.
         algorithm: Algorithm = Algorithm::Ppo,

@@ -143,6 +143,7 @@ impl Config {
             ("ppo.images_per_step", ppo.images_per_step),
             ("ppo.samples_per_image", ppo.samples_per_image),
             ("ppo.epochs", ppo.epochs),
+            ("ppo.value_epochs", ppo.value_epochs),
             ("ppo.minibatch_size", ppo.minibatch_size),
             ("model.max_tiles", model.max_tiles),
             ("sft.validation_samples", sft.validation_samples),
@@ -191,6 +192,8 @@ impl Config {
         }
         for (key, value) in [
             ("sft.epochs", sft.epochs),
+            ("sft.max_seconds", sft.max_seconds),
+            ("ppo.max_seconds", ppo.max_seconds),
             ("sft.weight_decay", sft.weight_decay),
             ("ppo.weight_decay", ppo.weight_decay),
             ("ppo.kl_coef", ppo.kl_coef),

@@ -148,6 +148,11 @@ impl InternVl {
         Self::new(self.config.clone(), self.weights.frozen_copy(self.compute), self.lora.clone(), self.compute)
     }
 
+    /// Whether anything besides the language model is being trained: the vision tower or the projector.
+    pub fn trains_vision(&self) -> bool {
+        self.weights.trainable().any(|(name, _)| !is_language(name))
+    }
+
     /// The device of the weights.
     pub fn device(&self) -> Device {
         self.weights.iter().next().map_or(Device::Cpu, |(_, tensor)| tensor.device())
@@ -257,4 +262,9 @@ impl InternVl {
     fn hidden(&self) -> i64 {
         self.config.llm_config.hidden_size
     }
+}
+
+/// Whether a tensor of this name is the language model's.
+pub fn is_language(name: &str) -> bool {
+    name.starts_with("language_model.")
 }

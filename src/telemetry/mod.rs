@@ -65,9 +65,9 @@ impl Telemetry {
         self.tensorboard.flush();
     }
 
-    /// Says `line` of a step that has just ended, with the time left.
-    pub fn say(&mut self, step: usize, line: &str) {
-        self.progress.say(step, line);
+    /// Says `line` of a step that has just ended and brought the stage to `progress` in [0, 1], with the time left.
+    pub fn say(&mut self, step: usize, progress: f64, line: &str) {
+        self.progress.say(step, progress, line);
     }
 
     /// Says something that is not a step's.
@@ -110,35 +110,41 @@ fn keep_before(path: &Path, stage: &str, step: usize) -> Result<()> {
 struct Progress {
     stage: &'static str,
     bar: Option<ProgressBar>,
-    first_step: usize,
     steps: usize,
-    started: Instant,
+    /// When the first step was told, and the progress then.
+    first: Option<(Instant, f64)>,
     last_line: Option<Instant>,
 }
 
 impl Progress {
     fn new(stage: &'static str, first_step: usize, steps: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} ({elapsed}, {eta} left)");
+            let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} ({elapsed})");
             let bar = ProgressBar::new(steps as u64).with_prefix(stage).with_position(first_step as u64);
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Self { stage, bar, first_step, steps, started: Instant::now(), last_line: None }
+        Self { stage, bar, steps, first: None, last_line: None }
     }
 
-    fn say(&mut self, step: usize, line: &str) {
+    fn say(&mut self, step: usize, progress: f64, line: &str) {
+        let (since, before) = *self.first.get_or_insert_with(|| (Instant::now(), progress));
+        let left = match progress > before {
+            true => {
+                let seconds = since.elapsed().as_secs_f64() * (1.0 - progress) / (progress - before);
+                format!("  {} left", duration(seconds))
+            }
+            false => String::new(),
+        };
         if let Some(bar) = &self.bar {
             bar.set_position(step as u64 + 1);
-            bar.set_message(line.to_owned());
+            bar.set_message(format!("{line}{left}"));
             return;
         }
         // A log of thousands of steps is for machines; people get one line every two seconds.
         let is_due = self.last_line.is_none_or(|last| last.elapsed() > Duration::from_secs(2));
-        if is_due || step + 1 == self.steps {
+        if is_due || progress == 1.0 {
             self.last_line = Some(Instant::now());
-            let done = (step + 1).saturating_sub(self.first_step).max(1) as f64;
-            let left = self.started.elapsed().as_secs_f64() / done * (self.steps.saturating_sub(step + 1)) as f64;
-            eprintln!("{} {}/{}  {line}  {} left", self.stage, step + 1, self.steps, duration(left));
+            eprintln!("{} {}/{}  {line}{left}", self.stage, step + 1, self.steps);
         }
     }
 

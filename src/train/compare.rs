@@ -28,7 +28,7 @@ impl Part {
             valid.push(f64::from(outcome == "solid"));
         }
         let id = row["id"].as_str().unwrap_or(key).to_owned();
-        Ok(Self { id, ground_truth: row["ground_truth_code"].clone(), ious, valid })
+        Ok(Self { id, ground_truth: json!([row["ground_truth_code"], row["ground_truth_mesh"]]), ious, valid })
     }
 }
 

@@ -7,8 +7,9 @@ use cadwright_rewards::frames::Frame;
 use cadwright_rewards::outcome::OutcomeClass;
 use cadwright_rewards::program::extract_program;
 use cadwright_rewards::stats::{best_at_k, bootstrap_ci95, mean, pass_at_k};
-use cadwright_rollout::{Batch, Score, ScoreRequest, Scorer};
+use cadwright_rollout::{Batch, GroundTruth, Score, ScoreRequest, Scorer};
 use serde_json::{Map, Value, json};
+use tch::Tensor;
 
 use super::pictures::Pictures;
 use super::schedule::seed;
@@ -48,12 +49,20 @@ impl Questions<'_> {
         self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
     }
 
-    /// The ground-truth program of the part at `index`.
-    pub fn program(&self, index: usize) -> &str {
-        &self.dataset.examples()[index].program
+    /// What the part at `index` is.
+    pub fn ground_truth(&self, index: usize) -> &GroundTruth {
+        &self.dataset.examples()[index].ground_truth
     }
 
-    /// Prompts with embedded pictures. The vision tower is taken as frozen.
+    /// Embeddings of the pictures, `[image tokens, hidden]` f32 each: with gradients where the vision tower is trained.
+    pub fn embed_for_update(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
+        match model.trains_vision() {
+            true => self.pictures.embed_trainable(model, indices),
+            false => self.pictures.embed(model, indices),
+        }
+    }
+
+    /// Prompts with embedded pictures, without gradients.
     pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
         let images = self.pictures.embed(model, indices);
         let input = |(&index, image)| PromptInput { ids: self.prompt_ids(model, index), image };
@@ -79,7 +88,7 @@ pub fn write_and_score<'a>(
             i,
             ScoreRequest {
                 prediction: extract_program(&questions.tokenizer.decode(&completion.tokens)),
-                ground_truth: questions.program(indices[i / samples]).into(),
+                ground_truth: questions.ground_truth(indices[i / samples]).clone(),
                 truncated: completion.truncated,
             },
         );

@@ -61,17 +61,28 @@ impl<'a> Pictures<'a> {
         (tiles + usize::from(tiles > 1 && model.config.use_thumbnail)) * model.config.tokens_per_tile()
     }
 
-    /// Embeddings with gradients into the vision tower: `[image tokens of all, hidden]` f32.
-    pub fn embed_trainable(&self, model: &InternVl, indices: &[usize]) -> Tensor {
-        model.embed_tiles(&self.tiles(model, indices).0, true).flatten(0, 1)
+    /// As [`Self::embed`], with gradients into the vision tower. A picture that comes several times is embedded once.
+    pub fn embed_trainable(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
+        let mut distinct = indices.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let (tiles, counts) = self.tiles(model, &distinct);
+        let embedded = model.embed_tiles(&tiles, true);
+        let rounded = tch::no_grad(|| embedded.to_kind(Kind::BFloat16).to_kind(Kind::Float) - &embedded);
+        let parts: Vec<Tensor> = (embedded + rounded).split_with_sizes(&counts, 0);
+        let part = |index: &usize| parts[distinct.partition_point(|other| other < index)].flatten(0, 1);
+        indices.iter().map(part).collect()
     }
 
-    /// Embeddings of a frozen vision tower, one tensor `[image tokens, hidden]` f32 a picture, on the model's device.
+    /// Embeddings of the vision tower as it is, one tensor `[image tokens, hidden]` f32 a picture, on the model's device. They are
+    /// rounded to bf16, as those that are kept, so that results do not depend on what was kept.
     pub fn embed(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
         const PICTURES_AT_A_TIME: usize = 32;
         let mut fresh = HashMap::new();
-        let missing: Vec<usize> =
+        let mut missing: Vec<usize> =
             indices.iter().copied().filter(|index| !self.cache.borrow().contains_key(index)).collect();
+        missing.sort_unstable();
+        missing.dedup();
         for chunk in missing.chunks(PICTURES_AT_A_TIME) {
             let (tiles, counts) = self.tiles(model, chunk);
             let embedded = tch::no_grad(|| model.embed_tiles(&tiles, false));
@@ -83,7 +94,6 @@ impl<'a> Pictures<'a> {
                     let kept = part.to_device(Device::Cpu).to_kind(Kind::BFloat16);
                     self.cache.borrow_mut().insert(index, kept);
                 }
-                // Rounded as a kept one is, so that the result does not depend on what was kept.
                 fresh.insert(index, part.to_kind(Kind::BFloat16).to_kind(Kind::Float));
             }
         }

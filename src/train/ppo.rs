@@ -8,7 +8,7 @@
 //! Dr. GRPO.
 //!
 //! Departures from the paper: the KL to the frozen SFT model is a term of the loss (as in GRPO), not of the reward; the
-//! critic is a head over the policy's last hidden state that sends no gradient into it; the vision tower is frozen.
+//! critic is a head over the policy's last hidden state that sends no gradient into it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -21,10 +21,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Stage;
-use super::advantages::{Rewarded, RunningScale, advantages, kept};
+use super::advantages::{Advantages, Rewarded, RunningScale, advantages, kept};
 use super::checkpoint::{self, Part};
 use super::curriculum::{Signal, by_epochs};
 use super::evaluate::{Questions, write_and_score};
@@ -32,7 +32,7 @@ use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
-use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, seed};
+use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress, seed};
 use super::sft::{Example, examples, finish};
 use super::validation::{Best, ceiling, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
@@ -42,6 +42,8 @@ use crate::telemetry::Telemetry;
 
 /// What a step collects: `images_per_step` prompts, `samples_per_image` completions of each.
 struct Rollouts {
+    /// The pictures, in the dataset.
+    indices: Vec<usize>,
     prompts: Vec<PromptInput>,
     completions: Vec<Completion>,
     scores: Vec<Score>,
@@ -61,7 +63,8 @@ impl Rollouts {
     }
 }
 
-/// What is known of one completion when the update starts; each is one number a token. Values and returns are a critic's.
+/// What is known of one completion when the update starts; each is one number a token. Values and returns are a critic's,
+/// `ref_logprobs` only there for completions that are updated on.
 struct Experience {
     ref_logprobs: Vec<f32>,
     values: Vec<f32>,
@@ -127,11 +130,17 @@ struct State {
 pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let Stage { config, train, scorer, run_dir, .. } = stage;
     let ppo = &config.ppo;
-    let pictures = Pictures::new(train, config.model.max_tiles, config.model.vision_cache_mib);
+    let cache_mib = if policy.trains_vision() { 0 } else { config.model.vision_cache_mib };
+    let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
     let questions = stage.questions(train, &pictures);
     let reference = policy.frozen_copy();
     let (labelled, _) = examples(&questions, policy, config.sft.max_length);
-    ensure!(!labelled.is_empty(), "no training example fits sft.max_length = {}", config.sft.max_length);
+    ensure!(
+        ppo.ce_weight == 0.0 || !labelled.is_empty(),
+        "ppo.ce_weight = {}, but no training row has a program that fits sft.max_length = {}; set ppo.ce_weight=0",
+        ppo.ce_weight,
+        config.sft.max_length
+    );
     let micro_batch_size = if ppo.micro_batch_size == 0 { ppo.minibatch_size } else { ppo.micro_batch_size };
     let value_seed = seed(&[u64::from(config.run.seed), PPO_STREAM]) as i64;
     let mut value_head = ValueHead::new(policy.config.llm_config.hidden_size, value_seed, policy.device());
@@ -143,13 +152,8 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     };
     let mut optimizer = Optimizer::new(policy.weights(), optimizer_config(ppo.optimizer));
     let mut value_optimizer = Optimizer::new(value_head.weights(), optimizer_config(OptimizerKind::Adamw));
-    let schedule = LearningRate {
-        peak: ppo.learning_rate,
-        warmup_steps: ppo.warmup_steps,
-        hold: 0.0,
-        final_lr: ppo.final_lr,
-        steps: ppo.steps,
-    };
+    let schedule =
+        LearningRate { peak: ppo.learning_rate, warmup_steps: ppo.warmup_steps, hold: 0.0, final_lr: ppo.final_lr };
 
     let directory = run_dir.join("ppo");
     let mut state = State {
@@ -169,7 +173,6 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         eprintln!("ppo: goes on at step {} of {}", state.step, ppo.steps);
     }
     let mut telemetry = Telemetry::open(run_dir, "ppo", state.step, ppo.steps)?;
-    let (started, seconds_before) = (Instant::now(), state.seconds);
     let best_dir = directory.join("best");
     if state.step == 0 {
         // The SFT policy is the first candidate: what PPO leaves is no worse on the validation parts.
@@ -184,17 +187,19 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     }
     prefetch(stage, &state.next);
 
+    let (started, seconds_before) = (Instant::now(), state.seconds);
     while state.step < ppo.steps {
         let step_started = Instant::now();
         let step = state.step;
-        let learning_rate = schedule.at(step);
-        let progress = match ppo.ce_schedule {
+        let progress_before = progress(step, ppo.steps, state.seconds, ppo.max_seconds);
+        let learning_rate = schedule.at(step, progress_before);
+        let annealed = match ppo.ce_schedule {
             CeSchedule::Guarded => state.ce_guard.progress,
-            _ => step as f64 / ppo.steps as f64,
+            _ => progress_before,
         };
-        let ce_weight = ce_weight(ppo.ce_schedule, ppo.ce_weight, ppo.ce_anneal_until, progress);
+        let ce_weight = ce_weight(ppo.ce_schedule, ppo.ce_weight, ppo.ce_anneal_until, annealed);
 
-        // 1. Collect. While the last programs are being executed, values and reference log-probs are computed.
+        // 1. Collect. While the last programs are being executed, the critic's states are computed.
         let indices = std::mem::take(&mut state.next);
         let snapshot = policy.frozen_copy();
         let seeds: Vec<u64> = (0..indices.len() * ppo.samples_per_image)
@@ -208,30 +213,53 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             state.next = pictures_of_step(config, train.len(), &state.signal, step + 1);
             prefetch(stage, &state.next);
         }
-        let mut critique = critique(&questions, &snapshot, &reference, &value_head, &prompts, &completions, ppo);
+        let all: Vec<usize> = (0..completions.len()).collect();
+        let hidden = match ppo.algorithm {
+            Algorithm::Ppo => {
+                per_token(&questions, &snapshot, &prompts, &completions, &all, ppo, |pass, _| pass.hidden)
+            }
+            _ => Vec::new(),
+        };
         let waiting = Instant::now();
         let scores = batch.finish()?;
         let seconds_score_wait = waiting.elapsed().as_secs_f64();
-        let rollouts = Rollouts { prompts, completions, scores, seconds_generate, seconds_score_wait };
+        let rollouts = Rollouts { indices, prompts, completions, scores, seconds_generate, seconds_score_wait };
 
         // 2. Compute. The untrained critic starts at the mean reward.
         let rewards = shaped_rewards(&rollouts, config, &mut state.reward_scale);
         if step == 0 {
-            let mean = rewards.iter().sum::<f32>() / rewards.len().max(1) as f32;
-            value_head.start_at(f64::from(mean));
-            critique.iter_mut().for_each(|(values, _)| values.fill(mean));
+            value_head.start_at(f64::from(rewards.iter().sum::<f32>() / rewards.len().max(1) as f32));
         }
+        let values: Vec<Vec<f32>> = match ppo.algorithm {
+            Algorithm::Ppo => hidden.iter().map(|hidden| to_vec(&value_head.forward(hidden))).collect(),
+            _ => vec![Vec::new(); rewards.len()],
+        };
         if ppo.curriculum == Curriculum::Signal {
-            for (&part, rewards) in indices.iter().zip(rewards.chunks(ppo.samples_per_image)) {
+            for (&part, rewards) in rollouts.indices.iter().zip(rewards.chunks(ppo.samples_per_image)) {
                 state.signal.observe(part, rewards);
             }
         }
-        let (experience, chosen) = compute_advantages(&rollouts, &rewards, critique, ppo);
+        let (mut experience, chosen) = compute_advantages(&rollouts, &rewards, values, ppo);
+        let Rollouts { prompts, completions, .. } = &rollouts;
+        let prompts = match policy.trains_vision() {
+            true => &questions.inputs(&reference, &rollouts.indices),
+            false => prompts,
+        };
+        let ref_logprobs = per_token(&questions, &reference, prompts, completions, &chosen, ppo, |pass, targets| {
+            pass.logprobs(targets, ppo.temperature)
+        });
+        for (&i, ref_logprobs) in chosen.iter().zip(ref_logprobs) {
+            experience[i].ref_logprobs = to_vec(&ref_logprobs);
+        }
 
         // 3. Update.
         let updating = Instant::now();
         let mut means = Means::default();
         let mut rng = ChaCha8Rng::seed_from_u64(seed(&[u64::from(config.run.seed), PPO_STREAM, step as u64]));
+        if ppo.algorithm == Algorithm::Ppo {
+            let scored: Vec<usize> = (0..experience.len()).filter(|&i| rollouts.is_scored(i)).collect();
+            fit_critic(&value_head, &mut value_optimizer, &hidden, &experience, scored, ppo, &mut rng, &mut means);
+        }
         'epochs: for _ in 0..ppo.epochs {
             let mut order = chosen.clone();
             order.shuffle(&mut rng);
@@ -242,24 +270,12 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
                     // A minibatch's loss is the mean over its tokens, however it is cut.
                     let weight = rollouts.tokens(micro_batch) / tokens;
                     let collected = Collected { rollouts: &rollouts, experience: &experience, chosen: micro_batch };
-                    ppo_backward(
-                        &questions,
-                        policy,
-                        &value_head,
-                        &collected,
-                        config,
-                        state.kl_coef,
-                        weight,
-                        &mut means,
-                    );
+                    ppo_backward(&questions, policy, &collected, config, state.kl_coef, weight, &mut means);
                 }
                 if ce_weight > 0.0 {
                     ce_backward(&questions, policy, &labelled, &mut rng, config, ce_weight, &mut means);
                 }
                 let grad_norm = optimizer.step(learning_rate);
-                if !ppo.algorithm.is_grouped() {
-                    value_optimizer.step(ppo.value_learning_rate * learning_rate / ppo.learning_rate);
-                }
                 means.add("grad_norm", &Tensor::from(grad_norm), 1.0);
                 // Each minibatch adds its mean with weight 1.
                 let moved = means.total("approx_kl") - moved_before;
@@ -278,13 +294,14 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         state.kl_coef = adapted_kl_coef(state.kl_coef, kl, ppo.kl_target);
         let vsr = rollouts.scores.iter().filter(|score| score.verdict.is_valid()).count() as f64
             / rollouts.scores.len().max(1) as f64;
-        state.ce_guard.advance(vsr, kl, ppo.kl_target, ppo.steps);
         let seconds_update = updating.elapsed().as_secs_f64();
 
         // 4. Log.
         state.seconds = seconds_before + started.elapsed().as_secs_f64();
         state.step += 1;
-        let is_last = state.step == ppo.steps;
+        let progress_after = progress(state.step, ppo.steps, state.seconds, ppo.max_seconds);
+        let is_last = progress_after == 1.0;
+        state.ce_guard.advance(vsr, kl, ppo.kl_target, progress_after - progress_before);
         let mut numbers = rollout_numbers(&rollouts, &experience, config);
         if ppo.curriculum == Curriculum::Signal {
             numbers.push(("parts_seen".to_owned(), state.signal.seen() as f64));
@@ -320,7 +337,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             rollouts.seconds_score_wait,
             seconds_update,
         );
-        telemetry.say(step, &line);
+        telemetry.say(step, progress_after, &line);
         if is_last || state.step.is_multiple_of(ppo.validate_every) {
             let best = &mut state.best;
             let report = validate(stage, policy, ppo.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
@@ -335,10 +352,13 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             let parts = parts(policy, &mut optimizer, &mut value_head, &mut value_optimizer);
             checkpoint::save(&checkpoint_dir, &parts, &state)?;
         }
+        if is_last {
+            break;
+        }
     }
     finish(
         &directory,
-        &json!({"steps": ppo.steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
+        &json!({"steps": state.step, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
     )
 }
 
@@ -372,42 +392,63 @@ fn pictures_of_step(config: &Config, parts: usize, signal: &Signal, step: usize)
 
 /// Has the ground truths of a step executed in the background.
 fn prefetch(stage: &Stage, indices: &[usize]) {
-    let programs: Vec<&str> = indices.iter().map(|&index| stage.train.examples()[index].program.as_str()).collect();
-    stage.scorer.prefetch(&programs);
+    stage.scorer.prefetch(indices.iter().map(|&index| stage.train.examples()[index].ground_truth.clone()));
 }
 
-/// For each completion, the values of its tokens (none without a critic) and their log-probabilities under the reference.
-fn critique(
+/// What `of` (pass, targets) says of each token of the completions `chosen`: a tensor `[tokens, ..]` for each completion.
+fn per_token(
     questions: &Questions,
-    policy: &InternVl,
-    reference: &InternVl,
-    value_head: &ValueHead,
+    model: &InternVl,
     prompts: &[PromptInput],
     completions: &[Completion],
+    chosen: &[usize],
     ppo: &Ppo,
-) -> Vec<(Vec<f32>, Vec<f32>)> {
-    let mut critique = Vec::with_capacity(completions.len());
-    let all: Vec<usize> = (0..completions.len()).collect();
-    for chunk in all.chunks(if ppo.micro_batch_size == 0 { ppo.minibatch_size } else { ppo.micro_batch_size }) {
+    of: impl Fn(Pass, &Tensor) -> Tensor,
+) -> Vec<Tensor> {
+    let mut found = Vec::with_capacity(chosen.len());
+    for chunk in chosen.chunks(if ppo.micro_batch_size == 0 { ppo.minibatch_size } else { ppo.micro_batch_size }) {
         tch::no_grad(|| {
-            let (batch, image) = sequences(questions, prompts, completions, chunk, policy);
-            let image_token = questions.tokenizer.image_token;
-            let values = (!ppo.algorithm.is_grouped()).then(|| {
-                let pass = Pass::new(policy, &batch, &image, image_token, PassMode::default());
-                to_vec(&value_head.forward(&pass.hidden))
-            });
-            let pass = Pass::new(reference, &batch, &image, image_token, PassMode::default());
-            let ref_logprobs = to_vec(&pass.logprobs(&batch.targets, ppo.temperature));
-            let mut start = 0;
-            for &i in chunk {
-                let end = start + completions[i].tokens.len();
-                let of_tokens = |numbers: &Vec<f32>| numbers[start..end].to_vec();
-                critique.push((values.as_ref().map_or(Vec::new(), of_tokens), of_tokens(&ref_logprobs)));
-                start = end;
-            }
+            let (batch, samples) = sequences(questions, prompts, completions, chunk, model);
+            let image: Vec<&Tensor> = chunk.iter().map(|&i| &prompts[i / samples].image).collect();
+            let image = Tensor::cat(&image, 0);
+            let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+            let lengths: Vec<i64> = chunk.iter().map(|&i| completions[i].tokens.len() as i64).collect();
+            found.extend(of(pass, &batch.targets).split_with_sizes(&lengths, 0));
         });
     }
-    critique
+    found
+}
+
+/// Fits the critic to the returns of the completions `scored`, of whose tokens `hidden` are the states. It sees all of them,
+/// several times, for next to the policy's update that costs nothing.
+fn fit_critic(
+    value_head: &ValueHead,
+    value_optimizer: &mut Optimizer,
+    hidden: &[Tensor],
+    experience: &[Experience],
+    mut scored: Vec<usize>,
+    ppo: &Ppo,
+    rng: &mut ChaCha8Rng,
+    means: &mut Means,
+) {
+    for _ in 0..ppo.value_epochs {
+        scored.shuffle(rng);
+        for chunk in scored.chunks(ppo.minibatch_size) {
+            let states = Tensor::cat(&chunk.iter().map(|&i| &hidden[i]).collect::<Vec<_>>(), 0);
+            let flat = |of: fn(&Experience) -> &[f32]| flat(experience, chunk, of, states.device());
+            let (old_values, returns) = (flat(|e| &e.values), flat(|e| &e.returns));
+            let loss = value_loss(&value_head.forward(&states), &old_values, &returns, ppo.value_clip_range);
+            means.add("value_loss", &loss, 1.0);
+            loss.backward();
+            value_optimizer.step(ppo.value_learning_rate);
+        }
+    }
+}
+
+/// Numbers of the tokens of the completions `chosen`, one after another.
+fn flat(experience: &[Experience], chosen: &[usize], of: fn(&Experience) -> &[f32], device: Device) -> Tensor {
+    let numbers: Vec<f32> = chosen.iter().flat_map(|&i| of(&experience[i])).copied().collect();
+    Tensor::from_slice(&numbers).to_device(device)
 }
 
 /// The rewards that are trained on: less the penalty for length, in units of their running standard deviation if so wished.
@@ -427,30 +468,26 @@ fn shaped_rewards(rollouts: &Rollouts, config: &Config, scale: &mut RunningScale
 fn compute_advantages(
     rollouts: &Rollouts,
     rewards: &[f32],
-    critique: Vec<(Vec<f32>, Vec<f32>)>,
+    values: Vec<Vec<f32>>,
     ppo: &Ppo,
 ) -> (Vec<Experience>, Vec<usize>) {
     let rewarded: Vec<Rewarded<'_>> = (0..rewards.len())
         .map(|i| Rewarded {
             reward: rewards[i],
             length: rollouts.completions[i].tokens.len(),
-            values: &critique[i].0,
+            values: &values[i],
             is_scored: rollouts.is_scored(i),
         })
         .collect();
     let found = advantages(&rewarded, ppo);
     let chosen = kept(&rewarded, &found, ppo.samples_per_image, ppo.keep_per_image);
-    let experience = critique
-        .iter()
-        .zip(found)
-        .map(|((values, ref_logprobs), of)| Experience {
-            ref_logprobs: ref_logprobs.clone(),
-            values: values.clone(),
-            advantages: of.advantages,
-            returns: of.returns,
-        })
-        .collect();
-    (experience, chosen)
+    let of = |(values, of): (Vec<f32>, Advantages)| Experience {
+        ref_logprobs: Vec::new(),
+        values,
+        advantages: of.advantages,
+        returns: of.returns,
+    };
+    (values.into_iter().zip(found).map(of).collect(), chosen)
 }
 
 /// No dropout: the ratio compares this policy with the one that sampled.
@@ -458,11 +495,10 @@ fn update_mode(config: &Config) -> PassMode {
     PassMode { gradient_checkpointing: config.model.gradient_checkpointing, ..PassMode::default() }
 }
 
-/// Adds `weight` times the gradients of policy, value, KL and entropy terms over some completions.
+/// Adds `weight` times the gradients of policy, KL and entropy terms over some completions.
 fn ppo_backward(
     questions: &Questions,
     policy: &InternVl,
-    value_head: &ValueHead,
     collected: &Collected,
     config: &Config,
     kl_coef: f64,
@@ -471,24 +507,23 @@ fn ppo_backward(
 ) {
     let ppo = &config.ppo;
     let Collected { rollouts, experience, chosen } = collected;
-    let (batch, image) = sequences(questions, &rollouts.prompts, &rollouts.completions, chosen, policy);
-    let device = policy.device();
-    let flat = |of: fn(&Experience) -> &[f32]| {
-        let values: Vec<f32> = chosen.iter().flat_map(|&i| of(&experience[i])).copied().collect();
-        Tensor::from_slice(&values).to_device(device)
+    let (batch, samples) = sequences(questions, &rollouts.prompts, &rollouts.completions, chosen, policy);
+    let images: Vec<Tensor> = match policy.trains_vision() {
+        true => {
+            let indices: Vec<usize> = chosen.iter().map(|&i| rollouts.indices[i / samples]).collect();
+            questions.pictures.embed_trainable(policy, &indices)
+        }
+        false => chosen.iter().map(|&i| rollouts.prompts[i / samples].image.shallow_clone()).collect(),
     };
+    let image = Tensor::cat(&images, 0);
+    let device = policy.device();
+    let flat = |of: fn(&Experience) -> &[f32]| flat(experience, chosen, of, device);
     let old_logprobs: Vec<f32> = chosen.iter().flat_map(|&i| &rollouts.completions[i].logprobs).copied().collect();
     let old_logprobs = Tensor::from_slice(&old_logprobs).to_device(device);
     let ref_logprobs = flat(|e| &e.ref_logprobs);
     let advantages = flat(|e| &e.advantages);
 
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
-    if ppo.algorithm == Algorithm::Ppo {
-        let (old_values, returns) = (flat(|e| &e.values), flat(|e| &e.returns));
-        let value_loss = value_loss(&value_head.forward(&pass.hidden), &old_values, &returns, ppo.value_clip_range);
-        means.add("value_loss", &value_loss, weight);
-        (value_loss * weight).backward();
-    }
     pass.backward(weight, |logits, rows, share| {
         let share = share * weight;
         let [targets, old_logprobs, advantages, ref_logprobs] =
@@ -526,25 +561,23 @@ fn ce_backward(
     let sequences = chosen.iter().map(|example| (&example.prompt[..], example.response.as_slice()));
     let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
     let indices: Vec<usize> = chosen.iter().map(|example| example.index).collect();
-    let image = Tensor::cat(&questions.pictures.embed(policy, &indices), 0);
+    let image = Tensor::cat(&questions.embed_for_update(policy, &indices), 0);
     let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, update_mode(config));
     let loss = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
     means.add("ce_loss", &Tensor::from(loss), 1.0);
 }
 
-/// The completions `chosen` after their prompts, with the embeddings of their pictures.
+/// The completions `chosen` after their prompts, and how many completions each prompt has.
 fn sequences(
     questions: &Questions,
     prompts: &[PromptInput],
     completions: &[Completion],
     chosen: &[usize],
     model: &InternVl,
-) -> (TokenBatch, Tensor) {
+) -> (TokenBatch, usize) {
     let samples = completions.len() / prompts.len();
     let sequences = chosen.iter().map(|&i| (prompts[i / samples].ids.as_slice(), completions[i].tokens.as_slice()));
-    let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
-    let image = Tensor::cat(&chosen.iter().map(|&i| &prompts[i / samples].image).collect::<Vec<_>>(), 0);
-    (batch, image)
+    (TokenBatch::new(sequences, questions.tokenizer, model.device()), samples)
 }
 
 fn to_vec(tensor: &Tensor) -> Vec<f32> {

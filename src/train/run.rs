@@ -19,7 +19,7 @@ use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split};
 use crate::generate::Sampling;
 use crate::hub::{is_hub_id, resolve_checkpoint};
-use crate::model::{InternVl, InternVlConfig, Layout, LoraConfig, Prompt, Tokenizer, Weights, lora};
+use crate::model::{InternVl, InternVlConfig, Layout, LoraConfig, Prompt, Tokenizer, Weights, is_language, lora};
 use crate::telemetry::{Telemetry, duration, write_whole};
 
 /// A run directory with its configuration.
@@ -117,10 +117,7 @@ impl Run {
         self.stage("sft", |stage| {
             let mut model = self.base_model()?;
             match self.config.model.tune {
-                Tune::Full => {
-                    let is_frozen = self.config.model.freeze_vision;
-                    model.weights_mut().set_trainable(|name| !is_frozen || is_language(name));
-                }
+                Tune::Full => self.set_trainable(&mut model),
                 Tune::Lora => {
                     model =
                         model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
@@ -146,11 +143,16 @@ impl Run {
         self.stage("ppo", |stage| {
             let mut model = self.load_policy(&self.policy_path("sft")?, Kind::Float)?;
             match self.config.model.tune {
-                Tune::Full => model.weights_mut().set_trainable(is_language),
+                Tune::Full => self.set_trainable(&mut model),
                 Tune::Lora => model.weights_mut().set_trainable(lora::is_adapter),
             }
             ppo::train(stage, &mut model)
         })
+    }
+
+    fn set_trainable(&self, model: &mut InternVl) {
+        let is_frozen = self.config.model.freeze_vision;
+        model.weights_mut().set_trainable(|name| !is_frozen || is_language(name));
     }
 
     fn stage(&self, name: &'static str, train: impl FnOnce(&Stage) -> Result<()>) -> Result<()> {
@@ -194,7 +196,11 @@ impl Run {
     fn dataset(&self, split: Split) -> Result<Dataset> {
         let train_limit = self.config.data.train_limit;
         let limit = (split == Split::Train && train_limit > 0).then_some(train_limit);
-        open_dataset(&self.data_source()?, Selection { limit, ..Selection::all(split) })
+        let mut dataset = open_dataset(&self.data_source()?, Selection { limit, ..Selection::all(split) })?;
+        if split == Split::Train && self.config.data.programs_limit > 0 {
+            dataset.keep_programs(self.config.data.programs_limit);
+        }
+        Ok(dataset)
     }
 
     fn data_source(&self) -> Result<DataSource> {
@@ -230,7 +236,13 @@ impl Run {
             let preset = InternVlConfig::preset(&self.config.model.preset, 0)?;
             // The prompt is in every example: its words deserve tokens as much as the programs' do.
             let prompt = prompt.text(preset.tokens_per_tile());
-            let texts = (0..train.len()).flat_map(|i| [prompt.as_str(), train.examples()[i].program.as_str()]);
+            let programs: Vec<&str> =
+                train.examples().iter().filter_map(|example| example.program.as_deref()).collect();
+            ensure!(
+                !programs.is_empty(),
+                "no training row has a program: a new model's tokenizer is made from programs"
+            );
+            let texts = (0..programs.len()).flat_map(|i| [prompt.as_str(), programs[i]]);
             let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
             let config = InternVlConfig::preset(&self.config.model.preset, tokenizer.vocab_size() as i64)?;
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
@@ -421,9 +433,8 @@ impl Evaluation {
         let scorer = scorer(config, &eval.engine, eval.grid, &frames, cache_dir)?;
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
-        let programs: Vec<&str> = indices.iter().map(|&index| dataset.examples()[index].program.as_str()).collect();
         scorer.ready()?;
-        scorer.prefetch(&programs);
+        scorer.prefetch(dataset.examples()[..n].iter().map(|example| example.ground_truth.clone()));
         let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
         let questions = Questions { dataset, pictures: &pictures, prompt, tokenizer };
         let sampling = Sampling {
@@ -445,15 +456,17 @@ impl Evaluation {
     }
 
     /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
-    /// samples of a part these are the first one's, and `samples` lists `{"predicted_code", "outcome", "iou"}` of all.
+    /// samples of a part these are the first one's, and `samples` lists `{"predicted_code", "outcome", "iou"}` of all. Where the
+    /// ground truth is a file, `ground_truth_code` is null and `ground_truth_mesh` the hash of its content.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let prediction = &samples[0];
             let score = &prediction.score;
+            let ground_truth = &dataset.examples()[prediction.index].ground_truth;
             let mut row = json!({
                 "id": prediction.id,
                 "predicted_code": prediction.program,
-                "ground_truth_code": dataset.examples()[prediction.index].program,
+                "ground_truth_code": ground_truth.program(),
                 "outcome": score.verdict.name(),
                 "error": score.error,
                 "malformed": score.malformed,
@@ -462,6 +475,9 @@ impl Evaluation {
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
             });
+            if let Some(shape) = ground_truth.shape() {
+                row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
+            }
             if samples.len() > 1 {
                 let sample = |p: &Prediction| {
                     let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.frame));
@@ -560,11 +576,6 @@ pub fn device(name: &str) -> Result<Device> {
         );
     }
     Ok(device)
-}
-
-/// PPO never trains the vision tower: its embeddings of the rollouts' pictures must hold through the step.
-fn is_language(name: &str) -> bool {
-    name.starts_with("language_model.")
 }
 
 /// Each key that decides what comes out, with both values where they differ, in sections that `is_bound`.

@@ -6,33 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::CeSchedule;
 
-/// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` for the share `hold` of the rest, and
-/// falls linearly towards `final_lr * peak`, which the step after the last would have. The climb takes half of the steps at
-/// most.
+/// How far a stage is, in [0, 1]: by its steps or, where `max_seconds` is not 0, by its time, whichever is further.
+pub fn progress(step: usize, steps: usize, seconds: f64, max_seconds: f64) -> f64 {
+    let by_time = if max_seconds > 0.0 { seconds / max_seconds } else { 0.0 };
+    (step as f64 / steps.max(1) as f64).max(by_time).min(1.0)
+}
+
+/// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` until the share `hold` of the stage is over, and
+/// falls linearly to `final_lr * peak`, which the step after the last would have.
 #[derive(Debug, Clone, Copy)]
 pub struct LearningRate {
     /// Highest learning rate.
     pub peak: f64,
     /// Steps of the climb.
     pub warmup_steps: usize,
-    /// Share of the other steps at the peak.
+    /// Progress at which the fall begins.
     pub hold: f64,
     /// Share of the peak at the end.
     pub final_lr: f64,
-    /// Steps in all.
-    pub steps: usize,
 }
 
 impl LearningRate {
-    /// The learning rate of `step` (from 0).
-    pub fn at(&self, step: usize) -> f64 {
-        let warmup_steps = self.warmup_steps.min(self.steps / 2);
-        if step < warmup_steps {
-            return self.peak * (step + 1) as f64 / (warmup_steps + 1) as f64;
-        }
-        let progress = (step - warmup_steps) as f64 / (self.steps - warmup_steps).max(1) as f64;
+    /// The learning rate of `step` (from 0), before which the stage has come to `progress`.
+    pub fn at(&self, step: usize, progress: f64) -> f64 {
+        let climbed = ((step + 1) as f64 / (self.warmup_steps + 1) as f64).min(1.0);
         let decayed = ((progress - self.hold) / (1.0 - self.hold).max(1e-9)).clamp(0.0, 1.0);
-        self.peak * (1.0 - (1.0 - self.final_lr) * decayed)
+        self.peak * climbed * (1.0 - (1.0 - self.final_lr) * decayed)
     }
 }
 
@@ -60,13 +59,14 @@ impl CeGuard {
     /// How far VSR may fall.
     const TOLERANCE: f64 = 0.02;
 
-    /// After one of `steps` steps, whose rollouts had this VSR and this KL. `kl_target` 0 stands for no limit.
-    pub fn advance(&mut self, vsr: f64, kl: f64, kl_target: f64, steps: usize) {
+    /// After a step whose rollouts had this VSR and this KL, and which brought the stage `further`. `kl_target` 0 stands for no
+    /// limit.
+    pub fn advance(&mut self, vsr: f64, kl: f64, kl_target: f64, further: f64) {
         let (first, mean) = self.vsr.map_or((vsr, vsr), |(first, mean)| (first, 0.8 * mean + 0.2 * vsr));
         self.vsr = Some((first, mean));
         let is_safe = mean >= first - Self::TOLERANCE && (kl_target == 0.0 || kl <= kl_target);
         if is_safe {
-            self.progress += 1.0 / steps.max(1) as f64;
+            self.progress += further;
         }
     }
 }
@@ -97,13 +97,22 @@ mod tests {
 
     #[test]
     fn learning_rate_climbs_holds_and_falls() {
-        let schedule = LearningRate { peak: 1.0, warmup_steps: 4, hold: 0.5, final_lr: 0.1, steps: 24 };
-        assert!((schedule.at(0) - 0.2).abs() < 1e-12);
-        assert_eq!(schedule.at(4), 1.0);
-        assert_eq!(schedule.at(14), 1.0);
-        // 15 of the 20 steps after the warm-up: half of the decay from 1 to 0.1.
-        assert!((schedule.at(19) - 0.55).abs() < 1e-12);
-        assert!((schedule.at(24) - 0.1).abs() < 1e-12);
+        let schedule = LearningRate { peak: 1.0, warmup_steps: 4, hold: 0.5, final_lr: 0.1 };
+        let at = |step| schedule.at(step, progress(step, 20, 0.0, 0.0));
+        assert!((at(0) - 0.2).abs() < 1e-12);
+        assert_eq!(at(4), 1.0);
+        assert_eq!(at(10), 1.0);
+        // Half of the decay from 1 to 0.1.
+        assert!((at(15) - 0.55).abs() < 1e-12);
+        assert!((at(20) - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn progress_is_by_steps_or_by_time_whichever_is_further() {
+        assert_eq!(progress(3, 10, 100.0, 0.0), 0.3);
+        assert_eq!(progress(3, 10, 100.0, 200.0), 0.5);
+        assert_eq!(progress(6, 10, 100.0, 200.0), 0.6);
+        assert_eq!(progress(6, 10, 300.0, 200.0), 1.0);
     }
 
     #[test]
@@ -121,7 +130,7 @@ mod tests {
     fn guarded_annealing_waits_while_vsr_is_low_or_the_kl_high() {
         let mut guard = CeGuard::default();
         let mut after = |vsr, kl| {
-            guard.advance(vsr, kl, 0.1, 10);
+            guard.advance(vsr, kl, 0.1, 0.1);
             (guard.progress * 10.0).round()
         };
         assert_eq!(after(0.9, 0.05), 1.0);
@@ -130,7 +139,7 @@ mod tests {
         assert_eq!(after(1.0, 0.2), 1.0);
         assert_eq!(after(1.0, 0.05), 2.0);
         guard = CeGuard::default();
-        guard.advance(0.9, 5.0, 0.0, 10);
+        guard.advance(0.9, 5.0, 0.0, 0.1);
         assert_eq!(guard.progress, 0.1);
     }
 

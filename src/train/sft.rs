@@ -21,7 +21,7 @@ use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
-use super::schedule::{LearningRate, seed};
+use super::schedule::{LearningRate, progress, seed};
 use super::validation::{Best, validate};
 use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
@@ -63,13 +63,12 @@ pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
 pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
     let Stage { config, train, run_dir, .. } = stage;
     let sft = &config.sft;
-    let is_frozen = config.model.freeze_vision || model.lora().is_some();
-    let cache_mib = if is_frozen { config.model.vision_cache_mib } else { 0 };
+    let cache_mib = if model.trains_vision() { 0 } else { config.model.vision_cache_mib };
     let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
     let questions = stage.questions(train, &pictures);
 
     let (examples, too_long) = examples(&questions, model, sft.max_length);
-    ensure!(!examples.is_empty(), "no training example fits sft.max_length = {}", sft.max_length);
+    ensure!(!examples.is_empty(), "no training row has a program that fits sft.max_length = {}", sft.max_length);
     if too_long > 0 {
         eprintln!(
             "sft: {too_long} examples are longer than sft.max_length = {} tokens and are left out",
@@ -87,7 +86,6 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         warmup_steps: sft.warmup_steps,
         hold: sft.hold,
         final_lr: sft.final_lr,
-        steps,
     };
     let optimizer_config = OptimizerConfig {
         kind: sft.optimizer,
@@ -111,6 +109,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
 
     let mut order = (usize::MAX, Vec::new());
     while state.step < steps {
+        let progress_before = progress(state.step, steps, state.seconds, sft.max_seconds);
         let step_started = Instant::now();
         let (epoch, position) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
         if order.0 != epoch {
@@ -131,10 +130,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
             let sequences = indices.iter().map(|&i| (&examples[i].prompt[..], examples[i].response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let rows: Vec<usize> = indices.iter().map(|&i| examples[i].index).collect();
-            let image = match is_frozen {
-                true => Tensor::cat(&pictures.embed(model, &rows), 0),
-                false => pictures.embed_trainable(model, &rows),
-            };
+            let image = Tensor::cat(&questions.embed_for_update(model, &rows), 0);
             let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, mode);
             // The mean over the step's response tokens, however they fall into micro-batches.
             let share = batch.targets.size1()? as f64 / targets as f64;
@@ -142,7 +138,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
             loss_sum += mean * share;
             tokens += batch.tokens;
         }
-        let learning_rate = schedule.at(state.step);
+        let learning_rate = schedule.at(state.step, progress_before);
         let grad_norm = optimizer.step(learning_rate);
         ensure!(
             loss_sum.is_finite(),
@@ -159,9 +155,10 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         ];
         state.seconds = seconds_before + started.elapsed().as_secs_f64();
         state.step += 1;
-        let is_last = state.step == steps;
+        let progress_after = progress(state.step, steps, state.seconds, sft.max_seconds);
+        let is_last = progress_after == 1.0;
         let line = format!("loss {loss_sum:.3}  lr {learning_rate:.1e}  {:.0} tokens/s", tokens as f64 / seconds);
-        telemetry.say(state.step - 1, &line);
+        telemetry.say(state.step - 1, progress_after, &line);
         if is_last || state.step.is_multiple_of(sft.validate_every) {
             let loss = validation_loss(stage, &model.frozen_copy());
             let best = &mut state.best;
@@ -178,10 +175,13 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         if state.step.is_multiple_of(sft.checkpoint_every) && !is_last {
             checkpoint::save(&checkpoint_dir, &parts(model, &mut optimizer), &state)?;
         }
+        if is_last {
+            break;
+        }
     }
     finish(
         &directory,
-        &json!({"steps": steps, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
+        &json!({"steps": state.step, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
     )
 }
 
@@ -202,15 +202,20 @@ pub(super) fn finish(directory: &Path, result: &serde_json::Value) -> Result<()>
 /// Sets the seeds of SFT apart from those of other stages.
 const SFT_STREAM: u64 = 0x5f7;
 
-/// The dataset in tokens, and how many examples are longer than `max_length` and left out.
+/// The rows with programs in tokens, and how many of them are longer than `max_length` and left out.
 pub(super) fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
     let tokenizer = questions.tokenizer;
-    let responses: Vec<Vec<i64>> =
-        questions.dataset.examples().par_iter().map(|example| response_ids(tokenizer, &example.program)).collect();
+    let responses: Vec<(usize, Vec<i64>)> = questions
+        .dataset
+        .examples()
+        .par_iter()
+        .enumerate()
+        .filter_map(|(index, example)| Some((index, response_ids(tokenizer, example.program.as_deref()?))))
+        .collect();
     // Pictures of as many tiles have the same prompt.
     let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
-    for (index, response) in responses.into_iter().enumerate() {
+    for (index, response) in responses {
         let image_tokens = questions.pictures.image_tokens(model, index);
         let prompt = prompts
             .entry(image_tokens)
@@ -239,18 +244,20 @@ fn bucketed_batches(examples: &[Example], per_step: usize, batch_size: usize, se
     steps
 }
 
-/// Mean cross-entropy over the response tokens of the validation parts.
+/// Mean cross-entropy over the response tokens of the validation parts that have programs.
 fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
     let sft = &stage.config.sft;
     let pictures = Pictures::new(stage.validation, stage.config.model.max_tiles, 0);
     let questions = stage.questions(stage.validation, &pictures);
-    let indices: Vec<usize> = (0..stage.validation.len().min(sft.validation_samples)).collect();
+    let program = |index: usize| stage.validation.examples()[index].program.as_deref();
+    let parts = 0..stage.validation.len().min(sft.validation_samples);
+    let indices: Vec<usize> = parts.filter(|&index| program(index).is_some()).collect();
     let (mut sum, mut count) = (0.0, 0);
     for chunk in indices.chunks(sft.batch_size) {
         tch::no_grad(|| {
             let inputs = questions.inputs(model, chunk);
             let responses: Vec<Vec<i64>> =
-                chunk.iter().map(|&index| response_ids(questions.tokenizer, questions.program(index))).collect();
+                chunk.iter().map(|&index| response_ids(questions.tokenizer, program(index).unwrap_or(""))).collect();
             let sequences =
                 inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
