@@ -46,6 +46,9 @@ section! {
         device: String = "auto",
         /// Threads that torch computes with. 0: one a core.
         threads: usize = 0usize,
+        /// After PPO, SFT goes on from its best checkpoint for as long as PPO took, and is evaluated beside it: what the time is
+        /// worth without reinforcement learning.
+        control: bool = false,
     }
 }
 
@@ -356,13 +359,13 @@ section! {
         /// Learning rate of the value head.
         value_learning_rate: f64 = 1e-3,
         /// Passes of the value head over a step's rollouts.
-        value_epochs: usize = 4usize,
+        value_epochs: usize = 2usize,
         /// `ppo` (a critic, by GAE), or a group's mean for a baseline and no critic: `rloo`, `grpo`, `dr_grpo`. Better where a
         /// critic has little time to learn.
         algorithm: Algorithm = Algorithm::Ppo,
         /// `uniform` (epochs over the training parts) or `signal` (more often parts whose rewards differed when last seen).
         curriculum: Curriculum = Curriculum::Uniform,
-        /// Completions of each picture that are updated on, those with the largest advantages up or down; 0 for all.
+        /// Completions of each picture that are updated on, some of the best and some of the worst; 0 for all.
         keep_per_image: usize = 0usize,
         /// Subtracted from the reward of a completion of `generate.max_new_tokens`, in proportion from shorter ones.
         length_penalty: f64 = 0.0,
@@ -380,6 +383,9 @@ section! {
         value_clip_range: f64 = 0.2,
         /// A step's updates end once a minibatch has moved this far (mean KL per token) from the policy that sampled; 0 never.
         target_kl: f64 = 0.0,
+        /// Leaves vision tower and projector as SFT left them, even where `model.freeze_vision` does not: their embeddings then
+        /// hold through a step.
+        freeze_vision: bool = true,
         /// Weight of the KL divergence to the SFT model.
         kl_coef: f64 = 0.01,
         /// Mean KL per token that `kl_coef` is steered towards; 0 keeps it fixed.

@@ -27,9 +27,10 @@ pub struct Advantages {
     pub returns: Vec<f32>,
 }
 
-/// Advantages of a step's completions, `samples_per_image` of each picture one after another.
+/// Advantages of a step's completions, `samples_per_image` of each picture one after another, and which of them are updated on
+/// (see [`kept`]).
 ///
-/// - `ppo`: GAE, whitened over the step's tokens.
+/// - `ppo`: GAE, whitened over the tokens that are updated on.
 /// - `rloo`: the reward less the mean of the others' of its picture, whitened likewise (the paper does not whiten; it makes the
 ///   learning rate mean the same as PPO's).
 /// - `grpo`: the reward less its picture's mean, divided by its picture's standard deviation. The paper takes the mean over a
@@ -37,7 +38,7 @@ pub struct Advantages {
 ///   in the advantage, so each advantage is multiplied by mean length / own length, which makes the two the same.
 /// - `dr_grpo`: the reward less its picture's mean. Every token counts alike; the paper's constant divisor of the sum over tokens
 ///   is the mean length here, so that the loss is the mean over tokens.
-pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> Vec<Advantages> {
+pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> (Vec<Advantages>, Vec<usize>) {
     let mut found: Vec<Advantages> = match ppo.algorithm {
         Algorithm::Ppo => {
             let of = |c: &Rewarded<'_>| gae(c.reward, c.values, ppo.gamma, ppo.gae_lambda);
@@ -63,15 +64,16 @@ pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> Vec<Advantages> {
             of.advantages.fill(0.0);
         }
     }
+    let chosen = kept(completions, ppo.samples_per_image, ppo.keep_per_image);
     if matches!(ppo.algorithm, Algorithm::Ppo | Algorithm::Rloo) {
-        let scored = found.iter_mut().zip(completions).filter(|(_, c)| c.is_scored);
-        whiten(&mut scored.flat_map(|(of, _)| &mut of.advantages).collect::<Vec<_>>());
+        let updated = found.iter_mut().enumerate().filter(|(i, _)| chosen.binary_search(i).is_ok());
+        whiten(&mut updated.flat_map(|(_, of)| &mut of.advantages).collect::<Vec<_>>());
     }
     if ppo.advantage_clip > 0.0 {
         let limit = ppo.advantage_clip as f32;
         found.iter_mut().flat_map(|of| &mut of.advantages).for_each(|a| *a = a.clamp(-limit, limit));
     }
-    found
+    (found, chosen)
 }
 
 /// The advantage of each completion of one picture.
@@ -90,16 +92,9 @@ fn group_advantages(group: &[Rewarded<'_>], algorithm: Algorithm, mean_length: f
     group.iter().map(of).collect()
 }
 
-/// The completions that are updated on: of each picture the `keep` that were scored and have the largest advantages up or down (Xu et
-/// al. 2025, arXiv:2504.13818, take such subsets); 0 keeps all.
-pub fn kept(
-    completions: &[Rewarded<'_>],
-    advantages: &[Advantages],
-    samples_per_image: usize,
-    keep: usize,
-) -> Vec<usize> {
-    let size =
-        |i: usize| advantages[i].advantages.iter().map(|a| a.abs()).sum::<f32>() / completions[i].length.max(1) as f32;
+/// The completions that are updated on: of each picture's scored ones the `keep` whose rewards vary most, which are some of the best
+/// and some of the worst (max-variance down-sampling; Xu et al. 2025, arXiv:2504.13818); 0 keeps all.
+pub fn kept(completions: &[Rewarded<'_>], samples_per_image: usize, keep: usize) -> Vec<usize> {
     let all: Vec<usize> = (0..completions.len()).filter(|&i| completions[i].is_scored).collect();
     if keep == 0 {
         return all;
@@ -107,8 +102,18 @@ pub fn kept(
     let mut found = Vec::new();
     for group in all.chunk_by(|a, b| a / samples_per_image == b / samples_per_image) {
         let mut group = group.to_vec();
-        group.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
-        group.truncate(keep);
+        group.sort_by(|&a, &b| completions[b].reward.total_cmp(&completions[a].reward).then(a.cmp(&b)));
+        let variance = |best: usize| {
+            let chosen = group[..best].iter().chain(&group[group.len() - (keep - best)..]);
+            let rewards: Vec<f32> = chosen.map(|&i| completions[i].reward).collect();
+            let mean = rewards.iter().sum::<f32>() / keep as f32;
+            rewards.iter().map(|r| (r - mean).powi(2)).sum::<f32>()
+        };
+        if group.len() > keep {
+            // The subset of the greatest variance is always of this form (their lemma 3.1).
+            let best = (0..=keep).max_by(|&a, &b| variance(a).total_cmp(&variance(b))).unwrap_or(keep);
+            group.drain(best..group.len() - (keep - best));
+        }
         found.extend(group);
     }
     found.sort_unstable();
@@ -163,7 +168,7 @@ mod tests {
     }
 
     fn of(algorithm: Algorithm) -> Vec<Vec<f32>> {
-        advantages(&completions(&[]), &ppo(algorithm)).into_iter().map(|of| of.advantages).collect()
+        advantages(&completions(&[]), &ppo(algorithm)).0.into_iter().map(|of| of.advantages).collect()
     }
 
     fn assert_close(found: &[Vec<f32>], expected: &[&[f32]]) {
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn ppo_follows_the_critic() {
         let values = [2.0; 3];
-        let found = advantages(&completions(&values), &ppo(Algorithm::Ppo));
+        let (found, _) = advantages(&completions(&values), &ppo(Algorithm::Ppo));
         assert_eq!(found[1].returns, [3.0; 3]);
         // -1 once, 1 three times, 0 four times: mean 0.25, variance (1.5625 + 3 x 0.5625 + 4 x 0.0625) / 8 = 0.4375.
         let d = 0.4375f32.sqrt();
@@ -214,26 +219,40 @@ mod tests {
         for algorithm in [Algorithm::Rloo, Algorithm::Grpo, Algorithm::DrGrpo] {
             let mut completions = completions(&[]);
             completions[0] = Rewarded { reward: -100.0, is_scored: false, ..completions[0] };
-            let found = advantages(&completions, &ppo(algorithm));
+            let (found, chosen) = advantages(&completions, &ppo(algorithm));
             assert_eq!(found[0].advantages, [0.0]);
             assert!(
                 found[1..].iter().flat_map(|of| &of.advantages).all(|a| a.abs() < 1e-3),
                 "{algorithm:?}: {found:?}"
             );
-            assert_eq!(kept(&completions, &found, 2, 0), [1, 2, 3]);
+            assert_eq!(chosen, [1, 2, 3]);
         }
     }
 
     #[test]
-    fn advantages_are_clipped_and_the_largest_kept() {
-        let clipped = advantages(&completions(&[]), &Ppo { advantage_clip: 0.75, ..ppo(Algorithm::DrGrpo) });
+    fn advantages_are_clipped() {
+        let (clipped, _) = advantages(&completions(&[]), &Ppo { advantage_clip: 0.75, ..ppo(Algorithm::DrGrpo) });
         assert_eq!((clipped[0].advantages[0], clipped[1].advantages[0]), (-0.75, 0.75));
-        let completions: Vec<Rewarded<'_>> =
-            [0.0, 1.0, 5.0].map(|reward| Rewarded { reward, length: 1, values: &[], is_scored: true }).to_vec();
-        let found = advantages(&completions, &Ppo { samples_per_image: 3, ..ppo(Algorithm::DrGrpo) });
-        // -2, -1 and 3.
-        assert_eq!(kept(&completions, &found, 3, 2), [0, 2]);
-        assert_eq!(kept(&completions, &found, 3, 1), [2]);
+    }
+
+    #[test]
+    fn the_most_various_completions_are_kept() {
+        let of = |rewards: &[f32]| -> Vec<Rewarded<'_>> {
+            rewards.iter().map(|&reward| Rewarded { reward, length: 1, values: &[], is_scored: true }).collect()
+        };
+        let completions = of(&[0.5, 0.0, 1.0, 0.6, 0.1, 0.9]);
+        assert_eq!(kept(&completions, 6, 2), [1, 2]);
+        assert_eq!(kept(&completions, 6, 4), [1, 2, 4, 5]);
+        assert_eq!(kept(&completions, 3, 2), [1, 2, 4, 5]);
+        assert_eq!(kept(&completions, 6, 0), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(kept(&completions, 6, 9), [0, 1, 2, 3, 4, 5]);
+        // One good among bad ones: it and any of the bad.
+        assert!(kept(&of(&[0.0, 0.0, 1.0, 0.0]), 4, 2).contains(&2));
+        // Whitening is over what is kept: the mean advantage of the update is 0.
+        let (found, chosen) =
+            advantages(&completions, &Ppo { samples_per_image: 6, keep_per_image: 2, ..ppo(Algorithm::Rloo) });
+        let kept: Vec<f32> = chosen.iter().map(|&i| found[i].advantages[0]).collect();
+        assert!((kept[0] + 1.0).abs() < 1e-4 && (kept[1] - 1.0).abs() < 1e-4, "{kept:?}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::Stage;
-use super::advantages::{Advantages, Rewarded, RunningScale, advantages, kept};
+use super::advantages::{Advantages, Rewarded, RunningScale, advantages};
 use super::checkpoint::{self, Part};
 use super::curriculum::{Signal, by_epochs};
 use super::evaluate::{Questions, write_and_score};
@@ -176,13 +176,16 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let best_dir = directory.join("best");
     if state.step == 0 {
         // The SFT policy is the first candidate: what PPO leaves is no worse on the validation parts.
-        validate(stage, policy, ppo.validation_samples, 0, &mut state.best, &best_dir, &mut telemetry)?;
+        let report = validate(stage, policy, ppo.validation_samples, 0, &mut state.best, &best_dir, &mut telemetry)?;
+        let mut numbers =
+            vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou_in(config.reward_frame()))];
         if let Some((mean, best)) = ceiling(stage, policy)? {
             let k = ppo.samples_per_image;
             telemetry
                 .note(&format!("ppo: sampled IoU of the SFT policy {mean:.3}; best of {k} {best:.3}, the ceiling"));
-            telemetry.record(0, &[("ceiling_mean", mean), ("ceiling_best", best)])?;
+            numbers.extend([("ceiling_mean", mean), ("ceiling_best", best)]);
         }
+        telemetry.record(0, &numbers)?;
         state.next = pictures_of_step(config, train.len(), &state.signal, 0);
     }
     prefetch(stage, &state.next);
@@ -319,6 +322,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
         ];
         numbers.extend(from_update.iter().filter_map(|name| Some(((*name).to_owned(), means.get(name)?))));
         numbers.extend([
+            ("seconds".to_owned(), state.seconds),
             ("lr".to_owned(), learning_rate),
             ("ce_weight".to_owned(), ce_weight),
             ("kl_coef".to_owned(), state.kl_coef),
@@ -479,8 +483,7 @@ fn compute_advantages(
             is_scored: rollouts.is_scored(i),
         })
         .collect();
-    let found = advantages(&rewarded, ppo);
-    let chosen = kept(&rewarded, &found, ppo.samples_per_image, ppo.keep_per_image);
+    let (found, chosen) = advantages(&rewarded, ppo);
     let of = |(values, of): (Vec<f32>, Advantages)| Experience {
         ref_logprobs: Vec::new(),
         values,

@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use cadwright_rewards::frames::Frame;
 use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use serde_json::{Map, Value, json};
 use tch::{Cuda, Device, Kind};
 
 use super::checkpoint::replace_directory;
+use super::compare::Comparison;
 use super::evaluate::{EvalOptions, Prediction, Questions, Report, evaluate};
 use super::pictures::Pictures;
 use super::{Stage, ppo, sft};
-use crate::config::{Config, Source, Template, Tune};
+use crate::config::{Config, Sft, Source, Template, Tune};
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split};
 use crate::generate::Sampling;
@@ -103,6 +104,10 @@ impl Run {
             self.evaluate_stage("sft")?;
             self.ppo()?;
             self.evaluate_stage("ppo")?;
+            if self.config.run.control {
+                self.control()?;
+                self.evaluate_stage("control")?;
+            }
         } else {
             self.evaluate_stage("sft")?;
         }
@@ -116,23 +121,46 @@ impl Run {
     pub fn sft(&self) -> Result<()> {
         self.stage("sft", |stage| {
             let mut model = self.base_model()?;
-            match self.config.model.tune {
-                Tune::Full => self.set_trainable(&mut model),
-                Tune::Lora => {
-                    model =
-                        model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
-                    model.weights_mut().set_trainable(lora::is_adapter);
-                    let outside = model.weights().trainable().map(|(name, _)| name).find(|name| !is_language(name));
-                    if let Some(name) = outside {
-                        bail!(
-                            "lora.target_modules = {:?} names {name}: adapters are trained in the language model only",
-                            self.config.lora.target_modules
-                        );
-                    }
-                }
+            if self.config.model.tune == Tune::Lora {
+                model = model.with_new_adapter(self.lora(self.config.lora.dropout), i64::from(self.config.run.seed))?;
             }
-            sft::train(stage, &mut model)
+            self.set_trainable(&mut model, false);
+            let outside = model.weights().trainable().map(|(name, _)| name).find(|name| !is_language(name));
+            if let (Tune::Lora, Some(name)) = (self.config.model.tune, outside) {
+                bail!(
+                    "lora.target_modules = {:?} names {name}: adapters are trained in the language model only",
+                    self.config.lora.target_modules
+                );
+            }
+            sft::train(stage, "sft", &self.config.sft, &mut model)
         })
+    }
+
+    /// More supervised fine-tuning, from the SFT policy and for as long as PPO took, unless it is done.
+    ///
+    /// # Errors
+    /// As [`Self::ppo`]; also where PPO is not done.
+    pub fn control(&self) -> Result<()> {
+        self.stage("control", |stage| {
+            let seconds = self.dir.join("ppo/result.json");
+            let seconds = read_json(&seconds).and_then(|result| result["seconds"].as_f64());
+            let max_seconds = seconds.context("run.control: PPO is not done, so its time is not known")?;
+            let mut model = self.load_policy(&self.policy_path("sft")?, Kind::Float)?;
+            self.set_trainable(&mut model, false);
+            let sft = Sft { max_steps: CONTROL_STEPS, max_seconds, ..self.config.sft.clone() };
+            sft::train(stage, "control", &sft, &mut model)
+        })
+    }
+
+    /// PPO may leave the vision tower alone where SFT does not.
+    fn set_trainable(&self, model: &mut InternVl, is_ppo: bool) {
+        match self.config.model.tune {
+            Tune::Full => {
+                let is_frozen = self.config.model.freeze_vision || is_ppo && self.config.ppo.freeze_vision;
+                model.weights_mut().set_trainable(|name| !is_frozen || is_language(name));
+            }
+            Tune::Lora => model.weights_mut().set_trainable(lora::is_adapter),
+        }
     }
 
     /// PPO from the SFT policy, unless it is done.
@@ -142,17 +170,9 @@ impl Run {
     pub fn ppo(&self) -> Result<()> {
         self.stage("ppo", |stage| {
             let mut model = self.load_policy(&self.policy_path("sft")?, Kind::Float)?;
-            match self.config.model.tune {
-                Tune::Full => self.set_trainable(&mut model),
-                Tune::Lora => model.weights_mut().set_trainable(lora::is_adapter),
-            }
+            self.set_trainable(&mut model, true);
             ppo::train(stage, &mut model)
         })
-    }
-
-    fn set_trainable(&self, model: &mut InternVl) {
-        let is_frozen = self.config.model.freeze_vision;
-        model.weights_mut().set_trainable(|name| !is_frozen || is_language(name));
     }
 
     fn stage(&self, name: &'static str, train: impl FnOnce(&Stage) -> Result<()>) -> Result<()> {
@@ -363,14 +383,15 @@ impl Run {
         Ok(())
     }
 
-    /// Writes `summary.json` and prints the table.
+    /// Writes `summary.json` and prints the table: the plateau, the control where there is one, and PPO.
     fn summarise(&self) -> Result<()> {
         let mut summary = Map::new();
         let mut seconds = Map::new();
-        let read = |path: PathBuf| -> Option<Value> { serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok() };
-        println!("\n{:<6} {:>6}  {:<21}  {:<21}", "", "parts", "VSR [95 %]", "IoU over all [95 %]");
-        for stage in ["sft", "ppo"] {
-            let Some(report) = read(self.dir.join("eval").join(stage).join("summary.json")) else { continue };
+        let predictions = |stage: &str| read_json(&self.dir.join("eval").join(stage).join("predictions.json"));
+        let head = ["VSR [95 %]", "IoU over all [95 %]", "IoU less SFT's [95 %]"];
+        println!("\n{:<8} {:>6}  {:<21}  {:<21}  {}", "", "parts", head[0], head[1], head[2]);
+        for stage in ["sft", "control", "ppo"] {
+            let Some(report) = read_json(&self.dir.join("eval").join(stage).join("summary.json")) else { continue };
             let number = |key: &str| report[key].as_f64().unwrap_or_default();
             let interval = |key: &str| {
                 let ends = [0, 1].map(|end| report[key][end].as_f64().unwrap_or_default());
@@ -379,12 +400,24 @@ impl Run {
             let parts = report["n"].as_u64().unwrap_or_default();
             let vsr = format!("{:.3} {}", number("vsr"), interval("vsr_ci95"));
             let iou = format!("{:.3} {}", number("iou"), interval("iou_ci95"));
-            println!("{:<6} {parts:>6}  {vsr:<21}  {iou:<21}", stage.to_uppercase());
-            if let Some(result) = read(self.dir.join(stage).join("result.json")) {
+            let less_sft = match (stage, predictions("sft"), predictions(stage)) {
+                ("sft", ..) | (_, None, _) | (.., None) => String::new(),
+                (_, Some(a), Some(b)) => {
+                    let comparison = Comparison::new(&a, &b, false).map_err(|problem| anyhow!("eval: {problem}"))?;
+                    let iou = &comparison.differences[0];
+                    format!("{:+.3} [{:+.3}, {:+.3}]", iou.b - iou.a, iou.ci95[0], iou.ci95[1])
+                }
+            };
+            let name = if stage == "control" { "control".to_owned() } else { stage.to_uppercase() };
+            println!("{name:<8} {parts:>6}  {vsr:<21}  {iou:<21}  {less_sft}");
+            if let Some(result) = read_json(&self.dir.join(stage).join("result.json")) {
                 seconds.insert(stage.into(), result["seconds"].clone());
             }
             seconds.insert(format!("eval_{stage}"), report["seconds"].clone());
             summary.insert(stage.into(), report);
+        }
+        if summary.contains_key("control") {
+            println!("\ncontrol: SFT from the same checkpoint, for as long as PPO took");
         }
         // The sum: this process may have found some of it done.
         let total: f64 = seconds.values().filter_map(Value::as_f64).sum();
@@ -401,6 +434,13 @@ impl Run {
     }
 }
 
+/// More than any time suffices for.
+const CONTROL_STEPS: usize = 1_000_000;
+
+fn read_json(path: &Path) -> Option<Value> {
+    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+}
+
 /// An evaluated policy.
 pub struct Evaluation {
     /// Predictions in the order of the rows.
@@ -409,6 +449,7 @@ pub struct Evaluation {
     pub report: Report,
     /// The frame of tables: the first of `eval.frames`.
     pub frame: Frame,
+    engine: String,
     seconds: f64,
 }
 
@@ -452,7 +493,8 @@ impl Evaluation {
             eprintln!("eval {done}/{n}");
         })?;
         let report = Report::new(&predictions, eval.samples_per_image, &frames, &eval.thresholds);
-        Ok(Self { predictions, report, frame: frames[0], seconds: started.elapsed().as_secs_f64() })
+        let (engine, seconds) = (eval.engine.clone(), started.elapsed().as_secs_f64());
+        Ok(Self { predictions, report, frame: frames[0], engine, seconds })
     }
 
     /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
@@ -494,6 +536,7 @@ impl Evaluation {
     /// The report as JSON with the time it took.
     pub fn to_json(&self) -> Value {
         let mut json = self.report.to_json(self.frame);
+        json["engine"] = json!(self.engine);
         json["seconds"] = json!(self.seconds);
         json
     }
@@ -581,7 +624,8 @@ pub fn device(name: &str) -> Result<Device> {
 /// Each key that decides what comes out, with both values where they differ, in sections that `is_bound`.
 fn differing_keys(before: &str, now: &str, is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     // Where programs run and how many at once does not change what comes out.
-    const HARMLESS: [&str; 4] = ["run.output_dir", "run.threads", "rollout.workers", "rollout.cache_dir"];
+    const HARMLESS: [&str; 5] =
+        ["run.output_dir", "run.threads", "run.control", "rollout.workers", "rollout.cache_dir"];
     fn walk(before: &toml::Table, now: &toml::Table, prefix: &str, differing: &mut Vec<String>) {
         for (key, value) in now {
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };

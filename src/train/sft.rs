@@ -23,6 +23,7 @@ use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
 use super::schedule::{LearningRate, progress, seed};
 use super::validation::{Best, validate};
+use crate::config::Sft;
 use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
 
@@ -55,14 +56,13 @@ pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
     ids
 }
 
-/// Trains `model` and leaves the best checkpoint by validation IoU in `<run>/sft/best`. A killed stage goes on from its
-/// last checkpoint.
+/// Trains `model` as `sft` has it and leaves the best checkpoint by validation IoU in `<run>/<name>/best`. A killed stage goes on
+/// from its last checkpoint.
 ///
 /// # Errors
 /// A directory that cannot be written, a checkpoint of another model, or a scorer that cannot go on.
-pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
+pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl) -> Result<()> {
     let Stage { config, train, run_dir, .. } = stage;
-    let sft = &config.sft;
     let cache_mib = if model.trains_vision() { 0 } else { config.model.vision_cache_mib };
     let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
     let questions = stage.questions(train, &pictures);
@@ -71,7 +71,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
     ensure!(!examples.is_empty(), "no training row has a program that fits sft.max_length = {}", sft.max_length);
     if too_long > 0 {
         eprintln!(
-            "sft: {too_long} examples are longer than sft.max_length = {} tokens and are left out",
+            "{name}: {too_long} examples are longer than sft.max_length = {} tokens and are left out",
             sft.max_length
         );
     }
@@ -95,14 +95,14 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
     };
     let mut optimizer = Optimizer::new(model.weights(), optimizer_config);
 
-    let directory = run_dir.join("sft");
+    let directory = run_dir.join(name);
     let checkpoint_dir = directory.join("checkpoint");
     let mut state = State { step: 0, best: Best::default(), seconds: 0.0 };
     if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
-        eprintln!("sft: goes on at step {} of {steps}", state.step);
+        eprintln!("{name}: goes on at step {} of {steps}", state.step);
     }
-    let mut telemetry = Telemetry::open(run_dir, "sft", state.step, steps)?;
+    let mut telemetry = Telemetry::open(run_dir, name, state.step, steps)?;
     let started = Instant::now();
     let seconds_before = state.seconds;
     let run_seed = u64::from(config.run.seed);
@@ -142,18 +142,19 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
         let grad_norm = optimizer.step(learning_rate);
         ensure!(
             loss_sum.is_finite(),
-            "sft: the loss is {loss_sum} at step {}; lower sft.learning_rate = {} or use model.dtype = \"f32\"",
+            "{name}: the loss is {loss_sum} at step {}; lower sft.learning_rate = {} or use model.dtype = \"f32\"",
             state.step,
             sft.learning_rate
         );
         let seconds = step_started.elapsed().as_secs_f64();
+        state.seconds = seconds_before + started.elapsed().as_secs_f64();
         let mut numbers = vec![
             ("loss", loss_sum),
             ("lr", learning_rate),
             ("grad_norm", grad_norm),
             ("tokens_per_second", tokens as f64 / seconds),
+            ("seconds", state.seconds),
         ];
-        state.seconds = seconds_before + started.elapsed().as_secs_f64();
         state.step += 1;
         let progress_after = progress(state.step, steps, state.seconds, sft.max_seconds);
         let is_last = progress_after == 1.0;
@@ -167,7 +168,7 @@ pub fn train(stage: &Stage, model: &mut InternVl) -> Result<()> {
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
             telemetry.note(&format!(
-                "sft {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}",
+                "{name} {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}",
                 state.step, report.vsr
             ));
         }

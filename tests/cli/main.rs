@@ -10,6 +10,7 @@ mod model;
 mod recovery;
 mod run;
 mod tools;
+mod toy;
 
 #[path = "../hub/server.rs"]
 mod server;

@@ -1,0 +1,137 @@
+//! A task whose optimum is known: a bar's height is in the picture, and the program builds a box of that height. Most programs in the
+//! data are wrong, half of them in the same way: what cross-entropy learns best is a wrong height. The shapes are right. What the
+//! policy gains it has from the reward alone.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use cadwright::data::encode_png;
+use image::{Rgb, RgbImage};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use serde_json::Value;
+
+use crate::harness::{Place, json, metrics};
+
+const HEIGHTS: [f64; 4] = [0.25, 1.0, 4.0, 16.0];
+/// How many steps the heights in ten programs of a picture are from its own: five have the next one, three are right.
+const LABELS: [usize; 10] = [1, 0, 1, 2, 1, 0, 1, 3, 1, 0];
+const SIDE: u32 = 112;
+
+const CONFIG: &str = r#"
+[model]
+preset = "nano"
+tune = "full"
+freeze_vision = false
+vocab_size = 300
+[prompt]
+user = ""
+[data]
+source = "parquet"
+path = "data"
+[generate]
+max_new_tokens = 40
+batch_size = 256
+[rollout]
+grid = 16
+[sft]
+max_steps = 150
+batch_size = 16
+gradient_accumulation = 1
+optimizer = "muon"
+learning_rate = 4e-3
+warmup_steps = 5
+validate_every = 0
+validation_samples = 24
+checkpoint_every = 0
+[ppo]
+steps = 60
+images_per_step = 12
+samples_per_image = 8
+minibatch_size = 96
+algorithm = "rloo"
+optimizer = "muon"
+learning_rate = 2e-3
+freeze_vision = false
+kl_coef = 0.0
+ce_weight = 0.0
+validate_every = 10
+validation_samples = 24
+ceiling_samples = 0
+checkpoint_every = 0
+"#;
+
+/// A bar as wide as the picture and as high as the box, on a logarithmic scale; of some brightness.
+fn picture(height: usize, variant: u32) -> Vec<u8> {
+    let top = SIDE - 28 * height as u32 - 14;
+    let grey = (variant * 7 % 60) as u8;
+    encode_png(&RgbImage::from_fn(SIDE, SIDE, |_, y| if y < top { Rgb([255; 3]) } else { Rgb([grey; 3]) })).unwrap()
+}
+
+/// A box on the ground, as STL text.
+fn stl(height: f64) -> String {
+    let corner = |i: usize| [(i & 1) as f64 - 0.5, (i >> 1 & 1) as f64 - 0.5, if i & 4 > 0 { height } else { 0.0 }];
+    let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
+    let facet = |[a, b, c]: [usize; 3]| {
+        let vertices: String =
+            [a, b, c].map(corner).map(|[x, y, z]| format!("vertex {x} {y} {z}\n")).into_iter().collect();
+        format!("facet normal 0 0 0\nouter loop\n{vertices}endloop\nendfacet\n")
+    };
+    let facets: String = quads.iter().flat_map(|q| [[q[0], q[1], q[2]], [q[0], q[2], q[3]]]).map(facet).collect();
+    format!("solid box\n{facets}endsolid box\n")
+}
+
+fn program(height: f64) -> String {
+    format!("solid = cq.Workplane().rect(1, 1).extrude({height})\n")
+}
+
+fn write(directory: &Path, split: &str, rows: usize) {
+    std::fs::create_dir_all(directory).unwrap();
+    let schema = "message schema {
+        optional binary image;
+        optional binary deepcad_id (STRING);
+        optional binary cadquery (STRING);
+        optional binary ground_truth_mesh;
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = File::create(directory.join(format!("{split}-00000-of-00001.parquet"))).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let n = HEIGHTS.len();
+    let columns: [Vec<Vec<u8>>; 4] = [
+        (0..rows).map(|i| picture(i % n, i as u32)).collect(),
+        (0..rows).map(|i| format!("{split}-{i}").into_bytes()).collect(),
+        (0..rows).map(|i| program(HEIGHTS[(i + LABELS[i / n % LABELS.len()]) % n]).into_bytes()).collect(),
+        (0..rows).map(|i| stl(HEIGHTS[i % n]).into_bytes()).collect(),
+    ];
+    for values in columns {
+        let mut column = group.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> = values.into_iter().map(ByteArray::from).collect();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&vec![1; rows]), None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn the_reward_alone_teaches_what_the_programs_in_the_data_do_not() {
+    let place = Place::new();
+    place.write("toy.toml", CONFIG);
+    write(&place.path("data"), "train", 160);
+    write(&place.path("data"), "validation", 24);
+    let finished = place.cadwright(["sft", "--config", "toy.toml", "--output-dir", "run"]).succeeds();
+    let start = json(place.path("run/sft/result.json"));
+    // One that is four times too high, or sixteen times too low, has an IoU of 0.25 or less.
+    assert!(start["val_iou"].as_f64() < Some(0.5), "{finished}");
+    let finished = place.cadwright(["ppo", "--config", "toy.toml", "--output-dir", "run"]).succeeds();
+    let reached = json(place.path("run/ppo/result.json"));
+    assert!(reached["val_iou"].as_f64() > Some(0.9), "{finished}");
+    let rewards: Vec<f64> =
+        metrics(&place.path("run")).iter().filter_map(|row: &Value| row["ppo/reward_mean"].as_f64()).collect();
+    assert!(rewards.last() > Some(&0.9), "the known optimum is 1.1: {rewards:?}");
+    let has_ce = |row: &Value| row.get("ppo/ce_loss").is_some();
+    assert!(!metrics(&place.path("run")).iter().any(has_ce), "with weight 0 no cross-entropy is computed");
+}
