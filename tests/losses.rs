@@ -46,7 +46,7 @@ fn terms(reference: &Reference) -> Vec<(&'static str, Box<dyn Fn(&Tensor) -> Ten
     let (targets, temperature) = (reference.targets(), reference.number("temperature"));
     let (old, advantages) = (reference.tensor("old_logprobs"), reference.tensor("policy_advantages"));
     let (reference_logprobs, clip_range) = (reference.tensor("ref_logprobs"), reference.number("clip_range"));
-    let logprobs = |logits: &Tensor, targets: &Tensor| token_logprobs(logits, targets, temperature).0;
+    let logprobs = move |logits: &Tensor, targets: &Tensor| token_logprobs(logits, targets, temperature).0;
     let [t1, t2, t3] = [(); 3].map(|()| targets.shallow_clone());
     vec![
         ("policy", Box::new(move |l: &Tensor| policy_loss(&logprobs(l, &t1), &old, &advantages, clip_range).loss) as _),

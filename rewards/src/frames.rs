@@ -6,7 +6,7 @@ use std::str::FromStr;
 use nalgebra::{Matrix3, SymmetricEigen, Vector3};
 use serde::{Deserialize, Serialize};
 
-use crate::grid::{GridSpec, Pose, iou, rasterise, voxelise};
+use crate::grid::{Grid, GridSpec, Pose, iou, overlap, rasterise, voxelise};
 use crate::outcome::{Body, Bounds, Solid};
 
 /// In which coordinates two solids are compared. Each score says which it is.
@@ -121,15 +121,51 @@ pub fn frame_iou(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Soli
         .fold(plain, f64::max)
 }
 
+/// A prediction that makes the common bounds this many times as long as the ground truth's, along some axis, is far-reaching.
+const FAR: f64 = 4.0;
+
 /// IoU of two bodies, each placed by its pose.
-fn placed_iou(n: usize, a: (&Body, &Pose), b: (&Body, &Pose)) -> f64 {
-    let spec = GridSpec::spanning(n, &a.1.bounds(a.0), &b.1.bounds(b.0));
-    let grid = |(body, pose): (&Body, &Pose)| match body {
-        Body::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, &spec),
-        Body::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), &spec),
-        Body::Csg(csg) => rasterise(csg, pose, &spec),
+///
+/// On one grid over both a speck far away would leave the ground truth a handful of cells, on which any part that touches it may
+/// look the same. With a far-reaching prediction one grid spans the ground truth and its surroundings, another counts what
+/// the prediction has beyond them.
+fn placed_iou(n: usize, prediction: (&Body, &Pose), ground_truth: (&Body, &Pose)) -> f64 {
+    let (reach, truth) = (prediction.1.bounds(prediction.0), ground_truth.1.bounds(ground_truth.0));
+    let wide = GridSpec::spanning(n, &reach, &truth);
+    let size: [f64; 3] = std::array::from_fn(|axis| truth.max[axis] - truth.min[axis]);
+    let is_far = |axis: usize| wide.cell[axis] * n as f64 > FAR * size[axis];
+    // A ground truth that is flat occupies nothing anyway.
+    if size.iter().any(|size| *size <= 0.0) || !(0..3).any(is_far) {
+        return iou(&occupied(prediction, &wide), &occupied(ground_truth, &wide));
+    }
+    let all = reach.union(&truth);
+    let near = Bounds {
+        min: std::array::from_fn(|axis| all.min[axis].max(truth.min[axis] - size[axis])),
+        max: std::array::from_fn(|axis| all.max[axis].min(truth.max[axis] + size[axis])),
     };
-    iou(&grid(a), &grid(b))
+    let narrow = GridSpec::spanning(n, &near, &near);
+    let (both, either) = overlap(&occupied(prediction, &narrow), &occupied(ground_truth, &narrow));
+    let beyond = count_beyond(&occupied(prediction, &wide), &wide, &near) as f64;
+    let cells = (0..3).map(|axis| wide.cell[axis] / narrow.cell[axis]).product::<f64>();
+    if either == 0 { 0.0 } else { both as f64 / (either as f64 + beyond * cells) }
+}
+
+fn occupied((body, pose): (&Body, &Pose), spec: &GridSpec) -> Grid {
+    match body {
+        Body::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, spec),
+        Body::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), spec),
+        Body::Csg(csg) => rasterise(csg, pose, spec),
+    }
+}
+
+/// Occupied cells whose samples lie outside of `near`.
+fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
+    let n = grid.n();
+    let is_beyond =
+        |sample: [f64; 3]| (0..3).any(|axis| sample[axis] < near.min[axis] || sample[axis] > near.max[axis]);
+    let columns = (0..n).flat_map(|i| (0..n).map(move |j| (i, j)));
+    let in_column = |(i, j)| (0..n).filter(|&k| grid.get(i, j, k) && is_beyond(spec.sample(i, j, k))).count();
+    columns.map(in_column).sum()
 }
 
 impl Pose {

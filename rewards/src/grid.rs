@@ -5,7 +5,9 @@
 //! 1. **Extent.** A grid has `n` x `n` x `n` cells and spans the common bounds of the two solids
 //!    compared, exactly and axis by axis: a cell is `extent / n` long on each axis. IoU does not
 //!    change when an axis is scaled, and a thin plate keeps `n` cells across its thickness.
-//!    No margin is needed, because samples lie strictly inside of their cells.
+//!    No margin is needed, because samples lie strictly inside of their cells. A prediction that
+//!    reaches much farther than the ground truth is looked at in two grids, so that it cannot make
+//!    the cells too coarse to tell one part from another; see `frames.rs`.
 //! 2. **Sample.** A cell is inside if its sample point is. The sample of cell `(i, j, k)` is
 //!    `min + (i + u(j), j + v(i), k + w(i, j)) * cell`, with the offsets of [`offset_x`],
 //!    [`offset_y`] and [`offset_z`] in (0, 1): cell centres shifted by a fixed low-discrepancy
@@ -145,13 +147,19 @@ impl Grid {
 /// # Panics
 /// If the grids have different numbers of cells.
 pub fn iou(a: &Grid, b: &Grid) -> f64 {
+    let (both, either) = overlap(a, b);
+    if either == 0 { 0.0 } else { both as f64 / either as f64 }
+}
+
+/// `|a and b|` and `|a or b|` in cells.
+pub(crate) fn overlap(a: &Grid, b: &Grid) -> (u64, u64) {
     assert_eq!(a.n, b.n, "iou: grids of different size");
-    let (mut both, mut either) = (0u64, 0u64);
+    let (mut both, mut either) = (0, 0);
     for (x, y) in a.words.iter().zip(&b.words) {
         both += u64::from((x & y).count_ones());
         either += u64::from((x | y).count_ones());
     }
-    if either == 0 { 0.0 } else { both as f64 / either as f64 }
+    (both, either)
 }
 
 /// One crossing of a column with the boundary.

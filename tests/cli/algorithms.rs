@@ -67,3 +67,41 @@ fn what_the_choices_remember_survives_a_kill() {
     assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
     assert_same_run(&whole, &killed, &["ppo"], &finished);
 }
+
+#[test]
+fn without_a_reward_a_step_is_a_step_of_sft() {
+    let place = Place::new();
+    // The labelled rows are one batch, so that both stages see the same; the reward is 0 whatever is written.
+    let same = [
+        "data.train_limit=8",
+        "model.freeze_vision=true",
+        "sft.max_steps=1",
+        "sft.batch_size=8",
+        "sft.warmup_steps=0",
+        "ppo.steps=1",
+        "ppo.images_per_step=4",
+        "ppo.algorithm=rloo",
+        "ppo.ce_weight=1",
+        "ppo.ce_schedule=constant",
+        "ppo.ce_batch_size=8",
+        "ppo.kl_coef=0",
+        "ppo.minibatch_size=8",
+        "reward.syntax_bonus=0",
+        "reward.iou_weight=0",
+        "reward.penalty_syntax=0",
+        "reward.penalty_exception=0",
+        "reward.penalty_truncated=0",
+    ];
+    let policy = format!("model.path={:?}", tiny_run().join("sft/best").display().to_string());
+    let more = [&same[..], &[policy.as_str()]].concat();
+    let run = after_sft(&place, "ppo");
+    place.cadwright(tiny_command("ppo", "ppo", &more)).succeeds();
+    place.cadwright(tiny_command("sft", "sft", &more)).succeeds();
+    let ppo = &steps(&run)[0];
+    let sft = metrics(&place.path("sft")).into_iter().find(|row| row.get("sft/loss").is_some()).unwrap();
+    for (of_ppo, of_sft) in [("ppo/ce_loss", "sft/loss"), ("ppo/grad_norm", "sft/grad_norm")] {
+        let (a, b) = (ppo[of_ppo].as_f64().unwrap(), sft[of_sft].as_f64().unwrap());
+        assert!((a - b).abs() < 2e-3 * b, "{of_ppo} {a}, {of_sft} {b}");
+    }
+    assert_eq!(ppo["ppo/policy_loss"].as_f64().map(f64::abs), Some(0.0), "{ppo:#}");
+}
