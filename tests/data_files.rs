@@ -199,3 +199,61 @@ fn a_file_a_pattern_and_a_data_directory_serve_too() {
     assert_eq!(open(&plain, Split::Test).unwrap().len(), 1);
     assert!(matches!(open(&path, Split::Test), Err(DataError::MissingSplit { .. })));
 }
+
+#[test]
+fn a_shape_may_come_in_a_file_instead_of_a_program_or_beside_it() {
+    let stl = b"solid x\nendsolid x\n";
+    for (column, is_path) in [
+        ("optional binary ground_truth_mesh;", false),
+        ("optional binary ground_truth_mesh (STRING);", true),
+        ("optional group ground_truth_mesh { optional binary bytes; }", false),
+        ("optional group ground_truth_mesh { optional binary path (STRING); }", true),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("meshes")).unwrap();
+        std::fs::write(directory.path().join("meshes/a.stl"), stl).unwrap();
+        let schema = format!(
+            "message other {{ required binary image; required binary deepcad_id (STRING); {column} optional binary cadquery (STRING); }}"
+        );
+        let path = directory.path().join("train-00000-of-00001.parquet");
+        let schema = Arc::new(parse_message_type(&schema).unwrap());
+        let mut writer = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mesh: &[u8] = if is_path { b"meshes/a.stl" } else { stl };
+        let level = if column.contains("group") { 2 } else { 1 };
+        // Row 0 has a mesh, row 1 mesh and program, row 2 a program, row 3 neither, row 4 a path that leads nowhere.
+        let last: &[u8] = if is_path { b"meshes/none.stl" } else { stl };
+        let columns: [(Vec<&[u8]>, Option<Vec<i16>>); 4] = [
+            (vec![&png(1); 5].into_iter().map(Vec::as_slice).collect(), None),
+            (["0", "1", "2", "3", "4"].map(str::as_bytes).to_vec(), None),
+            (vec![mesh, mesh, last], Some(vec![level, level, 0, 0, level])),
+            (vec![b"p", b"p"], Some(vec![0, 1, 1, 0, 0])),
+        ];
+        for (values, levels) in columns {
+            let mut column = group.next_column().unwrap().unwrap();
+            let values: Vec<ByteArray> = values.into_iter().map(|bytes| ByteArray::from(bytes.to_vec())).collect();
+            column.typed::<ByteArrayType>().write_batch(&values, levels.as_deref(), None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        let mut dataset = open(directory.path(), Split::Train).unwrap();
+        let of = |dataset: &Dataset| -> Vec<(String, Option<String>, bool)> {
+            let of = |e: &cadwright::data::Example| (e.id.clone(), e.program.clone(), e.ground_truth.shape().is_some());
+            dataset.examples().iter().map(of).collect()
+        };
+        let row = |id: &str, program: Option<&str>, has_shape| (id.to_owned(), program.map(str::to_owned), has_shape);
+        let mut expected = vec![row("0", None, true), row("1", Some("p"), true), row("2", Some("p"), false)];
+        if !is_path {
+            expected.push(row("4", None, true));
+        }
+        assert_eq!(of(&dataset), expected, "{column}");
+        assert_eq!(dataset.get(0).unwrap().ground_truth.shape().unwrap().bytes(), stl);
+        assert_eq!(dataset.skipped[0].reason, SkipReason::NoProgram);
+        assert!(!is_path || dataset.skipped[1].to_string().contains("meshes/none.stl"), "{:?}", dataset.skipped);
+        // Programs beyond the limit are forgotten, what they build is not.
+        dataset.keep_programs(2);
+        assert_eq!(of(&dataset)[2], row("2", None, false));
+        assert_eq!(dataset.get(2).unwrap().ground_truth.program(), Some("p"));
+    }
+}

@@ -360,9 +360,9 @@ section! {
         value_learning_rate: f64 = 1e-3,
         /// Passes of the value head over a step's rollouts.
         value_epochs: usize = 2usize,
-        /// `ppo` (a critic, by GAE), or a group's mean for a baseline and no critic: `rloo`, `grpo`, `dr_grpo`. Better where a
-        /// critic has little time to learn.
-        algorithm: Algorithm = Algorithm::Ppo,
+        /// `rloo`, `grpo` or `dr_grpo` (a group's mean for a baseline and no critic), or `ppo` (a critic, by GAE). Whether a picture
+        /// was read rightly is known to the group and not to the critic: see docs/log.md.
+        algorithm: Algorithm = Algorithm::Rloo,
         /// `uniform` (epochs over the training parts) or `signal` (more often parts whose rewards differed when last seen).
         curriculum: Curriculum = Curriculum::Uniform,
         /// Completions of each picture that are updated on, some of the best and some of the worst; 0 for all.
@@ -375,8 +375,9 @@ section! {
         advantage_clip: f64 = 0.0,
         /// Discount of rewards, per token.
         gamma: f64 = 1.0,
-        /// GAE's lambda: 1 trusts the return, 0 the critic.
-        gae_lambda: f64 = 0.95,
+        /// GAE's lambda: 1 trusts the return, 0 the critic. The reward is whole at the last token: below 1, early tokens hear of it
+        /// through the critic only.
+        gae_lambda: f64 = 1.0,
         /// The policy's ratio counts between 1 - this and 1 + this.
         clip_range: f64 = 0.2,
         /// A value may move this far from the old one in a step.

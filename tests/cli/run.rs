@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::harness::{Finished, Place, bytes, fields, json, metrics, python, repository, rows, smoke_config, text};
+use crate::harness::{
+    Finished, Place, bytes, copy_directory, fields, json, metrics, python, repository, rows, smoke_config, text,
+};
 
 /// The one run of `configs/smoke.toml` that tests read, none changes and several start from.
 pub fn smoke_run() -> &'static Path {
@@ -398,4 +400,23 @@ fn epochs_and_preset_on_the_command_line_overrule_the_config() {
     let arguments = ["sft", "--config", "c.toml", "--output-dir", "run", "--model-name", "nano", "--num-epochs", "1"];
     let finished = place.cadwright(arguments).succeeds();
     assert_eq!(metrics(&place.path("run")).len(), 1, "{finished}");
+}
+
+#[test]
+fn a_control_is_more_sft_for_as_long_as_ppo_took() {
+    let place = Place::new();
+    let run = place.path("tiny");
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    // PPO without a reward changes nothing that counts, but takes its time.
+    let finished = place.cadwright(tiny_command("run", "tiny", &["run.control=true", "ppo.steps=2"])).succeeds();
+    let [ppo, control] = ["ppo", "control"].map(|stage| json(run.join(stage).join("result.json")));
+    let seconds = |result: &Value| result["seconds"].as_f64().unwrap();
+    assert!(seconds(&control) >= seconds(&ppo), "{control:#} {ppo:#}");
+    assert!(control["steps"].as_u64() < Some(1000), "the time ends it: {control:#}");
+    assert!(metrics(&run).iter().any(|row| row.get("control/loss").is_some()));
+    let stdout = finished.stdout();
+    let table: Vec<&str> = stdout.lines().filter(|line| line.contains('[')).collect();
+    let names: Vec<&str> = table.iter().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["SFT", "control", "PPO"], "{finished}");
+    assert!(json(run.join("summary.json"))["control"]["iou"].is_number());
 }
