@@ -224,7 +224,8 @@ fn a_shape_may_come_in_a_file_instead_of_a_program_or_beside_it() {
         let level = if column.contains("group") { 2 } else { 1 };
         // Row 0 has a mesh, row 1 mesh and program, row 2 a program, row 3 neither, row 4 a path that leads nowhere.
         let last: &[u8] = if is_path { b"meshes/none.stl" } else { stl };
-        let columns: [(Vec<&[u8]>, Option<Vec<i16>>); 4] = [
+        type Column<'a> = (Vec<&'a [u8]>, Option<Vec<i16>>);
+        let columns: [Column; 4] = [
             (vec![picture.as_slice(); 5], None),
             (["0", "1", "2", "3", "4"].map(str::as_bytes).to_vec(), None),
             (vec![mesh, mesh, last], Some(vec![level, level, 0, 0, level])),

@@ -82,7 +82,7 @@ fn splits_share_no_program_and_grow_with_the_count() {
     let read = |output: &Path, split| {
         let dataset = Dataset::open(&DataSource::Path(output.to_owned()), split, None).unwrap();
         assert!(dataset.skipped.is_empty());
-        dataset.examples().iter().map(|example| example.program.clone()).collect::<Vec<_>>()
+        dataset.examples().iter().map(|example| example.program.clone().unwrap()).collect::<Vec<_>>()
     };
     let (small, large) = (directory.path().join("small"), directory.path().join("large"));
     let summary = generate(&config(80, &small)).unwrap();

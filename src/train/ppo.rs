@@ -263,7 +263,7 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// 1. The policy writes programs, each of which is scored while others are being written. While the last ones are being
+    /// (1) The policy writes programs, each of which is scored while others are being written. While the last ones are being
     /// executed, the critic's states are computed.
     fn collect(&mut self) -> Result<Rollouts> {
         let started = Instant::now();
@@ -295,7 +295,7 @@ impl<'a> Learner<'a> {
         Ok(Rollouts { indices, prompts, completions, scores, states, seconds_generate, seconds_score_wait })
     }
 
-    /// 2. Values, advantages and reference log-probs; and the completions that are updated on.
+    /// (2) Values, advantages and reference log-probs; and the completions that are updated on.
     fn compute(&mut self, rollouts: &Rollouts) -> (Vec<Experience>, Vec<usize>) {
         let config = self.config();
         let ppo = &config.ppo;
@@ -342,7 +342,7 @@ impl<'a> Learner<'a> {
         (experience, chosen)
     }
 
-    /// 3. The critic's update, then the policy's: `epochs` passes over the completions `chosen`, in minibatches, each with some
+    /// (3) The critic's update, then the policy's: `epochs` passes over the completions `chosen`, in minibatches, each with some
     /// cross-entropy beside it.
     fn update(
         &mut self,
@@ -483,7 +483,7 @@ impl<'a> Learner<'a> {
         self.state.ce_guard.advance(rollouts.vsr(), kl, kl_target, further);
     }
 
-    /// 4. Numbers, the line on the terminal, and validation where it is due.
+    /// (4) Numbers, the line on the terminal, and validation where it is due.
     fn log(
         &mut self,
         rollouts: &Rollouts,

@@ -209,7 +209,8 @@ pub fn rows(path: impl AsRef<Path>) -> Vec<Value> {
 #[track_caller]
 pub fn metrics(run: &Path) -> Vec<Value> {
     let mut rows = rows(run.join("metrics.jsonl"));
-    let is_timing = |name: &str| name.contains("seconds_") || name.ends_with("/seconds") || name.ends_with("tokens_per_second");
+    let is_timing =
+        |name: &str| name.contains("seconds_") || name.ends_with("/seconds") || name.ends_with("tokens_per_second");
     for row in rows.iter_mut().filter_map(Value::as_object_mut) {
         row.retain(|name, _| !is_timing(name));
     }
