@@ -41,8 +41,11 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
     assert!(error < tolerance, "{what}: off by {error}");
 }
 
-/// Each term of the policy's loss as a function of the logits `[n, vocab]`.
-fn terms(reference: &Reference) -> Vec<(&'static str, Box<dyn Fn(&Tensor) -> Tensor>)> {
+/// A loss as a function of the logits `[n, vocab]`.
+type Loss = Box<dyn Fn(&Tensor) -> Tensor>;
+
+/// Each term of the policy's loss by name.
+fn terms(reference: &Reference) -> Vec<(&'static str, Loss)> {
     let (targets, temperature) = (reference.targets(), reference.number("temperature"));
     let (old, advantages) = (reference.tensor("old_logprobs"), reference.tensor("policy_advantages"));
     let (reference_logprobs, clip_range) = (reference.tensor("ref_logprobs"), reference.number("clip_range"));
