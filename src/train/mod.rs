@@ -10,6 +10,7 @@ pub mod losses;
 pub mod optim;
 pub mod pictures;
 pub mod ppo;
+mod rollouts;
 pub mod run;
 pub mod schedule;
 pub mod sft;

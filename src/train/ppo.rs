@@ -10,19 +10,16 @@
 //! Departures from the paper: the KL to the frozen SFT model is a term of the loss (as in GRPO), not of the reward; the
 //! critic is a head over the policy's last hidden state that sends no gradient into it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use cadwright_rewards::outcome::OutcomeClass;
-use cadwright_rollout::Score;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::Stage;
 use super::advantages::{Advantages, Rewarded, RunningScale, advantages};
@@ -30,9 +27,10 @@ use super::checkpoint::{self, Part};
 use super::curriculum::{Signal, by_epochs};
 use super::evaluate::{Questions, Report, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
-use super::losses::{PolicyLoss, cross_entropy, entropy, explained_variance, kl_k3, policy_loss, value_loss};
+use super::losses::{PolicyLoss, cross_entropy, entropy, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
+use super::rollouts::{Experience, Means, Rollouts, flat, rollout_numbers, shaped_rewards};
 use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress, seed};
 use super::sft::{Example, examples, finish};
 use super::validation::{Best, ceiling, validate};
@@ -116,73 +114,6 @@ struct Rates {
     progress: f64,
     learning_rate: f64,
     ce_weight: f64,
-}
-
-/// What a step collects: `images_per_step` prompts, `samples_per_image` completions of each.
-struct Rollouts {
-    /// The pictures, in the dataset.
-    indices: Vec<usize>,
-    prompts: Vec<PromptInput>,
-    completions: Vec<Completion>,
-    scores: Vec<Score>,
-    /// What the critic sees of each completion, `[tokens, hidden]`; nothing without a critic.
-    states: Vec<Tensor>,
-    seconds_generate: f64,
-    seconds_score_wait: f64,
-}
-
-impl Rollouts {
-    /// Whether completion `i` could be compared with its ground truth. One that could not says nothing of the policy.
-    fn is_scored(&self, i: usize) -> bool {
-        self.scores[i].ground_truth_error.is_none()
-    }
-
-    /// Response tokens of the completions `chosen`.
-    fn tokens(&self, chosen: &[usize]) -> f64 {
-        chosen.iter().map(|&i| self.completions[i].tokens.len()).sum::<usize>() as f64
-    }
-
-    fn vsr(&self) -> f64 {
-        self.scores.iter().filter(|score| score.verdict.is_valid()).count() as f64 / self.scores.len().max(1) as f64
-    }
-}
-
-/// What is known of one completion when the update starts; each is one number a token. Values and returns are a critic's,
-/// `ref_logprobs` only there for completions that are updated on.
-struct Experience {
-    ref_logprobs: Vec<f32>,
-    values: Vec<f32>,
-    advantages: Vec<f32>,
-    returns: Vec<f32>,
-}
-
-/// Means over the update's minibatches, each of which may come in pieces of a certain weight.
-#[derive(Default)]
-struct Means {
-    sums: BTreeMap<&'static str, (f64, f64)>,
-}
-
-impl Means {
-    fn add(&mut self, name: &'static str, value: &Tensor, weight: f64) {
-        let (sum, weights) = self.sums.entry(name).or_default();
-        *sum += value.double_value(&[]) * weight;
-        *weights += weight;
-    }
-
-    /// All that was added, each times its weight.
-    fn total(&self, name: &str) -> f64 {
-        self.sums.get(name).map_or(0.0, |(sum, _)| *sum)
-    }
-
-    /// The weights of all that was added.
-    fn count(&self, name: &str) -> f64 {
-        self.sums.get(name).map_or(0.0, |(_, weights)| *weights)
-    }
-
-    /// None where nothing was added.
-    fn get(&self, name: &str) -> Option<f64> {
-        self.sums.get(name).map(|(sum, weights)| sum / weights)
-    }
 }
 
 impl<'a> Learner<'a> {
@@ -636,25 +567,6 @@ const FROM_UPDATE: [&str; 10] = [
     "seconds_update",
 ];
 
-/// Numbers of the tokens of the completions `chosen`, one after another.
-fn flat(experience: &[Experience], chosen: &[usize], of: fn(&Experience) -> &[f32], device: Device) -> Tensor {
-    let numbers: Vec<f32> = chosen.iter().flat_map(|&i| of(&experience[i])).copied().collect();
-    Tensor::from_slice(&numbers).to_device(device)
-}
-
-/// The rewards that are trained on: less the penalty for length, in units of their running standard deviation if so wished.
-fn shaped_rewards(rollouts: &Rollouts, config: &Config, scale: &mut RunningScale) -> Vec<f32> {
-    let ppo = &config.ppo;
-    let of = |(score, completion): (&Score, &Completion)| {
-        let length = completion.tokens.len() as f64 / config.generate.max_new_tokens as f64;
-        score.reward - ppo.length_penalty * length
-    };
-    let rewards: Vec<f64> = rollouts.scores.iter().zip(&rollouts.completions).map(of).collect();
-    scale.add((0..rewards.len()).filter(|&i| rollouts.is_scored(i)).map(|i| rewards[i]));
-    let unit = if ppo.reward_normalisation { scale.deviation() } else { 1.0 };
-    rewards.into_iter().map(|reward| (reward / unit) as f32).collect()
-}
-
 /// The completions `chosen` after their prompts, and how many completions each prompt has.
 fn sequences(
     questions: &Questions,
@@ -670,30 +582,4 @@ fn sequences(
 
 fn to_vec(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor.to_kind(Kind::Float).contiguous()).expect("a contiguous f32 tensor copies to a vector")
-}
-
-/// What a step's rollouts were like.
-fn rollout_numbers(rollouts: &Rollouts, experience: &[Experience], config: &Config) -> Vec<(String, f64)> {
-    let n = rollouts.scores.len() as f64;
-    let frame = config.reward_frame();
-    let mean = |of: &dyn Fn(usize) -> f64| (0..rollouts.scores.len()).map(of).sum::<f64>() / n;
-    let flat =
-        |of: fn(&Experience) -> &Vec<f32>| -> Vec<f32> { experience.iter().flat_map(|e| of(e).clone()).collect() };
-    let mut numbers = vec![
-        ("reward_mean".to_owned(), mean(&|i| rollouts.scores[i].reward)),
-        ("iou_mean".to_owned(), mean(&|i| rollouts.scores[i].iou_in(frame))),
-        ("vsr".to_owned(), mean(&|i| f64::from(rollouts.scores[i].verdict.is_valid()))),
-        ("truncated".to_owned(), mean(&|i| f64::from(rollouts.completions[i].truncated))),
-        ("response_length".to_owned(), mean(&|i| rollouts.completions[i].tokens.len() as f64)),
-        ("ground_truth_failures".to_owned(), n * (1.0 - mean(&|i| f64::from(rollouts.is_scored(i))))),
-    ];
-    if config.ppo.algorithm == Algorithm::Ppo {
-        let explained = explained_variance(&flat(|e| &e.values), &flat(|e| &e.returns));
-        numbers.push(("explained_variance".to_owned(), explained));
-    }
-    for class in OutcomeClass::ALL {
-        let count = rollouts.scores.iter().filter(|score| score.verdict.class() == Some(class)).count();
-        numbers.push((format!("outcome/{}", class.name()), count as f64));
-    }
-    numbers
 }
