@@ -1,5 +1,6 @@
 //! Meshes and solids with known properties, made by code.
 
+// Each test file is a program of its own and uses some of these.
 #![allow(dead_code)]
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! A scorer shared by the tests of one file, and programs to run.
 
+// Each test file is a program of its own and uses some of these.
 #![allow(dead_code)]
 
 use std::sync::OnceLock;
