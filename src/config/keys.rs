@@ -402,6 +402,11 @@ section! {
         ce_anneal_until: f64 = 1.0,
         /// Ground-truth programs in the cross-entropy of one optimiser step.
         ce_batch_size: usize = 16usize,
+        /// Share of the cross-entropy's programs that are the policy's own: the best so far for rows whose programs nobody
+        /// wrote (self-imitation).
+        ce_own_share: f64 = 0.0,
+        /// IoU from which on a program of its own is worth imitating.
+        ce_own_iou: f64 = 0.8,
         /// Decoupled weight decay, on matrices only.
         weight_decay: f64 = 0.0,
         /// Decay rates of AdamW's moments.

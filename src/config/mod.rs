@@ -172,6 +172,8 @@ impl Config {
             ("ppo.gamma", ppo.gamma),
             ("ppo.gae_lambda", ppo.gae_lambda),
             ("ppo.ce_anneal_until", ppo.ce_anneal_until),
+            ("ppo.ce_own_share", ppo.ce_own_share),
+            ("ppo.ce_own_iou", ppo.ce_own_iou),
             ("eval.top_p", eval.top_p),
         ] {
             require((0.0..=1.0).contains(&value), format!("{key} = {value}: must be between 0 and 1"));

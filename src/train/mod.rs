@@ -6,6 +6,7 @@ pub mod compare;
 pub mod curriculum;
 pub mod evaluate;
 pub mod forward;
+mod imitation;
 pub mod losses;
 pub mod optim;
 pub mod pictures;

@@ -27,6 +27,7 @@ use super::checkpoint::{self, Part};
 use super::curriculum::{Signal, by_epochs};
 use super::evaluate::{Questions, Report, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
+use super::imitation::OwnPrograms;
 use super::losses::{PolicyLoss, cross_entropy, entropy, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
 use super::pictures::Pictures;
@@ -104,6 +105,7 @@ struct State {
     ce_guard: CeGuard,
     reward_scale: RunningScale,
     signal: Signal,
+    own_programs: OwnPrograms,
     /// The parts of the next step: chosen one step ahead, so that their ground truths are executed in time.
     next: Vec<usize>,
 }
@@ -142,6 +144,7 @@ impl<'a> Learner<'a> {
             seconds: 0.0,
             ce_guard: CeGuard::default(),
             reward_scale: RunningScale::default(),
+            own_programs: OwnPrograms::default(),
             signal: Signal::new(if ppo.curriculum == Curriculum::Signal { train.len() } else { 0 }),
             next: Vec::new(),
         };
@@ -233,6 +236,9 @@ impl<'a> Learner<'a> {
         let rewards = shaped_rewards(rollouts, config, &mut self.state.reward_scale);
         if self.state.step == 0 {
             self.value_head.start_at(f64::from(rewards.iter().sum::<f32>() / rewards.len().max(1) as f32));
+        }
+        if ppo.ce_own_share > 0.0 {
+            self.keep_own_programs(rollouts);
         }
         if ppo.curriculum == Curriculum::Signal {
             for (&part, rewards) in rollouts.indices.iter().zip(rewards.chunks(ppo.samples_per_image)) {
@@ -392,9 +398,14 @@ impl<'a> Learner<'a> {
 
     /// Adds the gradients of the weighted cross-entropy on the ground-truth programs of random rows.
     fn ce_backward(&self, weight: f64, rng: &mut ChaCha8Rng, means: &mut Means) {
-        let (policy, questions, labelled) = (&*self.policy, self.questions, &self.labelled);
-        let chosen = rand::seq::index::sample(rng, labelled.len(), self.ppo().ce_batch_size.min(labelled.len()));
-        let chosen: Vec<&Example> = chosen.iter().map(|i| &labelled[i]).collect();
+        let (policy, questions, ppo) = (&*self.policy, self.questions, self.ppo());
+        let own = (ppo.ce_own_share * ppo.ce_batch_size as f64).round() as usize;
+        let own = self.state.own_programs.draw(own, rng);
+        let own: Vec<Example> =
+            own.into_iter().map(|(row, tokens)| Example::new(questions, policy, row, tokens.to_vec())).collect();
+        let labelled = (ppo.ce_batch_size - own.len()).min(self.labelled.len());
+        let labelled = rand::seq::index::sample(rng, self.labelled.len(), labelled);
+        let chosen: Vec<&Example> = labelled.iter().map(|i| &self.labelled[i]).chain(&own).collect();
         let sequences = chosen.iter().map(|example| (&example.prompt[..], example.response.as_slice()));
         let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
         let indices: Vec<usize> = chosen.iter().map(|example| example.index).collect();
@@ -402,6 +413,19 @@ impl<'a> Learner<'a> {
         let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, self.update_mode());
         let loss = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
         means.add("ce_loss", &Tensor::from(loss), 1.0);
+    }
+
+    /// Of rows without a program, the policy's own one is a label if it is good enough.
+    fn keep_own_programs(&mut self, rollouts: &Rollouts) {
+        let Stage { config, train, .. } = self.stage;
+        for (i, (score, completion)) in rollouts.scores.iter().zip(&rollouts.completions).enumerate() {
+            let row = rollouts.indices[i / config.ppo.samples_per_image];
+            let iou = score.iou_in(config.reward_frame());
+            let is_label = !completion.truncated && iou >= config.ppo.ce_own_iou;
+            if is_label && train.examples()[row].program.is_none() {
+                self.state.own_programs.observe(row, iou, &completion.tokens);
+            }
+        }
     }
 
     /// What follows from a step for the next one.
@@ -427,6 +451,9 @@ impl<'a> Learner<'a> {
         let ppo = &config.ppo;
         let (step, progress) = (self.state.step - 1, self.progress());
         let mut numbers = rollout_numbers(rollouts, experience, config);
+        if ppo.ce_own_share > 0.0 {
+            numbers.push(("own_programs".to_owned(), self.state.own_programs.len() as f64));
+        }
         if ppo.curriculum == Curriculum::Signal {
             numbers.push(("parts_seen".to_owned(), self.state.signal.seen() as f64));
         }

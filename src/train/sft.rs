@@ -36,6 +36,13 @@ pub(super) struct Example {
 }
 
 impl Example {
+    /// Row `index` of the dataset, with `response` as what should be said of it.
+    pub fn new(questions: &Questions, model: &InternVl, index: usize, response: Vec<i64>) -> Self {
+        let image_tokens = questions.pictures.image_tokens(model, index);
+        let prompt = questions.tokenizer.encode(&questions.prompt.text(image_tokens)).into();
+        Self { index, prompt, response }
+    }
+
     fn len(&self) -> usize {
         self.prompt.len() + self.response.len()
     }
