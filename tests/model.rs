@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cadwright::generate::{Completion, PromptInput, Sampling, generate};
+use cadwright::generate::{Completion, PromptInput, Sampling, generate, generate_with_states};
 use cadwright::model::files::{read_safetensors, write_safetensors};
 use cadwright::model::{
     InternVl, InternVlConfig, KvCache, Layout, LoraConfig, ModelError, Positions, TargetModules, Tokenizer, Weights,
@@ -407,6 +407,31 @@ fn logprobs_are_those_of_the_distribution_that_was_sampled() {
         }
     }
     assert!(count > 100, "only {count} tokens were sampled");
+}
+
+#[test]
+fn the_states_kept_are_those_that_tokens_were_chosen_from() {
+    let (model, reference) = (load(Kind::Float), Reference::read());
+    let prompts = reference.prompts(&model);
+    let seeds: Vec<u64> = (0..8).collect();
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 12 };
+    for batch_size in [8, 2] {
+        let tokenizer = byte_tokenizer();
+        let (completions, states) =
+            generate_with_states(&model, &tokenizer, &prompts, &seeds, sampling, batch_size, |_, _| {});
+        assert_eq!(states.len(), 8);
+        for (index, (Completion { tokens, logprobs, .. }, states)) in completions.iter().zip(&states).enumerate() {
+            assert_eq!(states.size()[0], tokens.len() as i64);
+            let logits = tch::no_grad(|| model.decoder().logits(states));
+            for (step, (&token, &logprob)) in tokens.iter().zip(logprobs).enumerate() {
+                let expected = nucleus(&floats(&logits.get(step as i64)), 1.0, 1.0)[token as usize].ln();
+                let error = (f64::from(logprob) - expected).abs();
+                assert!(error < 1e-4, "completion {index}, step {step}: {logprob} for {expected}");
+            }
+        }
+        let lengths: Vec<usize> = completions.iter().map(|completion| completion.tokens.len()).collect();
+        assert!(lengths.iter().any(|&length| length < 12), "none ends early: {lengths:?}");
+    }
 }
 
 #[test]

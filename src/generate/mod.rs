@@ -52,23 +52,82 @@ pub fn generate(
     seeds: &[u64],
     sampling: Sampling,
     batch_size: usize,
-    mut on_done: impl FnMut(usize, &Completion),
+    on_done: impl FnMut(usize, &Completion),
 ) -> Vec<Completion> {
+    in_batches(model, tokenizer, prompts, seeds, sampling, batch_size, false, on_done).0
+}
+
+/// As [`generate`], and the states from which tokens were chosen: for each completion `[tokens, hidden]` in the compute dtype, after
+/// the last norm.
+pub fn generate_with_states(
+    model: &InternVl,
+    tokenizer: &Tokenizer,
+    prompts: &[PromptInput],
+    seeds: &[u64],
+    sampling: Sampling,
+    batch_size: usize,
+    on_done: impl FnMut(usize, &Completion),
+) -> (Vec<Completion>, Vec<Tensor>) {
+    in_batches(model, tokenizer, prompts, seeds, sampling, batch_size, true, on_done)
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of generate, and one more")]
+fn in_batches(
+    model: &InternVl,
+    tokenizer: &Tokenizer,
+    prompts: &[PromptInput],
+    seeds: &[u64],
+    sampling: Sampling,
+    batch_size: usize,
+    keeps_states: bool,
+    mut on_done: impl FnMut(usize, &Completion),
+) -> (Vec<Completion>, Vec<Tensor>) {
     let samples = seeds.len() / prompts.len().max(1);
     assert_eq!(samples * prompts.len(), seeds.len(), "seeds: expected a multiple of the number of prompts");
     let prompts_per_batch = (batch_size / samples.max(1)).max(1);
-    let mut completions = Vec::with_capacity(seeds.len());
+    let (mut completions, mut states) = (Vec::with_capacity(seeds.len()), Vec::new());
     for (prompts, seeds) in prompts.chunks(prompts_per_batch).zip(seeds.chunks(prompts_per_batch * samples.max(1))) {
         for seeds in seeds.chunks(batch_size.max(1)) {
             let first = completions.len();
-            let batch = tch::no_grad(|| {
+            tch::no_grad(|| {
                 let on_done = |index: usize, completion: &Completion| on_done(first + index, completion);
-                Batch::prefill(model, tokenizer, prompts, seeds, sampling).run(on_done)
+                let mut batch = Batch::prefill(model, tokenizer, prompts, seeds, sampling, keeps_states);
+                batch.run(on_done);
+                states.extend(batch.states.take().map(|states| states.of(&batch.completions)).unwrap_or_default());
+                completions.extend(batch.completions);
             });
-            completions.extend(batch);
         }
     }
-    completions
+    (completions, states)
+}
+
+/// The states of all rows, step after step.
+struct States {
+    steps: Vec<Tensor>,
+    /// The completion of each row of `steps`, one step after another.
+    owners: Vec<usize>,
+}
+
+impl States {
+    /// `states [rows, hidden]`, from which the next token of the completions `owners` is chosen.
+    fn add(&mut self, states: &Tensor, owners: &[usize]) {
+        self.steps.push(states.shallow_clone());
+        self.owners.extend(owners);
+    }
+
+    /// Those of each completion. A row goes on for a while after its completion has ended; what it computes then is nobody's.
+    fn of(&self, completions: &[Completion]) -> Vec<Tensor> {
+        let mut rows: Vec<Vec<i64>> = vec![Vec::new(); completions.len()];
+        for (row, &owner) in self.owners.iter().enumerate() {
+            if rows[owner].len() < completions[owner].tokens.len() {
+                rows[owner].push(row as i64);
+            }
+        }
+        let all = Tensor::cat(&self.steps, 0);
+        let lengths: Vec<i64> = rows.iter().map(|rows| rows.len() as i64).collect();
+        let order = Tensor::from_slice(&rows.concat()).to_device(all.device());
+        all.index_select(0, &order).split_with_sizes(&lengths, 0)
+    }
 }
 
 /// Rows still being written, and what is known of each.
@@ -87,6 +146,8 @@ struct Batch<'a> {
     completions: Vec<Completion>,
     /// `[rows, vocab] f32`: logits of each row's next token.
     logits: Tensor,
+    /// Where somebody asked for them.
+    states: Option<States>,
 }
 
 impl<'a> Batch<'a> {
@@ -96,6 +157,7 @@ impl<'a> Batch<'a> {
         prompts: &[PromptInput],
         seeds: &[u64],
         sampling: Sampling,
+        keeps_states: bool,
     ) -> Self {
         let device = model.device();
         let decoder = model.decoder();
@@ -132,6 +194,11 @@ impl<'a> Batch<'a> {
         }
         let next_position =
             prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.ids.len() as i64, samples)).collect();
+        let (last, owner) = (last.index_select(0, &rows), (0..seeds.len()).collect::<Vec<usize>>());
+        let mut states = keeps_states.then(|| States { steps: Vec::new(), owners: Vec::new() });
+        if let Some(states) = &mut states {
+            states.add(&last, &owner);
+        }
         Self {
             model,
             tokenizer,
@@ -139,14 +206,15 @@ impl<'a> Batch<'a> {
             cache,
             is_token: is_token.map(|is_token| is_token.index_select(0, &rows)),
             next_position,
-            owner: (0..seeds.len()).collect(),
+            owner,
             generators: seeds.iter().map(|&seed| ChaCha8Rng::seed_from_u64(seed)).collect(),
             completions: vec![Completion::default(); seeds.len()],
-            logits: decoder.logits(&last).index_select(0, &rows),
+            logits: decoder.logits(&last),
+            states,
         }
     }
 
-    fn run(mut self, mut on_done: impl FnMut(usize, &Completion)) -> Vec<Completion> {
+    fn run(&mut self, mut on_done: impl FnMut(usize, &Completion)) {
         let mut is_live = vec![true; self.owner.len()];
         loop {
             let (tokens, logprobs) = self.choose();
@@ -166,7 +234,7 @@ impl<'a> Batch<'a> {
             }
             let live: Vec<i64> = (0..is_live.len()).filter(|&row| is_live[row]).map(|row| row as i64).collect();
             if live.is_empty() {
-                return self.completions;
+                return;
             }
             let mut tokens = tokens;
             // Copying the cache costs about as much as one step, so rows are dropped a quarter at a time.
@@ -220,7 +288,11 @@ impl<'a> Batch<'a> {
         let positions = Positions::next(decoder.config(), &positions, self.is_token.as_ref());
         let embeds = decoder.embed(&Tensor::from_slice(tokens).to_device(device).unsqueeze(1));
         let hidden = decoder.blocks(embeds, &positions, Some(&mut self.cache), false);
-        self.logits = decoder.logits(&decoder.last_norm(&hidden.select(1, 0)));
+        let normed = decoder.last_norm(&hidden.select(1, 0));
+        if let Some(states) = &mut self.states {
+            states.add(&normed, &self.owner);
+        }
+        self.logits = decoder.logits(&normed);
         self.next_position.iter_mut().for_each(|position| *position += 1);
     }
 }

@@ -14,7 +14,7 @@ use tch::Tensor;
 use super::pictures::Pictures;
 use super::schedule::seed;
 use crate::data::Dataset;
-use crate::generate::{Completion, PromptInput, Sampling, generate};
+use crate::generate::{Completion, PromptInput, Sampling, generate, generate_with_states};
 use crate::model::{InternVl, Prompt, Tokenizer};
 
 /// A program that the model wrote, and what it is worth.
@@ -70,20 +70,42 @@ impl Questions<'_> {
     }
 }
 
+/// What a policy wrote, while it is being scored.
+pub struct Written<'a> {
+    /// One for each picture.
+    pub prompts: Vec<PromptInput>,
+    /// Those of a picture one after another.
+    pub completions: Vec<Completion>,
+    /// What each token of each completion was chosen from, if asked for.
+    pub states: Vec<Tensor>,
+    /// Their scores to come, in the same order.
+    pub batch: Batch<'a>,
+}
+
+/// How programs are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Writing {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Completions written at the same time.
+    pub batch_size: usize,
+    /// Keep the states, for a critic.
+    pub keeps_states: bool,
+}
+
 /// Completes each prompt `seeds.len() / indices.len()` times and scores each completion the moment it ends.
 pub fn write_and_score<'a>(
     model: &InternVl,
     questions: &Questions,
     indices: &[usize],
     seeds: &[u64],
-    sampling: Sampling,
-    batch_size: usize,
+    writing: Writing,
     scorer: &'a Scorer,
-) -> (Vec<PromptInput>, Vec<Completion>, Batch<'a>) {
+) -> Written<'a> {
     let samples = seeds.len() / indices.len().max(1);
-    let inputs = questions.inputs(model, indices);
+    let prompts = questions.inputs(model, indices);
     let mut batch = scorer.batch();
-    let completions = generate(model, questions.tokenizer, &inputs, seeds, sampling, batch_size, |i, completion| {
+    let on_done = |i: usize, completion: &Completion| {
         batch.submit(
             i,
             ScoreRequest {
@@ -92,8 +114,13 @@ pub fn write_and_score<'a>(
                 truncated: completion.truncated,
             },
         );
-    });
-    (inputs, completions, batch)
+    };
+    let Writing { sampling, batch_size, keeps_states } = writing;
+    let (completions, states) = match keeps_states {
+        true => generate_with_states(model, questions.tokenizer, &prompts, seeds, sampling, batch_size, on_done),
+        false => (generate(model, questions.tokenizer, &prompts, seeds, sampling, batch_size, on_done), Vec::new()),
+    };
+    Written { prompts, completions, states, batch }
 }
 
 /// How a model is evaluated.
@@ -130,8 +157,8 @@ pub fn evaluate(
     for chunk in indices.chunks((options.batch_size / samples).max(1)) {
         let seeds: Vec<u64> =
             chunk.iter().flat_map(|&index| (0..samples).map(move |sample| seed_of(index, sample))).collect();
-        let (_, completions, batch) =
-            write_and_score(model, questions, chunk, &seeds, options.sampling, options.batch_size, scorer);
+        let writing = Writing { sampling: options.sampling, batch_size: options.batch_size, keeps_states: false };
+        let Written { completions, batch, .. } = write_and_score(model, questions, chunk, &seeds, writing, scorer);
         let written = chunk.iter().flat_map(|index| std::iter::repeat_n(index, samples)).zip(completions);
         for ((&index, completion), score) in written.zip(batch.finish()?) {
             let program = extract_program(&questions.tokenizer.decode(&completion.tokens));

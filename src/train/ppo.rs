@@ -2,7 +2,7 @@
 //!
 //! Each step: (1) *collect*: the policy writes programs for a few pictures, and each is scored while others are still being
 //! written; (2) *compute*: values, reference log-probs, advantages; (3) *update*: clipped policy and value losses, KL to the
-//! reference, entropy, and cross-entropy on ground-truth programs with a weight that is annealed; (4) *log*.
+//! reference, entropy, and cross-entropy on known programs with a weight that is annealed; (4) *log*.
 //!
 //! `ppo.algorithm` chooses what rewards are compared with (`advantages.rs`); without a critic the loop is that of RLOO, GRPO or
 //! Dr. GRPO.
@@ -25,7 +25,7 @@ use super::Stage;
 use super::advantages::{Advantages, Rewarded, RunningScale, advantages};
 use super::checkpoint::{self, Part};
 use super::curriculum::{Signal, by_epochs};
-use super::evaluate::{Questions, Report, write_and_score};
+use super::evaluate::{Questions, Report, Writing, Written, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::imitation::OwnPrograms;
 use super::losses::{PolicyLoss, cross_entropy, entropy, kl_k3, policy_loss, value_loss};
@@ -197,8 +197,7 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// (1) The policy writes programs, each of which is scored while others are being written. While the last ones are being
-    /// executed, the critic's states are computed.
+    /// (1) The policy writes programs, each of which is scored while others are being written.
     fn collect(&mut self) -> Result<Rollouts> {
         let started = Instant::now();
         let (config, step) = (self.config(), self.state.step);
@@ -208,21 +207,18 @@ impl<'a> Learner<'a> {
         let seeds: Vec<u64> = (0..indices.len() * ppo.samples_per_image)
             .map(|i| seed(&[u64::from(config.run.seed), PPO_STREAM, step as u64, i as u64]))
             .collect();
-        let sampling = self.stage.sampling(ppo.temperature, 1.0);
-        let batch_size = config.generate.batch_size;
-        let scorer = self.stage.scorer;
-        let (prompts, completions, batch) =
-            write_and_score(&snapshot, self.questions, &indices, &seeds, sampling, batch_size, scorer);
+        let writing = Writing {
+            sampling: self.stage.sampling(ppo.temperature, 1.0),
+            batch_size: config.generate.batch_size,
+            keeps_states: ppo.algorithm == Algorithm::Ppo,
+        };
+        let Written { prompts, completions, states, batch } =
+            write_and_score(&snapshot, self.questions, &indices, &seeds, writing, self.stage.scorer);
         let seconds_generate = started.elapsed().as_secs_f64();
         if step + 1 < ppo.steps {
             self.state.next = self.pictures_of_step(step + 1);
             self.prefetch();
         }
-        let all: Vec<usize> = (0..completions.len()).collect();
-        let states = match ppo.algorithm {
-            Algorithm::Ppo => self.per_token(&snapshot, &prompts, &completions, &all, |pass, _| pass.hidden),
-            _ => Vec::new(),
-        };
         let waiting = Instant::now();
         let scores = batch.finish()?;
         let seconds_score_wait = waiting.elapsed().as_secs_f64();
@@ -271,10 +267,8 @@ impl<'a> Learner<'a> {
             true => &self.questions.inputs(&self.reference, &rollouts.indices),
             false => &rollouts.prompts,
         };
-        let of_tokens = |pass: Pass, targets: &Tensor| pass.logprobs(targets, ppo.temperature);
-        let ref_logprobs = self.per_token(&self.reference, prompts, &rollouts.completions, &chosen, of_tokens);
-        for (&i, ref_logprobs) in chosen.iter().zip(ref_logprobs) {
-            experience[i].ref_logprobs = to_vec(&ref_logprobs);
+        for (&i, ref_logprobs) in chosen.iter().zip(self.ref_logprobs(prompts, &rollouts.completions, &chosen)) {
+            experience[i].ref_logprobs = ref_logprobs;
         }
         (experience, chosen)
     }
@@ -396,7 +390,8 @@ impl<'a> Learner<'a> {
         });
     }
 
-    /// Adds the gradients of the weighted cross-entropy on the ground-truth programs of random rows.
+    /// Adds the gradients of the weighted cross-entropy on the programs of random rows: ground truths, and the policy's own where
+    /// there are none and `ppo.ce_own_share` asks for them.
     fn ce_backward(&self, weight: f64, rng: &mut ChaCha8Rng, means: &mut Means) {
         let (policy, questions, ppo) = (&*self.policy, self.questions, self.ppo());
         let own = (ppo.ce_own_share * ppo.ce_batch_size as f64).round() as usize;
@@ -421,7 +416,7 @@ impl<'a> Learner<'a> {
         for (i, (score, completion)) in rollouts.scores.iter().zip(&rollouts.completions).enumerate() {
             let row = rollouts.indices[i / config.ppo.samples_per_image];
             let iou = score.iou_in(config.reward_frame());
-            let is_label = !completion.truncated && iou >= config.ppo.ce_own_iou;
+            let is_label = score.verdict.is_valid() && !completion.truncated && iou >= config.ppo.ce_own_iou;
             if is_label && train.examples()[row].program.is_none() {
                 self.state.own_programs.observe(row, iou, &completion.tokens);
             }
@@ -497,27 +492,20 @@ impl<'a> Learner<'a> {
         validate(self.stage, self.policy, samples, step, &mut self.state.best, &directory, telemetry)
     }
 
-    /// What `of` (pass, targets) says of each token of the completions `chosen`: a tensor `[tokens, ..]` for each completion.
-    fn per_token(
-        &self,
-        model: &InternVl,
-        prompts: &[PromptInput],
-        completions: &[Completion],
-        chosen: &[usize],
-        of: impl Fn(Pass, &Tensor) -> Tensor,
-    ) -> Vec<Tensor> {
-        let mut found = Vec::with_capacity(chosen.len());
-        for chunk in chosen.chunks(self.micro_batch_size()) {
+    /// The reference's log-probabilities of the tokens of the completions `chosen`.
+    fn ref_logprobs(&self, prompts: &[PromptInput], completions: &[Completion], chosen: &[usize]) -> Vec<Vec<f32>> {
+        let (questions, reference, temperature) = (self.questions, &self.reference, self.ppo().temperature);
+        let of_chunk = |chunk: &[usize]| {
             tch::no_grad(|| {
-                let (batch, samples) = sequences(self.questions, prompts, completions, chunk, model);
+                let (batch, samples) = sequences(questions, prompts, completions, chunk, reference);
                 let image: Vec<&Tensor> = chunk.iter().map(|&i| &prompts[i / samples].image).collect();
                 let image = Tensor::cat(&image, 0);
-                let pass = Pass::new(model, &batch, &image, self.questions.tokenizer.image_token, PassMode::default());
+                let pass = Pass::new(reference, &batch, &image, questions.tokenizer.image_token, PassMode::default());
                 let lengths: Vec<i64> = chunk.iter().map(|&i| completions[i].tokens.len() as i64).collect();
-                found.extend(of(pass, &batch.targets).split_with_sizes(&lengths, 0));
-            });
-        }
-        found
+                pass.logprobs(&batch.targets, temperature).split_with_sizes(&lengths, 0)
+            })
+        };
+        chosen.chunks(self.micro_batch_size()).flat_map(of_chunk).map(|logprobs| to_vec(&logprobs)).collect()
     }
 
     /// The parts of a step.

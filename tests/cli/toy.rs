@@ -13,7 +13,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
-use crate::harness::{Place, json, metrics};
+use crate::harness::{Place, copy_directory, json, metrics};
 
 const HEIGHTS: [f64; 4] = [0.25, 1.0, 4.0, 16.0];
 /// How many steps the heights in ten programs of a picture are from its own: five have the next one, three are right.
@@ -134,4 +134,17 @@ fn the_reward_alone_teaches_what_the_programs_in_the_data_do_not() {
     assert!(rewards.last() > Some(&0.9), "the known optimum is 1.1: {rewards:?}");
     let has_ce = |row: &Value| row.get("ppo/ce_loss").is_some();
     assert!(!metrics(&place.path("run")).iter().any(has_ce), "with weight 0 no cross-entropy is computed");
+
+    // Of its own programs it imitates only right ones, though nearly all that it was taught are wrong.
+    copy_directory(&place.path("run/sft"), &place.path("own/sft"));
+    let choices =
+        ["data.programs_limit=16", "ppo.steps=8", "ppo.ce_weight=1", "ppo.ce_own_share=1", "ppo.ce_own_iou=0.95"];
+    let choices = choices.iter().flat_map(|choice| ["--set", choice]);
+    let finished =
+        place.cadwright(["ppo", "--config", "toy.toml", "--output-dir", "own"].into_iter().chain(choices)).succeeds();
+    let steps: Vec<Value> = metrics(&place.path("own")).into_iter().filter(has_ce).collect();
+    let own: Vec<f64> = steps.iter().filter_map(|row| row["ppo/own_programs"].as_f64()).collect();
+    assert!(own.len() == 8 && own.is_sorted() && own[0] > 0.0, "{own:?}\n{finished}");
+    // 12 pictures a step, 144 of the 160 without a program.
+    assert!(own[7] > own[0] && own[7] <= 96.0, "{own:?}");
 }
