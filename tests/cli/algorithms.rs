@@ -56,6 +56,9 @@ fn what_the_choices_remember_survives_a_kill() {
         "ppo.curriculum=signal",
         "ppo.ce_schedule=guarded",
         "ppo.reward_normalisation=true",
+        "data.programs_limit=8",
+        "ppo.ce_own_share=0.5",
+        "ppo.ce_own_iou=0.01",
         "ppo.steps=4",
     ];
     let whole = after_sft(&place, "whole");
