@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use tch::Device;
+
 /// Starts the program again with `OMP_WAIT_POLICY=passive`, unless that variable is set.
 ///
 /// libtorch's OpenMP threads spin while they wait for each other. Beside CadQuery workers on the same cores that is ruinous:
@@ -20,6 +22,31 @@ pub fn wait_passively() {
             .env(POLICY, "passive")
             .exec();
     }
+}
+
+/// Has the allocator keep what libtorch frees. A training step asks for the same large blocks again and again; by default each is fresh
+/// from the system, page fault by page fault, which took a sixth of a step.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: sets two numbers of glibc's allocator; what it refuses, as some versions do the second, changes nothing.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        }
+    }
+}
+
+/// Whether `device` has instructions for products of bf16. libtorch computes them elsewhere too, many times slower than those of f32.
+pub fn multiplies_bf16(device: Device) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let cpu = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    let cpu = std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let cpu = false;
+    device.is_cuda() || device == Device::Cpu && cpu
 }
 
 /// Loads libtorch's CUDA half where it is installed and complete.

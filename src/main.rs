@@ -12,6 +12,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     cadwright::libtorch::wait_passively();
+    cadwright::libtorch::keep_freed_memory();
     let cli = Cli::parse_from(cli::hyphenated(std::env::args_os()));
     cadwright::libtorch::load_cuda();
     let result = match &cli.command {

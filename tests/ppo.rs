@@ -178,7 +178,7 @@ fn every_kind_of_failure_moves_the_policy_away_from_it_under_every_algorithm() {
         let rewarded: Vec<Rewarded> = (0..completions.len())
             .map(|i| Rewarded {
                 reward: of(if fails(i) { class } else { OutcomeClass::Solid }, false),
-                length: completions[i].tokens.len(),
+                tokens: &completions[i].tokens,
                 values: if algorithm == Algorithm::Ppo { &values[i] } else { &[] },
                 is_scored: true,
             })

@@ -49,8 +49,9 @@ impl PolicyArgs {
             Some(prompt) => prompt,
             None => configured_prompt(config, Some(&directory))?,
         };
-        let dtype = config.model.dtype.into();
-        let mut model = InternVl::load(&directory, dtype, dtype, device(&config.run.device)?)?;
+        let device = device(&config.run.device)?;
+        let dtype = config.model.dtype.kind_on(device);
+        let mut model = InternVl::load(&directory, dtype, dtype, device)?;
         tokenizer.check_fits(model.config.llm_config.vocab_size)?;
         if let Some(adapter) = &adapter {
             model = model.with_adapter(adapter)?;

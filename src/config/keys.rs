@@ -66,17 +66,30 @@ pub enum Tune {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
+    /// bfloat16 where the hardware multiplies it, else float32.
+    Auto,
     /// bfloat16.
     Bf16,
     /// float32.
     F32,
 }
 
-impl From<Dtype> for tch::Kind {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::Bf16 => tch::Kind::BFloat16,
-            Dtype::F32 => tch::Kind::Float,
+impl Dtype {
+    /// What this is on `device`: never `Auto`.
+    #[must_use]
+    pub fn on(self, device: tch::Device) -> Self {
+        match self {
+            Self::Auto if crate::libtorch::multiplies_bf16(device) => Self::Bf16,
+            Self::Auto => Self::F32,
+            known => known,
+        }
+    }
+
+    /// The tensors' kind on `device`.
+    pub fn kind_on(self, device: tch::Device) -> tch::Kind {
+        match self.on(device) {
+            Self::Bf16 => tch::Kind::BFloat16,
+            _ => tch::Kind::Float,
         }
     }
 }
@@ -92,8 +105,9 @@ section! {
         preset: String = "nano",
         /// Tokens of the tokenizer that is trained for `nano`, special ones included.
         vocab_size: usize = 512usize,
-        /// Dtype of the products: `bf16` or `f32`. Trainable weights and the optimiser are always fp32.
-        dtype: Dtype = Dtype::Bf16,
+        /// Dtype of the products: `bf16`, `f32`, or `auto` (bf16 on CUDA and on CPUs with avx512_bf16 or its like, else f32: a CPU
+        /// without takes fifty times as long for bf16). Trainable weights and the optimiser are always fp32.
+        dtype: Dtype = Dtype::Auto,
         /// `lora` or `full`.
         tune: Tune = Tune::Lora,
         /// Leaves the vision tower and projector as they are, so that picture embeddings are computed once and kept.
@@ -363,10 +377,14 @@ section! {
         /// `rloo`, `grpo` or `dr_grpo` (a group's mean for a baseline and no critic), or `ppo` (a critic, by GAE). Whether a picture
         /// was read rightly is known to the group and not to the critic: see docs/log.md.
         algorithm: Algorithm = Algorithm::Rloo,
+        /// With `rloo`: compares a token's completion with those that share the tokens before it, not with all of the picture.
+        prefix_baseline: bool = false,
         /// `uniform` (epochs over the training parts) or `signal` (more often parts whose rewards differed when last seen).
         curriculum: Curriculum = Curriculum::Uniform,
         /// Completions of each picture that are updated on, some of the best and some of the worst; 0 for all.
         keep_per_image: usize = 0usize,
+        /// Pictures of a step that are updated on, those whose kept rewards vary most; 0 for all.
+        keep_images: usize = 0usize,
         /// Subtracted from the reward of a completion of `generate.max_new_tokens`, in proportion from shorter ones.
         length_penalty: f64 = 0.0,
         /// Divides rewards by their running standard deviation.

@@ -240,6 +240,13 @@ impl Config {
             ),
         );
         require(
+            !ppo.prefix_baseline || ppo.algorithm == Algorithm::Rloo,
+            format!(
+                "ppo.prefix_baseline = true needs ppo.algorithm = \"rloo\", not {:?}: it replaces the mean of the picture's others",
+                ppo.algorithm
+            ),
+        );
+        require(
             ppo.kl_target == 0.0 || ppo.kl_coef > 0.0,
             format!(
                 "ppo.kl_target = {} steers ppo.kl_coef = {}, which must then be above 0",

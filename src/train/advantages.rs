@@ -11,7 +11,7 @@ pub struct Rewarded<'a> {
     /// Its reward, whole at the last token.
     pub reward: f32,
     /// Its tokens.
-    pub length: usize,
+    pub tokens: &'a [i64],
     /// The critic's value of each token; empty without a critic.
     pub values: &'a [f32],
     /// Whether it could be scored. One that could not has advantage 0 and says nothing of the others.
@@ -32,7 +32,7 @@ pub struct Advantages {
 ///
 /// - `ppo`: GAE, whitened over the tokens that are updated on.
 /// - `rloo`: the reward less the mean of the others' of its picture, whitened likewise (the paper does not whiten; it makes the
-///   learning rate mean the same as PPO's).
+///   learning rate mean the same as PPO's). With `prefix_baseline`, the others are those that share the tokens so far.
 /// - `grpo`: the reward less its picture's mean, divided by its picture's standard deviation. The paper takes the mean over a
 ///   completion's tokens first and then over completions, while our loss is the mean over all tokens; the surrogate is linear
 ///   in the advantage, so each advantage is multiplied by mean length / own length, which makes the two the same.
@@ -45,17 +45,19 @@ pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> (Vec<Advantages>, 
             completions.iter().map(of).map(|(advantages, returns)| Advantages { advantages, returns }).collect()
         }
         grouped => {
-            let scored: Vec<usize> = completions.iter().filter(|c| c.is_scored).map(|c| c.length).collect();
+            let scored: Vec<usize> = completions.iter().filter(|c| c.is_scored).map(|c| c.tokens.len()).collect();
             let mean_length = scored.iter().sum::<usize>() as f32 / scored.len().max(1) as f32;
             let groups = completions.chunks(ppo.samples_per_image);
             groups
-                .flat_map(|group| {
-                    let of_group = group_advantages(group, grouped, mean_length);
-                    of_group
+                .flat_map(|group| match ppo.prefix_baseline {
+                    true => prefix_advantages(group),
+                    false => group_advantages(group, grouped, mean_length)
                         .into_iter()
                         .zip(group)
-                        .map(|(advantage, c)| Advantages { advantages: vec![advantage; c.length], returns: Vec::new() })
+                        .map(|(advantage, c)| vec![advantage; c.tokens.len()])
+                        .collect(),
                 })
+                .map(|advantages| Advantages { advantages, returns: Vec::new() })
                 .collect()
         }
     };
@@ -64,7 +66,7 @@ pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> (Vec<Advantages>, 
             of.advantages.fill(0.0);
         }
     }
-    let chosen = kept(completions, ppo.samples_per_image, ppo.keep_per_image);
+    let chosen = kept(completions, ppo.samples_per_image, ppo.keep_per_image, ppo.keep_images);
     if matches!(ppo.algorithm, Algorithm::Ppo | Algorithm::Rloo) {
         let updated = found.iter_mut().enumerate().filter(|(i, _)| chosen.binary_search(i).is_ok());
         whiten(&mut updated.flat_map(|(_, of)| &mut of.advantages).collect::<Vec<_>>());
@@ -86,36 +88,59 @@ fn group_advantages(group: &[Rewarded<'_>], algorithm: Algorithm, mean_length: f
     let of = |c: &Rewarded<'_>| match algorithm {
         _ if !c.is_scored => 0.0,
         Algorithm::Rloo => others.next().unwrap_or_default(),
-        Algorithm::Grpo => (c.reward - mean) / (deviation + 1e-4) * mean_length / c.length.max(1) as f32,
+        Algorithm::Grpo => (c.reward - mean) / (deviation + 1e-4) * mean_length / c.tokens.len().max(1) as f32,
         Algorithm::DrGrpo | Algorithm::Ppo => c.reward - mean,
     };
     group.iter().map(of).collect()
 }
 
-/// The completions that are updated on: of each picture's scored ones the `keep` whose rewards vary most, which are some of the best
-/// and some of the worst (max-variance down-sampling; Xu et al. 2025, arXiv:2504.13818); 0 keeps all.
-pub fn kept(completions: &[Rewarded<'_>], samples_per_image: usize, keep: usize) -> Vec<usize> {
-    let all: Vec<usize> = (0..completions.len()).filter(|&i| completions[i].is_scored).collect();
-    if keep == 0 {
-        return all;
-    }
-    let mut found = Vec::new();
-    for group in all.chunk_by(|a, b| a / samples_per_image == b / samples_per_image) {
-        let mut group = group.to_vec();
-        group.sort_by(|&a, &b| completions[b].reward.total_cmp(&completions[a].reward).then(a.cmp(&b)));
-        let variance = |best: usize| {
-            let chosen = group[..best].iter().chain(&group[group.len() - (keep - best)..]);
-            let rewards: Vec<f32> = chosen.map(|&i| completions[i].reward).collect();
-            let mean = rewards.iter().sum::<f32>() / keep as f32;
-            rewards.iter().map(|r| (r - mean).powi(2)).sum::<f32>()
+/// For each token of each completion of one picture, the reward less the mean of the others' that begin with the same tokens up to
+/// it; once no other does, of those that went along the longest. What a prefix decides is credited where it is decided, and is no
+/// noise to what follows. The baseline knows nothing of the token itself, so the gradient stays unbiased (a tree of samples in
+/// place of VinePPO's fresh ones; Kazemnejad et al. 2024, arXiv:2410.01679).
+fn prefix_advantages(group: &[Rewarded<'_>]) -> Vec<Vec<f32>> {
+    let of = |i: usize| {
+        let own = &group[i];
+        let common = |other: &Rewarded<'_>| own.tokens.iter().zip(other.tokens).take_while(|(a, b)| a == b).count();
+        let is_other = |j: &usize| *j != i && group[*j].is_scored;
+        let others: Vec<(usize, f32)> =
+            (0..group.len()).filter(is_other).map(|j| (common(&group[j]), group[j].reward)).collect();
+        let longest = others.iter().map(|(common, _)| *common).max().unwrap_or(0);
+        let baseline = |t: usize| {
+            let along = others.iter().filter(|(common, _)| *common >= t.min(longest)).map(|(_, reward)| *reward);
+            along.clone().sum::<f32>() / along.count() as f32
         };
-        if group.len() > keep {
-            // The subset of the greatest variance is always of this form (their lemma 3.1).
-            let best = (0..=keep).max_by(|&a, &b| variance(a).total_cmp(&variance(b))).unwrap_or(keep);
-            group.drain(best..group.len() - (keep - best));
-        }
-        found.extend(group);
+        let advantage = |t| if others.is_empty() { 0.0 } else { own.reward - baseline(t) };
+        (0..own.tokens.len()).map(advantage).collect()
+    };
+    (0..group.len()).map(of).collect()
+}
+
+/// The completions that are updated on. Of each picture's scored ones the `keep` whose rewards vary most, which are some of the best
+/// and some of the worst (max-variance down-sampling; Xu et al. 2025, arXiv:2504.13818); of the pictures the `images` whose kept
+/// rewards vary most, for where rewards are alike there is little to learn. 0 keeps all.
+pub fn kept(completions: &[Rewarded<'_>], samples_per_image: usize, keep: usize, images: usize) -> Vec<usize> {
+    let spread = |chosen: &[usize]| {
+        let mean = chosen.iter().map(|&i| completions[i].reward).sum::<f32>() / chosen.len() as f32;
+        chosen.iter().map(|&i| (completions[i].reward - mean).powi(2)).sum::<f32>()
+    };
+    let scored: Vec<usize> = (0..completions.len()).filter(|&i| completions[i].is_scored).collect();
+    let mut groups: Vec<Vec<usize>> =
+        scored.chunk_by(|a, b| a / samples_per_image == b / samples_per_image).map(<[usize]>::to_vec).collect();
+    for group in groups.iter_mut().filter(|group| keep > 0 && group.len() > keep) {
+        group.sort_by(|&a, &b| completions[b].reward.total_cmp(&completions[a].reward).then(a.cmp(&b)));
+        let n = group.len();
+        let ends = |best: usize| [&group[..best], &group[n - (keep - best)..]].concat();
+        // The subset of the greatest variance is always of this form (their lemma 3.1).
+        let widest = (0..=keep).map(ends).max_by(|a, b| spread(a).total_cmp(&spread(b)));
+        *group = widest.unwrap_or_default();
     }
+    if images > 0 {
+        // Stable: of equals, the first.
+        groups.sort_by(|a, b| spread(b).total_cmp(&spread(a)));
+        groups.truncate(images);
+    }
+    let mut found = groups.concat();
     found.sort_unstable();
     found
 }
@@ -160,7 +185,7 @@ mod tests {
         [(1.0, 1), (3.0, 3), (2.0, 2), (2.0, 2)]
             .map(|(reward, length)| Rewarded {
                 reward,
-                length,
+                tokens: &[0; 3][..length],
                 values: &values[..length.min(values.len())],
                 is_scored: true,
             })
@@ -204,6 +229,29 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_baseline_credits_the_token_that_decides() {
+        let completion = |reward, tokens| Rewarded { reward, tokens, values: &[], is_scored: true };
+        let group = [
+            completion(6.0, &[1, 2, 3]),
+            completion(3.0, &[1, 2, 4]),
+            completion(0.0, &[1, 5]),
+            Rewarded { is_scored: false, ..completion(100.0, &[1, 2, 3]) },
+        ];
+        let found = prefix_advantages(&group);
+        // All share the beginning: 6 - (3 + 0) / 2, 3 - (6 + 0) / 2, 0 - (6 + 3) / 2. The second token is chosen where all still agree.
+        // The third by two of them: 6 - 3 and 3 - 6.
+        assert_close(&found[..3], &[&[4.5, 4.5, 3.0], &[0.0, 0.0, -3.0], &[-4.5, -4.5]]);
+        // A completion that is alone has nothing to be compared with.
+        assert_close(&prefix_advantages(&group[..1]), &[&[0.0; 3]]);
+        let ppo = Ppo { samples_per_image: 4, prefix_baseline: true, ..ppo(Algorithm::Rloo) };
+        let (found, chosen) = advantages(&group, &ppo);
+        assert_eq!((chosen, found[3].advantages.as_slice()), (vec![0, 1, 2], &[0.0; 3][..]));
+        // Whitened: the mean of the eight is (9 + 3 - 3 - 9) / 8 = 0, their variance (4 x 20.25 + 2 x 9) / 8 = 12.375.
+        let d = 12.375f32.sqrt();
+        assert!((found[0].advantages[2] - 3.0 / d).abs() < 1e-4, "{found:?}");
+    }
+
+    #[test]
     fn ppo_follows_the_critic() {
         let values = [2.0; 3];
         let (found, _) = advantages(&completions(&values), &ppo(Algorithm::Ppo));
@@ -238,16 +286,19 @@ mod tests {
     #[test]
     fn the_most_various_completions_are_kept() {
         let of = |rewards: &[f32]| -> Vec<Rewarded<'_>> {
-            rewards.iter().map(|&reward| Rewarded { reward, length: 1, values: &[], is_scored: true }).collect()
+            rewards.iter().map(|&reward| Rewarded { reward, tokens: &[0], values: &[], is_scored: true }).collect()
         };
         let completions = of(&[0.5, 0.0, 1.0, 0.6, 0.1, 0.9]);
-        assert_eq!(kept(&completions, 6, 2), [1, 2]);
-        assert_eq!(kept(&completions, 6, 4), [1, 2, 4, 5]);
-        assert_eq!(kept(&completions, 3, 2), [1, 2, 4, 5]);
-        assert_eq!(kept(&completions, 6, 0), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(kept(&completions, 6, 9), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(kept(&completions, 6, 2, 0), [1, 2]);
+        assert_eq!(kept(&completions, 6, 4, 0), [1, 2, 4, 5]);
+        assert_eq!(kept(&completions, 3, 2, 0), [1, 2, 4, 5]);
+        assert_eq!(kept(&completions, 6, 0, 0), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(kept(&completions, 6, 9, 0), [0, 1, 2, 3, 4, 5]);
+        // The first three rewards spread over 1, the last three over 0.8.
+        assert_eq!(kept(&completions, 3, 2, 1), [1, 2]);
+        assert_eq!(kept(&completions, 3, 0, 1), [0, 1, 2]);
         // One good among bad ones: it and any of the bad.
-        assert!(kept(&of(&[0.0, 0.0, 1.0, 0.0]), 4, 2).contains(&2));
+        assert!(kept(&of(&[0.0, 0.0, 1.0, 0.0]), 4, 2, 0).contains(&2));
         // Whitening is over what is kept: the mean advantage of the update is 0.
         let (found, chosen) =
             advantages(&completions, &Ppo { samples_per_image: 6, keep_per_image: 2, ..ppo(Algorithm::Rloo) });

@@ -54,14 +54,6 @@ impl Questions<'_> {
         &self.dataset.examples()[index].ground_truth
     }
 
-    /// Embeddings of the pictures, `[image tokens, hidden]` f32 each: with gradients where the vision tower is trained.
-    pub fn embed_for_update(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
-        match model.trains_vision() {
-            true => self.pictures.embed_trainable(model, indices),
-            false => self.pictures.embed(model, indices),
-        }
-    }
-
     /// Prompts with embedded pictures, without gradients.
     pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
         let images = self.pictures.embed(model, indices);

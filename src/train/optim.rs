@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use crate::config::OptimizerKind;
+use crate::config::{Dtype, OptimizerKind};
 use crate::model::Weights;
 
 /// What an optimiser needs to know besides the learning rate.
@@ -172,13 +172,13 @@ impl Slot {
 }
 
 /// For each matrix of `[n, rows, columns]`, the nearest one with singular values about 1, by five steps of the quintic
-/// Newton-Schulz iteration. bf16 is enough: only the direction counts.
+/// Newton-Schulz iteration. bf16 is enough, where that is fast: only the direction counts.
 fn orthogonalised(matrices: &Tensor) -> Tensor {
     let (_, rows, columns) = matrices.size3().expect("matrices: [n, rows, columns]");
     let is_tall = rows > columns;
     let x = if is_tall { matrices.transpose(1, 2) } else { matrices.shallow_clone() };
     let norm = x.square().sum_dim_intlist([1i64, 2].as_slice(), true, Kind::Float).sqrt();
-    let mut x = (&x / (norm + 1e-7)).to_kind(Kind::BFloat16);
+    let mut x = (&x / (norm + 1e-7)).to_kind(Dtype::Auto.kind_on(matrices.device()));
     for _ in 0..5 {
         let gram = x.matmul(&x.transpose(1, 2));
         let polynomial = &gram * -4.775 + gram.matmul(&gram) * 2.0315;

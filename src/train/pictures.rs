@@ -1,7 +1,7 @@
 //! From a dataset's pictures to the embeddings that the decoder sees.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use image::RgbImage;
 use rayon::prelude::*;
@@ -17,6 +17,37 @@ use crate::model::InternVl;
 /// Never for a row of a [`Dataset`], which leaves out what cannot be decoded.
 pub fn decoded(example: &Example) -> RgbImage {
     decode_rgb(&example.image).expect("a dataset holds only pictures that decode")
+}
+
+/// Pictures embedded once for an update that takes several passes over them. The vision tower hears of all passes together.
+pub struct Views {
+    /// In the dataset, ascending.
+    indices: Vec<usize>,
+    /// `[image tokens, hidden]` f32 each.
+    parts: Vec<Tensor>,
+    /// What the tower gave and the leaf that the passes see in its stead, where it is trained.
+    tower: Option<(Tensor, Tensor)>,
+}
+
+impl Views {
+    /// Those of the pictures `indices`, one after another: `[image tokens, hidden]` f32.
+    ///
+    /// # Panics
+    /// Where a picture is not among them.
+    pub fn of(&self, indices: impl Iterator<Item = usize>) -> Tensor {
+        let part = |index: usize| &self.parts[self.indices.binary_search(&index).expect("a picture of this update")];
+        Tensor::cat(&indices.map(part).collect::<Vec<_>>(), 0)
+    }
+
+    /// Carries the gradients of all passes back into the vision tower.
+    pub fn backward(self) {
+        if let Some((embedded, leaf)) = self.tower
+            && leaf.grad().defined()
+        {
+            // The gradient of sum(embedded * g) with respect to embedded is g.
+            (embedded * leaf.grad()).sum(Kind::Float).backward();
+        }
+    }
 }
 
 /// Decodes, tiles and embeds the pictures of one dataset; keeps the embeddings where the vision tower is frozen.
@@ -61,17 +92,24 @@ impl<'a> Pictures<'a> {
         (tiles + usize::from(tiles > 1 && model.config.use_thumbnail)) * model.config.tokens_per_tile()
     }
 
-    /// As [`Self::embed`], with gradients into the vision tower. A picture that comes several times is embedded once.
-    pub fn embed_trainable(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
+    /// The pictures for an update: with the way back into the vision tower where that is trained. Where it is not, those that are
+    /// `known` are not embedded again.
+    pub fn views(&self, model: &InternVl, indices: &[usize], known: &BTreeMap<usize, Tensor>) -> Views {
         let mut distinct = indices.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
+        if !model.trains_vision() {
+            let unknown: Vec<usize> = distinct.iter().copied().filter(|index| !known.contains_key(index)).collect();
+            let mut embedded = self.embed(model, &unknown).into_iter();
+            let part = |index: &usize| known.get(index).map(Tensor::shallow_clone).or_else(|| embedded.next());
+            return Views { parts: distinct.iter().filter_map(part).collect(), indices: distinct, tower: None };
+        }
         let (tiles, counts) = self.tiles(model, &distinct);
         let embedded = model.embed_tiles(&tiles, true);
-        let rounded = tch::no_grad(|| embedded.to_kind(Kind::BFloat16).to_kind(Kind::Float) - &embedded);
-        let parts: Vec<Tensor> = (embedded + rounded).split_with_sizes(&counts, 0);
-        let part = |index: &usize| parts[distinct.partition_point(|other| other < index)].flatten(0, 1);
-        indices.iter().map(part).collect()
+        // Rounded as those that are kept, so that the update sees what the rollouts saw; the gradient passes straight through.
+        let leaf = embedded.detach().to_kind(Kind::BFloat16).to_kind(Kind::Float).set_requires_grad(true);
+        let parts = leaf.split_with_sizes(&counts, 0).iter().map(|part| part.flatten(0, 1)).collect();
+        Views { indices: distinct, parts, tower: Some((embedded, leaf)) }
     }
 
     /// Embeddings of the vision tower as it is, one tensor `[image tokens, hidden]` f32 a picture, on the model's device. They are

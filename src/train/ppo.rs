@@ -10,6 +10,7 @@
 //! Departures from the paper: the KL to the frozen SFT model is a term of the loss (as in GRPO), not of the reward; the
 //! critic is a head over the policy's last hidden state that sends no gradient into it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Stage;
 use super::advantages::{Advantages, Rewarded, RunningScale, advantages};
@@ -30,13 +31,12 @@ use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::imitation::OwnPrograms;
 use super::losses::{PolicyLoss, cross_entropy, entropy, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
-use super::pictures::Pictures;
+use super::pictures::{Pictures, Views};
 use super::rollouts::{Experience, Means, Rollouts, flat, rollout_numbers, shaped_rewards};
 use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress, seed};
 use super::sft::{Example, examples, finish};
 use super::validation::{Best, ceiling, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
-use crate::generate::{Completion, PromptInput};
 use crate::model::{InternVl, ValueHead};
 use crate::telemetry::Telemetry;
 
@@ -248,7 +248,7 @@ impl<'a> Learner<'a> {
         let rewarded: Vec<Rewarded<'_>> = (0..rewards.len())
             .map(|i| Rewarded {
                 reward: rewards[i],
-                length: rollouts.completions[i].tokens.len(),
+                tokens: &rollouts.completions[i].tokens,
                 values: &values[i],
                 is_scored: rollouts.is_scored(i),
             })
@@ -262,13 +262,10 @@ impl<'a> Learner<'a> {
         };
         let mut experience: Vec<Experience> = values.into_iter().zip(found).map(of).collect();
 
-        // A vision tower that is trained has moved away from the reference's: that one looks for itself.
-        let prompts = match self.policy.trains_vision() {
-            true => &self.questions.inputs(&self.reference, &rollouts.indices),
-            false => &rollouts.prompts,
-        };
-        for (&i, ref_logprobs) in chosen.iter().zip(self.ref_logprobs(prompts, &rollouts.completions, &chosen)) {
-            experience[i].ref_logprobs = ref_logprobs;
+        if self.trains_on_kl() {
+            for (&i, ref_logprobs) in chosen.iter().zip(self.ref_logprobs(rollouts, &chosen)) {
+                experience[i].ref_logprobs = ref_logprobs;
+            }
         }
         (experience, chosen)
     }
@@ -290,20 +287,22 @@ impl<'a> Learner<'a> {
         if ppo.algorithm == Algorithm::Ppo {
             self.fit_critic(rollouts, experience, &mut rng, &mut means);
         }
+        if !self.trains_on_kl() {
+            means.add("kl", &Tensor::from(self.sampled_kl(rollouts, chosen)), 1.0);
+        }
+        let seen = rollouts.images();
         'epochs: for _ in 0..ppo.epochs {
             let mut order = chosen.to_vec();
             order.shuffle(&mut rng);
             for minibatch in order.chunks(ppo.minibatch_size) {
-                let tokens = rollouts.tokens(minibatch);
                 let moved_before = means.total("approx_kl");
-                for micro_batch in minibatch.chunks(self.micro_batch_size()) {
-                    // A minibatch's loss is the mean over its tokens, however it is cut.
-                    let weight = rollouts.tokens(micro_batch) / tokens;
-                    self.ppo_backward(rollouts, experience, micro_batch, weight, &mut means);
-                }
-                if rates.ce_weight > 0.0 {
-                    self.ce_backward(rates.ce_weight, &mut rng, &mut means);
-                }
+                let known = if rates.ce_weight > 0.0 { self.known_programs(&mut rng) } else { Vec::new() };
+                let indices =
+                    minibatch.iter().map(|&i| rollouts.picture(i)).chain(known.iter().map(|known| known.index));
+                let views = self.questions.pictures.views(self.policy, &indices.collect::<Vec<_>>(), &seen);
+                self.ppo_backward(rollouts, experience, minibatch, &views, &mut means);
+                self.ce_backward(&known, rates.ce_weight, &views, &mut means);
+                views.backward();
                 let grad_norm = self.optimizer.step(rates.learning_rate);
                 means.add("grad_norm", &Tensor::from(grad_norm), 1.0);
                 // Each minibatch adds its mean with weight 1.
@@ -343,71 +342,82 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// Adds `weight` times the gradients of policy, KL and entropy terms over the completions `chosen`.
+    /// Adds the gradients of policy, KL and entropy terms over the completions `minibatch`: means over its tokens, however it is cut
+    /// into micro-batches.
     fn ppo_backward(
         &self,
         rollouts: &Rollouts,
         experience: &[Experience],
-        chosen: &[usize],
-        weight: f64,
+        minibatch: &[usize],
+        views: &Views,
         means: &mut Means,
     ) {
         let (ppo, policy, questions) = (self.ppo(), &*self.policy, self.questions);
-        let (batch, samples) = sequences(questions, &rollouts.prompts, &rollouts.completions, chosen, policy);
-        let images: Vec<Tensor> = match policy.trains_vision() {
-            true => {
-                let indices: Vec<usize> = chosen.iter().map(|&i| rollouts.indices[i / samples]).collect();
-                questions.pictures.embed_trainable(policy, &indices)
-            }
-            false => chosen.iter().map(|&i| rollouts.prompts[i / samples].image.shallow_clone()).collect(),
-        };
-        let flat = |of: fn(&Experience) -> &[f32]| flat(experience, chosen, of, policy.device());
-        let (ref_logprobs, advantages) = (flat(|e| &e.ref_logprobs), flat(|e| &e.advantages));
-        let old_logprobs: Vec<f32> = chosen.iter().flat_map(|&i| &rollouts.completions[i].logprobs).copied().collect();
-        let old_logprobs = Tensor::from_slice(&old_logprobs).to_device(policy.device());
-
-        let image_token = questions.tokenizer.image_token;
-        let pass = Pass::new(policy, &batch, &Tensor::cat(&images, 0), image_token, self.update_mode());
-        pass.backward(weight, |logits, rows, share| {
-            let share = share * weight;
-            let [targets, old_logprobs, advantages, ref_logprobs] =
-                [&batch.targets, &old_logprobs, &advantages, &ref_logprobs].map(|tensor| narrowed(tensor, &rows));
-            let (logprobs, log_softmax) = token_logprobs(logits, &targets, ppo.temperature);
-            let PolicyLoss { loss: policy_loss, clip_fraction } =
-                policy_loss(&logprobs, &old_logprobs, &advantages, ppo.clip_range);
-            let entropy = if ppo.entropy_coef > 0.0 { entropy(&log_softmax) } else { entropy(&log_softmax.detach()) };
-            let kl = kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float);
-            let loss = &policy_loss + &kl * self.state.kl_coef - &entropy * ppo.entropy_coef;
-            means.add("kl", &kl, share);
-            means.add("policy_loss", &policy_loss, share);
-            means.add("clip_fraction", &clip_fraction, share);
-            means.add("entropy", &entropy, share);
-            let moved = logprobs.detach() - &old_logprobs;
-            means.add("ratio_mean", &moved.exp().mean(Kind::Float), share);
-            // KL(old || new) by k3 from tokens of the old policy.
-            means.add("approx_kl", &(moved.exp() - 1.0 - &moved).mean(Kind::Float), share);
-            loss
-        });
+        let trains_on_kl = self.trains_on_kl();
+        for chosen in rollouts.by_length(minibatch).chunks(self.micro_batch_size()) {
+            let weight = rollouts.tokens(chosen) / rollouts.tokens(minibatch);
+            let batch = rollouts.token_batch(chosen, questions.tokenizer, policy.device());
+            let images = views.of(chosen.iter().map(|&i| rollouts.picture(i)));
+            let advantages = flat(experience, chosen, |e| &e.advantages, policy.device());
+            let ref_logprobs = flat(experience, chosen, |e| &e.ref_logprobs, policy.device());
+            let old_logprobs = rollouts.old_logprobs(chosen, policy.device());
+            let pass = Pass::new(policy, &batch, &images, questions.tokenizer.image_token, self.update_mode());
+            pass.backward(weight, |logits, rows, share| {
+                let share = share * weight;
+                let [targets, old_logprobs, advantages] =
+                    [&batch.targets, &old_logprobs, &advantages].map(|tensor| narrowed(tensor, &rows));
+                let (logprobs, log_softmax) = token_logprobs(logits, &targets, ppo.temperature);
+                let PolicyLoss { loss: policy_loss, clip_fraction } =
+                    policy_loss(&logprobs, &old_logprobs, &advantages, ppo.clip_range);
+                let entropy =
+                    if ppo.entropy_coef > 0.0 { entropy(&log_softmax) } else { entropy(&log_softmax.detach()) };
+                let mut loss = &policy_loss - &entropy * ppo.entropy_coef;
+                if trains_on_kl {
+                    let kl = kl_k3(&logprobs, &narrowed(&ref_logprobs, &rows)).mean(Kind::Float);
+                    means.add("kl", &kl, share);
+                    loss += kl * self.state.kl_coef;
+                }
+                means.add("policy_loss", &policy_loss, share);
+                means.add("clip_fraction", &clip_fraction, share);
+                means.add("entropy", &entropy, share);
+                let moved = logprobs.detach() - &old_logprobs;
+                means.add("ratio_mean", &moved.exp().mean(Kind::Float), share);
+                // KL(old || new) by k3 from tokens of the old policy.
+                means.add("approx_kl", &(moved.exp() - 1.0 - &moved).mean(Kind::Float), share);
+                loss
+            });
+        }
     }
 
-    /// Adds the gradients of the weighted cross-entropy on the programs of random rows: ground truths, and the policy's own where
-    /// there are none and `ppo.ce_own_share` asks for them.
-    fn ce_backward(&self, weight: f64, rng: &mut ChaCha8Rng, means: &mut Means) {
+    /// Programs for the cross-entropy of one optimiser step: ground truths of random rows, and the policy's own for rows without one
+    /// where `ppo.ce_own_share` asks for them. Those of like length are beside each other.
+    fn known_programs(&self, rng: &mut ChaCha8Rng) -> Vec<Example> {
         let (policy, questions, ppo) = (&*self.policy, self.questions, self.ppo());
         let own = (ppo.ce_own_share * ppo.ce_batch_size as f64).round() as usize;
         let own = self.state.own_programs.draw(own, rng);
-        let own: Vec<Example> =
+        let mut known: Vec<Example> =
             own.into_iter().map(|(row, tokens)| Example::new(questions, policy, row, tokens.to_vec())).collect();
-        let labelled = (ppo.ce_batch_size - own.len()).min(self.labelled.len());
+        let labelled = (ppo.ce_batch_size - known.len()).min(self.labelled.len());
         let labelled = rand::seq::index::sample(rng, self.labelled.len(), labelled);
-        let chosen: Vec<&Example> = labelled.iter().map(|i| &self.labelled[i]).chain(&own).collect();
-        let sequences = chosen.iter().map(|example| (&example.prompt[..], example.response.as_slice()));
-        let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
-        let indices: Vec<usize> = chosen.iter().map(|example| example.index).collect();
-        let image = Tensor::cat(&questions.embed_for_update(policy, &indices), 0);
-        let pass = Pass::new(policy, &batch, &image, questions.tokenizer.image_token, self.update_mode());
-        let loss = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
-        means.add("ce_loss", &Tensor::from(loss), 1.0);
+        known.extend(labelled.iter().map(|i| self.labelled[i].clone()));
+        known.sort_by_key(Example::len);
+        known
+    }
+
+    /// Adds `weight` times the gradients of the mean cross-entropy over the tokens of `known` programs.
+    fn ce_backward(&self, known: &[Example], weight: f64, views: &Views, means: &mut Means) {
+        let (policy, questions) = (&*self.policy, self.questions);
+        let tokens = |examples: &[Example]| examples.iter().map(|example| example.response.len()).sum::<usize>() as f64;
+        for chosen in known.chunks(self.micro_batch_size()) {
+            let share = tokens(chosen) / tokens(known);
+            let sequences = chosen.iter().map(|example| (&example.prompt[..], example.response.as_slice()));
+            let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
+            let images = views.of(chosen.iter().map(|example| example.index));
+            let pass = Pass::new(policy, &batch, &images, questions.tokenizer.image_token, self.update_mode());
+            let loss = pass
+                .backward(weight * share, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
+            means.add("ce_loss", &Tensor::from(loss), share);
+        }
     }
 
     /// Of rows without a program, the policy's own one is a label if it is good enough.
@@ -492,20 +502,43 @@ impl<'a> Learner<'a> {
         validate(self.stage, self.policy, samples, step, &mut self.state.best, &directory, telemetry)
     }
 
-    /// The reference's log-probabilities of the tokens of the completions `chosen`.
-    fn ref_logprobs(&self, prompts: &[PromptInput], completions: &[Completion], chosen: &[usize]) -> Vec<Vec<f32>> {
-        let (questions, reference, temperature) = (self.questions, &self.reference, self.ppo().temperature);
-        let of_chunk = |chunk: &[usize]| {
-            tch::no_grad(|| {
-                let (batch, samples) = sequences(questions, prompts, completions, chunk, reference);
-                let image: Vec<&Tensor> = chunk.iter().map(|&i| &prompts[i / samples].image).collect();
-                let image = Tensor::cat(&image, 0);
-                let pass = Pass::new(reference, &batch, &image, questions.tokenizer.image_token, PassMode::default());
-                let lengths: Vec<i64> = chunk.iter().map(|&i| completions[i].tokens.len() as i64).collect();
-                pass.logprobs(&batch.targets, temperature).split_with_sizes(&lengths, 0)
-            })
-        };
-        chosen.chunks(self.micro_batch_size()).flat_map(of_chunk).map(|logprobs| to_vec(&logprobs)).collect()
+    /// Whether the loss has a KL term, or is to have one when its coefficient moves.
+    fn trains_on_kl(&self) -> bool {
+        self.state.kl_coef > 0.0 || self.ppo().kl_target > 0.0
+    }
+
+    /// KL(policy that sampled || reference), where it is only watched: estimated from every eighth of the completions.
+    fn sampled_kl(&self, rollouts: &Rollouts, chosen: &[usize]) -> f64 {
+        let asked: Vec<usize> = chosen.iter().copied().step_by(8).collect();
+        if asked.is_empty() {
+            return 0.0;
+        }
+        let ref_logprobs = Tensor::from_slice(&self.ref_logprobs(rollouts, &asked).concat());
+        kl_k3(&rollouts.old_logprobs(&asked, Device::Cpu), &ref_logprobs).mean(Kind::Float).double_value(&[])
+    }
+
+    /// The reference's log-probabilities of the tokens of the completions `asked`, in that order.
+    fn ref_logprobs(&self, rollouts: &Rollouts, asked: &[usize]) -> Vec<Vec<f32>> {
+        let (reference, tokenizer) = (&self.reference, self.questions.tokenizer);
+        let indices: Vec<usize> = asked.iter().map(|&i| rollouts.picture(i)).collect();
+        // A vision tower that is trained has moved away from the reference's: that one looks for itself.
+        let seen = if self.policy.trains_vision() { BTreeMap::new() } else { rollouts.images() };
+        let views = tch::no_grad(|| self.questions.pictures.views(reference, &indices, &seen));
+        let mut found = BTreeMap::new();
+        for chunk in rollouts.by_length(asked).chunks(self.micro_batch_size()) {
+            let batch = rollouts.token_batch(chunk, tokenizer, reference.device());
+            let images = views.of(chunk.iter().map(|&i| rollouts.picture(i)));
+            let pass =
+                tch::no_grad(|| Pass::new(reference, &batch, &images, tokenizer.image_token, PassMode::default()));
+            let logprobs = to_vec(&pass.logprobs(&batch.targets, self.ppo().temperature));
+            let mut rest = logprobs.as_slice();
+            for &i in chunk {
+                let (own, others) = rest.split_at(rollouts.completions[i].tokens.len());
+                found.insert(i, own.to_vec());
+                rest = others;
+            }
+        }
+        asked.iter().map(|i| found.remove(i).unwrap_or_default()).collect()
     }
 
     /// The parts of a step.
@@ -581,19 +614,6 @@ const FROM_UPDATE: [&str; 10] = [
     "grad_norm",
     "seconds_update",
 ];
-
-/// The completions `chosen` after their prompts, and how many completions each prompt has.
-fn sequences(
-    questions: &Questions,
-    prompts: &[PromptInput],
-    completions: &[Completion],
-    chosen: &[usize],
-    model: &InternVl,
-) -> (TokenBatch, usize) {
-    let samples = completions.len() / prompts.len();
-    let sequences = chosen.iter().map(|&i| (prompts[i / samples].ids.as_slice(), completions[i].tokens.as_slice()));
-    (TokenBatch::new(sequences, questions.tokenizer, model.device()), samples)
-}
 
 fn to_vec(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor.to_kind(Kind::Float).contiguous()).expect("a contiguous f32 tensor copies to a vector")

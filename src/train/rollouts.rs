@@ -7,9 +7,11 @@ use cadwright_rollout::Score;
 use tch::{Device, Tensor};
 
 use super::advantages::RunningScale;
+use super::forward::TokenBatch;
 use super::losses::explained_variance;
 use crate::config::{Algorithm, Config};
 use crate::generate::{Completion, PromptInput};
+use crate::model::Tokenizer;
 
 /// What a step collects: `images_per_step` prompts, `samples_per_image` completions of each.
 pub(super) struct Rollouts {
@@ -30,6 +32,44 @@ impl Rollouts {
         self.scores[i].ground_truth_error.is_none()
     }
 
+    /// The picture of completion `i`, in the dataset.
+    pub(super) fn picture(&self, i: usize) -> usize {
+        self.indices[i / self.samples()]
+    }
+
+    /// The prompt of completion `i`.
+    pub(super) fn prompt(&self, i: usize) -> &PromptInput {
+        &self.prompts[i / self.samples()]
+    }
+
+    fn samples(&self) -> usize {
+        self.completions.len() / self.indices.len()
+    }
+
+    /// The pictures as the policy that sampled saw them.
+    pub(super) fn images(&self) -> BTreeMap<usize, Tensor> {
+        self.indices.iter().copied().zip(self.prompts.iter().map(|prompt| prompt.image.shallow_clone())).collect()
+    }
+
+    /// The completions `chosen` after their prompts.
+    pub(super) fn token_batch(&self, chosen: &[usize], tokenizer: &Tokenizer, device: Device) -> TokenBatch {
+        let sequence = |&i: &usize| (self.prompt(i).ids.as_slice(), self.completions[i].tokens.as_slice());
+        TokenBatch::new(chosen.iter().map(sequence), tokenizer, device)
+    }
+
+    /// Their log-probabilities when they were sampled, one after another: `[n]` f32.
+    pub(super) fn old_logprobs(&self, chosen: &[usize], device: Device) -> Tensor {
+        let logprobs: Vec<f32> = chosen.iter().flat_map(|&i| &self.completions[i].logprobs).copied().collect();
+        Tensor::from_slice(&logprobs).to_device(device)
+    }
+
+    /// `chosen`, those of like length beside each other: cut in pieces, little of them is padding.
+    pub(super) fn by_length(&self, chosen: &[usize]) -> Vec<usize> {
+        let mut sorted = chosen.to_vec();
+        sorted.sort_by_key(|&i| self.prompt(i).ids.len() + self.completions[i].tokens.len());
+        sorted
+    }
+
     /// Response tokens of the completions `chosen`.
     pub(super) fn tokens(&self, chosen: &[usize]) -> f64 {
         chosen.iter().map(|&i| self.completions[i].tokens.len()).sum::<usize>() as f64
@@ -41,7 +81,7 @@ impl Rollouts {
 }
 
 /// What is known of one completion when the update starts; each is one number a token. Values and returns are a critic's,
-/// `ref_logprobs` only there for completions that are updated on.
+/// `ref_logprobs` only there for completions that are updated on with a KL term.
 pub(super) struct Experience {
     pub(super) ref_logprobs: Vec<f32>,
     pub(super) values: Vec<f32>,

@@ -65,6 +65,8 @@ impl Run {
             config.lora = before.lora.clone();
         }
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
+        let device = device(&config.run.device)?;
+        config.model.dtype = config.model.dtype.on(device);
         let resolved = config.to_toml();
         if let Some(before) = before {
             let has_begun = |section: &str| !matches!(section, "ppo" | "eval") || dir.join(section).exists();
@@ -77,7 +79,6 @@ impl Run {
             );
         }
         write_whole(&path, &resolved)?;
-        let device = device(&config.run.device)?;
         if config.run.threads > 0 {
             tch::set_num_threads(config.run.threads as i32);
         }
@@ -292,9 +293,14 @@ impl Run {
     fn base_model(&self) -> Result<InternVl> {
         let store = match self.config.model.tune {
             Tune::Full => Kind::Float,
-            Tune::Lora => self.config.model.dtype.into(),
+            Tune::Lora => self.compute(),
         };
-        Ok(InternVl::load(&self.model_dir()?, store, self.config.model.dtype.into(), self.device)?)
+        Ok(InternVl::load(&self.model_dir()?, store, self.compute(), self.device)?)
+    }
+
+    /// Dtype of the products.
+    fn compute(&self) -> Kind {
+        self.config.model.dtype.kind_on(self.device)
     }
 
     fn lora(&self, dropout: f64) -> LoraConfig {
@@ -347,7 +353,7 @@ impl Run {
             bail!("{}: no policy to start from; run `cadwright sft` with this config first", required.display());
         }
         let model = match self.config.model.tune {
-            Tune::Full => InternVl::load(&path.model, store, self.config.model.dtype.into(), self.device)?,
+            Tune::Full => InternVl::load(&path.model, store, self.compute(), self.device)?,
             Tune::Lora => self.base_model()?,
         };
         match &path.lora {
@@ -367,7 +373,7 @@ impl Run {
             return Ok(());
         }
         // As `cadwright eval` loads it, so that both say the same.
-        let model = self.load_policy(&self.policy_path(name)?, self.config.model.dtype.into())?;
+        let model = self.load_policy(&self.policy_path(name)?, self.compute())?;
         let tokenizer = Tokenizer::load(&self.model_dir()?)?;
         let prompt = self.prompt(name)?;
         let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;

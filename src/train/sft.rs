@@ -1,6 +1,6 @@
 //! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the programs build.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +28,7 @@ use crate::model::{InternVl, Tokenizer};
 use crate::telemetry::Telemetry;
 
 /// A training example in tokens.
+#[derive(Clone)]
 pub(super) struct Example {
     /// In the dataset.
     pub index: usize,
@@ -43,7 +44,8 @@ impl Example {
         Self { index, prompt, response }
     }
 
-    fn len(&self) -> usize {
+    /// Tokens of prompt and response.
+    pub fn len(&self) -> usize {
         self.prompt.len() + self.response.len()
     }
 }
@@ -137,11 +139,13 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             let sequences = indices.iter().map(|&i| (&examples[i].prompt[..], examples[i].response.as_slice()));
             let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
             let rows: Vec<usize> = indices.iter().map(|&i| examples[i].index).collect();
-            let image = Tensor::cat(&questions.embed_for_update(model, &rows), 0);
+            let views = pictures.views(model, &rows, &BTreeMap::new());
+            let image = views.of(rows.iter().copied());
             let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, mode);
             // The mean over the step's response tokens, however they fall into micro-batches.
             let share = batch.targets.size1()? as f64 / targets as f64;
             let mean = pass.backward(share, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
+            views.backward();
             loss_sum += mean * share;
             tokens += batch.tokens;
         }
