@@ -133,7 +133,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         path => DataSource::Path(path),
     };
     let dataset = open_dataset(&source, config.eval_selection())?;
-    let evaluation = Evaluation::run(&config, &model, &tokenizer, &dataset, &prompt, None)?;
+    // Without a run directory, executed ground truths are kept only where somebody says so.
+    let cache_dir = Some(PathBuf::from(&config.rollout.cache_dir)).filter(|path| !path.as_os_str().is_empty());
+    let evaluation = Evaluation::run(&config, &model, &tokenizer, &dataset, &prompt, cache_dir)?;
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {
         write_whole(path, &format!("{:#}\n", evaluation.to_json()))?;

@@ -240,7 +240,7 @@ section! {
         grid: usize = 64usize,
         /// Frame of the IoU in the reward: `canonical`, `normalised` or `aligned`.
         frame: String = "canonical",
-        /// Directory where executed ground truths are kept. Empty: `cache` in the run directory.
+        /// Directory where executed ground truths are kept. Empty: `cache` in the run directory, and nowhere for `cadwright eval`.
         cache_dir: String = "",
     }
 }
@@ -435,7 +435,7 @@ section! {
         validate_every: usize = 50usize,
         /// Validation parts that are generated and scored.
         validation_samples: usize = 64usize,
-        /// Validation parts for which the SFT policy writes `samples_per_image` programs before the first step: the best of
+        /// Validation parts for which the SFT policy writes `samples_per_image` programs, or eight, before the first step: the best of
         /// them are the ceiling that reinforcement learning can reach by choosing among them. 0 leaves that out.
         ceiling_samples: usize = 64usize,
         /// Steps between checkpoints from which a killed run goes on; 0 for none.

@@ -384,6 +384,8 @@ mod tests {
         let message = refusal(&["ppo.images_per_step=1", "ppo.samples_per_image=2", "eval.frames=[\"sideways\"]"]);
         assert!(message.contains("ppo.minibatch_size = 64") && message.contains("= 2"), "{message}");
         assert!(message.contains("sideways"), "{message}");
+        let message = refusal(&["ppo.prefix_baseline=true", "ppo.algorithm=grpo"]);
+        assert!(message.contains("ppo.prefix_baseline") && message.contains("Grpo"), "{message}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ use super::pictures::{Pictures, Views};
 use super::rollouts::{Experience, Means, Rollouts, flat, rollout_numbers, shaped_rewards};
 use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress, seed};
 use super::sft::{Example, examples, finish};
-use super::validation::{Best, ceiling, validate};
+use super::validation::{Best, ceiling, ceiling_k, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::model::{InternVl, ValueHead};
 use crate::telemetry::Telemetry;
@@ -174,7 +174,7 @@ impl<'a> Learner<'a> {
         let mut numbers =
             vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou_in(config.reward_frame()))];
         if let Some((mean, best)) = ceiling(self.stage, self.policy)? {
-            let k = config.ppo.samples_per_image;
+            let k = ceiling_k(&config.ppo);
             telemetry
                 .note(&format!("ppo: sampled IoU of the SFT policy {mean:.3}; best of {k} {best:.3}, the ceiling"));
             numbers.extend([("ceiling_mean", mean), ("ceiling_best", best)]);

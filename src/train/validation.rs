@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Stage;
 use super::evaluate::{EvalOptions, Prediction, Report, evaluate};
 use super::pictures::{Pictures, decoded};
+use crate::config::Ppo;
 use crate::data::Dataset;
 use crate::data::render::{render_csg, render_mesh, side_by_side};
 use crate::model::InternVl;
@@ -86,8 +87,13 @@ fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbIma
     (!pairs.is_empty()).then(|| side_by_side(&pairs))
 }
 
-/// Mean IoU of the policy's samples at PPO's temperature on the first validation parts, and the mean of the best of each part's: no
-/// policy that only chooses among what this one writes is better. `None` where that is not wished.
+/// Samples of a part for the ceiling: as many as the rollouts have, but no fewer than say something of what a policy could write.
+pub fn ceiling_k(ppo: &Ppo) -> usize {
+    ppo.samples_per_image.max(8)
+}
+
+/// Mean IoU of the policy's samples at PPO's temperature on the first validation parts, and the mean of the best of each part's, of
+/// which there are [`ceiling_k`]: no policy that only chooses among what this one writes is better. `None` where that is not wished.
 ///
 /// # Errors
 /// The scorer cannot go on.
@@ -102,13 +108,13 @@ pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
     let indices: Vec<usize> = (0..validation.len().min(ppo.ceiling_samples)).collect();
     let options = EvalOptions {
         sampling: stage.sampling(ppo.temperature, 1.0),
-        samples: ppo.samples_per_image,
+        samples: ceiling_k(ppo),
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
     };
     let predictions = evaluate(&policy.frozen_copy(), &questions, &indices, scorer, options, |_| {})?;
     let ious: Vec<f64> = predictions.iter().map(|prediction| prediction.score.iou_in(frame)).collect();
     let best = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
-    let bests: Vec<f64> = ious.chunks(ppo.samples_per_image).map(best).collect();
+    let bests: Vec<f64> = ious.chunks(ceiling_k(ppo)).map(best).collect();
     Ok(Some((mean(&ious), mean(&bests))))
 }

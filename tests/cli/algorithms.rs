@@ -23,13 +23,15 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
     for (algorithm, more) in [
         ("ppo", ["ppo.target_kl=1e-12", "ppo.epochs=4"].as_slice()),
         ("rloo", &["ppo.curriculum=signal", "ppo.ce_schedule=guarded"]),
+        ("rloo", &["ppo.prefix_baseline=true", "ppo.keep_images=2", "ppo.curriculum=signal"]),
         ("grpo", &["ppo.keep_per_image=1", "ppo.length_penalty=0.5"]),
         ("dr_grpo", &["ppo.reward_normalisation=true", "ppo.advantage_clip=0.5", "reward.iou_power=2"]),
     ] {
-        let run = after_sft(&place, algorithm);
+        let name = format!("{algorithm}-{}", more[0]);
+        let run = after_sft(&place, &name);
         let choice = format!("ppo.algorithm={algorithm}");
         let overrides = [&[choice.as_str(), "ppo.steps=2"], more].concat();
-        let finished = place.cadwright(tiny_command("ppo", algorithm, &overrides)).succeeds();
+        let finished = place.cadwright(tiny_command("ppo", &name, &overrides)).succeeds();
         let steps = steps(&run);
         assert_eq!(steps.len(), 2, "{finished}");
         for step in &steps {
@@ -107,4 +109,34 @@ fn without_a_reward_a_step_is_a_step_of_sft() {
         assert!((a - b).abs() < 2e-3 * b, "{of_ppo} {a}, {of_sft} {b}");
     }
     assert_eq!(ppo["ppo/policy_loss"].as_f64().map(f64::abs), Some(0.0), "{ppo:#}");
+}
+
+#[test]
+fn a_minibatch_may_be_cut_into_micro_batches() {
+    let place = Place::new();
+    // The vision tower learns too: it hears of all micro-batches and of the cross-entropy at once.
+    let same = ["model.dtype=f32", "ppo.freeze_vision=false", "ppo.steps=1", "ppo.epochs=2", "ppo.kl_coef=0.1"];
+    let first = |micro_batch_size: usize| {
+        let (name, size) = (format!("cut-{micro_batch_size}"), format!("ppo.micro_batch_size={micro_batch_size}"));
+        let run = after_sft(&place, &name);
+        place.cadwright(tiny_command("ppo", &name, &[&same[..], &[size.as_str()]].concat())).succeeds();
+        steps(&run).swap_remove(0)
+    };
+    let (whole, cut) = (first(0), first(1));
+    for name in ["policy_loss", "kl", "entropy", "ce_loss", "grad_norm", "approx_kl"] {
+        let [a, b] = [&whole, &cut].map(|step| step[format!("ppo/{name}")].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-4 + 2e-3 * a.abs(), "{name}: {a} whole, {b} in pieces of one");
+    }
+    assert!(whole["ppo/kl"].as_f64().unwrap() > 0.0, "two epochs have moved the policy: {whole:#}");
+}
+
+#[test]
+fn kl_is_watched_where_it_is_no_term_of_the_loss() {
+    let place = Place::new();
+    let run = after_sft(&place, "watched");
+    let choices = ["model.dtype=f32", "ppo.kl_coef=0", "ppo.steps=3", "ppo.learning_rate=1e-3"];
+    place.cadwright(tiny_command("ppo", "watched", &choices)).succeeds();
+    let kl: Vec<f64> = steps(&run).iter().map(|step| step["ppo/kl"].as_f64().unwrap()).collect();
+    assert!(kl[0].abs() < 1e-6, "the first step's policy is the reference: {kl:?}");
+    assert!(kl[2] > kl[0] + 1e-6, "two steps have moved it: {kl:?}");
 }
