@@ -1,5 +1,5 @@
 //! A task whose optimum is known: a bar's height is in the picture, and the program builds a box of that height. Most programs in the
-//! data are wrong, half of them in the same way: what cross-entropy learns best is a wrong height. The shapes are right. What the
+//! data are wrong, nearly all of those in the same way: what cross-entropy learns best is a wrong height. The shapes are right. What the
 //! policy gains it has from the reward alone.
 
 use std::fs::File;
@@ -16,8 +16,8 @@ use serde_json::Value;
 use crate::harness::{Place, copy_directory, json, metrics};
 
 const HEIGHTS: [f64; 4] = [0.25, 1.0, 4.0, 16.0];
-/// How many steps the heights in ten programs of a picture are from its own: five have the next one, three are right.
-const LABELS: [usize; 10] = [1, 0, 1, 2, 1, 0, 1, 3, 1, 0];
+/// How many steps the heights in ten programs of a picture are from its own: six have the next one, two are right.
+const LABELS: [usize; 10] = [1, 0, 1, 2, 1, 1, 1, 3, 1, 0];
 const SIDE: u32 = 112;
 
 const CONFIG: &str = r#"
