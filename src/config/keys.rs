@@ -106,7 +106,7 @@ section! {
         /// Tokens of the tokenizer that is trained for `nano`, special ones included.
         vocab_size: usize = 512usize,
         /// Dtype of the products: `bf16`, `f32`, or `auto` (bf16 on CUDA and on CPUs with avx512_bf16 or its like, else f32: a CPU
-        /// without takes fifty times as long for bf16). Trainable weights and the optimiser are always fp32.
+        /// without takes many times as long for bf16). Trainable weights and the optimiser are always fp32.
         dtype: Dtype = Dtype::Auto,
         /// `lora` or `full`.
         tune: Tune = Tune::Lora,
