@@ -25,7 +25,7 @@ pub fn wait_passively() {
 }
 
 /// Has the allocator keep what libtorch frees. A training step asks for the same large blocks again and again; by default each is fresh
-/// from the system, page fault by page fault, which took a sixth of a step.
+/// from the system, page fault by page fault, which took a fifth of a step (docs/log.md).
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
