@@ -364,8 +364,10 @@ section! {
         micro_batch_size: usize = 0usize,
         /// `adamw` or `muon`.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
-        /// Peak learning rate of the policy; falls linearly to `final_lr` of it.
+        /// Peak learning rate of the policy.
         learning_rate: f64 = 1e-5,
+        /// Share of the stage before the linear decay begins; 0 decays from the start.
+        hold: f64 = 0.0,
         /// The decay ends at this share of the peak.
         final_lr: f64 = 0.0,
         /// Steps in which the learning rate climbs from 0.

@@ -168,6 +168,7 @@ impl Config {
             ("lora.dropout", lora.dropout),
             ("sft.hold", sft.hold),
             ("sft.final_lr", sft.final_lr),
+            ("ppo.hold", ppo.hold),
             ("ppo.final_lr", ppo.final_lr),
             ("ppo.gamma", ppo.gamma),
             ("ppo.gae_lambda", ppo.gae_lambda),

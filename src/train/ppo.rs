@@ -40,19 +40,19 @@ use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Pp
 use crate::model::{InternVl, ValueHead};
 use crate::telemetry::Telemetry;
 
-/// Trains `policy`, which is also the reference, and leaves the best checkpoint by validation IoU in `<run>/ppo/best`. A
-/// killed stage goes on from its last checkpoint.
+/// Trains `policy`, which is also the reference, and leaves the best checkpoint by validation IoU in `<run>/ppo/best` and the last
+/// one in `<run>/ppo/last`. A killed stage goes on from its last checkpoint.
 ///
 /// # Errors
 /// A directory that cannot be written, a checkpoint of another model, or a scorer that cannot go on.
 pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
-    let Stage { config, train, run_dir, .. } = stage;
+    let Stage { config, train, .. } = stage;
     let ppo = &config.ppo;
     let cache_mib = if policy.trains_vision() { 0 } else { config.model.vision_cache_mib };
     let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
     let questions = stage.questions(train, &pictures);
     let mut learner = Learner::new(stage, &questions, policy)?;
-    let mut telemetry = Telemetry::open(run_dir, "ppo", learner.state.step, ppo.steps)?;
+    let mut telemetry = Telemetry::open(&stage.run_dir, "ppo", learner.state.step, ppo.steps)?;
     if learner.state.step == 0 {
         learner.measure_the_start(&mut telemetry)?;
     }
@@ -73,7 +73,9 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     }
     let State { step, best, seconds, .. } = &learner.state;
     finish(
-        &run_dir.join("ppo"),
+        stage,
+        "ppo",
+        learner.policy,
         &json!({"steps": step, "val_iou": best.iou, "best_step": best.step, "seconds": seconds}),
     )
 }
@@ -187,8 +189,12 @@ impl<'a> Learner<'a> {
     fn rates(&self) -> Rates {
         let ppo = self.ppo();
         let progress = self.progress();
-        let schedule =
-            LearningRate { peak: ppo.learning_rate, warmup_steps: ppo.warmup_steps, hold: 0.0, final_lr: ppo.final_lr };
+        let schedule = LearningRate {
+            peak: ppo.learning_rate,
+            warmup_steps: ppo.warmup_steps,
+            hold: ppo.hold,
+            final_lr: ppo.final_lr,
+        };
         let annealed = if ppo.ce_schedule == CeSchedule::Guarded { self.state.ce_guard.progress } else { progress };
         Rates {
             progress,

@@ -1,7 +1,6 @@
 //! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the programs build.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,8 +64,8 @@ pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
     ids
 }
 
-/// Trains `model` as `sft` has it and leaves the best checkpoint by validation IoU in `<run>/<name>/best`. A killed stage goes on
-/// from its last checkpoint.
+/// Trains `model` as `sft` has it and leaves the best checkpoint by validation IoU in `<run>/<name>/best` and the last one in
+/// `<run>/<name>/last`. A killed stage goes on from its last checkpoint.
 ///
 /// # Errors
 /// A directory that cannot be written, a checkpoint of another model, or a scorer that cannot go on.
@@ -192,7 +191,9 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
         }
     }
     finish(
-        &directory,
+        stage,
+        name,
+        model,
         &json!({"steps": state.step, "val_iou": state.best.iou, "best_step": state.best.step, "seconds": state.seconds}),
     )
 }
@@ -201,8 +202,10 @@ fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Part<'a>
     [Part { name: "policy", weights: model.weights_mut(), optimizer }]
 }
 
-/// Marks a stage as done and drops what only an interrupted one needs.
-pub(super) fn finish(directory: &Path, result: &serde_json::Value) -> Result<()> {
+/// Keeps the policy as the stage leaves it, marks the stage as done, and drops what only an interrupted one needs.
+pub(super) fn finish(stage: &Stage, name: &str, policy: &InternVl, result: &serde_json::Value) -> Result<()> {
+    let directory = stage.run_dir.join(name);
+    stage.save_policy(policy, &directory.join("last"))?;
     crate::telemetry::write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
     let checkpoint = directory.join("checkpoint");
     if checkpoint.exists() {

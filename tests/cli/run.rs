@@ -82,7 +82,9 @@ fn a_run_directory_holds_what_the_readme_names() {
     }
     for stage in ["sft", "ppo"] {
         for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-            assert!(run.join(stage).join("best").join(name).exists(), "{stage}/best/{name}");
+            for policy in ["best", "last"] {
+                assert!(run.join(stage).join(policy).join(name).exists(), "{stage}/{policy}/{name}");
+            }
         }
         assert!(run.join("eval").join(stage).join("predictions.json").exists(), "{stage}");
         assert!(!run.join(stage).join("checkpoint").exists(), "{stage}: a finished stage needs no checkpoint");
