@@ -7,7 +7,6 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::LanguageConfig;
-use super::decode;
 use super::linear::{Linear, LoraScale, rms_norm};
 use super::weights::Weights;
 
@@ -320,10 +319,6 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, seen: &Seen, kv_heads: 
             }
         };
     }
-    if decode::is_for(q) {
-        let mask = if let Seen::Masked(mask) = seen { Some(mask) } else { None };
-        return decode::attend_one(q, k, v, mask);
-    }
     let s = k.size()[2];
     let rows = q.reshape([b, kv_heads, groups * t, d]) * (1.0 / (d as f64).sqrt());
     let scores = rows.matmul(&k.transpose(-1, -2)).to_kind(Kind::Float).view([b, kv_heads, groups, t, s]);
@@ -334,27 +329,4 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, seen: &Seen, kv_heads: 
     };
     let weights = scores.softmax(-1, Kind::Float).to_kind(q.kind());
     weights.view([b, kv_heads, groups * t, s]).matmul(v).view([b, heads, t, d])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_query_sees_what_the_last_of_many_sees() {
-        let (b, heads, kv_heads, s, d) = (3, 6, 2, 7, 32);
-        let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
-        // As the cache has them: with room for more positions.
-        let [keys, values] = [(); 2].map(|()| random(&[b, kv_heads, s + 5, d]).narrow(2, 0, s));
-        let queries = random(&[b, heads, 2, d]);
-        let is_seen = random(&[b, 1, 1, s]).gt(-0.5);
-        for seen in [Seen::All, Seen::Masked(is_seen.logical_not().to_kind(Kind::Float) * UNSEEN)] {
-            let of_both = attend(&queries, &keys, &values, &seen, kv_heads).narrow(2, 1, 1);
-            let last = queries.narrow(2, 1, 1);
-            assert!(decode::is_for(&last));
-            let found = attend(&last, &keys, &values, &seen, kv_heads);
-            let error = (found - of_both).abs().max().double_value(&[]);
-            assert!(error < 1e-5, "{error}");
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! InternVL3: pictures and text in, logits out.
 
 mod config;
-mod decode;
 mod error;
 pub mod files;
 pub mod language;
