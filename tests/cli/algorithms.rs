@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::harness::{Place, copy_directory, metrics};
-use crate::run::{assert_same_run, tiny_command, tiny_run};
+use crate::harness::{Place, bytes, copy_directory, metrics, smoke_config};
+use crate::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
 
 /// A directory in which SFT is done.
 fn after_sft(place: &Place, name: &str) -> std::path::PathBuf {
@@ -48,6 +48,27 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
         }
         assert!(run.join("ppo/best/model.safetensors").exists());
     }
+}
+
+/// At a rate that ruins the policy: `best` is where PPO started from, `last` is the ruin.
+#[test]
+fn the_last_policy_is_kept_beside_a_better_one_and_a_held_rate_does_not_fall() {
+    let place = Place::new();
+    let run = place.path("run");
+    for part in ["model", "data", "sft"] {
+        copy_directory(&smoke_run().join(part), &run.join(part));
+    }
+    let config = smoke_config();
+    let mut arguments = vec!["ppo", "--config", config.as_str(), "--output-dir", "run"];
+    for ruinous in ["ppo.steps=3", "ppo.learning_rate=0.03", "ppo.hold=1.0"] {
+        arguments.extend(["--set", ruinous]);
+    }
+    let finished = place.cadwright(arguments).succeeds();
+    let weights = |policy: &str| bytes(run.join(policy).join("model.safetensors"));
+    assert!(weights("ppo/best") == weights("sft/best"), "{finished}");
+    assert!(weights("ppo/last") != weights("ppo/best"), "{finished}");
+    let rates: Vec<f64> = steps(&run).iter().filter_map(|step| step["ppo/lr"].as_f64()).collect();
+    assert_eq!(rates, [0.03; 3], "{finished}");
 }
 
 #[test]

@@ -96,19 +96,6 @@ fn a_run_directory_holds_what_the_readme_names() {
     assert!(events.count() >= 4, "sft, eval, ppo, eval");
 }
 
-/// `last` is what the stage ended with, which is `best` only where the last validation was the best.
-#[test]
-fn the_last_policy_is_kept_beside_the_best() {
-    for stage in ["sft", "ppo"] {
-        let stage = smoke_run().join(stage);
-        let result = json(stage.join("result.json"));
-        let [best, last] = ["best", "last"].map(|policy| bytes(stage.join(policy).join("model.safetensors")));
-        assert_eq!(best == last, result["best_step"] == result["steps"], "{}: {result}", stage.display());
-    }
-    let [sft, ppo] = ["sft", "ppo"].map(|stage| bytes(smoke_run().join(stage).join("last/model.safetensors")));
-    assert!(sft != ppo, "PPO changed nothing");
-}
-
 #[test]
 fn the_summary_has_both_stages_with_intervals_and_seconds() {
     let summary = json(smoke_run().join("summary.json"));
