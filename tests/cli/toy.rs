@@ -1,6 +1,9 @@
 //! A task whose optimum is known: a bar's height is in the picture, and the program builds a box of that height. Most programs in the
 //! data are wrong, nearly all of those in the same way: what cross-entropy learns best is a wrong height. The shapes are right. What the
 //! policy gains it has from the reward alone.
+//!
+//! A height is one digit and no two pictures have one in common, wrong or right, but the rare 9. Where they shared digits, what one picture
+//! learned was at first another's mistake, and some runs stayed there (docs/log.md).
 
 use std::fs::File;
 use std::path::Path;
@@ -15,9 +18,9 @@ use serde_json::Value;
 
 use crate::harness::{Place, copy_directory, json, metrics};
 
-const HEIGHTS: [f64; 4] = [0.25, 1.0, 4.0, 16.0];
-/// How many steps the heights in ten programs of a picture are from its own: six have the next one, two are right.
-const LABELS: [usize; 10] = [1, 0, 1, 2, 1, 1, 1, 3, 1, 0];
+const HEIGHTS: [u32; 4] = [1, 2, 4, 8];
+/// What six of ten programs of a picture say instead: IoU of 0.2, 0.33, 0.57 and 0.37.
+const WRONG: [u32; 4] = [5, 6, 7, 3];
 const SIDE: u32 = 112;
 
 const CONFIG: &str = r#"
@@ -47,13 +50,13 @@ validate_every = 0
 validation_samples = 24
 checkpoint_every = 0
 [ppo]
-steps = 60
+steps = 30
 images_per_step = 12
 samples_per_image = 8
 minibatch_size = 96
 algorithm = "rloo"
 optimizer = "muon"
-learning_rate = 2e-3
+learning_rate = 1e-3
 freeze_vision = false
 kl_coef = 0.0
 ce_weight = 0.0
@@ -71,8 +74,9 @@ fn picture(height: usize, variant: u32) -> Vec<u8> {
 }
 
 /// A box on the ground, as STL text.
-fn stl(height: f64) -> String {
-    let corner = |i: usize| [(i & 1) as f64 - 0.5, (i >> 1 & 1) as f64 - 0.5, if i & 4 > 0 { height } else { 0.0 }];
+fn stl(height: u32) -> String {
+    let top = f64::from(height);
+    let corner = |i: usize| [(i & 1) as f64 - 0.5, (i >> 1 & 1) as f64 - 0.5, if i & 4 > 0 { top } else { 0.0 }];
     let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
     let facet = |[a, b, c]: [usize; 3]| {
         let vertices: String =
@@ -83,7 +87,14 @@ fn stl(height: f64) -> String {
     format!("solid box\n{facets}endsolid box\n")
 }
 
-fn program(height: f64) -> String {
+/// The program that the data has for a row: of ten for one picture six are wrong alike, two are wrong otherwise, two are right.
+fn program(row: usize) -> String {
+    let picture = row % HEIGHTS.len();
+    let height = match row / HEIGHTS.len() % 10 {
+        1 | 9 => HEIGHTS[picture],
+        3 | 7 => 9,
+        _ => WRONG[picture],
+    };
     format!("solid = cq.Workplane().rect(1, 1).extrude({height})\n")
 }
 
@@ -103,7 +114,7 @@ fn write(directory: &Path, split: &str, rows: usize) {
     let columns: [Vec<Vec<u8>>; 4] = [
         (0..rows).map(|i| picture(i % n, i as u32)).collect(),
         (0..rows).map(|i| format!("{split}-{i}").into_bytes()).collect(),
-        (0..rows).map(|i| program(HEIGHTS[(i + LABELS[i / n % LABELS.len()]) % n]).into_bytes()).collect(),
+        (0..rows).map(|i| program(i).into_bytes()).collect(),
         (0..rows).map(|i| stl(HEIGHTS[i % n]).into_bytes()).collect(),
     ];
     for values in columns {
@@ -124,7 +135,7 @@ fn the_reward_alone_teaches_what_the_programs_in_the_data_do_not() {
     write(&place.path("data"), "validation", 24);
     let finished = place.cadwright(["sft", "--config", "toy.toml", "--output-dir", "run"]).succeeds();
     let start = json(place.path("run/sft/result.json"));
-    // One that is four times too high, or sixteen times too low, has an IoU of 0.25 or less.
+    // The wrong heights have 0.37 on average.
     assert!(start["val_iou"].as_f64() < Some(0.5), "{finished}");
     let finished = place.cadwright(["ppo", "--config", "toy.toml", "--output-dir", "run"]).succeeds();
     let reached = json(place.path("run/ppo/result.json"));
