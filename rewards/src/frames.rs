@@ -121,7 +121,7 @@ pub fn place(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -
         return None;
     }
     let placed = |moved: Pose, fixed: &Pose| {
-        let iou = placed_iou(n, (&prediction.body, &moved), (&ground_truth.body, fixed));
+        let iou = placed_iou(n, (prediction, &moved), (ground_truth, fixed));
         Placed { iou, prediction: moved, ground_truth: *fixed }
     };
     if frame == Frame::Canonical {
@@ -142,24 +142,37 @@ pub fn place(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -
 /// A prediction that makes the common bounds this many times as long as the ground truth's, along some axis, is far-reaching.
 const FAR: f64 = 4.0;
 
+/// So is a ground truth that makes them this many times as long as the prediction's: a grid of 64 cells leaves it four.
+const FAR_TRUTH: f64 = 16.0;
+
 /// IoU of two bodies, each placed by its pose.
 ///
-/// On one grid over both a speck far away would leave the ground truth a handful of cells, on which any part that touches it may
-/// look the same. With a far-reaching prediction one grid spans the ground truth and its surroundings, another counts what
-/// the prediction has beyond them.
-fn placed_iou(n: usize, prediction: (&Body, &Pose), ground_truth: (&Body, &Pose)) -> f64 {
+/// On one grid over both a speck far away would leave the other body a handful of cells, on which any part that touches it
+/// may look the same. If one of them is far-reaching, a grid over the common part of their bounds counts what they share,
+/// and known volumes tell the rest: `|A or B| = |A| + |B| - |A and B|`. If a volume means nothing, one grid spans the ground
+/// truth and its surroundings, and another counts what the prediction has beyond them.
+fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pose)) -> f64 {
     let (reach, truth) = (prediction.1.bounds(prediction.0), ground_truth.1.bounds(ground_truth.0));
     let wide = GridSpec::spanning(n, &reach, &truth);
-    let size: [f64; 3] = std::array::from_fn(|axis| truth.max[axis] - truth.min[axis]);
-    let is_far = |axis: usize| wide.cell[axis] * n as f64 > FAR * size[axis];
-    // A ground truth that is flat occupies nothing anyway.
-    if size.iter().any(|size| *size <= 0.0) || !(0..3).any(is_far) {
+    let size = |bounds: &Bounds| -> [f64; 3] { std::array::from_fn(|axis| bounds.max[axis] - bounds.min[axis]) };
+    let (reach_size, truth_size) = (size(&reach), size(&truth));
+    let is_longer = |times: f64, size: &[f64; 3]| (0..3).any(|axis| wide.cell[axis] * n as f64 > times * size[axis]);
+    let is_flat = |size: &[f64; 3]| size.iter().any(|size| *size <= 0.0);
+    let is_far = is_longer(FAR, &truth_size);
+    // What is flat occupies nothing anyway.
+    if is_flat(&truth_size) || is_flat(&reach_size) || !(is_far || is_longer(FAR_TRUTH, &reach_size)) {
+        return iou(&occupied(prediction, &wide), &occupied(ground_truth, &wide));
+    }
+    if let Some(iou) = iou_by_volumes(n, prediction, ground_truth, &reach.common(&truth)) {
+        return iou;
+    }
+    if !is_far {
         return iou(&occupied(prediction, &wide), &occupied(ground_truth, &wide));
     }
     let all = reach.union(&truth);
     let near = Bounds {
-        min: std::array::from_fn(|axis| all.min[axis].max(truth.min[axis] - size[axis])),
-        max: std::array::from_fn(|axis| all.max[axis].min(truth.max[axis] + size[axis])),
+        min: std::array::from_fn(|axis| all.min[axis].max(truth.min[axis] - truth_size[axis])),
+        max: std::array::from_fn(|axis| all.max[axis].min(truth.max[axis] + truth_size[axis])),
     };
     let narrow = GridSpec::spanning(n, &near, &near);
     let (both, either) = overlap(&occupied(prediction, &narrow), &occupied(ground_truth, &narrow));
@@ -168,8 +181,28 @@ fn placed_iou(n: usize, prediction: (&Body, &Pose), ground_truth: (&Body, &Pose)
     if either == 0 { 0.0 } else { both as f64 / (either as f64 + beyond * cells) }
 }
 
-fn occupied((body, pose): (&Body, &Pose), spec: &GridSpec) -> Grid {
-    match body {
+/// IoU by the volume that both bodies share, counted on a grid over the common part of their bounds, and their known
+/// volumes; `None` if these are not to be trusted.
+fn iou_by_volumes(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose), common: &Bounds) -> Option<f64> {
+    /// A share of a body may seem larger than the body by what a grid cannot resolve.
+    const SLACK: f64 = 1.02;
+    let volume = |(solid, pose): (&Solid, &Pose)| {
+        let volume = solid.mass().volume * pose.scale.powi(3);
+        (!solid.malformed && volume > 0.0 && solid.is_mass_certain()).then_some(volume)
+    };
+    let (a_volume, b_volume) = (volume(a)?, volume(b)?);
+    if (0..3).any(|axis| common.max[axis] <= common.min[axis]) {
+        return Some(0.0);
+    }
+    let spec = GridSpec::spanning(n, common, common);
+    let (both, _) = overlap(&occupied(a, &spec), &occupied(b, &spec));
+    let shared = both as f64 * spec.cell.iter().product::<f64>();
+    let least = a_volume.min(b_volume);
+    (shared <= SLACK * least).then(|| shared.min(least) / (a_volume + b_volume - shared.min(least)))
+}
+
+fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid {
+    match &solid.body {
         Body::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, spec),
         Body::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), spec),
         Body::Csg(csg) => rasterise(csg, pose, spec),
@@ -193,19 +226,19 @@ impl Pose {
         Some(Self { center: solid.mass().centroid.into(), rotation: Matrix3::identity(), scale })
     }
 
-    /// Bounds of a body so placed.
-    fn bounds(&self, body: &Body) -> Bounds {
+    /// Bounds of a solid so placed; those of a boolean tree may be too large, but for the identity.
+    fn bounds(&self, solid: &Solid) -> Bounds {
         if *self == Self::identity() {
-            return body.bounds();
+            return *solid.bounds();
         }
-        match body {
+        match &solid.body {
             Body::Mesh(mesh) => {
                 Bounds::of(&mesh.vertices.iter().map(|&v| self.apply(v.into()).into()).collect::<Vec<_>>())
             }
             Body::Csg(csg) => {
                 let extents = [0, 1, 2].map(|axis| {
                     let direction = self.rotation.row(axis).transpose();
-                    let (low, high) = csg.extent(direction);
+                    let [low, high] = [-solid.reach(csg, -direction), solid.reach(csg, direction)];
                     let center = direction.dot(&self.center);
                     [(low - center) * self.scale, (high - center) * self.scale]
                 });

@@ -24,8 +24,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::csg::CsgSolid;
-use crate::native;
+use crate::csg::{CsgSolid, Layers, Vec3};
 
 /// The kind of an [`Outcome`]. Serialised in snake case: `solid`, `no_solid`, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -145,10 +144,14 @@ pub struct Solid {
     pub body: Body,
     /// OCC's own check calls the shape invalid: its volume may be meaningless.
     pub malformed: bool,
-    /// Known from the start for what CadQuery made, computed when first asked for otherwise.
-    mass: OnceLock<MassProperties>,
+    /// Known from the start for what CadQuery made, computed when first asked for otherwise; and whether it is certain.
+    mass: OnceLock<(MassProperties, bool)>,
     /// Like `mass`.
-    solids: OnceLock<u32>,
+    solids: OnceLock<Option<u32>>,
+    /// Bounds of what is occupied.
+    bounds: OnceLock<Bounds>,
+    /// The layers of a boolean tree that has some.
+    layers: OnceLock<Option<Layers>>,
 }
 
 /// The form in which a solid is known.
@@ -160,42 +163,70 @@ pub enum Body {
     Csg(CsgSolid),
 }
 
-impl Body {
-    /// Axis-aligned bounds of what is occupied.
-    pub fn bounds(&self) -> Bounds {
-        match self {
-            Self::Mesh(mesh) => mesh.bounds(),
-            Self::Csg(csg) => csg.tight_bounds(),
-        }
-    }
-}
-
 impl Solid {
     /// What CadQuery made: mass properties from the boundary representation, and its tessellation.
     pub fn meshed(mass: MassProperties, mesh: Mesh, solids: u32, malformed: bool) -> Self {
-        Self { body: Body::Mesh(mesh), malformed, mass: OnceLock::from(mass), solids: OnceLock::from(solids) }
+        Self {
+            mass: OnceLock::from((mass, true)),
+            solids: OnceLock::from(Some(solids)),
+            ..Self::of(Body::Mesh(mesh), malformed)
+        }
     }
 
     /// What the native engine made.
     pub fn native(csg: CsgSolid, malformed: bool) -> Self {
-        Self { body: Body::Csg(csg), malformed, mass: OnceLock::new(), solids: OnceLock::new() }
+        Self::of(Body::Csg(csg), malformed)
     }
 
-    /// How many solids; more than one means a compound. A solid of the native engine counts them once.
-    pub fn solids(&self) -> u32 {
+    fn of(body: Body, malformed: bool) -> Self {
+        let (mass, solids) = (OnceLock::new(), OnceLock::new());
+        Self { body, malformed, mass, solids, bounds: OnceLock::new(), layers: OnceLock::new() }
+    }
+
+    /// How many solids; more than one means a compound. `None` if the native engine cannot tell: leaves lie along several
+    /// axes, or bodies touch within the kernel's tolerance.
+    pub fn solids(&self) -> Option<u32> {
         *self.solids.get_or_init(|| match &self.body {
-            Body::Csg(csg) => native::components(csg),
-            Body::Mesh(_) => 1,
+            Body::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_)) => Some(1),
+            Body::Csg(_) => self.layers()?.bodies(),
+            Body::Mesh(_) => None,
+        })
+    }
+
+    /// Axis-aligned bounds of what is occupied.
+    pub fn bounds(&self) -> &Bounds {
+        self.bounds.get_or_init(|| match &self.body {
+            Body::Mesh(mesh) => mesh.bounds(),
+            Body::Csg(csg) => csg.tight_bounds(self.layers()).unwrap_or(MassProperties::NOTHING.bounds),
         })
     }
 
     /// Mass properties. A solid of the native engine computes them once, in a few milliseconds.
     pub fn mass(&self) -> &MassProperties {
+        &self.measured().0
+    }
+
+    /// Whether mass properties are known to be right: see [`CsgSolid::mass_properties`].
+    pub fn is_mass_certain(&self) -> bool {
+        self.measured().1
+    }
+
+    fn measured(&self) -> &(MassProperties, bool) {
         self.mass.get_or_init(|| match &self.body {
-            Body::Csg(csg) => csg.mass_properties(),
+            Body::Csg(csg) => csg.mass_properties(self.layers(), *self.bounds()),
             // Never so: `meshed` is the only way to a mesh. What occupies nothing has no mass.
-            Body::Mesh(mesh) => MassProperties { bounds: mesh.bounds(), ..MassProperties::NOTHING },
+            Body::Mesh(mesh) => (MassProperties { bounds: mesh.bounds(), ..MassProperties::NOTHING }, false),
         })
+    }
+
+    /// The largest `direction . p` that no part of a boolean tree exceeds; see [`CsgSolid::reach`].
+    pub(crate) fn reach(&self, csg: &CsgSolid, direction: Vec3) -> f64 {
+        csg.reach(self.layers(), self.bounds(), direction)
+    }
+
+    fn layers(&self) -> Option<&Layers> {
+        let layers = || if let Body::Csg(csg) = &self.body { Layers::of(csg) } else { None };
+        self.layers.get_or_init(layers).as_ref()
     }
 }
 
@@ -259,6 +290,14 @@ impl Bounds {
         Self {
             min: std::array::from_fn(|axis| self.min[axis].min(other.min[axis])),
             max: std::array::from_fn(|axis| self.max[axis].max(other.max[axis])),
+        }
+    }
+
+    /// What both boxes hold; empty, with `max` below `min`, if they are apart.
+    pub fn common(&self, other: &Self) -> Self {
+        Self {
+            min: std::array::from_fn(|axis| self.min[axis].max(other.min[axis])),
+            max: std::array::from_fn(|axis| self.max[axis].min(other.max[axis])),
         }
     }
 }

@@ -85,6 +85,8 @@ impl Answer {
 pub struct Engines {
     /// Who is asked.
     pub engine: Engine,
+    /// Whether volumes and centroids decide how solids are compared: native ones must be certain then.
+    pub needs_mass: bool,
     /// CadQuery, started when it is first needed.
     pub workers: Workers,
     /// Answers of this process.
@@ -94,15 +96,15 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Executes `program`, even if it is already known.
+    /// Executes `program`, even if it is already known. Mass properties of the answer are certain.
     pub fn execute(&self, program: &str) -> Result<Answer> {
-        self.ask(program, || self.workers.execute(program))
+        self.ask(program, true, || self.workers.execute(program))
     }
 
     /// The answer for a program that may have been executed before.
     pub fn known(&self, program: &str, is_ground_truth: bool) -> Result<Answer> {
         self.store.get(store::key(&[self.engine.name(), program]), || {
-            self.ask(program, || match is_ground_truth {
+            self.ask(program, self.needs_mass, || match is_ground_truth {
                 true => self.cached("mesh", program, || self.workers.execute(program)),
                 false => self.workers.execute(program),
             })
@@ -164,10 +166,16 @@ impl Engines {
         self.cache.get(task, &cadquery, program, run)
     }
 
-    fn ask(&self, program: &str, cadquery: impl FnOnce() -> Result<Outcome>) -> Result<Answer> {
+    fn ask(&self, program: &str, needs_mass: bool, cadquery: impl FnOnce() -> Result<Outcome>) -> Result<Answer> {
+        let measured = |outcome: Outcome| match outcome.solid() {
+            Some(solid) if needs_mass && !solid.is_mass_certain() => {
+                Err(Decline::new("volume not certain", "two ways to compute it disagree"))
+            }
+            _ => Ok(outcome),
+        };
         let declined = match self.engine {
             Engine::Cadquery => None,
-            Engine::Auto | Engine::Native => match execute_natively(program) {
+            Engine::Auto | Engine::Native => match execute_natively(program).and_then(measured) {
                 Ok(outcome) => {
                     return Ok(Answer { outcome: Some(outcome), engine: Engine::Native, declined: None });
                 }

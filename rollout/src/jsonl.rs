@@ -220,7 +220,7 @@ fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
         centroid: mass.map(|mass| mass.centroid),
         bounding_box: mass.map(|mass| [mass.bounds.min, mass.bounds.max]),
         inertia: mass.map(|mass| mass.inertia),
-        solids: solid.map(|solid| solid.solids()),
+        solids: solid.and_then(|solid| solid.solids()),
         micros: execution.micros,
         malformed: solid.is_some_and(|solid| solid.malformed),
     }

@@ -111,6 +111,7 @@ impl Scorer {
         };
         let engines = Engines {
             engine: config.engine,
+            needs_mass: config.frames.iter().any(|frame| frame.is_of_grids() && *frame != Frame::Canonical),
             workers: Workers::new(server, jobs),
             store: Store::new(MEMORY_LIMIT),
             cache: Cache::open(config.cache_dir.as_deref())?,

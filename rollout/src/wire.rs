@@ -108,7 +108,7 @@ pub fn encode(outcome: &Outcome) -> Option<Vec<u8>> {
     for number in numbers.chain(mass.bounds.min).chain(mass.bounds.max) {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    bytes.extend_from_slice(&solid.solids().to_le_bytes());
+    bytes.extend_from_slice(&solid.solids()?.to_le_bytes());
     bytes.push(u8::from(solid.malformed));
     bytes.extend_from_slice(&(mesh.vertices.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(mesh.triangles.len() as u32).to_le_bytes());

@@ -7,17 +7,21 @@
 //! origin. Sketch coordinates are the plane's own `(x, y)`; `z` is the height above the plane along its normal.
 
 mod cast;
+mod extent;
 mod gap;
-mod measure;
+mod layers;
+mod mass;
 mod plane;
 mod region;
 mod revolution;
+mod section;
 mod solid;
 mod surface;
 
 pub(crate) use cast::crossings_ahead;
 pub use cast::{Boundary, LineCaster, Span};
-pub use measure::Bounds;
+pub use extent::Bounds;
+pub use layers::Layers;
 pub use plane::{Plane, PlaneError};
 pub use region::{Edge, EdgeError, Region, Wire, WireError};
 pub use revolution::Revolution;

@@ -32,27 +32,6 @@ impl Revolution {
         }
     }
 
-    /// Where the rims lie along `v` in the slice at `u = a`, unless the axis lies in `u` and `v` obliquely.
-    pub(super) fn slice_breaks(&self, u: Vec3, a: f64, v: Vec3, found: &mut Vec<f64>) {
-        let (axis, center) = (self.plane.z, v.dot(&self.plane.origin));
-        let aside = a - u.dot(&self.plane.origin);
-        if axis.dot(&u).abs() < 1e-9 && axis.dot(&v).abs() < 1e-9 {
-            for end in self.sides.iter().flatten() {
-                let half = (end.x * end.x - aside * aside).max(0.0).sqrt();
-                found.extend([center - half, center + half]);
-            }
-        } else if axis.dot(&v).abs() < 1e-9 {
-            let height = aside / axis.dot(&u);
-            for [p, q] in &self.sides {
-                let share = (height - p.y) / (q.y - p.y);
-                if (0.0..=1.0).contains(&share) {
-                    let radius = p.x + share * (q.x - p.x);
-                    found.extend([center - radius, center + radius]);
-                }
-            }
-        }
-    }
-
     /// Appends where a line passes through the swept sides, in no order.
     pub(super) fn crossings(&self, origin: Vec3, direction: Vec3, primitive: u16, found: &mut Vec<Boundary>) {
         let (o, d) = (self.plane.to_local(origin), self.plane.direction_to_local(direction));
@@ -60,6 +39,10 @@ impl Revolution {
             let face = FaceId { primitive, face: number as u16 };
             let between = |value: f64, p: f64, q: f64| p.min(q) <= value && value < p.max(q);
             let rise = b.y - a.y;
+            if a.x.max(b.x) <= 0.0 {
+                // A side on the axis sweeps nothing.
+                continue;
+            }
             if rise.abs() < 1e-12 {
                 let at = (a.y - o.z) / d.z;
                 if d.z.abs() > 1e-12 && between((o.xy() + d.xy() * at).norm(), a.x, b.x) {

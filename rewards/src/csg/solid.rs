@@ -174,6 +174,16 @@ impl CsgSolid {
         }
     }
 
+    /// Roughly what the tree occupies in memory.
+    pub fn size_in_bytes(&self) -> usize {
+        let of = |leaf: Primitive<'_>| match leaf {
+            Primitive::Extrusion(e) => size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>(),
+            Primitive::Ball(ball) => size_of_val(ball),
+            Primitive::Revolution(revolution) => size_of_val(revolution) + size_of_val(&*revolution.sides),
+        };
+        self.primitives().into_iter().map(of).sum()
+    }
+
     /// Prepares for many parallel lines along `direction`.
     pub fn caster(&self, direction: Vec3) -> LineCaster<'_> {
         LineCaster::new(self, direction)

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use super::Decline;
 use super::wires::CLEAR;
 use crate::csg::{
-    Bounds, CsgSolid, Edge, Extrusion, LineCaster, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
+    Bounds, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
 
 /// A full turn, but for rounding.
@@ -280,42 +280,19 @@ fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
     }
 }
 
-/// Whether nothing is left of a solid. Looks along all three axes between the breaks of all sketches, so that whatever
-/// is bounded by planes along the axes is found however thin; on an even raster; and close to all corners, where chips are
-/// left of what is cut by something a little too small. Where round bodies seem to leave nothing that is not certain.
+/// Whether nothing is left of a solid. What is left of one extruded along one axis is known; of any other, planes between
+/// the heights at which its sections change tell. Less than the kernel can see is not certain.
 pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
     let Some(bounds) = solid.bounds() else { return Ok(true) };
     if bounds.size().min() < SAME {
         // Bodies that touch at a face, but for rounding.
         return Ok(true);
     }
-    let near: Vec<Vec3> = corners(solid)
-        .into_iter()
-        .flat_map(|corner| [1e-2, 1e-3, 1e-4].map(|share| corner + (bounds.center() - corner) * share))
-        .collect();
-    let axes = |axis: usize| ((axis + 1) % 3, (axis + 2) % 3);
-    let is_found = (0..3).any(|axis| {
-        let (u, v) = axes(axis);
-        let lines = [u, v].map(|axis| probes(solid, axis, bounds.min[axis], bounds.max[axis]));
-        let mut caster = solid.caster(Vec3::ith(axis, 1.0));
-        lines[0].iter().any(|&a| lines[1].iter().any(|&b| !caster.spans(Vec3::ith(u, a) + Vec3::ith(v, b)).is_empty()))
-    });
-    if is_found {
-        return Ok(false);
+    match solid.thickness() {
+        Some(0.0) => Ok(true),
+        Some(thickness) if thickness > CLEAR => Ok(false),
+        _ => Err(Decline::new("little or nothing is left", "")),
     }
-    let is_chipped = (0..3).any(|axis| {
-        let (u, v) = axes(axis);
-        let mut caster = solid.caster(Vec3::ith(axis, 1.0));
-        near.iter().any(|at| !caster.spans(Vec3::ith(u, at[u]) + Vec3::ith(v, at[v])).is_empty())
-    });
-    let is_round = |leaf: &Primitive<'_>| match leaf {
-        Primitive::Extrusion(prism) => prism.region.edges().any(|edge| edge.sweep() > 0.0),
-        Primitive::Ball(_) | Primitive::Revolution(_) => true,
-    };
-    if is_chipped || solid.primitives().iter().any(is_round) {
-        return Err(Decline::new("little or nothing is left", ""));
-    }
-    Ok(true)
 }
 
 /// The corners of all prisms.
@@ -334,7 +311,7 @@ fn corners(solid: &CsgSolid) -> Vec<Vec3> {
 const RASTER: usize = 24;
 
 /// Positions along an axis: the middles between neighbouring breaks, and an even raster.
-pub fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
+fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
     const MOST: usize = 160;
     let breaks = solid.breaks(Vec3::ith(axis, 1.0));
     let mut found: Vec<f64> = breaks.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).take(MOST).collect();
@@ -349,101 +326,15 @@ pub fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
     found
 }
 
-/// How many separate solids there are: stretches of neighbouring lines that overlap belong together. Stretches that only
-/// touch do not. Where more than one is found, lines are added between those whose stretches miss each other, as they
-/// do where a thin wall runs aslant.
-pub fn components(solid: &CsgSolid) -> u32 {
-    let count = Parts::of(solid, 0);
-    if count <= 1 { count } else { count.min(Parts::of(solid, Parts::DEPTH)) }
-}
-
-/// Stretches of lines along x, joined where they belong together.
-struct Parts<'a> {
-    caster: LineCaster<'a>,
-    parents: Vec<usize>,
-    lines_left: usize,
-}
-
-/// A line at `(y, z)` and its stretches: from, to, number.
-#[derive(Clone)]
-struct Row {
-    at: [f64; 2],
-    spans: Vec<(f64, f64, usize)>,
-}
-
-impl<'a> Parts<'a> {
-    /// How often the space between two lines is halved.
-    const DEPTH: usize = 6;
-    /// Lines in all.
-    const LINES: usize = 60_000;
-
-    fn of(solid: &'a CsgSolid, depth: usize) -> u32 {
-        let Some(bounds) = solid.bounds() else { return 0 };
-        let [ys, zs] = [1, 2].map(|axis| {
-            let mut found = probes(solid, axis, bounds.min[axis], bounds.max[axis]);
-            found.sort_by(f64::total_cmp);
-            found
-        });
-        let mut parts = Self { caster: solid.caster(Vec3::x()), parents: Vec::new(), lines_left: Self::LINES };
-        let mut before: Vec<Row> = Vec::new();
-        for &y in &ys {
-            let column: Vec<Row> = zs.iter().map(|&z| parts.cast([y, z])).collect();
-            for pair in column.windows(2) {
-                parts.connect(&pair[0], &pair[1], depth);
-            }
-            for (row, neighbour) in before.iter().zip(&column) {
-                parts.connect(row, neighbour, depth);
-            }
-            before = column;
-        }
-        (0..parts.parents.len()).filter(|&number| parts.parents[number] == number).count() as u32
-    }
-
-    fn cast(&mut self, at: [f64; 2]) -> Row {
-        let mut spans = Vec::new();
-        for span in self.caster.spans(Vec3::new(0.0, at[0], at[1])) {
-            spans.push((span.enter.at, span.leave.at, self.parents.len()));
-            self.parents.push(self.parents.len());
-        }
-        Row { at, spans }
-    }
-
-    fn connect(&mut self, a: &Row, b: &Row, depth: usize) {
-        let mut met = [vec![false; a.spans.len()], vec![false; b.spans.len()]];
-        for (i, &(from, to, number)) in a.spans.iter().enumerate() {
-            for (j, &(low, high, other)) in b.spans.iter().enumerate() {
-                if from.max(low) + 1e-9 < to.min(high) {
-                    join(&mut self.parents, number, other);
-                    (met[0][i], met[1][j]) = (true, true);
-                }
-            }
-        }
-        if depth > 0 && self.lines_left > 0 && met.iter().flatten().any(|met| !met) {
-            self.lines_left -= 1;
-            let middle = self.cast([(a.at[0] + b.at[0]) / 2.0, (a.at[1] + b.at[1]) / 2.0]);
-            self.connect(a, &middle, depth - 1);
-            self.connect(&middle, b, depth - 1);
-        }
-    }
-}
-
-fn root(parents: &mut [usize], mut number: usize) -> usize {
-    while parents[number] != number {
-        parents[number] = parents[parents[number]];
-        number = parents[number];
-    }
-    number
-}
-
-fn join(parents: &mut [usize], a: usize, b: usize) {
-    let (a, b) = (root(parents, a), root(parents, b));
-    parents[a.max(b)] = a.min(b);
-}
-
 /// Where a solid ends along `normal`, if it ends in a plane face across it.
 pub fn plane_end(solid: &CsgSolid, normal: Vec3) -> Option<f64> {
     let axis = normal.iamax();
-    let (_, end) = solid.extent(normal);
+    let layers = Layers::of(solid);
+    let (_, end) = solid.extent(layers.as_ref(), normal)?;
+    // Centres of faces within 1e-4 count as equally far out.
+    if solid.breaks(normal).iter().any(|at| (1e-9..1e-3).contains(&(end - at))) {
+        return None;
+    }
     let bounds = solid.bounds()?;
     let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
     let lines = [u, v].map(|axis| probes(solid, axis, bounds.min[axis], bounds.max[axis]));

@@ -11,8 +11,6 @@ mod certainty;
 pub mod python;
 mod wires;
 
-pub(crate) use certainty::components;
-
 use std::fmt;
 use std::sync::Arc;
 
@@ -94,6 +92,9 @@ fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
             Some(_) if body.tangled => Err(Decline::new("outline crosses itself at a corner", "validity not certain")),
             Some(tree) => {
                 certainty::check_centre(tree)?;
+                if !tree.is_measurable() {
+                    return Err(Decline::new("volume not certain", "curved bodies along several slanted axes"));
+                }
                 Ok(Outcome::Solid(Arc::new(Solid::native(tree.clone(), false))))
             }
             None => no_solid(OutcomeClass::Empty, format!("'{name}' is empty: nothing is left of it")),

@@ -89,6 +89,8 @@ pub struct StyleReport {
     pub disagree_ci95: [f64; 2],
     /// The kinds of difference in them; a program may show several.
     pub differences: BTreeMap<Kind, usize>,
+    /// Certified solids whose volume, centroid and inertia the native engine does not know for certain: these are not compared.
+    pub without_mass: usize,
     /// `|V - V'| / V'` of certified solids that are not malformed and have a volume.
     pub volume_error: Errors,
     /// Distance of the centroids of the same solids, as a share of the diagonal of their bounds.
@@ -292,11 +294,14 @@ impl StyleReport {
         for difference in differences {
             *self.differences.entry(difference.kind).or_default() += 1;
         }
-        if let Some(errors) = errors {
+        let Some(errors) = errors else { return };
+        self.bounds_error.add(errors.bounds);
+        if errors.is_mass_certain {
             self.volume_error.add(errors.volume);
             self.centroid_error.add(errors.centroid);
-            self.bounds_error.add(errors.bounds);
             self.inertia_error.add(errors.inertia);
+        } else {
+            self.without_mass += 1;
         }
     }
 }
@@ -344,6 +349,9 @@ impl Display for StyleReport {
         writeln!(f, "  disagree          {} of {} certified [{low:.2}, {high:.2}] %", self.disagree, self.certified)?;
         if !kinds.is_empty() {
             writeln!(f, "  differences       {}", kinds.join(", "))?;
+        }
+        if self.without_mass > 0 {
+            writeln!(f, "  mass not certain  {}", self.without_mass)?;
         }
         writeln!(f, "  volume error      {}", self.volume_error)?;
         writeln!(f, "  centroid error    {}", self.centroid_error)?;

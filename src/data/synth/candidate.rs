@@ -1,7 +1,7 @@
 //! One part from one stream of random numbers.
 
 use cadwright_rewards::csg::{CsgSolid, Vec3};
-use cadwright_rewards::{GridSpec, Pose, rasterise};
+use cadwright_rewards::{GridSpec, Pose, Solid, rasterise};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
@@ -48,9 +48,9 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
 /// Cells along an edge of the grid on which two parts are the same: finer than the finest step of coordinates.
 const CELLS: usize = 64;
 
-fn shape_hash(solid: &CsgSolid) -> [u8; 32] {
-    let bounds = solid.tight_bounds();
-    let occupied = rasterise(solid, &Pose::identity(), &GridSpec::spanning(CELLS, &bounds, &bounds));
+fn shape_hash(csg: &CsgSolid) -> [u8; 32] {
+    let bounds = *Solid::native(csg.clone(), false).bounds();
+    let occupied = rasterise(csg, &Pose::identity(), &GridSpec::spanning(CELLS, &bounds, &bounds));
     let mut hasher = blake3::Hasher::new();
     for coordinate in bounds.min.iter().chain(&bounds.max) {
         hasher.update(&((coordinate * 1e6).round() as i64).to_le_bytes());

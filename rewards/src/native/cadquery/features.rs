@@ -8,9 +8,9 @@ use super::shapes::{self, Body, Item, check_apart};
 use super::stack::centers;
 use super::workplane::Workplane;
 use super::{flag_or, late_number, number, number_or};
-use crate::csg::{CsgSolid, Edge, Extrusion, Plane, Region, Revolution, Vec2, Vec3, Wire};
+use crate::csg::{CsgSolid, Edge, Extrusion, Layers, Plane, Region, Revolution, Vec2, Vec3, Wire};
 use crate::native::python::{Stop, Value};
-use crate::native::wires::{self, CLEAR, check_point};
+use crate::native::wires::{self, CLEAR, CONFUSION, check_point};
 
 /// How a new body meets what is there: the parameter `combine`.
 #[derive(Clone, Copy, PartialEq)]
@@ -248,6 +248,8 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     combine_with_base(wp, parts, combine_mode(bound.get(3))?)
 }
 
+/// `cutThruAll`: the kernel's prism reaches as far to both sides of the workplane as the body is long along its longest
+/// axis, which may be less than through all of it (experiments `cutThruAll from afar`).
 pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, Stop> {
     let base = find_solid(wp)?;
     let faces = profiles(wp, plane)?;
@@ -255,14 +257,26 @@ pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, S
         // Experiments `ring cutThruAll`: the kernel's prism through everything fails for most faces with holes.
         return Err(Stop::decline("cut through with holes", ""));
     }
-    let far = base
-        .tree
-        .as_ref()
-        .and_then(CsgSolid::bounds)
-        .map_or(0.0, |bounds| bounds.size().norm() + (bounds.center() - plane.origin).norm());
-    // Longer than any part, and never flush with anything.
-    let tools = prisms(plane, faces, 1.37 * far + 1.234_567, true);
+    let Some(tree) = base.shape()? else { return Err(Stop::decline("cut through nothing", "")) };
+    let layers = Layers::of(tree);
+    let reach = exact_size(tree, layers.as_ref())?.max();
+    let extent = tree.extent(layers.as_ref(), plane.z).ok_or_else(|| Stop::decline("bounds not certain", ""))?;
+    let level = plane.z.dot(&plane.origin);
+    let farthest = (extent.1 - level).max(level - extent.0);
+    // The kernel's box is larger by its tolerance: what ends at the far face goes through it.
+    if (1e-9..1e-5).contains(&(farthest - reach).abs()) {
+        return Err(Stop::decline("cut that ends at a face", ""));
+    }
+    // Through everything it is never flush with anything.
+    let distance = if farthest < reach + 1e-9 { 1.37 * reach + 1.234_567 } else { reach + 2.0 * CONFUSION };
+    let tools = prisms(plane, faces, distance, true);
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
+}
+
+/// Edge lengths of the box around a body.
+fn exact_size(tree: &CsgSolid, layers: Option<&Layers>) -> Result<Vec3, Stop> {
+    let bounds = tree.tight_bounds(layers).ok_or_else(|| Stop::decline("bounds not certain", ""))?;
+    Ok(Vec3::from(bounds.max) - Vec3::from(bounds.min))
 }
 
 /// `findSolid`: the bodies on the stack or of an ancestor, as one compound.
@@ -283,8 +297,8 @@ pub fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
     match given {
         None | Some(Value::None) => {
             let base = find_solid(wp)?;
-            let bounds = base.shape()?.map(CsgSolid::tight_bounds);
-            Ok(bounds.map_or(0.0, |b| (Vec3::from(b.max) - Vec3::from(b.min)).norm()))
+            let Some(tree) = base.shape()? else { return Ok(0.0) };
+            Ok(exact_size(tree, Layers::of(tree).as_ref())?.norm())
         }
         Some(value) => late_number(value),
     }
