@@ -100,25 +100,43 @@ impl FromStr for Frame {
 /// Where a frame has no meaning for one of them (normalised and aligned need a positive volume),
 /// the IoU is 0; likewise in a frame that is not [of grids](Frame::is_of_grids).
 pub fn frame_iou(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -> f64 {
+    place(frame, n, prediction, ground_truth).map_or(0.0, |placed| placed.iou)
+}
+
+/// Two solids as a frame places them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// What [`frame_iou`] gives.
+    pub iou: f64,
+    /// Where the prediction is; in [`Frame::Aligned`] turned the best way.
+    pub prediction: Pose,
+    /// Where the ground truth is.
+    pub ground_truth: Pose,
+}
+
+/// The IoU of two solids as [`frame_iou`] gives it, and the poses in which they have it. `None` where the frame has no meaning
+/// for them.
+pub fn place(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -> Option<Placed> {
     if !frame.is_of_grids() {
-        return 0.0;
+        return None;
     }
-    if frame == Frame::Canonical {
-        return placed_iou(n, (prediction, &Pose::identity()), (ground_truth, &Pose::identity()));
-    }
-    let (Some(moved), Some(fixed)) = (Pose::normalising(prediction), Pose::normalising(ground_truth)) else {
-        return 0.0;
+    let placed = |moved: Pose, fixed: &Pose| {
+        let iou = placed_iou(n, (prediction, &moved), (ground_truth, fixed));
+        Placed { iou, prediction: moved, ground_truth: *fixed }
     };
-    let iou = |moved: &Pose| placed_iou(n, (prediction, moved), (ground_truth, &fixed));
-    let plain = iou(&moved);
+    if frame == Frame::Canonical {
+        return Some(placed(Pose::identity(), &Pose::identity()));
+    }
+    let (moved, fixed) = (Pose::normalising(prediction)?, Pose::normalising(ground_truth)?);
+    let plain = placed(moved, &fixed);
     if frame == Frame::Normalised {
-        return plain;
+        return Some(plain);
     }
     let (from, to) = (principal_axes(prediction), principal_axes(ground_truth));
-    cube_rotations()
+    let turned = cube_rotations()
         .into_iter()
-        .map(|turn| iou(&Pose { rotation: to * turn * from.transpose(), ..moved }))
-        .fold(plain, f64::max)
+        .map(|turn| placed(Pose { rotation: to * turn * from.transpose(), ..moved }, &fixed));
+    Some(turned.fold(plain, |best, placed| if placed.iou > best.iou { placed } else { best }))
 }
 
 /// A prediction that makes the common bounds this many times as long as the ground truth's, along some axis, is far-reaching.

@@ -20,7 +20,7 @@ pub mod stats;
 pub mod stl;
 mod winding;
 
-pub use frames::{Frame, FrameError, frame_iou};
+pub use frames::{Frame, FrameError, Placed, frame_iou, place};
 pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
 pub use outcome::{Body, Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};

@@ -291,7 +291,7 @@ pub(crate) fn stream<I, O>(
     mut sink: impl FnMut(&I, O) -> Result<()>,
 ) -> Result<usize>
 where
-    I: for<'de> Deserialize<'de> + Send + 'static,
+    I: Send + 'static,
     O: Send + 'static,
 {
     let window = 16 + 8 * scorer.config().resolved_jobs();

@@ -24,6 +24,9 @@ const MEMORY_LIMIT: usize = 512 << 20;
 /// Stack of a scoring thread. The native engine works through nested expressions on it.
 const STACK_BYTES: usize = 8 << 20;
 
+/// The pose that moves nothing.
+const IN_PLACE: [f64; 12] = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+
 /// A prediction to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScoreRequest {
@@ -274,7 +277,12 @@ impl Shared {
 
     /// IoU of two programs by booleans; `None` where there is no answer.
     pub fn exact_iou(&self, ground_truth: &str, prediction: &str) -> Result<Option<f64>> {
-        self.engines.workers.exact_iou(ground_truth, prediction)
+        Ok(self.exact_ious(ground_truth, prediction, &[IN_PLACE])?[0])
+    }
+
+    /// The same with the prediction moved by each of some poses: three rows of a matrix.
+    pub fn exact_ious(&self, truth: &str, prediction: &str, poses: &[[f64; 12]]) -> Result<Vec<Option<f64>>> {
+        self.engines.workers.exact_ious(truth, prediction, poses)
     }
 
     /// The published metric for a program and a ground truth that both have a solid; `None` where the published code fails. A

@@ -57,8 +57,8 @@ pub enum Task<'a> {
     Mesh(&'a str),
     /// The same, with the triangles of CadQuery's STL export for a mesh.
     Shell(&'a str),
-    /// The IoU of two programs by booleans.
-    Exact(&'a str, &'a str),
+    /// The IoU of two programs by booleans, the second moved by each of some poses: three rows of a matrix.
+    Exact(&'a str, &'a str, &'a [[f64; 12]]),
     /// The solid in a STEP file.
     Step(&'a [u8]),
 }
@@ -76,8 +76,12 @@ impl Task<'_> {
                 message.push(1);
                 message.extend_from_slice(program.as_bytes());
             }
-            Self::Exact(first, second) => {
+            Self::Exact(first, second, poses) => {
                 message.push(2);
+                message.extend_from_slice(&(poses.len() as u32).to_le_bytes());
+                for number in poses.iter().flatten() {
+                    message.extend_from_slice(&number.to_le_bytes());
+                }
                 message.extend_from_slice(&(first.len() as u32).to_le_bytes());
                 message.extend_from_slice(first.as_bytes());
                 message.extend_from_slice(second.as_bytes());

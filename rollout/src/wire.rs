@@ -79,12 +79,15 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     Ok(Outcome::Solid(Arc::new(Solid::meshed(mass, mesh, solids, malformed))))
 }
 
-/// Decodes the reply about two programs: an IoU in [0, 1] if there is one.
-pub fn decode_iou(bytes: &[u8]) -> Option<f64> {
-    let (&class, number) = bytes.split_first()?;
-    let iou = f64::from_le_bytes(number.try_into().ok()?);
+/// Decodes the reply about two programs: `n` times an IoU in [0, 1] if there is one.
+pub fn decode_ious(bytes: &[u8], n: usize) -> Vec<Option<f64>> {
+    let Some((0, numbers)) = bytes.split_first().filter(|(_, numbers)| numbers.len() == 8 * n) else {
+        return vec![None; n];
+    };
+    let ious = numbers.chunks_exact(8).map(|bytes| bytes.try_into().ok().map(f64::from_le_bytes));
     // Booleans are exact to rounding only: a solid against itself may give a little more than 1.
-    (class == 0 && (-1e-6..=1.0 + 1e-6).contains(&iou)).then(|| iou.clamp(0.0, 1.0))
+    let in_range = |iou: &f64| (-1e-6..=1.0 + 1e-6).contains(iou);
+    ious.map(|iou| iou.filter(in_range).map(|iou| iou.clamp(0.0, 1.0))).collect()
 }
 
 /// The inverse of [`decode`]. `None` for a solid that no worker made.
@@ -150,14 +153,15 @@ mod tests {
 
     #[test]
     fn an_iou_is_a_number_in_its_range() {
-        let reply = |iou: f64| [&[0], &iou.to_le_bytes()[..]].concat();
-        assert_eq!(decode_iou(&reply(0.25)), Some(0.25));
-        assert_eq!(decode_iou(&reply(1.0 + 1e-9)), Some(1.0));
+        let reply = [&[0], &0.25f64.to_le_bytes()[..], &(1.0 + 1e-9f64).to_le_bytes()].concat();
+        assert_eq!(decode_ious(&reply, 2), [Some(0.25), Some(1.0)]);
         for wrong in [f64::NAN, 1.5, -0.5] {
-            assert_eq!(decode_iou(&reply(wrong)), None);
+            assert_eq!(decode_ious(&[&[0], &wrong.to_le_bytes()[..]].concat(), 1), [None]);
         }
-        assert_eq!(decode_iou(b"\x02ValueError"), None);
-        assert_eq!(decode_iou(b""), None);
+        // One number for two, a failure, nothing.
+        for wrong in [&reply[..9], b"\x02ValueError.......", b""] {
+            assert_eq!(decode_ious(wrong, 2), [None, None]);
+        }
     }
 
     #[test]

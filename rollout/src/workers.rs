@@ -69,9 +69,10 @@ impl Workers {
         self.outcome(Task::Step(file))
     }
 
-    /// IoU of two programs by booleans; `None` where there is no answer.
-    pub fn exact_iou(&self, a: &str, b: &str) -> Result<Option<f64>> {
-        Ok(self.perform(Task::Exact(a, b))?.ok().and_then(|reply| wire::decode_iou(&reply)))
+    /// IoU of two programs by booleans, the second moved by each of some poses; `None` where there is no answer.
+    pub fn exact_ious(&self, a: &str, b: &str, poses: &[[f64; 12]]) -> Result<Vec<Option<f64>>> {
+        let reply = self.perform(Task::Exact(a, b, poses))?;
+        Ok(reply.map_or_else(|_| vec![None; poses.len()], |reply| wire::decode_ious(&reply, poses.len())))
     }
 
     fn outcome(&self, task: Task) -> Result<Outcome> {

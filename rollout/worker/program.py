@@ -7,8 +7,9 @@ Reply: one byte of class, then for a solid
     3 f64 a vertex, 3 u32 a triangle, u32 face index a triangle;
 for a failure the message in UTF-8.
 
-Task EXACT. Payload: u32 bytes of the first program, then both programs.
-Reply: one byte of class, then f64 IoU, NaN where the kernel has no answer; for a failure the message in UTF-8.
+Task EXACT. Payload: u32 poses, 12 f64 a pose (three rows of a matrix), u32 bytes of the first program, then both programs.
+Reply: one byte of class, then f64 IoU a pose, with the second solid moved by it, NaN where the kernel has no answer; for a
+failure the message in UTF-8.
 
 Task STEP. Payload: a STEP file. Reply: as for MESH.
 """
@@ -26,9 +27,11 @@ import cadquery as cq
 import numpy as np
 from OCP.BRep import BRep_Tool
 from OCP.BRepAlgoAPI import BRepAlgoAPI_Common, BRepAlgoAPI_Fuse
+from OCP.BRepBuilderAPI import BRepBuilderAPI_Transform
 from OCP.BRepGProp import BRepGProp
 from OCP.BRepMesh import BRepMesh_IncrementalMesh
 from OCP.GProp import GProp_GProps
+from OCP.gp import gp_Trsf
 from OCP.IMeshTools import IMeshTools_Parameters
 from OCP.Standard import Standard_OutOfMemory
 from OCP.TopAbs import TopAbs_Orientation, TopAbs_ShapeEnum
@@ -80,8 +83,12 @@ def perform(task: int, payload: bytes) -> bytes:
     """The whole verdict: never raises."""
     try:
         if task == EXACT:
-            length = struct.unpack_from("<I", payload)[0]
-            return compare(payload[4:4 + length].decode(), payload[4 + length:].decode())
+            poses = struct.unpack_from("<I", payload)[0]
+            at = 4 + 96 * poses
+            numbers = struct.unpack_from(f"<{12 * poses}d", payload, 4)
+            second = at + 4 + struct.unpack_from("<I", payload, at)[0]
+            matrices = [numbers[12 * k:12 * (k + 1)] for k in range(poses)]
+            return compare(payload[at + 4:second].decode(), payload[second:].decode(), matrices)
         shape, solids, error = read_step(payload) if task == STEP else build(payload.decode())
         return error if shape is None else pack(shape, solids, task)
     except (MemoryError, Standard_OutOfMemory) as error:
@@ -130,7 +137,7 @@ def read_step(content: bytes) -> tuple[Any, list[Any], bytes]:
     return (solids[0] if len(solids) == 1 else cq.Compound.makeCompound(solids)), solids, b""
 
 
-def compare(first: str, second: str) -> bytes:
+def compare(first: str, second: str, poses: list[tuple[float, ...]]) -> bytes:
     """IoU of two programs by booleans. Both run in this process: for audits of programs, not for rewards."""
     shapes = []
     for text in (first, second):
@@ -138,13 +145,26 @@ def compare(first: str, second: str) -> bytes:
         if shape is None:
             return error
         shapes.append(shape)
-    iou = math.nan
+    ious = [math.nan] * len(poses)
     if all(shape.isValid() for shape in shapes):
-        parts = sum(volume_properties(shape).Mass() for shape in shapes)
-        common, union = (boolean(operation, *shapes) for operation in (BRepAlgoAPI_Common, BRepAlgoAPI_Fuse))
-        if union > 0.0 and abs(common + union - parts) <= BOOLEAN_TOLERANCE * parts:
-            iou = common / union
-    return struct.pack("<Bd", SOLID, iou)
+        ious = [exact_iou(shapes[0], moved(shapes[1], pose)) for pose in poses]
+    return struct.pack(f"<B{len(poses)}d", SOLID, *ious)
+
+
+def moved(shape: Any, pose: tuple[float, ...]) -> Any:
+    """A shape moved by a rotation, a uniform scale and a translation: its surfaces stay what they are."""
+    if pose == (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+        return shape
+    motion = gp_Trsf()
+    motion.SetValues(*pose)
+    return cq.Shape.cast(BRepBuilderAPI_Transform(shape.wrapped, motion, True).Shape())
+
+
+def exact_iou(first: Any, second: Any) -> float:
+    """IoU by booleans; NaN where the volumes do not add up."""
+    parts = volume_properties(first).Mass() + volume_properties(second).Mass()
+    common, union = (boolean(operation, first, second) for operation in (BRepAlgoAPI_Common, BRepAlgoAPI_Fuse))
+    return common / union if union > 0.0 and abs(common + union - parts) <= BOOLEAN_TOLERANCE * parts else math.nan
 
 
 def boolean(operation: Any, first: Any, second: Any) -> float:

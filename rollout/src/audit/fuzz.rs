@@ -1,0 +1,211 @@
+//! Programs and pairs of our own making, under both engines.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::compare::{IOU_TOLERANCE, Opinion, PairMeasured, measure};
+use super::draw::Draw;
+use super::generate::{Style, perturbed, program};
+use super::reduce::reduce;
+use super::report::{AuditReport, Disagreement, Tally, WorstPair};
+use super::{FRAMES, ready_scorer, written};
+use crate::config::ScorerConfig;
+use crate::error::Result;
+use crate::jsonl::{Output, stream};
+use crate::scorer::Shared;
+
+/// Executions that reducing one program may take, and one pair.
+const BUDGET: usize = 150;
+
+/// Changed copies of a program that are tried until one leaves a solid.
+const COPIES: usize = 4;
+
+/// Streams of chance for drawing pairs start here, and those for changing copies; those below are for programs.
+const PAIR_STREAM: u64 = 128;
+const COPY_STREAM: u64 = 192;
+
+/// What to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FuzzOptions {
+    /// Programs, in turn of each style.
+    pub programs: usize,
+    /// Pairs, in turn of each style, drawn among its programs that leave a sound solid.
+    pub pairs: usize,
+    /// Which styles.
+    pub styles: Vec<Style>,
+    /// Decides every program and pair.
+    pub seed: u64,
+    /// Findings of a kind in a style that are reduced to a smaller program; the rest are reported as they are.
+    pub reduced: usize,
+    /// Where the [`AuditReport`] goes, as JSON.
+    pub output: Option<PathBuf>,
+    /// Limits and grid; engine and frames are the audit's own.
+    pub scorer: ScorerConfig,
+}
+
+/// How far [`fuzz`] has come.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// So many programs were compared.
+    Programs(usize),
+    /// So many pairs were compared.
+    Pairs(usize),
+    /// A disagreement, reduced if it will be.
+    Disagreement(&'a Disagreement),
+    /// A pair with an IoU beyond the tolerance, reduced if it will be.
+    Pair(&'a WorstPair),
+}
+
+/// Compares the engines on random programs and pairs, and reduces what it finds.
+pub fn fuzz(options: &FuzzOptions, hear: &mut dyn FnMut(Progress)) -> Result<AuditReport> {
+    let output = options.output.as_deref().map(Output::create).transpose()?;
+    let scorer = ready_scorer(&options.scorer)?;
+    let start = Instant::now();
+    let seed = options.seed;
+    let mut tally = Tally::new(seed, options.scorer.grid);
+
+    // 1. Programs.
+    let styles = options.styles.clone();
+    let (mut done, mut sound) = (0, BTreeMap::<Style, Vec<u64>>::new());
+    let tasks = (0..options.programs).map(move |k| Ok((styles[k % styles.len()], (k / styles.len()) as u64)));
+    let examine = move |shared: &Shared, &(style, index): &(Style, u64)| {
+        let text = program(style, seed, index);
+        Opinion::of(shared, &text, false).map(|opinion| (text, opinion))
+    };
+    stream(&scorer, tasks, examine, |&(style, index), (text, opinion)| {
+        tally.add_program(&id(style, index), style.name(), &text, &opinion);
+        let solid = opinion.cadquery.solid();
+        if solid.is_some_and(|solid| !solid.malformed && solid.mass().volume > 0.0) {
+            sound.entry(style).or_default().push(index);
+        }
+        done += 1;
+        hear(Progress::Programs(done));
+        Ok(())
+    })?;
+
+    // 2. Pairs.
+    let styles: Vec<Style> = sound.keys().copied().collect();
+    let pairs = if styles.is_empty() { 0 } else { options.pairs };
+    let tasks = (0..pairs).map(|k| {
+        let style = styles[k % styles.len()];
+        let mut draw = Draw::new(seed, PAIR_STREAM + style as u64, k as u64);
+        let (truth, other) = (draw.pick(&sound[&style]), draw.pick(&sound[&style]));
+        Ok(PairTask { style, number: k as u64, truth, other })
+    });
+    let mut done = 0;
+    let examine = move |shared: &Shared, task: &PairTask| task.examine(shared, seed);
+    stream(&scorer, tasks, examine, |task, (truth, prediction, measured)| {
+        tally.add_pair(&Value::from(task.number), task.style.name(), [&truth, &prediction], &measured);
+        done += 1;
+        hear(Progress::Pairs(done));
+        Ok(())
+    })?;
+
+    // 3. What was found, made smaller.
+    let mut report = tally.finish(start.elapsed().as_secs_f64());
+    let mut counts = BTreeMap::new();
+    let mut is_due = |kind: String| {
+        let count: &mut usize = counts.entry(kind).or_default();
+        *count += 1;
+        *count <= options.reduced
+    };
+    let due: Vec<bool> = report
+        .disagreements
+        .iter()
+        .map(|case| is_due(format!("{} {}", case.style, case.differences[0].kind.name())))
+        .collect();
+    let tasks = report.disagreements.clone().into_iter().zip(due).map(Ok);
+    let mut cases = Vec::new();
+    let smaller = |shared: &Shared, (case, is_due): &(Disagreement, bool)| match is_due {
+        true => smaller_program(shared, case).map(Some),
+        false => Ok(None),
+    };
+    stream(&scorer, tasks, smaller, |(case, _), reduced| {
+        let case = Disagreement { reduced, ..case.clone() };
+        hear(Progress::Disagreement(&case));
+        cases.push(case);
+        Ok(())
+    })?;
+    report.disagreements = cases;
+    let due: Vec<bool> = report
+        .worst
+        .iter()
+        .map(|pair| pair.error > IOU_TOLERANCE && is_due(format!("{} {}", pair.style, pair.ious[0].engine)))
+        .collect();
+    let tasks = report.worst.clone().into_iter().zip(due).map(Ok);
+    let mut pairs = Vec::new();
+    let smaller = |shared: &Shared, (pair, is_due): &(WorstPair, bool)| match is_due {
+        true => smaller_pair(shared, pair).map(Some),
+        false => Ok(None),
+    };
+    stream(&scorer, tasks, smaller, |(pair, _), reduced| {
+        let pair = WorstPair { reduced, ..pair.clone() };
+        if pair.error > IOU_TOLERANCE {
+            hear(Progress::Pair(&pair));
+        }
+        pairs.push(pair);
+        Ok(())
+    })?;
+    report.worst = pairs;
+    written(report, output)
+}
+
+fn id(style: Style, index: u64) -> Value {
+    json!(format!("{style}-{index}"))
+}
+
+/// A pair to be made and measured.
+struct PairTask {
+    style: Style,
+    number: u64,
+    truth: u64,
+    other: u64,
+}
+
+impl PairTask {
+    /// The ground truth, the prediction (mostly a changed copy, else another program) and their IoUs.
+    fn examine(&self, shared: &Shared, seed: u64) -> Result<(String, String, PairMeasured)> {
+        let truth = program(self.style, seed, self.truth);
+        let truth_opinion = Opinion::of(shared, &truth, true)?;
+        let mut draw = Draw::new(seed, COPY_STREAM + self.style as u64, self.number);
+        let mut prediction = program(self.style, seed, self.other);
+        if draw.chance(0.7) {
+            for _ in 0..COPIES {
+                let copy = perturbed(&mut draw, &truth);
+                if shared.cadquery(&copy, false)?.solid().is_some_and(|solid| !solid.malformed) {
+                    prediction = copy;
+                    break;
+                }
+            }
+        }
+        let opinion = Opinion::of(shared, &prediction, false)?;
+        let measured = measure(shared, &FRAMES, (&truth, &truth_opinion), (&prediction, &opinion))?;
+        Ok((truth, prediction, measured))
+    }
+}
+
+/// The smallest program found with the first of a case's differences.
+fn smaller_program(shared: &Shared, case: &Disagreement) -> Result<String> {
+    let wanted = &case.differences[0];
+    reduce(&case.program, BUDGET, &mut |text| {
+        let differences = Opinion::of(shared, text, false)?.differences();
+        Ok(differences.iter().any(|difference| difference.is_like(wanted)))
+    })
+}
+
+/// A smaller pair with a large error of the same engine in the same frame.
+fn smaller_pair(shared: &Shared, pair: &WorstPair) -> Result<[String; 2]> {
+    let (engine, frame) = (pair.ious[0].engine, pair.ious[0].frame);
+    let is_far = |truth: &str, prediction: &str| -> Result<bool> {
+        let (a, b) = (Opinion::of(shared, truth, true)?, Opinion::of(shared, prediction, false)?);
+        let measured = measure(shared, &[frame], (truth, &a), (prediction, &b))?;
+        let error = measured.get(&(engine, frame)).and_then(|measured| measured.error());
+        Ok(error.is_some_and(|error| error > IOU_TOLERANCE))
+    };
+    let prediction = reduce(&pair.prediction, BUDGET / 2, &mut |text| is_far(&pair.ground_truth, text))?;
+    let truth = reduce(&pair.ground_truth, BUDGET / 2, &mut |text| is_far(text, &prediction))?;
+    Ok([truth, prediction])
+}
