@@ -181,6 +181,11 @@ impl Solid {
         Self { body: Body::Csg(csg), malformed, mass: OnceLock::new(), solids: OnceLock::new() }
     }
 
+    /// What the native engine made where the shape does not tell what the kernel says of it: malformed solids.
+    pub fn known(csg: CsgSolid, mass: MassProperties, solids: u32, malformed: bool) -> Self {
+        Self { body: Body::Csg(csg), malformed, mass: OnceLock::from(mass), solids: OnceLock::from(solids) }
+    }
+
     /// How many solids; more than one means a compound. A solid of the native engine counts them once.
     pub fn solids(&self) -> u32 {
         *self.solids.get_or_init(|| match &self.body {
