@@ -178,6 +178,15 @@ impl Solid {
         Self::of(Body::Csg(csg), malformed)
     }
 
+    /// What the native engine made where the shape does not tell what the kernel says of it: malformed solids.
+    pub fn known(csg: CsgSolid, mass: MassProperties, solids: u32, malformed: bool) -> Self {
+        Self {
+            mass: OnceLock::from((mass, true)),
+            solids: OnceLock::from(Some(solids)),
+            ..Self::of(Body::Csg(csg), malformed)
+        }
+    }
+
     fn of(body: Body, malformed: bool) -> Self {
         let (mass, solids) = (OnceLock::new(), OnceLock::new());
         Self { body, malformed, mass, solids, bounds: OnceLock::new(), layers: OnceLock::new() }

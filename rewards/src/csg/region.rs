@@ -201,7 +201,7 @@ impl Edge {
     }
 
     /// The largest value of `direction . p` over the edge.
-    pub(super) fn support(&self, direction: Vec2) -> f64 {
+    pub(crate) fn support(&self, direction: Vec2) -> f64 {
         let at_ends = |from: Vec2, to: Vec2| direction.dot(&from).max(direction.dot(&to));
         match *self {
             Self::Line { from, to } => at_ends(from, to),

@@ -88,6 +88,11 @@ fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
             None => return Err(Decline::new("odd result", name)),
         },
     };
+    if let Item::Body(body) = &item
+        && let Some(known) = &body.known
+    {
+        return Ok(Outcome::Solid(Arc::new(Solid::known(known.shape.clone(), known.mass, 1, true))));
+    }
     match item {
         Item::Body(body) => match body.shape()? {
             Some(_) if body.tangled => Err(Decline::new("outline crosses itself at a corner", "validity not certain")),

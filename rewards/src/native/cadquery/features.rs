@@ -69,6 +69,14 @@ enum Profiles {
 }
 
 impl Profiles {
+    /// Faces that touch make solids that touch: one argument of a boolean must not hold these.
+    fn check_separate(&self) -> Result<(), Stop> {
+        match self {
+            Self::Faces(faces) if faces.touch => Err(Stop::decline("overlapping bodies in one argument", "")),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether each is one outline without holes.
     fn are_plain(&self) -> bool {
         match self {
@@ -106,13 +114,18 @@ fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
     wires::faces(&wires, plane).map(Profiles::Faces)
 }
 
+/// Where an extrusion begins and ends along the normal.
+fn span(distance: f64, both: bool) -> (f64, f64) {
+    if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) }
+}
+
 /// The bodies over the profiles: to one side, or the full distance to both.
 fn prisms(plane: &Plane, profiles: Profiles, distance: f64, both: bool) -> Vec<Rc<Body>> {
-    let (low, high) = if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) };
+    let (low, high) = span(distance, both);
     match profiles {
         Profiles::Faces(faces) => wires::prisms(plane, faces.regions, low, high)
             .into_iter()
-            .map(|prism| Rc::new(Body { tree: Some(prism.into()), doubt: None, tangled: faces.tangled }))
+            .map(|prism| Rc::new(Body { tree: Some(prism.into()), doubt: None, known: None, tangled: faces.tangled }))
             .collect(),
         Profiles::Sketches(sketches) => sketches
             .into_iter()
@@ -173,11 +186,13 @@ pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         return cut_blind(wp, plane, &Bound([&bound.0[..1], &bound.0[2..]].concat()));
     }
     let (distance, both, tapered) = extent(bound, 3)?;
+    let pending = wp.context.borrow().pending_wires.clone();
     let faces = match profiles(wp, plane) {
-        // The kernel makes a solid of any wires in a plane, malformed as it may be. What is not certain is its shape.
+        // The kernel makes a solid of any wires in a plane, malformed as it may be.
         Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && !tapered => {
-            check_distance(distance)?;
-            return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt))]));
+            let (low, high) = span(check_distance(distance)?, both);
+            let known = wires::malformed_prism(&pending, plane, low, high).ok();
+            return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt, known))]));
         }
         faces => faces?,
     };
@@ -189,6 +204,7 @@ pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     let (distance, both, tapered) = extent(bound, 2)?;
     let faces = profiles(wp, plane)?;
     check_taper(&faces, tapered)?;
+    faces.check_separate()?;
     if matches!(&faces, Profiles::Sketches(sketches) if sketches.iter().any(|(tree, _)| tree.leaves() > 1)) {
         // Its faces are not joined yet: experiment `cut by joined faces`.
         return Err(Stop::decline("cut by a sketch of several faces", ""));
@@ -221,7 +237,7 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     let along = (to - from).normalize().xy();
     let out = Vec2::new(along.y, -along.x);
     let mut parts = Vec::new();
-    if faces.tangled {
+    if faces.tangled || faces.touch {
         return Err(Stop::decline("revolved outline crosses itself", ""));
     }
     for (region, height) in faces.regions {
@@ -253,6 +269,7 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
 pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, Stop> {
     let base = find_solid(wp)?;
     let faces = profiles(wp, plane)?;
+    faces.check_separate()?;
     if !faces.are_plain() {
         // Experiments `ring cutThruAll`: the kernel's prism through everything fails for most faces with holes.
         return Err(Stop::decline("cut through with holes", ""));

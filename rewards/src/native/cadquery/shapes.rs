@@ -7,7 +7,7 @@ use super::sketch::Profile;
 use super::topology::Topology;
 use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
-use crate::native::wires::{SpaceEdge, SpaceWire, check_point};
+use crate::native::wires::{Malformed, SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
 
 /// Something on a stack.
@@ -63,6 +63,8 @@ pub struct Body {
     /// Why its shape is not certain. There is a solid; a program that raises later, or that leaves another object, can be
     /// answered all the same. Whatever works on the body is declined.
     pub doubt: Option<Decline>,
+    /// What the kernel says of it all the same, if nothing works on it.
+    pub known: Option<Malformed>,
     /// Its outline crosses itself next to a corner: the kernel may call it invalid, until a boolean has healed it.
     pub tangled: bool,
 }
@@ -137,17 +139,17 @@ impl Item {
 impl Body {
     /// A body known to hold something.
     pub fn new(tree: impl Into<CsgSolid>) -> Rc<Self> {
-        Rc::new(Self { tree: Some(tree.into()), doubt: None, tangled: false })
+        Rc::new(Self { tree: Some(tree.into()), doubt: None, known: None, tangled: false })
     }
 
     /// An empty compound.
     pub fn empty() -> Rc<Self> {
-        Rc::new(Self { tree: None, doubt: None, tangled: false })
+        Rc::new(Self { tree: None, doubt: None, known: None, tangled: false })
     }
 
-    /// A body of which only that it is there is known.
-    pub fn doubtful(doubt: Decline) -> Rc<Self> {
-        Rc::new(Self { tree: None, doubt: Some(doubt), tangled: false })
+    /// A body of which only that it is there is known, and perhaps what the kernel says of it.
+    pub fn doubtful(doubt: Decline, known: Option<Malformed>) -> Rc<Self> {
+        Rc::new(Self { tree: None, doubt: Some(doubt), known, tangled: false })
     }
 
     /// Whether there is a solid in it.
@@ -167,7 +169,7 @@ impl Body {
     pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
         let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
         let tree = Some(tree.mapped(&|leaf| motion.leaf(leaf)));
-        Ok(Rc::new(Self { tree, doubt: None, tangled: self.tangled }))
+        Ok(Rc::new(Self { tree, doubt: None, known: None, tangled: self.tangled }))
     }
 }
 

@@ -1,0 +1,160 @@
+//! Faces that the kernel accepts though their wires touch or cross: their volume is the integral over all wires.
+
+use std::f64::consts::FRAC_PI_4;
+
+use nalgebra::Matrix3;
+
+use super::TANGLED;
+use super::sorting::{self, Sorted};
+use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire};
+use crate::native::Decline;
+use crate::outcome::{Bounds, MassProperties};
+
+/// A malformed solid of which the kernel's answers are known.
+#[derive(Debug, Clone)]
+pub struct Malformed {
+    /// Where the wires wind around at least once.
+    pub shape: CsgSolid,
+    /// The integrals over its surface, with the sign that they have.
+    pub mass: MassProperties,
+}
+
+/// A malformed prism over wires that touch or cross, each with the sign of its winding.
+pub fn prism(plane: &Plane, wires: &[(Wire, f64)], low: f64, high: f64) -> Result<Malformed, Decline> {
+    let swept =
+        |wire: &Wire| Extrusion { plane: plane.clone(), region: Region::new(wire.clone(), Vec::new()), low, high };
+    let mut moments = Moments::default();
+    for (wire, sign) in wires {
+        moments.add(wire, *sign);
+    }
+    let size = wires.iter().flat_map(|(wire, _)| wire.edges()).filter_map(Edge::ends).map(|(from, _)| from.norm());
+    let size = size.fold(0.0, f64::max);
+    if moments.area.abs() < 1e-6 * size * size || moments.area.abs() < 1e-9 {
+        return Err(Decline::new(TANGLED, "areas cancel"));
+    }
+    let inside_out = moments.area.signum();
+    let mut parts: [Vec<CsgSolid>; 2] = Default::default();
+    for (wire, sign) in wires {
+        for part in simple(wire)? {
+            let is_hole = part.signed_area() * sign * inside_out < 0.0;
+            parts[usize::from(is_hole)].push(swept(&part).into());
+        }
+    }
+    let [outlines, holes] = parts;
+    let mut outlines = outlines.into_iter();
+    let Some(first) = outlines.next() else { return Err(Decline::new(TANGLED, "no outline")) };
+    let filled = outlines.fold(first, |all, next| all.combine(Operation::Union, next));
+    let shape = holes.into_iter().fold(filled, |all, next| all.combine(Operation::Cut, next));
+    let reach = |direction: Vec3| {
+        wires.iter().map(|(wire, _)| swept(wire).support(direction)).fold(f64::NEG_INFINITY, f64::max)
+    };
+    let axes = [Vec3::x(), Vec3::y(), Vec3::z()];
+    let bounds = Bounds { min: axes.map(|axis| -reach(-axis)), max: axes.map(reach) };
+    Ok(Malformed { shape, mass: moments.swept(plane, low, high, bounds) })
+}
+
+fn simple(wire: &Wire) -> Result<Vec<Wire>, Decline> {
+    match wire.edges() {
+        [Edge::Circle { .. }] => Ok(vec![wire.clone()]),
+        _ => sorting::loops(wire),
+    }
+}
+
+/// Integrals of 1, x, y, x^2, y^2 and xy over what wires wind around, by Green's theorem.
+#[derive(Default)]
+struct Moments {
+    area: f64,
+    first: Vec2,
+    second: [f64; 3],
+}
+
+impl Moments {
+    fn add(&mut self, wire: &Wire, sign: f64) {
+        for edge in wire.edges() {
+            // Gauss-Legendre with eight points; exact for lines, and to rounding for an eighth of a turn.
+            let pieces = if edge.sweep() > 0.0 { (edge.sweep() / FRAC_PI_4).ceil() } else { 1.0 };
+            for piece in 0..pieces as usize {
+                for (node, weight) in GAUSS {
+                    for node in [node, -node] {
+                        let at = (piece as f64 + 0.5 * (1.0 + node)) / pieces;
+                        let (p, tangent) = point(edge, at);
+                        let along = tangent * (0.5 * weight / pieces * sign);
+                        self.area += p.x * along.y;
+                        self.first += Vec2::new(0.5 * p.x * p.x * along.y, -0.5 * p.y * p.y * along.x);
+                        let second = [
+                            p.x.powi(3) / 3.0 * along.y,
+                            -p.y.powi(3) / 3.0 * along.x,
+                            0.5 * p.x * p.x * p.y * along.y,
+                        ];
+                        for (sum, share) in self.second.iter_mut().zip(second) {
+                            *sum += share;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Mass properties of the prism between two heights.
+    fn swept(&self, plane: &Plane, low: f64, high: f64, bounds: Bounds) -> MassProperties {
+        let height = high - low;
+        let volume = self.area * height;
+        let middle = (low + high) / 2.0;
+        let center = Vec3::new(self.first.x / self.area, self.first.y / self.area, middle);
+        // Second moments about the centroid, in the plane's axes.
+        let [xx, yy, xy] = self.second;
+        let [xx, yy, xy] = [
+            (xx - self.area * center.x * center.x) * height,
+            (yy - self.area * center.y * center.y) * height,
+            (xy - self.area * center.x * center.y) * height,
+        ];
+        let zz = volume * height * height / 12.0;
+        let spread = Matrix3::new(xx, xy, 0.0, xy, yy, 0.0, 0.0, 0.0, zz);
+        let axes = Matrix3::from_columns(&[plane.x, plane.y, plane.z]);
+        let spread = axes * spread * axes.transpose();
+        let inertia = Matrix3::identity() * spread.trace() - spread;
+        let centroid = plane.to_space(center.xy(), middle);
+        MassProperties {
+            volume,
+            centroid: centroid.into(),
+            inertia: std::array::from_fn(|row| std::array::from_fn(|column| inertia[(row, column)])),
+            bounds,
+        }
+    }
+}
+
+/// Half of the nodes on [-1, 1], with their weights.
+const GAUSS: [(f64, f64); 4] = [
+    (0.183_434_642_495_649_8, 0.362_683_783_378_362),
+    (0.525_532_409_916_329, 0.313_706_645_877_887_3),
+    (0.796_666_477_413_626_7, 0.222_381_034_453_374_5),
+    (0.960_289_856_497_536_2, 0.101_228_536_290_376_26),
+];
+
+/// A point of an edge and the derivative there, for a parameter from 0 to 1.
+fn point(edge: &Edge, at: f64) -> (Vec2, Vec2) {
+    let turned = |center: Vec2, from: Vec2, sweep: f64| {
+        let out = nalgebra::Rotation2::new(sweep * at) * (from - center);
+        (center + out, Vec2::new(-out.y, out.x) * sweep)
+    };
+    match *edge {
+        Edge::Line { from, to } => (from + (to - from) * at, to - from),
+        Edge::Circle { center, radius } => turned(center, center + Vec2::new(radius, 0.0), edge.sweep()),
+        Edge::Arc { from, center, counter_clockwise, .. } => {
+            turned(center, from, if counter_clockwise { edge.sweep() } else { -edge.sweep() })
+        }
+    }
+}
+
+/// The signed wires of a malformed face.
+pub fn wires(wires: Vec<Wire>) -> Result<Vec<(Wire, f64)>, Decline> {
+    if let [wire] = wires.as_slice() {
+        let turn = wire.signed_area().signum();
+        return Ok(vec![(wire.clone(), turn)]);
+    }
+    let signs = match sorting::sort(&wires)? {
+        Sorted::Malformed(signs) => signs,
+        Sorted::Faces(_) => return Err(Decline::new(TANGLED, "several faces")),
+    };
+    Ok(wires.into_iter().zip(signs).collect())
+}

@@ -1,0 +1,282 @@
+//! Wires that touch or cross: how the kernel sorts them into outlines and holes.
+//!
+//! `Face.makeFromWires` makes one face of all wires and hands it to `ShapeFix_Face::FixOrientation`. That compares each pair
+//! of wires by the middles of the edges of one and the inside of the other, whether they cross or not. What it takes for
+//! several outlines become faces of their own; else all wires stay in one face, which is malformed.
+
+use super::{CLEAR, TANGLED, TOUCHING};
+use crate::csg::{Edge, Vec2, Wire};
+use crate::native::Decline;
+
+/// Distances up to this are contact.
+const CONTACT: f64 = 1e-9;
+
+/// What the kernel makes of wires.
+pub enum Sorted {
+    /// A face for each outline, with its holes: positions in the list of wires. None of their wires touch within a face.
+    Faces(Vec<(usize, Vec<usize>)>),
+    /// One face of all wires, each with the sign of its winding.
+    Malformed(Vec<f64>),
+}
+
+/// The role that a wire has as compared with all others.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// All others are inside, or far off.
+    Around,
+    /// Another is outside.
+    Beside,
+    /// Another begins inside and leaves: the wire stays as it is.
+    Undecided,
+}
+
+/// The sides of `wires[i]` on which the middles of the edges of `wires[j]` lie, in order, those on the wire left out; true
+/// is inside. `None` where their boxes do not meet.
+type Views = Vec<Vec<Option<Vec<bool>>>>;
+
+/// Sorts wires of which some touch or cross.
+pub fn sort(wires: &[Wire]) -> Result<Sorted, Decline> {
+    /// Each wire but the first doubles the work.
+    const MOST: usize = 7;
+    let views = wires.iter().map(|wire| wires.iter().map(|other| view(wire, other)).collect());
+    let views: Views = views.collect::<Result<_, Decline>>()?;
+    let is_mixed = views.iter().flatten().flatten().any(|view| view.contains(&true) && view.contains(&false));
+    if is_mixed && wires.len() > MOST {
+        return Err(Decline::new(TOUCHING, "many"));
+    }
+    // The first wire is drawn counter-clockwise as the face has it. How the others run is not known: the face's normal may
+    // be the plane's or its opposite.
+    let ways = if is_mixed { 1u32 << (wires.len() - 1) } else { 1 };
+    let mut found: Option<(Vec<Face>, Vec<f64>)> = None;
+    for way in 0..ways {
+        let turns = (0..wires.len()).map(|i| i == 0 || way >> (i - 1) & 1 == 0).collect();
+        let next = two_passes(&views, turns);
+        if found.as_ref().is_some_and(|before| *before != next) {
+            return Err(Decline::new(TOUCHING, "neither outline nor hole"));
+        }
+        found = Some(next);
+    }
+    let Some((faces, signs)) = found else { return Err(Decline::new(TOUCHING, "none")) };
+    if faces.len() < 2 {
+        let turned = |(wire, sign): (&Wire, f64)| sign * wire.signed_area().signum();
+        return Ok(Sorted::Malformed(wires.iter().zip(signs).map(turned).collect()));
+    }
+    for (outer, holes) in &faces {
+        let members: Vec<usize> = std::iter::once(*outer).chain(holes.iter().copied()).collect();
+        for (index, &a) in members.iter().enumerate() {
+            if members[..index].iter().any(|&b| gap(&wires[a], &wires[b]) < CLEAR) {
+                return Err(Decline::new(TOUCHING, "one of several faces is malformed"));
+            }
+        }
+    }
+    Ok(Sorted::Faces(faces))
+}
+
+/// An outline and its holes.
+type Face = (usize, Vec<usize>);
+
+/// Runs `FixOrientation` twice, as CadQuery does by `FixOrientation` and `Perform`: the first pass turns wires, and the edges of
+/// a turned wire come in the opposite order. Returns the faces, if there are several, and the sense of each wire.
+///
+/// `turns`: whether each wire runs counter-clockwise before.
+fn two_passes(views: &Views, mut turns: Vec<bool>) -> (Vec<Face>, Vec<f64>) {
+    let count = views.len();
+    let mut is_reversed = vec![false; count];
+    let mut faces = Vec::new();
+    for _ in 0..2 {
+        let mut inner: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut roles = vec![Role::Around; count];
+        let mut is_contained = vec![false; count];
+        for i in 0..count {
+            for j in 0..count {
+                let Some(view) = views[i][j].as_ref().filter(|_| i != j) else { continue };
+                let first = if is_reversed[j] { view.last() } else { view.first() };
+                // A wire that lies on the other is inside.
+                let is_inside = first.copied().unwrap_or(true);
+                let is_mixed = view.contains(&true) && view.contains(&false);
+                if is_mixed {
+                    roles[i] = Role::Undecided;
+                }
+                if is_inside {
+                    inner[i].push(j);
+                    is_contained[j] = true;
+                } else {
+                    roles[i] = Role::Beside;
+                }
+                if is_mixed {
+                    break;
+                }
+            }
+        }
+        let is_outline = |i: usize| roles[i] == Role::Around || (roles[i] == Role::Beside && !is_contained[i]);
+        for i in 0..count {
+            if roles[i] != Role::Undecided && turns[i] != is_outline(i) {
+                turns[i] = !turns[i];
+                is_reversed[i] = !is_reversed[i];
+            }
+        }
+        faces =
+            (0..count).filter(|&i| is_outline(i)).map(|i| (i, std::mem::take(&mut inner[i]))).collect::<Vec<Face>>();
+    }
+    if faces.len() < 2 || faces.iter().map(|(_, holes)| 1 + holes.len()).sum::<usize>() != count {
+        faces.clear();
+    }
+    (faces, turns.into_iter().map(|turn| if turn { 1.0 } else { -1.0 }).collect())
+}
+
+/// The smallest distance between two wires.
+pub fn gap(a: &Wire, b: &Wire) -> f64 {
+    let gaps = a.edges().iter().flat_map(|edge| b.edges().iter().map(|other| edge.gap(other)));
+    gaps.fold(f64::INFINITY, f64::min)
+}
+
+/// Wires must touch or be clearly apart.
+pub fn check_gap(a: &Wire, b: &Wire) -> Result<f64, Decline> {
+    let gap = gap(a, b);
+    if (CONTACT..CLEAR).contains(&gap) { Err(Decline::new(TOUCHING, format!("nearly: {gap:e}"))) } else { Ok(gap) }
+}
+
+fn boxes_meet(a: &Wire, b: &Wire) -> Result<bool, Decline> {
+    let reach = |wire: &Wire, direction: Vec2| {
+        wire.edges().iter().map(|edge| edge.support(direction)).fold(f64::NEG_INFINITY, f64::max)
+    };
+    let mut meet = true;
+    for axis in [Vec2::x(), Vec2::y()] {
+        for direction in [axis, -axis] {
+            // How far `b` begins beyond the end of `a`.
+            let apart = -reach(b, -direction) - reach(a, direction);
+            if (CONTACT..CLEAR).contains(&apart) {
+                return Err(Decline::new(TOUCHING, format!("boxes nearly: {apart:e}")));
+            }
+            meet &= apart < CLEAR;
+        }
+    }
+    Ok(meet)
+}
+
+fn view(wire: &Wire, other: &Wire) -> Result<Option<Vec<bool>>, Decline> {
+    if std::ptr::eq(wire, other) || !boxes_meet(wire, other)? {
+        return Ok(None);
+    }
+    let mut sides = Vec::new();
+    for edge in other.edges() {
+        let middle = middle(edge);
+        let apart = wire.edges().iter().map(|edge| edge.distance(middle)).fold(f64::INFINITY, f64::min);
+        if (CONTACT..1e-5).contains(&apart) {
+            return Err(Decline::new(TOUCHING, format!("the middle of an edge, nearly: {apart:e}")));
+        }
+        if apart >= CONTACT {
+            sides.push(wire.contains(middle));
+        }
+    }
+    Ok(Some(sides))
+}
+
+/// The middle of an edge, by its parameter: of a circle the point across from where it begins.
+fn middle(edge: &Edge) -> Vec2 {
+    match *edge {
+        Edge::Line { from, to } => (from + to) / 2.0,
+        Edge::Circle { center, radius } => center - Vec2::new(radius, 0.0),
+        Edge::Arc { from, center, counter_clockwise, .. } => {
+            let half = edge.sweep() / 2.0;
+            let turn = nalgebra::Rotation2::new(if counter_clockwise { half } else { -half });
+            center + turn * (from - center)
+        }
+    }
+}
+
+/// The simple loops of a wire that crosses itself, each with the sign of its winding: the wire is cut wherever it crosses,
+/// and a loop is taken off each time it comes back to a point.
+pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
+    let edges = wire.edges();
+    let count = edges.len();
+    // Where each edge is cut, as (share of its length, number of the point).
+    let mut cuts: Vec<Vec<(f64, usize)>> = vec![Vec::new(); count];
+    let mut points = 0;
+    for i in 0..count {
+        for j in i + 1..count {
+            let is_next = j == i + 1 || (i == 0 && j == count - 1);
+            for point in edges[i].crossings(&edges[j]) {
+                let ends: Vec<Vec2> =
+                    [&edges[i], &edges[j]].iter().filter_map(|edge| edge.ends()).flat_map(|(a, b)| [a, b]).collect();
+                let nearest = ends.iter().map(|end| (end - point).norm()).fold(f64::INFINITY, f64::min);
+                if is_next && nearest < CONTACT {
+                    continue;
+                }
+                if nearest < 1e-5 {
+                    return Err(Decline::new(TANGLED, "crosses next to a corner"));
+                }
+                for edge in [i, j] {
+                    cuts[edge].push((share(&edges[edge], point), points));
+                }
+                points += 1;
+            }
+        }
+    }
+    // The wire as a chain of pieces between crossings.
+    let mut stack: Vec<(Option<usize>, Edge)> = Vec::new();
+    let mut found = Vec::new();
+    for (edge, cuts) in edges.iter().zip(&mut cuts) {
+        cuts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((from, to)) = edge.ends() else { return Err(Decline::new(TANGLED, "circle")) };
+        let mut at = from;
+        let mut number = None;
+        for &(share, point) in cuts.iter() {
+            let place = place(edge, share);
+            stack.push((number, piece(edge, at, place)));
+            (at, number) = (place, Some(point));
+            // Back at a point: what lies between is a loop.
+            if let Some(start) = stack.iter().position(|(begin, _)| *begin == Some(point)) {
+                let mut taken: Vec<Edge> = stack.drain(start..).map(|(_, edge)| edge).collect();
+                close(&mut taken);
+                found.push(Wire::new(taken).map_err(|error| Decline::new(TANGLED, error.to_string()))?);
+            }
+        }
+        stack.push((number, piece(edge, at, to)));
+    }
+    let mut rest: Vec<Edge> = stack.into_iter().map(|(_, edge)| edge).collect();
+    close(&mut rest);
+    found.push(Wire::new(rest).map_err(|error| Decline::new(TANGLED, error.to_string()))?);
+    Ok(found)
+}
+
+/// Makes neighbouring ends equal to the last bit.
+fn close(edges: &mut [Edge]) {
+    let mut last = edges.last().and_then(Edge::ends).map(|(_, to)| to);
+    for edge in edges.iter_mut() {
+        if let (Edge::Line { from, .. } | Edge::Arc { from, .. }, Some(before)) = (&mut *edge, last) {
+            *from = before;
+        }
+        last = edge.ends().map(|(_, to)| to);
+    }
+}
+
+/// How far along an edge a point on it lies, from 0 to 1.
+fn share(edge: &Edge, point: Vec2) -> f64 {
+    match *edge {
+        Edge::Line { from, to } => (point - from).dot(&(to - from)) / (to - from).norm_squared(),
+        _ => piece(edge, edge.ends().map_or(point, |(from, _)| from), point).sweep() / edge.sweep(),
+    }
+}
+
+fn place(edge: &Edge, share: f64) -> Vec2 {
+    match *edge {
+        Edge::Line { from, to } => from + (to - from) * share,
+        Edge::Arc { from, center, counter_clockwise, .. } => {
+            let angle = edge.sweep() * share;
+            let turn = nalgebra::Rotation2::new(if counter_clockwise { angle } else { -angle });
+            center + turn * (from - center)
+        }
+        Edge::Circle { center, .. } => center,
+    }
+}
+
+/// The part of an edge between two points on it.
+fn piece(edge: &Edge, from: Vec2, to: Vec2) -> Edge {
+    match *edge {
+        Edge::Arc { center, radius, counter_clockwise, .. } => {
+            Edge::Arc { from, to, center, radius, counter_clockwise }
+        }
+        _ => Edge::Line { from, to },
+    }
+}
