@@ -55,7 +55,22 @@ const WILD: &[&str] = &[
     "breakpoint()\n",
     "for cq.x in [1]: pass\n",
     "import numpy.ctypeslib\n",
+    SPOILER,
+    "t = cq.Sketch.arc\nt |= {}\n",
+    "t = cq.Sketch().segment\nt |= {}\n",
+    "c = cq.Workplane\nr = c()\n",
+    "for c in [cq.Vector]: c.x\n",
+    "f = lambda c=cq.Sketch: c.segment\n",
+    "x = 6\nx &= 3\n",
+    "x = 6\nx <<= 3\n",
 ];
+
+/// `segment` is a dictionary of implementations that all sketches of a process share; this one makes it do nothing.
+const SPOILER: &str = "t = cq.Sketch.segment\nt |= {k: lambda self, *a, **kw: self for k in t.keys()}\n";
+
+/// Draws by `segment`.
+const SKETCH: &str = "s = cq.Workplane().sketch().segment((0, 0), (1, 0)).segment((1, 1)).segment((0, 1)).close().assemble()\n\
+     result = s.finalize().extrude(1)\n";
 
 #[test]
 fn only_programs_that_draw_and_nothing_else_share_a_process() {
@@ -97,5 +112,29 @@ fn answers_do_not_depend_on_what_the_process_did_before() {
         for (program, first) in TAME.iter().zip(&first).rev() {
             assert_eq!(&told(&scorer, program, round), first, "round {round}: {program}");
         }
+    }
+}
+
+/// Batches in shuffled orders, beside programs that try to change their neighbours' answers.
+#[test]
+fn a_batch_says_the_same_in_any_order() {
+    let scorer = Scorer::new(common::config(2)).expect("Python with CadQuery: run scripts/setup");
+    let mut programs: Vec<&str> = TAME.to_vec();
+    programs.extend([SKETCH, SPOILER, SKETCH, "t = cq.Sketch().arc\nt |= {}\n", SPOILER, SKETCH]);
+    let say = |order: &[usize], round: usize| {
+        let mut answers = vec![String::new(); programs.len()];
+        for &index in order {
+            answers[index] = told(&scorer, programs[index], round);
+        }
+        answers
+    };
+    let mut order: Vec<usize> = (0..programs.len()).collect();
+    let first = say(&order, 0);
+    assert!(first[TAME.len()].contains("Solid"), "{}", first[TAME.len()]);
+    for round in 1..4 {
+        // A stride that is prime to the length visits all, in another order each time.
+        let stride = [5, 7, 11][round - 1];
+        order = (0..programs.len()).map(|k| (k * stride + round) % programs.len()).collect();
+        assert_eq!(say(&order, round), first, "round {round}");
     }
 }

@@ -1,7 +1,9 @@
 """Which programs may share a process: those that can do nothing but draw with CadQuery.
 
-A tame program reaches no module's inside, no file, no attribute but those named here, and assigns to plain names only, so that it
-leaves nothing behind but what its own namespace holds. Everything else runs in a process of its own.
+A tame program reaches no module's inside, no file and no attribute but those named here. It assigns to plain names only, updates
+in place by arithmetic only, and uses classes for nothing but to call them: their methods may be objects that the whole process
+shares and that `|=` changes. So it leaves nothing behind but what its own namespace holds. Everything else runs in a process of
+its own.
 """
 
 from __future__ import annotations
@@ -27,9 +29,8 @@ SAFE_BUILTINS = frozenset(
 FORBIDDEN_NAMES = frozenset(dir(builtins)) - SAFE_BUILTINS
 
 # Of cadquery, its classes and their objects; of math; of lists, tuples and dictionaries.
-ATTRIBUTES = frozenset(
-    # Classes.
-    "Workplane Plane Vector Sketch "
+CLASSES = frozenset("Workplane Plane Vector Sketch".split())
+ATTRIBUTES = CLASSES | frozenset(
     # Drawing.
     "moveTo move lineTo line hLine vLine hLineTo vLineTo polarLine polarLineTo polyline close wire threePointArc "
     "sagittaArc radiusArc tangentArcPoint circle ellipse rect slot2D polygon spline center pushPoints rarray polarArray "
@@ -48,13 +49,25 @@ ATTRIBUTES = frozenset(
 )
 
 
+# Of updates in place, those that no shared object takes.
+ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
+
+
 def is_tame(tree: ast.Module) -> bool:
-    return all(map(is_tame_node, ast.walk(tree)))
+    nodes = list(ast.walk(tree))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return all(is_tame_node(node) and (id(node) in called or not is_class(node)) for node in nodes)
+
+
+def is_class(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in CLASSES
 
 
 def is_tame_node(node: ast.AST) -> bool:
     if not isinstance(node, NODES):
         return False
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.target, ast.Name) and isinstance(node.op, ARITHMETIC)
     if isinstance(node, ast.Attribute):
         return node.attr in ATTRIBUTES and isinstance(node.ctx, ast.Load)
     if isinstance(node, ast.Subscript):
