@@ -188,7 +188,7 @@ fn iou_by_volumes(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose), common: &Bou
     const SLACK: f64 = 1.02;
     let volume = |(solid, pose): (&Solid, &Pose)| {
         let volume = solid.mass().volume * pose.scale.powi(3);
-        (!solid.malformed && volume > 0.0 && solid.is_mass_certain()).then_some(volume)
+        (!solid.malformed && !solid.iou_uncertain && volume > 0.0 && solid.is_mass_certain()).then_some(volume)
     };
     let (a_volume, b_volume) = (volume(a)?, volume(b)?);
     if (0..3).any(|axis| common.max[axis] <= common.min[axis]) {

@@ -144,6 +144,8 @@ pub struct Solid {
     pub body: Body,
     /// OCC's own check calls the shape invalid: its volume may be meaningless.
     pub malformed: bool,
+    /// The triangles enclose another volume than the solid, whatever was tried: an IoU may be wrong.
+    pub iou_uncertain: bool,
     /// Known from the start for what CadQuery made, computed when first asked for otherwise; and whether it is certain.
     mass: OnceLock<(MassProperties, bool)>,
     /// Like `mass`.
@@ -189,7 +191,8 @@ impl Solid {
 
     fn of(body: Body, malformed: bool) -> Self {
         let (mass, solids) = (OnceLock::new(), OnceLock::new());
-        Self { body, malformed, mass, solids, bounds: OnceLock::new(), layers: OnceLock::new() }
+        let (bounds, layers) = (OnceLock::new(), OnceLock::new());
+        Self { body, malformed, iou_uncertain: false, mass, solids, bounds, layers }
     }
 
     /// How many solids; more than one means a compound. `None` if the native engine cannot tell: leaves lie along several

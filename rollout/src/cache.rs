@@ -12,7 +12,11 @@ use crate::store::{Key, key};
 use crate::wire;
 
 /// First bytes of a file on disk; changes with its format.
-const MAGIC: &[u8; 8] = b"cadwrt01";
+const MAGIC: &[u8; 8] = b"cadwrt02";
+
+/// Changes when outcomes kept before are no longer right, for whatever reason the worker's scripts do not show: 2, since meshes
+/// are compared with the volume of their solids.
+const VERSION: &str = "2";
 
 /// A directory of outcomes, or nothing at all.
 pub struct Cache {
@@ -44,7 +48,7 @@ impl Cache {
         run: impl FnOnce() -> Result<Outcome>,
     ) -> Result<Outcome> {
         let Some(directory) = &self.directory else { return run() };
-        let parts: Vec<&str> = SCRIPTS.iter().map(|(_, text)| *text).chain([task, cadquery, program]).collect();
+        let parts: Vec<&str> = SCRIPTS.iter().map(|(_, text)| *text).chain([VERSION, task, cadquery, program]).collect();
         let path = path_of(directory, &key(&parts));
         if let Some(outcome) = read(&path) {
             return Ok(outcome);

@@ -146,6 +146,8 @@ struct ExecOut<'a> {
     solids: Option<u32>,
     micros: u64,
     malformed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    iou_uncertain: bool,
 }
 
 #[derive(Serialize)]
@@ -162,6 +164,8 @@ struct ScoreOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ground_truth_error: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    iou_uncertain: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     shell_undetermined: bool,
 }
 
@@ -171,7 +175,8 @@ struct ScoreOut<'a> {
 /// "bounding_box": [[low], [high]], "inertia": [[..], [..], [..]], "solids", "micros",
 /// "malformed"}`
 ///
-/// with `null` for the numbers of a failure. With [`Engine::Native`] a program that it declines is not executed at all: its
+/// with `null` for the numbers of a failure, and for `solids` where the native engine cannot tell. A row has `iou_uncertain`
+/// if its triangles enclose another volume than the solid. With [`Engine::Native`] a program that it declines is not executed at all: its
 /// `outcome` is `declined`, its `error` the reason. `inertia` is about the centroid at unit density;
 /// `micros` is the wall time of the row, waiting for a free worker included.
 pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
@@ -223,6 +228,7 @@ fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
         solids: solid.and_then(|solid| solid.solids()),
         micros: execution.micros,
         malformed: solid.is_some_and(|solid| solid.malformed),
+        iou_uncertain: solid.is_some_and(|solid| solid.iou_uncertain),
     }
 }
 
@@ -270,6 +276,7 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
             micros: score.micros,
             malformed: score.malformed,
             ground_truth_error: score.ground_truth_error.as_deref(),
+            iou_uncertain: score.iou_uncertain,
             shell_undetermined: score.shell_undetermined,
         })
     })?;

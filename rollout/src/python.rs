@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The worker: file names and texts.
-pub const SCRIPTS: [(&str, &str); 4] = [
+pub const SCRIPTS: [(&str, &str); 5] = [
     ("server.py", include_str!("../worker/server.py")),
     ("program.py", include_str!("../worker/program.py")),
+    ("mesh.py", include_str!("../worker/mesh.py")),
     ("sandbox.py", include_str!("../worker/sandbox.py")),
     ("tame.py", include_str!("../worker/tame.py")),
 ];

@@ -72,6 +72,8 @@ pub struct Score {
     pub solid: Option<Arc<Solid>>,
     /// Why the ground truth is no solid; `None` where all is well.
     pub ground_truth_error: Option<String>,
+    /// The triangles of one of both solids enclose another volume than the solid: the IoU on grids may be wrong.
+    pub iou_uncertain: bool,
     /// The IoU in [`Frame::Shell`] depends on how equal moments were rounded.
     pub shell_undetermined: bool,
     /// Why the native engine handed on the prediction, the ground truth, or both.
@@ -222,6 +224,10 @@ impl Shared {
         let rewarded = self.config.frames.first().and_then(|frame| iou[frame]).unwrap_or(0.0);
         let solid = prediction.solid().cloned();
         let malformed = solid.as_ref().is_some_and(|solid| solid.malformed);
+        let is_uncertain = |outcome: &Option<Outcome>| {
+            outcome.as_ref().and_then(Outcome::solid).is_some_and(|solid| solid.iou_uncertain)
+        };
+        let iou_uncertain = is_uncertain(&compared) || is_uncertain(&truth);
         let verdict = prediction.verdict();
         let reward = verdict
             .class()
@@ -236,6 +242,7 @@ impl Shared {
             micros: micros(start),
             solid,
             ground_truth_error: ground_truth.error().map(|error| format!("{}: {error}", ground_truth.verdict().name())),
+            iou_uncertain,
             shell_undetermined,
             declined: [prediction.declined, ground_truth.declined].into_iter().flatten().collect(),
         })

@@ -54,6 +54,8 @@ pub struct ScoreSummary {
     /// Pairs whose ground truth left no solid: their IoU counts 0 in `iou_all` and not in
     /// `iou_valid`. Anything but 0 means a mistake in the data.
     pub ground_truth_failures: usize,
+    /// Pairs whose IoU may be wrong: the triangles of a solid enclose another volume than the solid.
+    pub iou_uncertain: usize,
     /// Pairs whose IoU in [`Frame::Shell`] depends on how equal moments were rounded.
     pub shell_undetermined: usize,
     /// Cells along each axis of the grids.
@@ -87,6 +89,7 @@ pub struct Tally {
     declined: BTreeMap<&'static str, usize>,
     malformed: usize,
     ground_truth_failures: usize,
+    iou_uncertain: usize,
     shell_undetermined: usize,
 }
 
@@ -105,6 +108,7 @@ impl Tally {
             declined: BTreeMap::new(),
             malformed: 0,
             ground_truth_failures: 0,
+            iou_uncertain: 0,
             shell_undetermined: 0,
         }
     }
@@ -127,6 +131,7 @@ impl Tally {
         }
         *self.engines.entry(score.engine).or_default() += 1;
         self.malformed += usize::from(score.malformed);
+        self.iou_uncertain += usize::from(score.iou_uncertain);
         self.shell_undetermined += usize::from(score.shell_undetermined);
         self.ground_truth_failures += usize::from(score.ground_truth_error.is_some());
     }
@@ -150,6 +155,7 @@ impl Tally {
             declined: self.declined,
             malformed: self.malformed,
             ground_truth_failures: self.ground_truth_failures,
+            iou_uncertain: self.iou_uncertain,
             shell_undetermined: self.shell_undetermined,
             grid: self.grid,
             seconds,

@@ -55,6 +55,7 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     }
     let solids = reader.u32()?;
     let malformed = reader.u8()? != 0;
+    let iou_uncertain = reader.u8()? != 0;
     let (vertices, triangles) = (reader.u32()? as usize, reader.u32()? as usize);
     if reader.0.len() != vertices * 24 + triangles * 16 {
         let size = reader.0.len();
@@ -76,7 +77,9 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     }
     mesh.check().map_err(|error| error.to_string())?;
     let mass = MassProperties { volume, centroid, inertia, bounds };
-    Ok(Outcome::Solid(Arc::new(Solid::meshed(mass, mesh, solids, malformed))))
+    let mut solid = Solid::meshed(mass, mesh, solids, malformed);
+    solid.iou_uncertain = iou_uncertain;
+    Ok(Outcome::Solid(Arc::new(solid)))
 }
 
 /// Decodes the reply about two programs: `n` times an IoU in [0, 1] if there is one.
@@ -110,6 +113,7 @@ pub fn encode(outcome: &Outcome) -> Option<Vec<u8>> {
     }
     bytes.extend_from_slice(&solid.solids()?.to_le_bytes());
     bytes.push(u8::from(solid.malformed));
+    bytes.push(u8::from(solid.iou_uncertain));
     bytes.extend_from_slice(&(mesh.vertices.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(mesh.triangles.len() as u32).to_le_bytes());
     for number in mesh.vertices.iter().flatten() {

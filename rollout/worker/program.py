@@ -3,7 +3,7 @@
 Task MESH and task SHELL, which differ in the mesh. Payload: the program in UTF-8.
 Reply: one byte of class, then for a solid
     f64 volume, 3 f64 centroid, 9 f64 inertia about the centroid, 6 f64 bounds (low, high),
-    u32 solids, u8 malformed, u32 vertices, u32 triangles,
+    u32 solids, u8 malformed, u8 iou_uncertain (see mesh.py), u32 vertices, u32 triangles,
     3 f64 a vertex, 3 u32 a triangle, u32 face index a triangle;
 for a failure the message in UTF-8.
 
@@ -20,26 +20,23 @@ import ast
 import math
 import struct
 import textwrap
-from array import array
 from typing import Any
 
 import cadquery as cq
 import numpy as np
-from OCP.BRep import BRep_Tool
 from OCP.BRepAlgoAPI import BRepAlgoAPI_Common, BRepAlgoAPI_Fuse
 from OCP.BRepBuilderAPI import BRepBuilderAPI_Transform
 from OCP.BRepGProp import BRepGProp
 from OCP.BRepMesh import BRepMesh_IncrementalMesh
 from OCP.GProp import GProp_GProps
 from OCP.gp import gp_Trsf
-from OCP.IMeshTools import IMeshTools_Parameters
 from OCP.Standard import Standard_OutOfMemory
-from OCP.TopAbs import TopAbs_Orientation, TopAbs_ShapeEnum
+from OCP.TopAbs import TopAbs_ShapeEnum
 from OCP.TopExp import TopExp_Explorer
-from OCP.TopLoc import TopLoc_Location
 from OCP.TopoDS import TopoDS
 
 import tame
+from mesh import Mesh, append_face, tessellate, volume_properties
 
 SOLID, SYNTAX, EXCEPTION, NO_SOLID, EMPTY, TIMEOUT, MEMORY, CRASH = range(8)
 
@@ -50,11 +47,6 @@ MESH, SHELL, EXACT, STEP = range(4)
 
 # Where a program may leave its result, in this order; otherwise the first object counts.
 RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
-
-# Distance of the mesh from the surface, as a share of the part's diagonal, and the largest angle
-# between neighbouring normals. Chosen so that IoU changes by less than 0.002 against a fine mesh.
-LINEAR_DEFLECTION = 5e-4
-ANGULAR_DEFLECTION = 0.2
 
 # The defaults of CadQuery's STL export, which the published metric uses. Relative to an edge's size.
 STL_DEFLECTION = 0.1
@@ -209,12 +201,6 @@ def warm_up() -> None:
     pack(shape, shape.Solids(), MESH)
 
 
-def volume_properties(shape: Any) -> GProp_GProps:
-    properties = GProp_GProps()
-    BRepGProp.VolumeProperties_s(shape.wrapped, properties)
-    return properties
-
-
 def pack(shape: Any, solids: list[Any], task: int) -> bytes:
     properties = volume_properties(shape)
     centre, matrix = properties.CentreOfMass(), properties.MatrixOfInertia()
@@ -225,85 +211,25 @@ def pack(shape: Any, solids: list[Any], task: int) -> bytes:
         box.xmin, box.ymin, box.zmin, box.xmax, box.ymax, box.zmax,
     ]
     malformed = not shape.isValid()
-    if task == SHELL:
-        vertices, triangles, faces = exported(shape)
-    else:
-        vertices, triangles, faces = tessellate(shape, solids, box.DiagonalLength)
+    mesh, iou_uncertain = (exported(shape), False) if task == SHELL else tessellate(shape, solids, malformed)
     if not all(map(math.isfinite, numbers)):
         malformed = True
         numbers = [number if math.isfinite(number) else 0.0 for number in numbers]
     return b"".join((
-        struct.pack("<B19dIBII", SOLID, *numbers, len(solids), malformed,
-                    len(vertices) // 3, len(triangles) // 3),
-        vertices.tobytes(), triangles.tobytes(), faces.tobytes(),
+        struct.pack("<B19dIBBII", SOLID, *numbers, len(solids), malformed, iou_uncertain,
+                    len(mesh.vertices) // 3, len(mesh.faces)),
+        mesh.vertices.tobytes(), mesh.triangles.tobytes(), mesh.faces.tobytes(),
     ))
 
 
-def tessellate(shape: Any, solids: list[Any], size: float) -> tuple[array, array, array]:
-    """Flat coordinates, flat vertex indices turning counter-clockwise from outside, face indices."""
-    vertices, triangles, faces = array("d"), array("I"), array("I")
-    try:
-        parameters = IMeshTools_Parameters()
-        parameters.Deflection = max(LINEAR_DEFLECTION * size, 1e-7)
-        parameters.Angle = ANGULAR_DEFLECTION
-        parameters.InParallel = False
-        parameters.InternalVerticesMode = False
-        parameters.ControlSurfaceDeflection = False
-        BRepMesh_IncrementalMesh(shape.wrapped, parameters)
-    except MemoryError:
-        raise
-    except Exception:  # malformed beyond meshing: valid by the rule, but it occupies nothing
-        return vertices, triangles, faces
-    face_index = 0
-    for solid in solids:
-        inside_out = volume_properties(solid).Mass() < 0.0
-        explorer = TopExp_Explorer(solid.wrapped, TopAbs_ShapeEnum.TopAbs_FACE)
-        while explorer.More():
-            face = TopoDS.Face_s(explorer.Current())
-            if append_face(face, inside_out, face_index, vertices, triangles, faces):
-                face_index += 1
-            explorer.Next()
-    if not all(map(math.isfinite, vertices)):
-        return array("d"), array("I"), array("I")
-    return vertices, triangles, faces
-
-
-def exported(shape: Any) -> tuple[array, array, array]:
+def exported(shape: Any) -> Mesh:
     """The triangles that CadQuery's STL export writes, before they are rounded to 32 bits."""
-    vertices, triangles, faces = array("d"), array("I"), array("I")
+    mesh = Mesh()
     BRepMesh_IncrementalMesh(shape.wrapped, STL_DEFLECTION, True, STL_ANGLE, False)
     explorer = TopExp_Explorer(shape.wrapped, TopAbs_ShapeEnum.TopAbs_FACE)
     index = 0
     while explorer.More():
-        append_face(TopoDS.Face_s(explorer.Current()), False, index, vertices, triangles, faces)
+        append_face(TopoDS.Face_s(explorer.Current()), False, index, mesh)
         explorer.Next()
         index += 1
-    return vertices, triangles, faces
-
-
-def append_face(
-    face: Any, inside_out: bool, index: int, vertices: array, triangles: array, faces: array
-) -> bool:
-    orientation = face.Orientation()
-    if orientation not in (TopAbs_Orientation.TopAbs_FORWARD, TopAbs_Orientation.TopAbs_REVERSED):
-        return False
-    location = TopLoc_Location()
-    mesh = BRep_Tool.Triangulation_s(face, location)
-    if mesh is None:
-        return False
-    moved = not location.IsIdentity()
-    motion = location.Transformation() if moved else None
-    base = len(vertices) // 3 - 1  # OCC counts from 1
-    for i in range(1, mesh.NbNodes() + 1):
-        point = mesh.Node(i)
-        if moved:
-            point = point.Transformed(motion)
-        vertices.extend((point.X(), point.Y(), point.Z()))
-    turned = (orientation == TopAbs_Orientation.TopAbs_REVERSED) != inside_out
-    if moved and motion.IsNegative():
-        turned = not turned
-    for i in range(1, mesh.NbTriangles() + 1):
-        a, b, c = mesh.Triangle(i).Get()
-        triangles.extend((base + a, base + c, base + b) if turned else (base + a, base + b, base + c))
-    faces.extend([index] * mesh.NbTriangles())
-    return True
+    return mesh

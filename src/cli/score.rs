@@ -103,6 +103,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         let [low, high] = all.ci95;
         println!("IoU {}: {:.4} over all [{low:.4}, {high:.4}], {valid:.4} over valid", frame.name(), all.mean);
     }
+    if summary.iou_uncertain > 0 {
+        println!("IoU is uncertain for {} pairs: no mesh encloses the solid's volume", summary.iou_uncertain);
+    }
     if summary.shell_undetermined > 0 {
         println!("IoU shell is undetermined for {} pairs: a part has equal moments", summary.shell_undetermined);
     }

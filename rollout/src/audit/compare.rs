@@ -316,7 +316,11 @@ mod tests {
         assert_eq!(kinds(&error("TypeError"), &error("ValueError")), [Kind::Exception]);
         assert_eq!(kinds(&error("ValueError"), &failure(OutcomeClass::Exception, "ValueError: others")), []);
         let malformed = match &cube {
-            Outcome::Solid(solid) => Outcome::Solid(Arc::new(Solid { malformed: true, ..(**solid).clone() })),
+            Outcome::Solid(solid) => {
+                let mut solid = (**solid).clone();
+                solid.malformed = true;
+                Outcome::Solid(Arc::new(solid))
+            }
             Outcome::Failure(_) => unreachable!(),
         };
         assert_eq!(kinds(&cube, &malformed), [Kind::Malformed]);
