@@ -377,10 +377,11 @@ fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     }
 }
 
-/// A file that appears under its name when it is complete.
+/// A file that appears under its name when it is complete. A device or a pipe is written as it is.
 pub(crate) struct Output {
     path: PathBuf,
-    aside: PathBuf,
+    /// Where a regular file is written until it is complete.
+    aside: Option<PathBuf>,
     writer: BufWriter<File>,
     finished: bool,
 }
@@ -391,10 +392,15 @@ impl Output {
             let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
             return Err(Error::file(path, "write", &error));
         }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let aside = PathBuf::from(name);
-        let file = File::create(&aside).map_err(|error| Error::file(path, "write", &error))?;
+        // To rename over a device such as /dev/null would replace it for the whole machine.
+        let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let aside = (!is_special).then(|| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.tmp", std::process::id()));
+            PathBuf::from(name)
+        });
+        let file =
+            File::create(aside.as_deref().unwrap_or(path)).map_err(|error| Error::file(path, "write", &error))?;
         Ok(Self { path: path.to_owned(), aside, writer: BufWriter::new(file), finished: false })
     }
 
@@ -412,7 +418,8 @@ impl Output {
     }
 
     pub fn finish(mut self) -> Result<()> {
-        let done = self.writer.flush().and_then(|()| fs::rename(&self.aside, &self.path));
+        let appear = || self.aside.as_ref().map_or(Ok(()), |aside| fs::rename(aside, &self.path));
+        let done = self.writer.flush().and_then(|()| appear());
         self.finished = done.is_ok();
         done.map_err(|error| Error::file(&self.path, "write", &error))
     }
@@ -420,8 +427,8 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if !self.finished {
-            let _ = fs::remove_file(&self.aside);
+        if let Some(aside) = self.aside.as_ref().filter(|_| !self.finished) {
+            let _ = fs::remove_file(aside);
         }
     }
 }

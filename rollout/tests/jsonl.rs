@@ -204,3 +204,24 @@ fn no_rows_are_no_problem() {
     let files = Files::new("");
     assert_eq!(files.score().unwrap().n, 0);
 }
+
+#[test]
+fn a_pipe_is_written_and_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+
+    let files = Files::of(&[json!({"id": "cube", "code": CUBE})]);
+    let pipe = files.path("out.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            std::thread::spawn(move || sender.send(fs::read_to_string(pipe)));
+            receiver.recv_timeout(std::time::Duration::from_secs(60))
+        }
+    });
+    files.exec(false).unwrap();
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    let text = reader.join().unwrap().expect("something comes through the pipe").unwrap();
+    assert_eq!(text.lines().count(), 1);
+}

@@ -46,6 +46,20 @@ def boxes(after: str) -> str:
             f"d = {cube}.translate((1, 0, 0))\n{after}\n")
 
 
+BLOCK = "solid = cq.Workplane().box(20, 10, 4)"
+
+# Free-form programs.
+FREE_FORM: dict[str, str] = {
+    # Indentation.
+    "first line indented by a tab": f"\t{BLOCK}\n{BLOCK}\n",
+    "second line indented by a tab": f"{BLOCK}\n\t{BLOCK}\n",
+    "first by a tab, second by blanks": f"\t{BLOCK}\n        {BLOCK}\n",
+    "block not indented": f"if True:\n{BLOCK}\n",
+    "wrong unindent": f"if True:\n    x = 1\n  {BLOCK}\n",
+    "indented before an open bracket": f"x = 1\n  y = (1,\n{BLOCK}\n",
+    "indented before an open string": f"x = 1\n  y = 2\nz = 'a\n",
+}
+
 RULES: dict[str, str] = {
     # Loops, and what `add` does not do.
     "square": sketch(SQUARE),
@@ -278,6 +292,7 @@ RULES: dict[str, str] = {
                         "    solid = cq.Workplane().box(3, 1, len(str(e)) + 1)\n",
     "flat loop and another": "w = cq.Workplane()\nw.moveTo(5, 5).lineTo(6, 5).lineTo(7, 5).close().rect(2, 2)\n"
                              "w.extrude(1)\nsolid = cq.Workplane().foo()\n",
+    **FREE_FORM,
 }
 
 
@@ -301,7 +316,7 @@ def answer(program: str) -> dict:
     if outcome == "crash":
         raise SystemExit(f"a program crashed CadQuery, or this script no longer fits the worker:\n{program}")
     if outcome != "solid":
-        return {"outcome": outcome, "error": reply[1:].decode().split(":")[0] if outcome == "exception" else None}
+        return {"outcome": outcome, "error": reply[1:].decode().split(":")[0] if outcome in ("exception", "syntax") else None}
     numbers = struct.unpack_from("<19dIB", reply, 1)
     return {"outcome": outcome, "volume": numbers[0], "centroid": numbers[1:4], "bounds": numbers[13:19],
             "solids": numbers[19], "malformed": bool(numbers[20])}

@@ -2,8 +2,8 @@
 
 use std::f64::consts::TAU;
 
-use super::Decline;
 use super::wires::CLEAR;
+use super::{Decline, turned};
 use crate::csg::{
     Bounds, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
@@ -125,11 +125,7 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     if left.len().saturating_mul(right.len()) > MOST_PAIRS {
         return Err(Decline::new("too many faces", ""));
     }
-    let turned = |solid: &CsgSolid| solid.primitives().iter().any(|leaf| matches!(leaf, Primitive::Revolution(_)));
-    if turned(a) || turned(b) {
-        // Not compared with the kernel's yet.
-        return Err(Decline::new("boolean with a solid of revolution", ""));
-    }
+    turned::check(a, b)?;
     for s in &left {
         for t in &right {
             if let Some(problem) = nearly_touching(s, t) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::geometry::vector;
 use super::methods::{Bound, to_world};
 use super::shapes::{self, Body, Item, check_apart};
-use super::stack::centers;
+use super::stack::frames;
 use super::workplane::Workplane;
 use super::{flag_or, late_number, number, number_or};
 use crate::csg::{CsgSolid, Edge, Extrusion, Layers, Plane, Region, Revolution, Vec2, Vec3, Wire};
@@ -86,7 +86,7 @@ fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
     let mut sketches = Vec::new();
     for item in wp.objects.borrow().iter() {
         match item {
-            Item::Faces(_) => return Err(Stop::decline("extrusion of a face", "")),
+            Item::Faces(_) | Item::Face(..) => return Err(Stop::decline("extrusion of a face", "")),
             Item::Drawing => return Err(Stop::decline("extrusion of an unfinished sketch", "")),
             Item::Sketched(profile) => {
                 let places =
@@ -305,17 +305,43 @@ pub fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
 }
 
 /// `hole` and `cboreHole`: cylinders of (diameter, depth) sunk at each point, against the normal.
-pub fn hole(wp: &Rc<Workplane>, plane: &Plane, bores: &[(f64, f64)]) -> Result<Rc<Workplane>, Stop> {
+pub fn hole(wp: &Rc<Workplane>, bores: &[(f64, f64)]) -> Result<Rc<Workplane>, Stop> {
     let mut tools = Vec::new();
-    for center in centers(wp)? {
+    for at in frames(wp)? {
         for &(diameter, depth) in bores {
             check_size(diameter / 2.0)?;
             check_size(depth)?;
             let edge = Edge::Circle { center: Vec2::zeros(), radius: diameter / 2.0 };
-            let at = Plane { origin: center, ..plane.clone() };
+            let at = at.clone();
             tools.push(Body::new(Extrusion { plane: at, region: one_wire(vec![edge])?, low: -depth, high: 0.0 }));
         }
     }
+    Ok(wp.with(vec![Item::Body(shapes::cut(&find_solid(wp)?, &tools)?)]))
+}
+
+/// `cskHole`: a cylinder and a cone whose base lies in the workplane, sunk at each point against the normal.
+pub fn countersunk_hole(
+    wp: &Rc<Workplane>,
+    diameter: f64,
+    sink_diameter: f64,
+    degrees: f64,
+    depth: f64,
+) -> Result<Rc<Workplane>, Stop> {
+    let (bore, sink) = (diameter / 2.0, sink_diameter / 2.0);
+    let tip = sink / (degrees / 2.0).to_radians().tan();
+    check_size(bore)?;
+    check_size(tip)?;
+    check_point(Vec3::new(sink, tip, depth))?;
+    // Where the cone is as wide as the bore.
+    let throat = tip * (1.0 - bore / sink);
+    if sink - bore < 1e-3 * bore || throat < 1e-3 * tip || depth - tip < 1e-3 * tip {
+        return Err(Stop::decline("countersink that is no wider than its hole, or deeper", ""));
+    }
+    let corners = [(0.0, 0.0), (sink, 0.0), (bore, -throat), (bore, -depth), (0.0, -depth)];
+    let corners = corners.map(|(x, y)| Vec2::new(x, y));
+    let sides: Vec<[Vec2; 2]> = corners.windows(2).map(|pair| [pair[0], pair[1]]).collect();
+    let at = |plane: Plane| Body::new(Revolution { plane, sides: sides.clone() });
+    let tools: Vec<_> = frames(wp)?.into_iter().map(at).collect();
     Ok(wp.with(vec![Item::Body(shapes::cut(&find_solid(wp)?, &tools)?)]))
 }
 
@@ -327,18 +353,14 @@ fn one_wire(edges: Vec<Edge>) -> Result<Region, Stop> {
 /// A prism in local coordinates at each point of the stack.
 pub fn each_prism(
     wp: &Rc<Workplane>,
-    plane: &Plane,
     edges: Vec<Edge>,
     low: f64,
     high: f64,
     combine: Option<&Value>,
 ) -> Result<Rc<Workplane>, Stop> {
     let region = one_wire(edges)?;
-    let at = |center: Vec3| {
-        let plane = Plane { origin: center, ..plane.clone() };
-        Body::new(Extrusion { plane, region: region.clone(), low, high })
-    };
-    each_body(wp, centers(wp)?.into_iter().map(at).collect(), combine)
+    let at = |plane: Plane| Body::new(Extrusion { plane, region: region.clone(), low, high });
+    each_body(wp, frames(wp)?.into_iter().map(at).collect(), combine)
 }
 
 /// Bodies at the points of the stack, combined as asked.

@@ -339,11 +339,10 @@ fn slot(length: f64, diameter: f64, degrees: f64) -> Result<Vec<SpaceEdge>, Stop
 
 /// `eachpoint` of a wire given in local coordinates: one at the centre of each object on the stack.
 fn each_point(wp: &Rc<Workplane>, edges: Vec<SpaceEdge>, for_construction: bool) -> Result<Rc<Workplane>, Stop> {
-    let plane = wp.plane.borrow().clone();
     let mut objects = Vec::new();
-    for center in stack::centers(wp)? {
-        let point = |local: Vec3| to_world(&plane, local) - plane.origin + center;
-        let direction = |local: Vec3| to_world(&plane, local) - plane.origin;
+    for plane in stack::frames(wp)? {
+        let point = |local: Vec3| to_world(&plane, local);
+        let direction = |local: Vec3| plane.direction_to_space(local);
         let wire = SpaceWire { edges: edges.clone(), for_construction }.mapped(&point, &direction);
         let wire = Rc::new(wire);
         if !for_construction {

@@ -3,13 +3,17 @@
 //! Each method does what CadQuery 2.8's does, down to the order in which it looks for errors, or declines. The rules that
 //! are surprising have a test that names the experiment with the real one (`scripts/reference/cadquery_rules.py`).
 
+mod blend;
 mod features;
 mod geometry;
 mod methods;
 mod places;
+mod select;
 mod shapes;
+mod shell;
 mod sketch;
 mod stack;
+mod topology;
 mod workplane;
 
 use std::rc::Rc;

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::method;
 use super::sketch::Profile;
-use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec3};
+use super::topology::Topology;
+use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
 use crate::native::wires::{SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
@@ -14,6 +15,11 @@ use crate::native::{Decline, certainty};
 pub enum Item {
     /// A `Vector`.
     Point(Vec3),
+    /// A `Location` in the coordinates of its workplane: where its origin lies, and by how many degrees it is turned.
+    Place {
+        at: Vec2,
+        degrees: f64,
+    },
     /// A `Vertex`.
     Vertex(Vec3),
     Edge(Rc<SpaceEdge>),
@@ -21,6 +27,14 @@ pub enum Item {
     Body(Rc<Body>),
     /// Faces of a body; how many is not known.
     Faces(Rc<Faces>),
+    /// A face of a body that is one prism, by its number. In which order the kernel has them is not known.
+    Face(Rc<Topology>, usize),
+    /// An edge of such a body.
+    BodyEdge(Rc<Topology>, usize),
+    /// All edges of a body that run along an axis; which there are is not known.
+    Uprights(Rc<Body>, Vec3),
+    /// A `Vertex` of a body, in no known order.
+    Corner(Vec3),
     /// A sketch that is being drawn. It holds its parent; the parent does not hold it.
     Drawing,
     /// A sketch that is finished.
@@ -38,13 +52,7 @@ pub enum Faces {
         normal: Vec3,
         /// `normal . p` of its points.
         offset: f64,
-        /// Centre of mass, where it is known and there is but one face.
-        center: Option<Vec3>,
     },
-    /// Several, of which some are curved.
-    Curved,
-    /// Several plane ones that do not lie in one plane.
-    Apart,
 }
 
 /// A `Solid` or a `Compound` of solids.
@@ -67,7 +75,14 @@ pub struct ShapeObject(pub Item);
 pub fn item_value(item: &Item) -> Result<Value, Stop> {
     Ok(match item {
         Item::Point(point) => super::geometry::vector_value(*point),
-        Item::Other(_) | Item::Drawing | Item::Sketched(_) => {
+        Item::Other(_)
+        | Item::Drawing
+        | Item::Sketched(_)
+        | Item::Place { .. }
+        | Item::Face(..)
+        | Item::BodyEdge(..)
+        | Item::Uprights(..)
+        | Item::Corner(_) => {
             return Err(Stop::decline("stack item of another kind", item.class_name()));
         }
         item => Value::Object(Rc::new(ShapeObject(item.clone()))),
@@ -79,25 +94,42 @@ impl Item {
     pub fn class_name(&self) -> &str {
         match self {
             Self::Point(_) => "Vector",
-            Self::Vertex(_) => "Vertex",
-            Self::Edge(_) => "Edge",
+            Self::Place { .. } => "Location",
+            Self::Vertex(_) | Self::Corner(_) => "Vertex",
+            Self::Edge(_) | Self::BodyEdge(..) | Self::Uprights(..) => "Edge",
             Self::Wire(_) => "Wire",
             Self::Body(_) => "Solid",
-            Self::Faces(_) => "Face",
+            Self::Faces(_) | Self::Face(..) => "Face",
             Self::Drawing | Self::Sketched(_) => "Sketch",
             Self::Other(class) => class,
         }
     }
 
+    /// Whether it is a `Shape`.
+    pub fn is_shape(&self) -> bool {
+        !matches!(self, Self::Point(_) | Self::Place { .. } | Self::Drawing | Self::Sketched(_) | Self::Other(_))
+    }
+
+    /// Whether where it stands on the stack tells nothing of where CadQuery has it.
+    pub fn is_unordered(&self) -> bool {
+        matches!(self, Self::Faces(_) | Self::Face(..) | Self::BodyEdge(..) | Self::Uprights(..) | Self::Corner(_))
+    }
+
     /// `Center()`.
     pub fn center(&self) -> Result<Vec3, Stop> {
         match self {
-            Self::Point(point) | Self::Vertex(point) => Ok(*point),
+            Self::Point(point) | Self::Vertex(point) | Self::Corner(point) => Ok(*point),
+            Self::Face(topology, face) => Ok(topology.faces[*face].center),
+            Self::BodyEdge(topology, edge) => topology.center_of_edge(*edge),
             Self::Wire(wire) => wire.center(),
             Self::Edge(edge) => SpaceWire { edges: vec![(**edge).clone()], for_construction: false }.center(),
-            Self::Body(_) | Self::Faces(_) | Self::Drawing | Self::Sketched(_) | Self::Other(_) => {
-                Err(Stop::decline("centre of a shape", self.class_name()))
-            }
+            Self::Place { .. }
+            | Self::Body(_)
+            | Self::Faces(_)
+            | Self::Uprights(..)
+            | Self::Drawing
+            | Self::Sketched(_)
+            | Self::Other(_) => Err(Stop::decline("centre of a shape", self.class_name())),
         }
     }
 }
@@ -264,10 +296,19 @@ impl Motion {
             Item::Edge(edge) => Item::Edge(Rc::new(edge.mapped(&point, &direction))),
             Item::Vertex(at) => Item::Vertex(check_point(point(*at))?),
             Item::Body(body) => Item::Body(body.moved(self)?),
-            Item::Point(_) | Item::Drawing | Item::Sketched(_) | Item::Other(_) => item.clone(),
-            Item::Faces(_) => return Err(Stop::decline("moved face", "")),
+            Item::Point(_) | Item::Place { .. } | Item::Drawing | Item::Sketched(_) | Item::Other(_) => item.clone(),
+            Item::Faces(_) | Item::Face(..) | Item::BodyEdge(..) | Item::Uprights(..) | Item::Corner(_) => {
+                return Err(Stop::decline("moved face", ""));
+            }
         })
     }
+}
+
+/// A plane turned about its normal.
+pub fn turned(plane: &Plane, degrees: f64) -> Plane {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let [sin, cos] = [sin, cos].map(|share| if (share - share.round()).abs() < 1e-15 { share.round() } else { share });
+    Plane { x: plane.x * cos + plane.y * sin, y: plane.y * cos - plane.x * sin, ..plane.clone() }
 }
 
 /// A rotation by a multiple of a right angle about an axis has entries of 0 and 1 but for rounding: without it, faces

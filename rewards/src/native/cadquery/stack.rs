@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use super::blend::Blend;
 use super::geometry::vector;
 use super::methods::{Bound, centered, to_world, value};
-use super::shapes::{self, Body, Item, Motion, ShapeObject, item_value};
+use super::shapes::{self, Body, Item, Motion, ShapeObject, item_value, turned};
 use super::workplane::{Workplane, solid_bodies};
-use super::{features, flag_or, late_number, optional, places, required};
-use crate::csg::{Ball, CsgSolid, Edge, Vec2, Vec3};
-use crate::native::python::{Arguments, Machine, Parameter, Stop, Value};
+use super::{features, flag_or, late_number, optional, places, required, select};
+use crate::csg::{Ball, CsgSolid, Edge, Plane, Vec2, Vec3};
+use crate::native::python::{Arguments, BinaryOperator, Machine, Parameter, Stop, Value};
 use crate::native::wires::check_point;
 
 /// Where the objects on the stack are; the plane's origin if there are none.
@@ -18,6 +19,17 @@ pub fn centers(wp: &Workplane) -> Result<Vec<Vec3>, Stop> {
         return Ok(vec![wp.plane.borrow().origin]);
     }
     objects.iter().map(Item::center).collect()
+}
+
+/// The workplane moved to each object on the stack, and turned as a `Location` says; as it is if there are none.
+pub fn frames(wp: &Workplane) -> Result<Vec<Plane>, Stop> {
+    let plane = wp.plane.borrow().clone();
+    let at = |item: &Item| match item {
+        Item::Place { at, degrees } => Ok(Plane { origin: plane.to_space(*at, 0.0), ..turned(&plane, *degrees) }),
+        item => Ok(Plane { origin: item.center()?, ..plane.clone() }),
+    };
+    let objects = wp.objects.borrow();
+    if objects.is_empty() { Ok(vec![plane.clone()]) } else { objects.iter().map(at).collect() }
 }
 
 /// Calls a method; declines what it does not know.
@@ -43,11 +55,18 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
         }
         "size" => {
             bind(&[])?;
-            return Ok(Value::Int(wp.objects.borrow().len() as i64));
+            let objects = wp.objects.borrow();
+            if objects.iter().any(|item| matches!(item, Item::Faces(_) | Item::Uprights(..))) {
+                return Err(Stop::decline("size of a selection", ""));
+            }
+            return Ok(Value::Int(objects.len() as i64));
         }
         "first" | "last" => {
             bind(&[])?;
             let objects = wp.objects.borrow();
+            if objects.len() > 1 && objects.iter().any(Item::is_unordered) {
+                return Err(Stop::decline("order of a selection", ""));
+            }
             let item = if name == "first" { objects.first() } else { objects.last() };
             wp.with(vec![item.cloned().ok_or_else(|| Stop::decline("first of an empty stack", ""))?])
         }
@@ -76,6 +95,29 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             let at = |point: &Value| Ok(Item::Point(check_point(to_world(&plane, vector(point)?))?));
             wp.with(points.iter().map(at).collect::<Result<_, Stop>>()?)
         }
+        "polarArray" => {
+            let names = ["radius", "startAngle", "angle", "count"].map(required);
+            let bound = bind(&[&names[..], &["fill", "rotate"].map(optional)].concat())?;
+            places::polar_array(wp, &plane, &bound)?
+        }
+        "tag" => {
+            let bound = bind(&[required("name")])?;
+            wp.tag(&text(bound.value(0)?)?);
+            Rc::clone(wp)
+        }
+        "workplaneFromTagged" => {
+            let bound = bind(&[required("name")])?;
+            let tagged = wp.tagged(&text(bound.value(0)?)?)?;
+            wp.on(tagged.plane, tagged.objects)
+        }
+        "copyWorkplane" => {
+            let bound = bind(&[required("obj")])?;
+            let Some(other) = bound.value(0)?.object::<Workplane>() else {
+                return Err(Stop::decline("copyWorkplane of an odd object", ""));
+            };
+            let (plane, objects) = (other.plane.borrow().clone(), other.objects.borrow().clone());
+            wp.on(plane, objects)
+        }
         "rarray" => {
             let names = ["xSpacing", "ySpacing", "xCount", "yCount"].map(required);
             let bound = bind(&[names[0], names[1], names[2], names[3], optional("center")])?;
@@ -102,14 +144,21 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
         }
         "hole" => {
             let bound = bind(&[required("diameter"), optional("depth"), clean])?;
-            features::hole(wp, &plane, &[(late_number(bound.value(0)?)?, features::depth(wp, bound.get(1))?)])?
+            features::hole(wp, &[(late_number(bound.value(0)?)?, features::depth(wp, bound.get(1))?)])?
         }
         "cboreHole" => {
             let names = ["diameter", "cboreDiameter", "cboreDepth"].map(required);
             let bound = bind(&[names[0], names[1], names[2], optional("depth"), clean])?;
             let size = |index| bound.value(index).and_then(late_number);
             let bore = (size(0)?, features::depth(wp, bound.get(3))?);
-            features::hole(wp, &plane, &[bore, (size(1)?, size(2)?)])?
+            features::hole(wp, &[bore, (size(1)?, size(2)?)])?
+        }
+        "cskHole" => {
+            let names = ["diameter", "cskDiameter", "cskAngle"].map(required);
+            let bound = bind(&[names[0], names[1], names[2], optional("depth"), clean])?;
+            let size = |index| bound.value(index).and_then(late_number);
+            let depth = features::depth(wp, bound.get(3))?;
+            features::countersunk_hole(wp, size(0)?, size(1)?, size(2)?, depth)?
         }
         "box" => {
             let names = ["length", "width", "height"].map(required);
@@ -126,7 +175,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)];
             let corners = corners.map(|(x, y)| Vec2::new(x + low.x, y + low.y));
             let edges = (0..4).map(|i| Edge::Line { from: corners[i], to: corners[(i + 1) % 4] }).collect();
-            features::each_prism(wp, &plane, edges, low.z, low.z + size.z, bound.get(4))?
+            features::each_prism(wp, edges, low.z, low.z + size.z, bound.get(4))?
         }
         "cylinder" => {
             let parameters = [
@@ -149,7 +198,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             let centered: [bool; 3] = centered(bound.get(4))?;
             let center = Vec2::new(if centered[0] { 0.0 } else { radius }, if centered[1] { 0.0 } else { radius });
             let low = if centered[2] { -height / 2.0 } else { 0.0 };
-            features::each_prism(wp, &plane, vec![Edge::Circle { center, radius }], low, low + height, bound.get(5))?
+            features::each_prism(wp, vec![Edge::Circle { center, radius }], low, low + height, bound.get(5))?
         }
         "sphere" => {
             let names = ["direct", "angle1", "angle2", "angle3", "centered"].map(optional);
@@ -162,8 +211,8 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             check_point(Vec3::repeat(radius))?;
             let centered: [bool; 3] = centered(bound.get(5))?;
             let shift = Vec3::from_fn(|axis, _| if centered[axis] { 0.0 } else { radius });
-            let at = |center: Vec3| Body::new(Ball { center: center + to_world(&plane, shift) - plane.origin, radius });
-            let bodies = centers(wp)?.into_iter().map(at).collect();
+            let at = |plane: Plane| Body::new(Ball { center: to_world(&plane, shift), radius });
+            let bodies = frames(wp)?.into_iter().map(at).collect();
             features::each_body(wp, bodies, bound.get(6))?
         }
         "union" => {
@@ -195,18 +244,52 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             places::transformed(wp, &plane, &bound)?
         }
         "vertices" => {
-            if bind(&["selector", "tag"].map(optional))?.0.iter().any(Option::is_some) {
-                return Err(Stop::decline("vertex selector", ""));
-            }
-            places::vertices(wp)?
+            let bound = bind(&["selector", "tag"].map(optional))?;
+            select::vertices(wp, &bound)?
+        }
+        "edges" => {
+            let bound = bind(&["selector", "tag"].map(optional))?;
+            select::edges(wp, &bound)?
+        }
+        "fillet" => {
+            let bound = bind(&[required("radius")])?;
+            select::blended(wp, Blend::Fillet(late_number(bound.value(0)?)?))?
+        }
+        "chamfer" => {
+            let bound = bind(&[required("length"), optional("length2")])?;
+            select::blended(wp, Blend::Chamfer(select::chamfer_length(&bound)?))?
+        }
+        "shell" => {
+            let bound = bind(&[required("thickness"), optional("kind")])?;
+            select::shelled(wp, late_number(bound.value(0)?)?)?
         }
         "faces" => {
             let bound = bind(&["selector", "tag"].map(optional))?;
-            places::faces(wp, &bound)?
+            select::faces(wp, &bound)?
         }
         _ => return Err(Stop::decline("Workplane method not supported", name)),
     };
     Ok(value(made))
+}
+
+/// `a + b` and its like. `|` and `&` warn that they are deprecated, and do their work.
+pub fn binary(wp: &Rc<Workplane>, operator: BinaryOperator, other: &Value) -> Result<Value, Stop> {
+    use BinaryOperator::{Add, And, Multiply, Or, Subtract};
+    let made = match operator {
+        Add | Or => union(wp, Some(other))?,
+        Subtract => subtract_or_intersect(wp, other, true)?,
+        Multiply | And => subtract_or_intersect(wp, other, false)?,
+        _ => return Err(Stop::decline("operator of Workplane", format!("{operator:?}"))),
+    };
+    Ok(value(made))
+}
+
+/// The name of a tag.
+fn text(value: &Value) -> Result<String, Stop> {
+    match value {
+        Value::Str(name) => Ok(name.to_string()),
+        other => Err(Stop::decline("tag not text", other.class_name())),
+    }
 }
 
 /// Counts the work of a method by the size of what it may work on.
@@ -225,11 +308,11 @@ fn plain(bound: &Bound, first: usize) -> Result<(), Stop> {
 fn add(wp: &Rc<Workplane>, what: &Value) -> Result<(), Stop> {
     let mut added = Vec::new();
     if let Some(other) = what.object::<Workplane>() {
-        if other.context.borrow().tags.is_empty() {
-            added.extend(other.objects.borrow().iter().cloned());
-        } else {
-            return Err(Stop::decline("tags", ""));
+        if wp.is_tagged() {
+            return Err(Stop::decline("add to what is tagged", ""));
         }
+        added.extend(other.objects.borrow().iter().cloned());
+        wp.merge_tags(other);
     } else if let Value::List(_) = what {
         return Err(Stop::decline("add of a list", ""));
     } else if what.object::<super::sketch::Sketch>().is_some() {
@@ -244,19 +327,18 @@ fn add(wp: &Rc<Workplane>, what: &Value) -> Result<(), Stop> {
 }
 
 /// The bodies that an operand of `union`, `cut` or `intersect` stands for; `None` where it is no shape.
-fn operand(value: &Value) -> Option<Result<Vec<Rc<Body>>, Stop>> {
+fn operand(value: &Value) -> Option<Vec<Rc<Body>>> {
     if let Some(other) = value.object::<Workplane>() {
         let items = other.objects.borrow();
-        if !other.context.borrow().tags.is_empty() {
-            return Some(Err(Stop::decline("tags", "")));
-        }
-        return Some(Ok(items
-            .iter()
-            .filter_map(|item| if let Item::Body(body) = item { Some(Rc::clone(body)) } else { None })
-            .collect()));
+        return Some(
+            items
+                .iter()
+                .filter_map(|item| if let Item::Body(body) = item { Some(Rc::clone(body)) } else { None })
+                .collect(),
+        );
     }
     match value.object::<ShapeObject>() {
-        Some(ShapeObject(Item::Body(body))) => Some(Ok(vec![Rc::clone(body)])),
+        Some(ShapeObject(Item::Body(body))) => Some(vec![Rc::clone(body)]),
         _ => None,
     }
 }
@@ -266,11 +348,13 @@ fn union(wp: &Rc<Workplane>, other: Option<&Value>) -> Result<Rc<Workplane>, Sto
         None | Some(Value::None) => Vec::new(),
         Some(value) => match operand(value) {
             Some(bodies) => {
-                let bodies = bodies?;
                 let solid = solid_bodies(&bodies.iter().cloned().map(Item::Body).collect::<Vec<_>>());
                 if solid.is_empty() && value.object::<Workplane>().is_some() {
                     let message = "Workplane object must have at least one solid on the stack to union!";
                     return Err(Stop::raise("ValueError", message));
+                }
+                if let Some(other) = value.object::<Workplane>() {
+                    wp.merge_tags(other);
                 }
                 solid
             }
@@ -294,7 +378,7 @@ fn union(wp: &Rc<Workplane>, other: Option<&Value>) -> Result<Rc<Workplane>, Sto
 fn subtract_or_intersect(wp: &Rc<Workplane>, other: &Value, cut: bool) -> Result<Rc<Workplane>, Stop> {
     let base = features::find_solid(wp)?;
     let tools = match operand(other) {
-        Some(tools) => tools?,
+        Some(tools) => tools,
         None if matches!(other, Value::Object(_)) => {
             return Err(Stop::decline("boolean with an odd object", other.class_name()));
         }
@@ -305,10 +389,14 @@ fn subtract_or_intersect(wp: &Rc<Workplane>, other: &Value, cut: bool) -> Result
         }
     };
     if let Some(other) = other.object::<Workplane>() {
+        wp.merge_tags(other);
         let items = other.objects.borrow();
-        let shapes = items.iter().filter(|item| !matches!(item, Item::Point(_) | Item::Other(_))).count();
+        let shapes = items.iter().filter(|item| item.is_shape()).count();
         if tools.is_empty() && !cut && shapes > 0 {
             return Err(Stop::decline("intersection with no body", ""));
+        }
+        if tools.is_empty() && items.iter().any(Item::is_unordered) {
+            return Err(Stop::decline("boolean with a selection", ""));
         }
         if tools.is_empty() {
             // Nothing, or only edges and wires: experiments `cut by sketch`, `cut by empty wp`.
@@ -350,7 +438,7 @@ fn mirror(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     };
     let motion = Motion::mirror(normal, point);
     let objects = wp.objects.borrow();
-    let shapes = objects.iter().filter(|item| !matches!(item, Item::Point(_) | Item::Other(_)));
+    let shapes = objects.iter().filter(|item| item.is_shape());
     let mirrored = wp.with(shapes.map(|item| motion.apply(item)).collect::<Result<_, _>>()?);
     if flag_or(bound.get(2), false)? { union(wp, Some(&value(mirrored))) } else { Ok(mirrored) }
 }

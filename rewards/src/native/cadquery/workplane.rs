@@ -27,7 +27,16 @@ pub struct Context {
     pub pending_edges: Vec<SpaceEdge>,
     /// In the coordinates of the plane in which it was drawn.
     pub first_point: Option<Vec3>,
-    pub tags: Vec<(String, Rc<Workplane>)>,
+    pub tags: Vec<(String, Tagged)>,
+}
+
+/// What a tag gives back: a copy, for a context that held its own workplanes would never be freed.
+#[derive(Debug, Clone)]
+pub struct Tagged {
+    pub plane: Plane,
+    pub objects: Vec<Item>,
+    /// Where the workplane lay; to tell whether it is the one, never to be read.
+    address: usize,
 }
 
 /// The methods that are implemented.
@@ -35,17 +44,22 @@ pub const METHODS: &[&str] = &[
     "add",
     "box",
     "center",
+    "chamfer",
     "circle",
     "clean",
     "close",
+    "copyWorkplane",
+    "cskHole",
     "cut",
     "cutBlind",
     "cutThruAll",
     "cylinder",
+    "edges",
     "end",
     "export",
     "extrude",
     "faces",
+    "fillet",
     "first",
     "hLine",
     "hLineTo",
@@ -57,6 +71,7 @@ pub const METHODS: &[&str] = &[
     "mirror",
     "move",
     "moveTo",
+    "polarArray",
     "polarLine",
     "polarLineTo",
     "polygon",
@@ -68,10 +83,12 @@ pub const METHODS: &[&str] = &[
     "revolve",
     "rotate",
     "sagittaArc",
+    "shell",
     "size",
     "sketch",
     "slot2D",
     "sphere",
+    "tag",
     "threePointArc",
     "transformed",
     "translate",
@@ -81,6 +98,7 @@ pub const METHODS: &[&str] = &[
     "val",
     "vertices",
     "workplane",
+    "workplaneFromTagged",
     "cboreHole",
 ];
 
@@ -113,22 +131,17 @@ const OTHERS: &[&str] = &[
     "ancestors",
     "apply",
     "bezier",
-    "chamfer",
     "combine",
     "compounds",
     "consolidateWires",
-    "copyWorkplane",
-    "cskHole",
     "ctx",
     "cutEach",
     "each",
     "eachpoint",
-    "edges",
     "ellipse",
     "ellipseArc",
     "export",
     "exportSvg",
-    "fillet",
     "filter",
     "findSolid",
     "interpPlate",
@@ -147,10 +160,8 @@ const OTHERS: &[&str] = &[
     "parent",
     "placeSketch",
     "plane",
-    "polarArray",
     "rotateAboutCenter",
     "section",
-    "shell",
     "shells",
     "siblings",
     "solids",
@@ -159,7 +170,6 @@ const OTHERS: &[&str] = &[
     "splineApprox",
     "split",
     "sweep",
-    "tag",
     "tangentArcPoint",
     "text",
     "toOCC",
@@ -167,7 +177,7 @@ const OTHERS: &[&str] = &[
 ];
 
 /// The last of them.
-const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "wedge", "wire", "wires", "workplaneFromTagged"];
+const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "wedge", "wire", "wires"];
 
 /// `Workplane(inPlane="XY", origin=(0, 0, 0), obj=None)`.
 pub fn construct(arguments: Arguments) -> Result<Value, Stop> {
@@ -224,6 +234,50 @@ impl Workplane {
         })
     }
 
+    /// The context's, with another plane and other objects: what `copyWorkplane` makes.
+    pub fn on(self: &Rc<Self>, plane: Plane, objects: Vec<Item>) -> Rc<Self> {
+        Rc::new(Self {
+            plane: RefCell::new(plane),
+            objects: RefCell::new(objects),
+            parent: Some(Rc::clone(self)),
+            context: Rc::clone(&self.context),
+        })
+    }
+
+    /// `tag`.
+    pub fn tag(&self, name: &str) {
+        let (plane, objects) = (self.plane.borrow().clone(), self.objects.borrow().clone());
+        let tagged = Tagged { plane, objects, address: std::ptr::from_ref(self).addr() };
+        let tags = &mut self.context.borrow_mut().tags;
+        tags.retain(|(known, _)| known != name);
+        tags.push((name.to_owned(), tagged));
+    }
+
+    /// `_getTagged`.
+    pub fn tagged(&self, name: &str) -> Result<Tagged, Stop> {
+        let context = self.context.borrow();
+        let found = context.tags.iter().find(|(known, _)| known == name).map(|(_, tagged)| tagged.clone());
+        found.ok_or_else(|| Stop::raise("ValueError", format!("No Workplane object named {name} in chain")))
+    }
+
+    /// Whether a tag stands for this very object, or for one that lay in its place.
+    pub fn is_tagged(&self) -> bool {
+        self.context.borrow().tags.iter().any(|(_, tagged)| tagged.address == std::ptr::from_ref(self).addr())
+    }
+
+    /// `_mergeTags`: this chain's tags win.
+    pub fn merge_tags(&self, other: &Self) {
+        if Rc::ptr_eq(&self.context, &other.context) {
+            return;
+        }
+        let tags = &mut self.context.borrow_mut().tags;
+        for (name, tagged) in &other.context.borrow().tags {
+            if !tags.iter().any(|(known, _)| known == name) {
+                tags.push((name.clone(), tagged.clone()));
+            }
+        }
+    }
+
     /// `val`: the first object, or the plane's origin.
     pub fn val(&self) -> Item {
         self.objects.borrow().first().cloned().unwrap_or_else(|| Item::Point(self.plane.borrow().origin))
@@ -238,6 +292,9 @@ impl Workplane {
                 Some((_, end)) => Ok(end),
                 None => Err(Stop::decline("end of a circle", "")),
             },
+            Some(item) if item.is_unordered() && !matches!(item, Item::Faces(_) | Item::Face(..)) => {
+                Err(Stop::decline("point of an edge or a vertex of a body", ""))
+            }
             Some(Item::Other(class)) => Err(Stop::decline("point of another kind", class)),
             Some(item) => Err(Stop::raise(
                 "ValueError",
@@ -303,7 +360,17 @@ impl Object for Workplane {
         Err(Stop::raise("AttributeError", format!("'Workplane' object has no attribute '{name}'")))
     }
 
-    fn binary(&self, operator: BinaryOperator, _other: &Value, _reflected: bool) -> Result<Option<Value>, Stop> {
-        Err(Stop::decline("operator of Workplane", format!("{operator:?}")))
+    fn binary(&self, operator: BinaryOperator, other: &Value, reflected: bool) -> Result<Option<Value>, Stop> {
+        if reflected || other.object::<Self>().is_none() {
+            return Err(Stop::decline("operator of Workplane", format!("{operator:?}")));
+        }
+        // Stands for this object, which has no other reference to itself.
+        let this = Rc::new(Self {
+            plane: self.plane.clone(),
+            objects: self.objects.clone(),
+            parent: self.parent.clone(),
+            context: Rc::clone(&self.context),
+        });
+        super::stack::binary(&this, operator, other).map(Some)
     }
 }

@@ -8,11 +8,11 @@ use ruff_python_ast::{
     Alias, Arguments, Comprehension, ElifElseClause, ExceptHandler, Expr, FStringPart, InterpolatedStringElement,
     Number, Parameters, PythonVersion, Stmt,
 };
-use ruff_python_parser::{Mode, ParseOptions};
+use ruff_python_parser::{LexicalErrorType, Mode, ParseError, ParseErrorType, ParseOptions};
 use ruff_text_size::TextRange;
 
 use super::names::Names;
-use super::scan::{not_certain, syntax_error};
+use super::scan::{Broken, not_certain, syntax_error};
 use super::{Stop, limits};
 
 /// A program that compiles.
@@ -29,7 +29,12 @@ pub(super) fn parse(text: &str) -> Result<Program, Stop> {
     let options = ParseOptions::from(Mode::Module).with_target_version(PythonVersion::PY311);
     let parsed = ruff_python_parser::parse_unchecked(text, options);
     if let Some(error) = parsed.errors().first() {
-        return Err(syntax_error(&error.error.to_string()));
+        return Err(match indentation_error(parsed.errors()) {
+            Some(error) => error,
+            // CPython looks for broken tokens in the rest of a text whose syntax is wrong.
+            None if parsed.errors().iter().any(|error| is_unindented(&error.error)) => not_certain("indentation"),
+            None => syntax_error(&error.error.to_string()),
+        });
     }
     if let Some(error) = parsed.unsupported_syntax_errors().first() {
         return Err(not_certain(&error.to_string()));
@@ -42,6 +47,44 @@ pub(super) fn parse(text: &str) -> Result<Program, Stop> {
         Checker { text, scopes: Vec::new(), names: HashMap::new(), modules: Vec::new(), loops: 0, globals: 0 };
     checker.block(&body)?;
     Ok(Program { body, names: checker.names, modules: checker.modules })
+}
+
+/// What `scan` answers, unless something is wrong with the indentation of the lines before the broken token.
+pub(super) fn broken(text: &str, Broken { stop, at }: Broken) -> Stop {
+    if !matches!(stop, Stop::Raise(_)) {
+        return stop;
+    }
+    let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
+    let margin = text[line..].len() - text[line..].trim_start_matches([' ', '\t']).len();
+    // The line of the broken token counts as far as it is indented.
+    let before = format!("{}0\n", &text[..line + margin]);
+    let options = ParseOptions::from(Mode::Module).with_target_version(PythonVersion::PY311);
+    let parsed = ruff_python_parser::parse_unchecked(&before, options);
+    let errors = parsed.errors();
+    match indentation_error(errors) {
+        Some(error) if matches!(errors[0].error, ParseErrorType::UnexpectedIndentation) => error,
+        // Which of both CPython reports depends on how far it has read.
+        Some(_) => not_certain("indentation before a broken token"),
+        None if errors.iter().any(|error| is_unindented(&error.error)) => not_certain("indentation"),
+        None => stop,
+    }
+}
+
+fn is_unindented(error: &ParseErrorType) -> bool {
+    matches!(error, ParseErrorType::Lexical(LexicalErrorType::IndentationError))
+}
+
+/// The `IndentationError` that CPython raises if the first of all errors is one.
+fn indentation_error(errors: &[ParseError]) -> Option<Stop> {
+    let message = match &errors.first()?.error {
+        ParseErrorType::UnexpectedIndentation => "unexpected indent".to_owned(),
+        ParseErrorType::OtherError(message) if message.starts_with("Expected an indented block") => {
+            message.replacen('E', "e", 1)
+        }
+        error if is_unindented(error) => "unindent does not match any outer indentation level".to_owned(),
+        _ => return None,
+    };
+    Some(Stop::raise("IndentationError", message))
 }
 
 struct Scope {

@@ -171,7 +171,7 @@ pub fn run(
     import: &dyn Fn(&str) -> Option<Value>,
 ) -> Result<Namespace, Stop> {
     let text = scan::normalise(program)?;
-    scan::scan(&text)?;
+    scan::scan(&text).map_err(|error| check::broken(&text, error))?;
     let program = check::parse(&text)?;
     Machine::new(&program, globals, import).run(&program.body)
 }
@@ -179,6 +179,6 @@ pub fn run(
 /// What `run` does before it executes anything: whether the program compiles.
 pub fn compiles(program: &str) -> Result<(), Stop> {
     let text = scan::normalise(program)?;
-    scan::scan(&text)?;
+    scan::scan(&text).map_err(|error| check::broken(&text, error))?;
     check::parse(&text).map(drop)
 }

@@ -20,14 +20,25 @@ pub(super) fn not_certain(detail: &str) -> Stop {
     Stop::decline("syntax not certain", detail)
 }
 
-/// Accepts a text for parsing. Where it answers `SyntaxError`, CPython does so, too: the tokens are broken, and whatever
-/// else is wrong before them is a `SyntaxError` as well.
-pub(super) fn scan(text: &str) -> Result<(), Stop> {
+/// Why a text has no tokens, and where the token that is broken begins.
+pub(super) struct Broken {
+    pub stop: Stop,
+    pub at: usize,
+}
+
+/// Accepts a text for parsing. If it answers `SyntaxError`, CPython does so, too, unless something is wrong with the
+/// indentation of the lines before: the tokens are broken, and whatever else is wrong before them is a `SyntaxError`.
+pub(super) fn scan(text: &str) -> Result<(), Broken> {
     if text.contains('\0') {
-        return Err(syntax_error("source code string cannot contain null bytes"));
+        return Err(Broken { stop: syntax_error("source code string cannot contain null bytes"), at: 0 });
     }
-    Scanner { text, bytes: text.as_bytes(), at: 0, brackets: Vec::new(), levels: vec![Level::default()], elifs: 0 }
-        .scan()
+    let bytes = text.as_bytes();
+    let mut scanner = Scanner { text, bytes, at: 0, brackets: Vec::new(), levels: vec![Level::default()], elifs: 0 };
+    scanner.scan().map_err(|stop| {
+        // CPython sees first that a bracket is still open, or else the last token.
+        let at = scanner.brackets.first().map_or(scanner.at.saturating_sub(1), |(_, at)| *at);
+        Broken { stop, at }
+    })
 }
 
 /// What grows the tree since the last comma at one level of brackets.
@@ -41,13 +52,14 @@ struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
-    brackets: Vec<u8>,
+    /// Open brackets and where they stand.
+    brackets: Vec<(u8, usize)>,
     levels: Vec<Level>,
     elifs: usize,
 }
 
 impl Scanner<'_> {
-    fn scan(mut self) -> Result<(), Stop> {
+    fn scan(&mut self) -> Result<(), Stop> {
         let mut indents: Vec<usize> = Vec::new();
         let (mut tabs, mut spaces) = (false, false);
         let mut line_start = true;
@@ -100,7 +112,7 @@ impl Scanner<'_> {
                     if after_operand {
                         self.operator()?;
                     }
-                    self.brackets.push(byte);
+                    self.brackets.push((byte, self.at - 1));
                     self.levels.push(Level::default());
                     if self.brackets.len() > limits::BRACKETS {
                         return Err(limits::too_deep("brackets"));
@@ -113,7 +125,7 @@ impl Scanner<'_> {
                         b']' => b'[',
                         _ => b'{',
                     };
-                    if self.brackets.pop() != Some(opening) {
+                    if self.brackets.pop().map(|(bracket, _)| bracket) != Some(opening) {
                         return Err(syntax_error("unmatched bracket"));
                     }
                     // The chain goes on after the bracket; the deepest of its items stays unknown but is bounded.

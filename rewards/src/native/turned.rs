@@ -1,0 +1,193 @@
+//! When a boolean with a solid of revolution is certain to be the set operation.
+//!
+//! What its planes and cylinders do is looked at as for prisms (`certainty`). Here is the rest: rims, cones, and bodies about
+//! the same axis, whose faces meet in circles. A cone that meets anything but planes across its axis and what is turned
+//! about it is declined.
+
+use std::f64::consts::TAU;
+
+use super::Decline;
+use super::wires::CLEAR;
+use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Revolution, Vec2, Vec3};
+
+/// Directions and distances closer than this are one.
+const SAME: f64 = 1e-9;
+
+fn doubtful(distance: f64) -> bool {
+    (SAME..CLEAR).contains(&distance.abs())
+}
+
+fn uncertain(detail: &str) -> Decline {
+    Decline::new("boolean with a solid of revolution", detail)
+}
+
+/// Looks at all pairs of leaves of which one at least is turned.
+pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
+    for left in a.primitives() {
+        for right in b.primitives() {
+            match (left, right) {
+                (Primitive::Revolution(one), Primitive::Revolution(other)) => {
+                    if reach_each_other(left, right) {
+                        both_turned(one, other)?;
+                    }
+                }
+                (Primitive::Revolution(turned), Primitive::Extrusion(prism))
+                | (Primitive::Extrusion(prism), Primitive::Revolution(turned)) => {
+                    if reach_each_other(left, right) {
+                        with_prism(turned, prism)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
+    let (a, b) = (a.bounds(), b.bounds());
+    (0..3).all(|axis| a.min[axis] < b.max[axis] + CLEAR && b.min[axis] < a.max[axis] + CLEAR)
+}
+
+fn is_cone([a, b]: &[Vec2; 2]) -> bool {
+    (b.y - a.y).abs() > SAME && (b.x - a.x).abs() > SAME
+}
+
+/// Two bodies about one axis: in the half plane through it their profiles must keep clear of each other's corners, or meet
+/// them, and no two sides may lie nearly in one line.
+fn both_turned(a: &Revolution, b: &Revolution) -> Result<(), Decline> {
+    let apart = (b.plane.origin - a.plane.origin).cross(&a.plane.z).norm();
+    if apart > SAME || a.plane.z.cross(&b.plane.z).norm() > SAME {
+        let has_cone = a.sides.iter().chain(&b.sides).any(is_cone);
+        return if has_cone { Err(uncertain("a cone and another axis")) } else { Err(uncertain("two axes")) };
+    }
+    let local = |end: Vec2| Vec2::new(end.x, a.plane.to_local(b.plane.origin + b.plane.z * end.y).z);
+    let others: Vec<[Vec2; 2]> = b.sides.iter().map(|side| side.map(local)).collect();
+    profiles_are_clear(&a.sides, &others)
+}
+
+fn profiles_are_clear(a: &[[Vec2; 2]], b: &[[Vec2; 2]]) -> Result<(), Decline> {
+    if b.iter().any(|wall| has_touching_corner(a, wall)) || a.iter().any(|wall| has_touching_corner(b, wall)) {
+        return Err(uncertain("a rim touches a face"));
+    }
+    for s in a {
+        for t in b {
+            let line = |side: &[Vec2; 2]| Edge::Line { from: side[0], to: side[1] };
+            let near = |ends: &[Vec2; 2], side: &[Vec2; 2]| ends.iter().any(|end| doubtful(line(side).distance(*end)));
+            if near(s, t) || near(t, s) {
+                return Err(uncertain("a rim close to a face"));
+            }
+            let (u, v) = ((s[1] - s[0]).normalize(), (t[1] - t[0]).normalize());
+            let sine = u.perp(&v).abs();
+            if (SAME..1e-4).contains(&sine) && line(s).gap(&line(t)) < CLEAR {
+                return Err(uncertain("faces nearly in one"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a corner of a profile touches a side from one side of it: what is left on both sides of such a rim may hang
+/// together or not.
+fn has_touching_corner(profile: &[[Vec2; 2]], wall: &[Vec2; 2]) -> bool {
+    let along = (wall[1] - wall[0]).normalize();
+    let line = Edge::Line { from: wall[0], to: wall[1] };
+    profile.iter().zip(profile.iter().cycle().skip(1)).any(|(before, after)| {
+        let corner = before[1];
+        let is_inside = line.distance(corner) < SAME && wall.iter().all(|end| (end - corner).norm() > SAME);
+        let aside = |end: Vec2| along.perp(&(end - corner));
+        is_inside && aside(before[0]) * aside(after[1]) > SAME * SAME
+    })
+}
+
+fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
+    let axis = turned.plane.z;
+    if axis.cross(&prism.plane.z).norm() > SAME {
+        return if turned.sides.iter().any(is_cone) {
+            Err(uncertain("a cone and a prism across it"))
+        } else {
+            crosswise(turned, prism)
+        };
+    }
+    // Heights above the turned body's plane, and the prism's outlines around its axis.
+    let height = |h: f64| turned.plane.to_local(prism.plane.to_space(Vec2::zeros(), h)).z;
+    let caps = [height(prism.low), height(prism.high)];
+    if turned.sides.iter().flatten().any(|end| caps.iter().any(|cap| doubtful(end.y - cap))) {
+        return Err(uncertain("a rim close to a cap"));
+    }
+    let (low, high) = (caps[0].min(caps[1]), caps[0].max(caps[1]));
+    let foot = prism.plane.to_local(turned.plane.origin).xy();
+    for edge in prism.region.edges() {
+        let (nearest, farthest, is_about_axis) = reach(edge, foot);
+        if is_about_axis {
+            profiles_are_clear(&turned.sides, &[[Vec2::new(nearest, low), Vec2::new(nearest, high)]])?;
+        }
+        for side in &turned.sides {
+            let [a, b] = side;
+            if a.y.max(b.y) < low - CLEAR || a.y.min(b.y) > high + CLEAR {
+                continue;
+            }
+            if is_about_axis {
+                let is_on_it = [a, b].iter().all(|end| (end.x - nearest).abs() < SAME);
+                if is_on_it && edge.sweep() < TAU - 1e-6 {
+                    return Err(uncertain("arcs on a cylinder"));
+                }
+                continue;
+            }
+            if a.x.max(b.x) < nearest - CLEAR || a.x.min(b.x) > farthest + CLEAR {
+                continue;
+            }
+            if is_cone(side) {
+                return Err(uncertain("a cone and a wall aside"));
+            }
+            // Where a wall touches a cylinder or a rim.
+            let touches = |radius: f64| (nearest - radius).abs() < CLEAR || (farthest - radius).abs() < CLEAR;
+            if [a.x, b.x].into_iter().any(|radius| radius > 0.0 && touches(radius)) {
+                return Err(uncertain("a wall touches a rim"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A prism across the axis of a body without cones: its walls and caps must not touch a cylinder along a line, and their
+/// corners must keep clear of the rims' planes.
+fn crosswise(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
+    let radii: Vec<f64> = turned.sides.iter().flatten().map(|end| end.x).filter(|x| *x > 0.0).collect();
+    for surface in crate::csg::faces_of(Primitive::Extrusion(prism)) {
+        match surface {
+            crate::csg::Surface::Plane { normal, offset } if normal.dot(&turned.plane.z).abs() < 1e-5 => {
+                let distance = (normal.dot(&turned.plane.origin) - offset).abs();
+                if radii.iter().any(|radius| (distance - radius).abs() < CLEAR) {
+                    return Err(uncertain("a plane touches a cylinder"));
+                }
+            }
+            crate::csg::Surface::Cylinder { center, axis, radius, .. } => {
+                let heights = turned.sides.iter().flatten().map(|end| turned.plane.origin + turned.plane.z * end.y);
+                let across = axis.dot(&turned.plane.z).abs() < 1e-5;
+                let touches = |point: Vec3| ((point - center).dot(&turned.plane.z).abs() - radius).abs() < CLEAR;
+                if !across || heights.into_iter().any(touches) {
+                    return Err(uncertain("a plane touches a cylinder"));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Nearest and farthest distance of an edge from a point, and whether it is an arc about it.
+fn reach(edge: &Edge, point: Vec2) -> (f64, f64, bool) {
+    match edge {
+        Edge::Line { from, to } => (edge.distance(point), (from - point).norm().max((to - point).norm()), false),
+        Edge::Arc { center, radius, .. } | Edge::Circle { center, radius } => {
+            let apart = (center - point).norm();
+            if apart < SAME {
+                (*radius, *radius, true)
+            } else {
+                // Of an arc the whole circle counts.
+                ((apart - radius).abs(), apart + radius, false)
+            }
+        }
+    }
+}
