@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use cadwright_rewards::Frame;
-use cadwright_rollout::audit::{AuditOptions, audit};
+use cadwright_rollout::audit::{ALL, AuditOptions, audit};
 use cadwright_rollout::{Engine, Score, ScoreRequest, Scorer, ScorerConfig};
 use common::{CUBE, config};
 use serde_json::{Value, json};
@@ -87,22 +87,27 @@ fn an_audit_compares_engines_and_booleans() {
     let rows = [
         json!({"id": "same", "ground_truth": CUBE, "prediction": CUBE}),
         json!({"id": "odd", "ground_truth": CUBE, "prediction": odd}),
-        json!({"id": "none", "ground_truth": BLOCK, "prediction": "x ="}),
+        json!({"id": "none", "style": "named", "ground_truth": BLOCK, "prediction": "x ="}),
     ];
     fs::write(&input, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
     let options = AuditOptions { input, sample: 0, seed: 0, output: Some(output.clone()), scorer: config(2) };
     let report = audit(&options).unwrap();
     // CUBE counts once.
     assert_eq!((report.pairs, report.programs), (3, 4));
-    assert_eq!(report.certified + report.declined.values().sum::<usize>(), 4);
-    assert!(report.declined.values().sum::<usize>() >= 1, "nobody can be sure of {odd}");
-    assert!(report.verdicts_disagree.is_empty(), "{report}");
-    assert_eq!(report.cadquery_iou_error.n, 2);
-    assert!(report.cadquery_iou_error.max < 1e-6);
+    let all = &report.styles[ALL];
+    assert_eq!((all.programs, all.certified + all.declined.values().sum::<usize>()), (4, 4));
+    assert!(all.declined.values().sum::<usize>() >= 1, "nobody can be sure of {odd}");
+    assert!(report.disagreements.is_empty(), "{report}");
+    for frame in [Frame::Canonical, Frame::Normalised, Frame::Aligned] {
+        let errors = &all.iou_error[&Engine::Cadquery][&frame];
+        assert_eq!((errors.n, errors.beyond), (2, 0), "{frame}");
+        assert!(errors.max < 1e-6, "{frame}: {}", errors.max);
+    }
     let written: Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
     assert_eq!((&written["pairs"], &written["grid"]), (&json!(3), &json!(32)));
     let text = report.to_string();
     assert!(text.starts_with("3 pairs, 4 programs") && text.contains("IoU error at 32"), "{text}");
+    assert_eq!(report.styles["named"].programs, 2);
 
     let sampled = audit(&AuditOptions { sample: 2, output: None, ..options }).unwrap();
     assert_eq!(sampled.pairs, 2);

@@ -315,14 +315,10 @@ mod tests {
         assert_eq!(kinds(&cube, &error("ValueError")), [Kind::Verdict]);
         assert_eq!(kinds(&error("TypeError"), &error("ValueError")), [Kind::Exception]);
         assert_eq!(kinds(&error("ValueError"), &failure(OutcomeClass::Exception, "ValueError: others")), []);
-        let malformed = match &cube {
-            Outcome::Solid(solid) => {
-                let mut solid = (**solid).clone();
-                solid.malformed = true;
-                Outcome::Solid(Arc::new(solid))
-            }
-            Outcome::Failure(_) => unreachable!(),
-        };
+        let Outcome::Solid(sound) = &cube else { unreachable!() };
+        let mut malformed = Solid::clone(sound);
+        malformed.malformed = true;
+        let malformed = Outcome::Solid(Arc::new(malformed));
         assert_eq!(kinds(&cube, &malformed), [Kind::Malformed]);
         // 1.002^3 is 0.6 % more; the moments grow by 1 %, and the bounds by 0.001 of a diagonal of 3.46.
         let larger = solid("solid = cq.Workplane().box(2.004, 2.004, 2.004)");

@@ -158,13 +158,17 @@ fn sketch(draw: &mut Draw) -> Vec<Loop> {
     let mut loops = Vec::new();
     match draw.below(40) {
         0..=20 => loops.push(outline(draw, centre, 1.0)),
-        21..=23 => {
-            let outer = outline(draw, centre, 1.0);
+        21..=24 => {
+            // A thin wall.
+            let outer = match draw.below(2) {
+                0 => rectangle(draw, centre, 1.0),
+                _ => circle(draw, centre, 0.1, 0.5),
+            };
             let wall = draw.pick(&[0.99, 0.95, 0.9, 0.75, 0.5]);
-            loops.extend([scaled(&outer, wall, centre), outer]);
-            loops.reverse();
+            let inner = scaled(&outer, wall, centre);
+            loops.extend([outer, inner]);
         }
-        24..=29 => {
+        25..=30 => {
             // A plate with holes, each in a cell of its own.
             let cell = draw.number(0.125, 0.3);
             let (columns, rows) = (1 + draw.below(3), 1 + draw.below(2));
@@ -182,7 +186,7 @@ fn sketch(draw: &mut Draw) -> Vec<Loop> {
                 }
             }
         }
-        30..=32 => {
+        31..=33 => {
             let radius = draw.number(0.2, 0.5);
             loops.push(Loop::Circle { centre, radius });
             let (n, reach) = (2 + draw.below(5), draw.pick(&[0.5, 0.625, 0.75]) * radius);
@@ -195,12 +199,12 @@ fn sketch(draw: &mut Draw) -> Vec<Loop> {
                 });
             }
         }
-        33..=36 => {
+        34..=37 => {
             // Beside one another.
             let mut x = centre[0];
             for _ in 0..2 + draw.below(3) {
                 loops.push(outline(draw, [rounded(x, 12), centre[1]], 0.4));
-                x += draw.pick(&[0.75, 1.0, 0.6]);
+                x += draw.pick(&[0.75, 1.0, 0.8]);
             }
         }
         _ => {
@@ -241,7 +245,6 @@ fn outline(draw: &mut Draw, centre: Point, size: f64) -> Loop {
     let half = [draw.number(0.1 * size, size) / 2.0, draw.number(0.1 * size, size) / 2.0];
     let place = |x: f64, y: f64| at(centre, half, x, y);
     match draw.below(40) {
-        0..=12 => rectangle(draw, centre, size),
         24..=29 => circle(draw, centre, 0.1 * size, 0.5 * size),
         30..=33 => {
             let (a, b) = (draw.between(-0.8, 0.8), draw.pick(&[-0.5, 0.0, 0.25, 0.5]));
@@ -325,12 +328,14 @@ fn outline(draw: &mut Draw, centre: Point, size: f64) -> Loop {
             ];
             Loop::Path { start: place(-1.0, 0.0), edges }
         }
-        _ => {
+        39 => {
+            // In any order, so that it mostly crosses itself.
             let corners: Vec<Point> = (0..4 + draw.below(2))
                 .map(|_| [centre[0] + draw.signed(size), centre[1] + draw.signed(size)])
                 .collect();
             polygon(&corners)
         }
+        _ => rectangle(draw, centre, size),
     }
 }
 

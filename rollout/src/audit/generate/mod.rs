@@ -99,6 +99,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::engines::execute_natively;
 
     #[test]
     fn names_round_trip_and_errors_list_the_known_ones() {
@@ -108,6 +109,16 @@ mod tests {
         assert_eq!(Style::parse_list("sketch, gencad,sketch").unwrap(), [Style::Sketch, Style::Gencad]);
         for wrong in ["", "gencads"] {
             assert!(Style::parse_list(wrong).unwrap_err().to_string().contains("gencad, mutants, freeform"));
+        }
+    }
+
+    #[test]
+    fn every_style_has_solids_and_failures() {
+        for style in Style::ALL {
+            let outcomes = (0..150).filter_map(|index| execute_natively(&program(style, 1, index)).ok());
+            let valid: Vec<bool> = outcomes.map(|outcome| outcome.class().is_valid()).collect();
+            let solids = valid.iter().filter(|valid| **valid).count();
+            assert!(solids >= 10 && solids < valid.len(), "{style}: {solids} solids of {} certified", valid.len());
         }
     }
 

@@ -162,14 +162,14 @@ fn number(draw: &mut Draw, depth: usize) -> String {
                 (4, "find('c')"),
                 (1, "index('z')"),
                 (1, "upper()"),
-                (4, "rfind('a')"),
+                (1, "rfind('a')"),
                 (4, "replace('a', 'xy').count('x')"),
             ])
         ),
         31 => format!("int(''.join(str(i) for i in range({})))", draw.int(1, 5)),
         32 => format!("(n := {a}) + n"),
         33 => format!("sum(zip_[0] for zip_ in zip([{a}, {b}], [{c}]))"),
-        34 => format!("len(set([{a}, {b}, {c}]))"),
+        34 if draw.chance(0.3) => format!("len(set([{a}, {b}, {c}]))"),
         _ => format!("(1, {a}, {b})[1:][{}]", draw.pick(&["0", "1", "-2"])),
     }
 }

@@ -112,23 +112,23 @@ fn drawing(draw: &mut Draw) -> String {
     for _ in 0..draw.weighted(&[(35, 0), (35, 1), (20, 2), (10, 3)]) {
         let mode =
             draw.weighted(&[(60, "mode='s'"), (20, "mode='a'"), (12, ""), (5, "mode='i'"), (3, "mode='s', tag='t'")]);
-        let at = match draw.below(8) {
-            0..=3 => format!(".push([({}, {})])", plain(draw.signed(12.0)), plain(draw.signed(12.0))),
-            4 => format!(
+        let at = match draw.below(12) {
+            0..=5 => format!(".push([({}, {})])", plain(draw.signed(12.0)), plain(draw.signed(12.0))),
+            6 => format!(
                 ".push([({}, {}), ({}, {})])",
                 plain(draw.signed(15.0)),
                 plain(draw.signed(15.0)),
                 plain(draw.signed(15.0)),
                 plain(draw.signed(15.0))
             ),
-            5 => format!(
+            7 => format!(
                 ".rarray({}, {}, {}, {})",
                 plain(draw.number(4.0, 15.0)),
                 plain(draw.number(4.0, 15.0)),
                 draw.int(1, 3),
                 draw.int(1, 2)
             ),
-            6 => format!(".parray({}, 0, 360, {})", plain(draw.number(4.0, 15.0)), draw.int(2, 5)),
+            8 => format!(".parray({}, 0, 360, {})", plain(draw.number(4.0, 15.0)), draw.int(2, 5)),
             _ => String::new(),
         };
         let reset = if at.is_empty() { "" } else { draw.pick(&[".reset()", ""]) };
@@ -151,12 +151,12 @@ fn face(draw: &mut Draw, mode: &str) -> String {
     let [at, bt] = [a, b].map(plain);
     let half = plain(rounded(a / 2.0, 4));
     let comma = if mode.is_empty() { "" } else { ", " };
-    match draw.below(14) {
-        0..=4 => format!(".rect({at}, {bt}{comma}{mode})"),
-        5..=9 => format!(".circle({half}{comma}{mode})"),
-        10 => format!(".regularPolygon({half}, {}{comma}{mode})", draw.int(3, 8)),
-        11 => format!(".trapezoid({at}, {bt}, {}{comma}{mode})", draw.pick(&["60", "75", "90", "110"])),
-        12 => format!(".slot({at}, {}{comma}{mode})", plain(rounded(b / 2.0, 4))),
+    match draw.below(20) {
+        0..=6 => format!(".rect({at}, {bt}{comma}{mode})"),
+        7..=14 => format!(".circle({half}{comma}{mode})"),
+        15 | 16 => format!(".regularPolygon({half}, {}{comma}{mode})", draw.int(3, 8)),
+        17 => format!(".trapezoid({at}, {bt}, {}{comma}{mode})", draw.pick(&["60", "75", "90", "110"])),
+        18 => format!(".slot({at}, {}{comma}{mode})", plain(rounded(b / 2.0, 4))),
         _ => format!(".ellipse({half}, {}{comma}{mode})", plain(rounded(b / 2.0, 4))),
     }
 }
