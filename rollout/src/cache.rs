@@ -48,7 +48,8 @@ impl Cache {
         run: impl FnOnce() -> Result<Outcome>,
     ) -> Result<Outcome> {
         let Some(directory) = &self.directory else { return run() };
-        let parts: Vec<&str> = SCRIPTS.iter().map(|(_, text)| *text).chain([VERSION, task, cadquery, program]).collect();
+        let parts: Vec<&str> =
+            SCRIPTS.iter().map(|(_, text)| *text).chain([VERSION, task, cadquery, program]).collect();
         let path = path_of(directory, &key(&parts));
         if let Some(outcome) = read(&path) {
             return Ok(outcome);
