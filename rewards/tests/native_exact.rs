@@ -159,3 +159,11 @@ fn a_far_sliver_counts_in_full() {
     let within = (0.5 * 0.4 - 0.5 * 0.5 * 0.5 * 0.4 / 1e4) * 3e-4;
     close(wedge.mass().volume, 1.6 - within, 1e-9);
 }
+
+#[test]
+fn a_name_bound_in_the_iterable_of_a_comprehension_is_handed_on() {
+    // CPython refuses it when it compiles, wherever it stands in the iterable.
+    for program in ["x = [a for a in (b := [1])]\n", "x = [a for a in [c for c in [(b := 1)]]]\n"] {
+        assert!(execute(program).is_err(), "{program}");
+    }
+}

@@ -43,8 +43,15 @@ pub(super) fn parse(text: &str) -> Result<Program, Stop> {
         return Err(not_certain("no module"));
     };
     let body = module.into_suite();
-    let mut checker =
-        Checker { text, scopes: Vec::new(), names: HashMap::new(), modules: Vec::new(), loops: 0, globals: 0 };
+    let mut checker = Checker {
+        text,
+        scopes: Vec::new(),
+        names: HashMap::new(),
+        modules: Vec::new(),
+        loops: 0,
+        globals: 0,
+        iterables: 0,
+    };
     checker.block(&body)?;
     Ok(Program { body, names: checker.names, modules: checker.modules })
 }
@@ -97,6 +104,8 @@ struct Scope {
 struct Checker<'a> {
     text: &'a str,
     scopes: Vec<Scope>,
+    /// How many iterables of comprehensions surround what is looked at.
+    iterables: usize,
     names: HashMap<TextRange, Rc<Names>>,
     modules: Vec<String>,
     loops: usize,
@@ -441,7 +450,7 @@ impl Checker<'_> {
                 .flatten()
                 .try_for_each(|bound| self.expression(bound)),
             Expr::Named(named) => {
-                if self.scopes.iter().any(|scope| scope.is_comprehension) {
+                if self.iterables > 0 || self.scopes.iter().any(|scope| scope.is_comprehension) {
                     return Err(not_certain("binding in a comprehension"));
                 }
                 self.expression(&named.value)?;
@@ -505,12 +514,12 @@ impl Checker<'_> {
             if generator.iter.is_starred_expr() {
                 return Err(not_certain("starred expression"));
             }
-            // The first iterable is evaluated outside.
+            // The first iterable is evaluated outside. A name must not be bound in any of them.
+            self.iterables += 1;
+            self.expression(&generator.iter)?;
+            self.iterables -= 1;
             if i == 0 {
-                self.expression(&generator.iter)?;
                 self.open(range, true);
-            } else {
-                self.expression(&generator.iter)?;
             }
             self.target(&generator.target)?;
             generator.ifs.iter().try_for_each(|condition| self.expression(condition))?;
