@@ -26,16 +26,14 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     for left in a.primitives() {
         for right in b.primitives() {
             match (left, right) {
-                (Primitive::Revolution(one), Primitive::Revolution(other)) => {
-                    if reach_each_other(left, right) {
-                        both_turned(one, other)?;
-                    }
+                (Primitive::Revolution(one), Primitive::Revolution(other)) if reach_each_other(left, right) => {
+                    both_turned(one, other)?;
                 }
                 (Primitive::Revolution(turned), Primitive::Extrusion(prism))
-                | (Primitive::Extrusion(prism), Primitive::Revolution(turned)) => {
-                    if reach_each_other(left, right) {
-                        with_prism(turned, prism)?;
-                    }
+                | (Primitive::Extrusion(prism), Primitive::Revolution(turned))
+                    if reach_each_other(left, right) =>
+                {
+                    with_prism(turned, prism)?;
                 }
                 _ => {}
             }

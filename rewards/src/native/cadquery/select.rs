@@ -95,8 +95,11 @@ pub fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     }
 }
 
+/// Edges of a body, by their numbers in its topology.
+type BodyEdges = (Rc<Topology>, Vec<usize>);
+
 /// The edges that items have, as those of one body.
-fn edges_of(items: &[Item]) -> Result<Option<(Rc<Topology>, Vec<usize>)>, Stop> {
+fn edges_of(items: &[Item]) -> Result<Option<BodyEdges>, Stop> {
     if let Some(found) = edge_pieces(items) {
         return Ok(Some(found));
     }

@@ -109,7 +109,7 @@ fn turned(draw: &mut Draw, origin: [f64; 3]) -> Plane {
     let mut plane = Plane { origin, x, normal };
     if draw.chance(0.04) {
         // Tilted; the kernel projects the first axis.
-        let angle: f64 = draw.pick(&[0.5, 0.785_398_163_397_448_3, 0.2, 1.1, 0.013]);
+        let angle: f64 = draw.pick(&[0.5, std::f64::consts::FRAC_PI_4, 0.2, 1.1, 0.013]);
         let (sine, cosine) = angle.sin_cos();
         plane.normal = std::array::from_fn(|k| cosine * plane.normal[k] + sine * x[k]);
         plane.x = std::array::from_fn(|k| cosine * x[k] - sine * axis(along, normal[along])[k]);
