@@ -19,21 +19,13 @@ struct Rule {
 
 /// What is handed on: malformed solids, and what is not worth its code.
 const DECLINED: &[&str] = &[
-    "island",
-    "outlines touch at an edge",
-    "outlines touch at a corner",
-    "hole touches the outline",
-    "hole crosses the outline",
-    "holes overlap",
     "bow tie",
     "spike",
     "sliver at a corner",
     "out and back",
     "not closed then closed",
     "no radius",
-    "operators",
     "equal cylinders cross",
-    "edge of 2e-7",
     "outline across the axis",
     "rectangles in an array",
     "segment of lists",

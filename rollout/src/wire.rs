@@ -177,9 +177,9 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert!(decode(&longer).is_err());
-        // The first triangle's first index comes after 174 bytes of header and 3 vertices.
+        // The first triangle's first index comes after 167 bytes of header and 3 vertices.
         let mut wild = bytes.clone();
-        wild[1 + 19 * 8 + 13 + 3 * 24] = 200;
+        wild[1 + 19 * 8 + 14 + 3 * 24] = 200;
         assert!(decode(&wild).unwrap_err().contains("vertex 200"));
         let mut unknown = bytes;
         unknown[0] = 99;

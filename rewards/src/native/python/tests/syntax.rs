@@ -26,7 +26,6 @@ fn errors() {
         "x = $1",
         "x = a ? b",
         "return 1",
-        "def f():\n    return 1\n  x = 1",
         "break",
         "continue",
         "def f():\n    break",
@@ -52,9 +51,6 @@ fn errors() {
         "del f()",
         "del 1",
         "for 1 in x: pass",
-        "if x:",
-        "if x:\npass",
-        "x = 1\n  y = 2",
         "else: pass",
         "try: pass",
         "try:\n    pass\nexcept:\n    pass\nexcept A:\n    pass",
@@ -99,6 +95,13 @@ fn errors() {
         "x = \u{20ac}",
     ] {
         assert!(matches!(compiles(text), Err(Stop::Raise(e)) if e.class == "SyntaxError"), "{text:?}");
+    }
+}
+
+#[test]
+fn errors_of_indentation() {
+    for text in ["def f():\n    return 1\n  x = 1", "if x:", "if x:\npass", "x = 1\n  y = 2"] {
+        assert!(matches!(compiles(text), Err(Stop::Raise(e)) if e.class == "IndentationError"), "{text:?}");
     }
 }
 
