@@ -26,6 +26,7 @@ const DECLINED: &[&str] = &[
     "not closed then closed",
     "no radius",
     "equal cylinders cross",
+    "edge of 2e-7",
     "outline across the axis",
     "rectangles in an array",
     "segment of lists",

@@ -196,7 +196,12 @@ pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
     for i in 0..count {
         for j in i + 1..count {
             let is_next = j == i + 1 || (i == 0 && j == count - 1);
-            for point in edges[i].crossings(&edges[j]) {
+            let crossings = edges[i].crossings(&edges[j]);
+            if crossings.is_empty() && comes_near(&edges[i], &edges[j], is_next) {
+                // Whether the kernel takes that for contact depends on its tolerances: experiment `edge of 2e-7`.
+                return Err(Decline::new(TANGLED, "touches itself"));
+            }
+            for point in crossings {
                 let ends: Vec<Vec2> =
                     [&edges[i], &edges[j]].iter().filter_map(|edge| edge.ends()).flat_map(|(a, b)| [a, b]).collect();
                 let nearest = ends.iter().map(|end| (end - point).norm()).fold(f64::INFINITY, f64::min);
@@ -238,6 +243,17 @@ pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
     close(&mut rest);
     found.push(Wire::new(rest).map_err(|error| Decline::new(TANGLED, error.to_string()))?);
     Ok(found)
+}
+
+/// Whether two edges of a wire come within [`CLEAR`] of each other; neighbours, elsewhere than at the corner they share.
+fn comes_near(a: &Edge, b: &Edge, is_next: bool) -> bool {
+    if !is_next {
+        return a.gap(b) < CLEAR;
+    }
+    let (Some((a_from, a_to)), Some((b_from, b_to))) = (a.ends(), b.ends()) else { return false };
+    let is_near = |edge: &Edge, end: Vec2, other: [Vec2; 2]| !other.contains(&end) && edge.distance(end) < CLEAR;
+    [a_from, a_to].into_iter().any(|end| is_near(b, end, [b_from, b_to]))
+        || [b_from, b_to].into_iter().any(|end| is_near(a, end, [a_from, a_to]))
 }
 
 /// Makes neighbouring ends equal to the last bit.
