@@ -180,11 +180,13 @@ impl Solid {
         Self::of(Body::Csg(csg), malformed)
     }
 
-    /// What the native engine made where the shape does not tell what the kernel says of it: malformed solids.
-    pub fn known(csg: CsgSolid, mass: MassProperties, solids: u32, malformed: bool) -> Self {
+    /// What the native engine made if the shape does not tell what the kernel says of it: malformed solids, and sheets of
+    /// no volume. `solids` is `None` if their number is not certain.
+    pub fn known(csg: CsgSolid, mass: MassProperties, solids: Option<u32>, malformed: bool) -> Self {
         Self {
             mass: OnceLock::from((mass, true)),
-            solids: OnceLock::from(Some(solids)),
+            solids: OnceLock::from(solids),
+            bounds: OnceLock::from(mass.bounds),
             ..Self::of(Body::Csg(csg), malformed)
         }
     }
@@ -263,6 +265,27 @@ impl MassProperties {
         inertia: [[0.0; 3]; 3],
         bounds: Bounds { min: [0.0; 3], max: [0.0; 3] },
     };
+
+    /// Of two bodies that share nothing: sums about the common centroid, by Steiner's theorem.
+    #[must_use]
+    pub fn beside(&self, other: &Self) -> Self {
+        let volume = self.volume + other.volume;
+        let bounds = self.bounds.union(&other.bounds);
+        if volume == 0.0 {
+            return Self { bounds, ..Self::NOTHING };
+        }
+        let share = |k: usize| (self.volume * self.centroid[k] + other.volume * other.centroid[k]) / volume;
+        let centroid: [f64; 3] = std::array::from_fn(share);
+        let moved = |part: &Self, row: usize, column: usize| {
+            let shift: [f64; 3] = std::array::from_fn(|k| part.centroid[k] - centroid[k]);
+            let square = if row == column { shift.iter().map(|s| s * s).sum() } else { 0.0 };
+            part.inertia[row][column] + part.volume * (square - shift[row] * shift[column])
+        };
+        let inertia = std::array::from_fn(|row| {
+            std::array::from_fn(|column| moved(self, row, column) + moved(other, row, column))
+        });
+        Self { volume, centroid, inertia, bounds }
+    }
 
     /// Radius of gyration `sqrt(trace(inertia) / (2 volume))`: the scale of the normalised frame.
     /// `None` where it has no meaning (volume or trace not positive and finite).

@@ -60,6 +60,10 @@ FREE_FORM: dict[str, str] = {
     "indented before an open string": f"x = 1\n  y = 2\nz = 'a\n",
 }
 
+FAR_UNION = "solid=solid.union(cq.Workplane().box(0.5, 0.5, 3).translate((9, 0, 0)))\n"
+OVERLAPPING = (SQUARE, "moveTo(0.4, 0.5).circle(0.2)", "moveTo(0.6, 0.5).circle(0.2)")
+TRIANGLE = "moveTo(-0.3, -1).lineTo(0, -1).lineTo(0, 0).close()"
+
 RULES: dict[str, str] = {
     # Loops, and what `add` does not do.
     "square": sketch(SQUARE),
@@ -96,6 +100,18 @@ RULES: dict[str, str] = {
     "sliver in a cut at the corner": sketch(SLIVER, after="solid=solid.cut(cq.Workplane().box(0.2, 0.2, 3))\n"),
     "spike": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(2, 0).lineTo(1, 0).lineTo(1, 1).lineTo(0, 1).close()"),
     "out and back": sketch("moveTo(0, 0).lineTo(1, 0).close()"),
+    "out and back in a union apart": sketch("moveTo(0, 0).lineTo(1, 0).close()", after=FAR_UNION),
+    "out and back to both sides": sketch("moveTo(0, 0).lineTo(1, 0).close()", extrude="1, both=True"),
+    # What is malformed, beside a body that is not.
+    "malformed beside a union": sketch(*OVERLAPPING, after=FAR_UNION),
+    "malformed beside a cut": sketch(*OVERLAPPING, after=FAR_UNION.replace("union", "cut")),
+    "malformed beside an intersection": sketch(*OVERLAPPING, after=FAR_UNION.replace("union", "intersect")),
+    "union beside what is malformed": sketch(*OVERLAPPING, after="solid=cq.Workplane().box(0.5, 0.5, 3).translate((9, 0, 0)).union(solid)\n"),
+    "union with what is malformed": sketch(*OVERLAPPING, after=FAR_UNION.replace("9", "1")),
+    # The order of edges decides whether a triangle across the outline is a hole.
+    "triangle across the outline": sketch(TRIANGLE, "moveTo(-0.05, -0.9).lineTo(-0.3, -0.4).lineTo(-0.3, -0.6).close()"),
+    "triangle across the outline, turned": sketch(TRIANGLE, "moveTo(-0.05, -0.9).lineTo(-0.3, -0.6).lineTo(-0.3, -0.4).close()"),
+    "triangle across the outline, from another corner": sketch(TRIANGLE, "moveTo(-0.3, -0.4).lineTo(-0.3, -0.6).lineTo(-0.05, -0.9).close()"),
     # Unclosed loops.
     "not closed": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(1, 1)"),
     "not closed though back": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(1, 1).lineTo(0, 0)"),

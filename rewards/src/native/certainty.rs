@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::wires::CLEAR;
-use super::{Decline, turned};
+use super::{Decline, turned, wires};
 use crate::csg::{
     Bounds, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
@@ -350,8 +350,8 @@ pub fn plane_end(solid: &CsgSolid, normal: Vec3) -> Option<f64> {
 /// Whether the kernel's centre of mass of several separate prisms is theirs.
 ///
 /// It adds up the faces' shares as seen from the mean of all vertices, and forgets the moments whenever the volume so
-/// far is exactly zero (experiment `rectangles in an array`). Face by face, in the order of the outlines, this tells
-/// whether that happens.
+/// far is exactly zero (experiment `rectangles in an array`). Face by face, in either order that the kernel may have the
+/// edges of outlines in, this tells whether that happens.
 pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     let mut prisms = Vec::new();
     if !separate_prisms(solid, &mut prisms) {
@@ -376,20 +376,26 @@ pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     });
     let (sum, count) = corners.fold((Vec3::zeros(), 0.0), |(sum, count), corner| (sum + corner, count + 1.0));
     let mean = if count > 0.0 { sum / count } else { return Ok(()) };
-    let mut total = 0.0f64;
-    for prism in prisms {
-        let local = prism.plane.to_local(mean);
-        let height = prism.high - prism.low;
-        let outer = prism.region.outer();
-        let sign = outer.signed_area().signum();
-        let sides = outer.edges().iter().map(|edge| sign * edge.signed_area_about(local.xy()) * 2.0 * height / 3.0);
-        let area = prism.region.area();
-        let caps = [area * (local.z - prism.low) / 3.0, area * (prism.high - local.z) / 3.0];
-        for share in sides.chain(caps) {
-            let before = total;
-            total += share;
-            if before != 0.0 && total.abs() < 1e-9 * prism.volume() {
-                return Err(Decline::new("centre of mass not certain", "shares of faces cancel"));
+    /// Prisms beyond it have their edges as the last of these.
+    const TRIED: usize = 8;
+    for orders in 0..1usize << prisms.len().min(TRIED) {
+        let mut total = 0.0f64;
+        for (index, prism) in prisms.iter().enumerate() {
+            let is_assembled = orders >> index.min(TRIED - 1) & 1 == 1;
+            let local = prism.plane.to_local(mean);
+            let height = prism.high - prism.low;
+            let outer = prism.region.outer();
+            let sign = outer.signed_area().signum();
+            let share = |edge: usize| sign * outer.edges()[edge].signed_area_about(local.xy()) * 2.0 * height / 3.0;
+            let sides = wires::edge_order(outer.edges().len(), is_assembled).into_iter().map(share);
+            let area = prism.region.area();
+            let caps = [area * (local.z - prism.low) / 3.0, area * (prism.high - local.z) / 3.0];
+            for share in sides.chain(caps) {
+                let before = total;
+                total += share;
+                if before != 0.0 && total.abs() < 1e-9 * prism.volume() {
+                    return Err(Decline::new("centre of mass not certain", "shares of faces cancel"));
+                }
             }
         }
     }
@@ -406,7 +412,8 @@ fn is_balanced(solid: &CsgSolid, middle: Vec3) -> bool {
                 gap.0 > gap.1 && (gap.0 + gap.1 - 2.0 * middle[axis]).abs() < 1e-6
             })
         });
-    is_balanced_here || is_balanced(left, middle) || is_balanced(right, middle)
+    // What is taken away is no body of the result.
+    is_balanced_here || is_balanced(left, middle) || (*operation != Operation::Cut && is_balanced(right, middle))
 }
 
 /// Collects the leaves of a union of prisms whose boxes are apart; false for any other solid.
@@ -425,6 +432,13 @@ fn separate_prisms<'a>(solid: &'a CsgSolid, found: &mut Vec<&'a Extrusion>) -> b
         }
         CsgSolid::Boolean(Operation::Union, left, right) => {
             separate_prisms(left, found) && separate_prisms(right, found)
+        }
+        // What is cut far off leaves the faces as they are.
+        CsgSolid::Boolean(Operation::Cut, left, tool) => {
+            let is_apart = left.bounds().zip(tool.bounds()).is_some_and(|(a, b)| {
+                (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEAR || b.min[axis] > a.max[axis] + CLEAR)
+            });
+            is_apart && separate_prisms(left, found)
         }
         _ => false,
     }

@@ -91,7 +91,12 @@ fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
     if let Item::Body(body) = &item
         && let Some(known) = &body.known
     {
-        return Ok(Outcome::Solid(Arc::new(Solid::known(known.shape.clone(), known.mass, 1, true))));
+        return Ok(Outcome::Solid(Arc::new(Solid::known(
+            known.shape.clone(),
+            known.mass,
+            known.solids,
+            known.malformed,
+        ))));
     }
     match item {
         Item::Body(body) => match body.shape()? {

@@ -6,9 +6,10 @@ mod sorting;
 
 use std::rc::Rc;
 
-pub use malformed::Malformed;
+pub use malformed::Known;
 pub use outlines::regions;
 use sorting::Sorted;
+pub use sorting::edge_order;
 
 use super::Decline;
 use super::python::Stop;
@@ -30,7 +31,7 @@ const SPIKED: &str = "wire turns back on itself";
 
 /// Whether the kernel makes a solid for certain, of a shape that is not.
 pub fn is_about_shape(decline: &Decline) -> bool {
-    [TOUCHING, NESTED, TANGLED].contains(&decline.reason)
+    [TOUCHING, NESTED, TANGLED, FLAT].contains(&decline.reason)
 }
 
 /// An edge in space.
@@ -58,6 +59,8 @@ pub enum SpaceEdge {
 pub struct SpaceWire {
     pub edges: Vec<SpaceEdge>,
     pub for_construction: bool,
+    /// Made by `Wire.assembleEdges`, which has the edges in another order than drawn: see [`sorting`].
+    pub is_assembled: bool,
 }
 
 /// A coordinate that the kernel can work with.
@@ -185,7 +188,7 @@ impl SpaceWire {
                 return Err(Stop::decline("empty wire", ""));
             }
         }
-        Ok(Self { edges, for_construction: false })
+        Ok(Self { edges, for_construction: false, is_assembled: true })
     }
 
     /// A polygon through the corners, closed.
@@ -214,6 +217,7 @@ impl SpaceWire {
         Self {
             edges: self.edges.iter().map(|edge| edge.mapped(point, direction)).collect(),
             for_construction: self.for_construction,
+            is_assembled: self.is_assembled,
         }
     }
 
@@ -294,8 +298,9 @@ fn flattened(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<(Vec<Wire>, f64),
 ///
 /// The kernel sorts wires into outlines and holes by testing points, and its answer is what one expects where no wire
 /// crosses, touches or nearly touches itself or another, and no hole lies within a hole. Where wires touch or cross,
-/// [`sorting`] follows it; what is malformed is declined here, see [`malformed_prism`].
+/// [`sorting`] follows it; what is malformed is declined here, see [`known_prism`].
 pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<Faces, Stop> {
+    let is_assembled: Vec<bool> = wires.iter().map(|wire| wire.is_assembled).collect();
     let (wires, height) = flattened(wires, plane)?;
     match regions(wires.clone()) {
         Ok((regions, tangled)) => {
@@ -304,7 +309,7 @@ pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<Faces, Stop> {
         }
         Err(doubt) if doubt.reason == TOUCHING => {
             check_pairs(&wires)?;
-            let Sorted::Faces(faces) = sorting::sort(&wires)? else { return Err(doubt.into()) };
+            let Sorted::Faces(faces) = sorting::sort(&wires, &is_assembled)? else { return Err(doubt.into()) };
             let region = |(outer, holes): (usize, Vec<usize>)| {
                 let holes = holes.into_iter().map(|hole| wires[hole].clone()).collect();
                 (Region::new(wires[outer].clone(), holes), height)
@@ -328,13 +333,19 @@ fn check_pairs(wires: &[Wire]) -> Result<(), Decline> {
     Ok(())
 }
 
-/// The malformed solid that the kernel makes of wires that [`faces`] declines.
-pub fn malformed_prism(wires: &[Rc<SpaceWire>], plane: &Plane, low: f64, high: f64) -> Result<Malformed, Stop> {
+/// The solid that the kernel makes of wires that [`faces`] declines: mostly malformed.
+pub fn known_prism(wires: &[Rc<SpaceWire>], plane: &Plane, low: f64, high: f64) -> Result<Known, Stop> {
+    let is_assembled: Vec<bool> = wires.iter().map(|wire| wire.is_assembled).collect();
     let (wires, height) = flattened(wires, plane)?;
+    if let [wire] = wires.as_slice()
+        && let [Edge::Line { .. }, Edge::Line { .. }] = wire.edges()
+    {
+        return Ok(malformed::sheet(plane, wire.clone(), height + low, height + high));
+    }
     if wires.len() > 1 {
         check_pairs(&wires)?;
     }
-    Ok(malformed::prism(plane, &malformed::wires(wires)?, height + low, height + high)?)
+    Ok(malformed::prism(plane, &malformed::wires(wires, &is_assembled)?, height + low, height + high)?)
 }
 
 /// What wires enclose.

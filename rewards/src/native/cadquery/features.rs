@@ -191,7 +191,9 @@ pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         // The kernel makes a solid of any wires in a plane, malformed as it may be.
         Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && !tapered => {
             let (low, high) = span(check_distance(distance)?, both);
-            let known = wires::malformed_prism(&pending, plane, low, high).ok();
+            // A sheet to both sides is two sheets, of which the kernel's mass properties are noise.
+            let known = wires::known_prism(&pending, plane, low, high).ok();
+            let known = known.filter(|known| known.malformed || !both);
             return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt, known))]));
         }
         faces => faces?,

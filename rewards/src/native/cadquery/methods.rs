@@ -172,7 +172,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             }
             check_point(Vec3::repeat(radius))?;
             let circle = SpaceEdge::Circle { center: Vec3::zeros(), normal: Vec3::z(), radius };
-            each_point(wp, vec![circle], flag_or(bound.get(1), false)?)?
+            each_point(wp, vec![circle], flag_or(bound.get(1), false)?, false)?
         }
         "rect" => {
             let bound = bind(&[required("xLen"), required("yLen"), optional("centered"), construction])?;
@@ -181,7 +181,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             let shift = Vec3::new(if centered_x { 0.0 } else { x / 2.0 }, if centered_y { 0.0 } else { y / 2.0 }, 0.0);
             let corners = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)];
             let corners = corners.map(|(a, b)| Vec3::new(a * x, b * y, 0.0) + shift);
-            each_point(wp, SpaceWire::polygon(&corners)?.edges, flag_or(bound.get(3), false)?)?
+            each_point(wp, SpaceWire::polygon(&corners)?.edges, flag_or(bound.get(3), false)?, false)?
         }
         "polygon" => {
             let parameters = [required("nSides"), required("diameter"), construction, optional("circumscribed")];
@@ -197,12 +197,12 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
                 Vec3::new(radius * angle.cos(), radius * angle.sin(), 0.0)
             };
             let corners: Vec<Vec3> = (0..sides).map(corner).collect();
-            each_point(wp, SpaceWire::polygon(&corners)?.edges, flag_or(bound.get(2), false)?)?
+            each_point(wp, SpaceWire::polygon(&corners)?.edges, flag_or(bound.get(2), false)?, false)?
         }
         "slot2D" => {
             let bound = bind(&[required("length"), required("diameter"), optional("angle")])?;
             let edges = slot(bound.number(0)?, bound.number(1)?, number_or(bound.get(2), 0.0)?)?;
-            each_point(wp, edges, false)?
+            each_point(wp, edges, false, true)?
         }
         _ => return Ok(None),
     };
@@ -338,12 +338,17 @@ fn slot(length: f64, diameter: f64, degrees: f64) -> Result<Vec<SpaceEdge>, Stop
 }
 
 /// `eachpoint` of a wire given in local coordinates: one at the centre of each object on the stack.
-fn each_point(wp: &Rc<Workplane>, edges: Vec<SpaceEdge>, for_construction: bool) -> Result<Rc<Workplane>, Stop> {
+fn each_point(
+    wp: &Rc<Workplane>,
+    edges: Vec<SpaceEdge>,
+    for_construction: bool,
+    is_assembled: bool,
+) -> Result<Rc<Workplane>, Stop> {
     let mut objects = Vec::new();
     for plane in stack::frames(wp)? {
         let point = |local: Vec3| to_world(&plane, local);
         let direction = |local: Vec3| plane.direction_to_space(local);
-        let wire = SpaceWire { edges: edges.clone(), for_construction }.mapped(&point, &direction);
+        let wire = SpaceWire { edges: edges.clone(), for_construction, is_assembled }.mapped(&point, &direction);
         let wire = Rc::new(wire);
         if !for_construction {
             wp.context.borrow_mut().pending_wires.push(Rc::clone(&wire));

@@ -7,8 +7,9 @@ use super::sketch::Profile;
 use super::topology::Topology;
 use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
-use crate::native::wires::{Malformed, SpaceEdge, SpaceWire, check_point};
+use crate::native::wires::{Known, SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
+use crate::outcome::Solid;
 
 /// Something on a stack.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ pub struct Body {
     /// answered all the same. Whatever works on the body is declined.
     pub doubt: Option<Decline>,
     /// What the kernel says of it all the same, if nothing works on it.
-    pub known: Option<Malformed>,
+    pub known: Option<Known>,
     /// Its outline crosses itself next to a corner: the kernel may call it invalid, until a boolean has healed it.
     pub tangled: bool,
 }
@@ -124,7 +125,9 @@ impl Item {
             Self::Face(topology, face) => Ok(topology.faces[*face].center),
             Self::BodyEdge(topology, edge) => topology.center_of_edge(*edge),
             Self::Wire(wire) => wire.center(),
-            Self::Edge(edge) => SpaceWire { edges: vec![(**edge).clone()], for_construction: false }.center(),
+            Self::Edge(edge) => {
+                SpaceWire { edges: vec![(**edge).clone()], for_construction: false, is_assembled: false }.center()
+            }
             Self::Place { .. }
             | Self::Body(_)
             | Self::Faces(_)
@@ -148,7 +151,7 @@ impl Body {
     }
 
     /// A body of which only that it is there is known, and perhaps what the kernel says of it.
-    pub fn doubtful(doubt: Decline, known: Option<Malformed>) -> Rc<Self> {
+    pub fn doubtful(doubt: Decline, known: Option<Known>) -> Rc<Self> {
         Rc::new(Self { tree: None, doubt: Some(doubt), known, tangled: false })
     }
 
@@ -170,6 +173,38 @@ impl Body {
         let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
         let tree = Some(tree.mapped(&|leaf| motion.leaf(leaf)));
         Ok(Rc::new(Self { tree, doubt: None, known: None, tangled: self.tangled }))
+    }
+}
+
+/// Whether the boxes of two bodies are apart, so that a boolean between them finds nothing to do, whatever they are.
+fn are_apart(a: &Body, b: &Body) -> bool {
+    let bounds = |body: &Body| match (&body.known, &body.tree) {
+        (Some(known), _) => Some((Vec3::from(known.mass.bounds.min), Vec3::from(known.mass.bounds.max))),
+        (None, Some(tree)) => tree.bounds().map(|bounds| (bounds.min, bounds.max)),
+        (None, None) => None,
+    };
+    let (Some((a_min, a_max)), Some((b_min, b_max))) = (bounds(a), bounds(b)) else { return false };
+    (0..3).any(|axis| a_min[axis] > b_max[axis] + 1e-5 || b_min[axis] > a_max[axis] + 1e-5)
+}
+
+/// The union of bodies that are apart, some of which are doubtful: the kernel takes them together as they are
+/// (experiments `malformed beside ..`).
+fn beside(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Decline> {
+    let Some(doubt) = bodies.iter().find_map(|body| body.doubt.clone()) else { return Ok(Body::empty()) };
+    let apart = bodies.iter().enumerate().all(|(index, body)| bodies[..index].iter().all(|b| are_apart(body, b)));
+    let known = |body: &Body| match (&body.known, &body.tree) {
+        (Some(known), _) => Some(known.clone()),
+        (None, Some(tree)) if !body.tangled => {
+            let solid = Solid::native(tree.clone(), false);
+            let mass = solid.is_mass_certain().then(|| *solid.mass())?;
+            Some(Known { shape: tree.clone(), mass, solids: solid.solids(), malformed: false })
+        }
+        _ => None,
+    };
+    let known: Option<Vec<Known>> = bodies.iter().map(|body| known(body)).collect();
+    match known.filter(|_| apart).and_then(|known| known.into_iter().reduce(Known::beside)) {
+        Some(all) => Ok(Body::doubtful(doubt, Some(all))),
+        None => Err(doubt),
     }
 }
 
@@ -197,6 +232,9 @@ pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     if let [one] = bodies {
         return Ok(Rc::clone(one));
     }
+    if bodies.iter().any(|body| body.doubt.is_some()) {
+        return Ok(beside(bodies)?);
+    }
     let mut trees = shapes(bodies)?.into_iter();
     let Some(first) = trees.next() else { return Ok(Body::empty()) };
     let mut result = first.clone();
@@ -209,7 +247,13 @@ pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
 
 /// `cut`: the first without the others.
 pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
-    let tools = shapes(tools)?;
+    let is_doubtful = |tool: &Body| base.doubt.is_some() || tool.doubt.is_some();
+    let near: Vec<Rc<Body>> =
+        tools.iter().filter(|tool| !(is_doubtful(tool) && are_apart(base, tool))).cloned().collect();
+    if near.is_empty() && base.known.is_some() {
+        return Ok(Rc::clone(base));
+    }
+    let tools = shapes(&near)?;
     let Some(tree) = base.shape()? else { return Ok(Body::empty()) };
     let mut result = tree.clone();
     for tool in tools {
@@ -222,6 +266,9 @@ pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
 /// `intersect`: what the first has in common with the union of the others.
 pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     let tool = fuse(tools)?;
+    if (base.doubt.is_some() || tool.doubt.is_some()) && are_apart(base, &tool) {
+        return Ok(Body::empty());
+    }
     let (Some(a), Some(b)) = (base.shape()?, tool.shape()?) else { return Ok(Body::empty()) };
     certainty::check_boolean(a, b)?;
     let result = checked(a.clone().combine(Operation::Intersect, b.clone()))?;

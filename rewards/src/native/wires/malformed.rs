@@ -1,4 +1,5 @@
-//! Faces that the kernel accepts though their wires touch or cross: their volume is the integral over all wires.
+//! Solids of which the kernel's answers are known though booleans with them are not: prisms over wires that touch or cross,
+//! whose volume is the integral over all wires, and over wires that enclose nothing.
 
 use std::f64::consts::FRAC_PI_4;
 
@@ -10,17 +11,47 @@ use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3
 use crate::native::Decline;
 use crate::outcome::{Bounds, MassProperties};
 
-/// A malformed solid of which the kernel's answers are known.
+/// What the kernel says of a body, as long as nothing touches it.
 #[derive(Debug, Clone)]
-pub struct Malformed {
-    /// Where the wires wind around at least once.
+pub struct Known {
+    /// What it occupies: where wires wind around at least once.
     pub shape: CsgSolid,
     /// The integrals over its surface, with the sign that they have.
     pub mass: MassProperties,
+    /// How many solids, if that is known.
+    pub solids: Option<u32>,
+    /// Whether the kernel calls it invalid.
+    pub malformed: bool,
+}
+
+impl Known {
+    /// Two bodies that are apart.
+    #[must_use]
+    pub fn beside(self, other: Self) -> Self {
+        Self {
+            shape: self.shape.combine(Operation::Union, other.shape),
+            mass: self.mass.beside(&other.mass),
+            solids: self.solids.zip(other.solids).map(|(a, b)| a + b),
+            malformed: self.malformed || other.malformed,
+        }
+    }
+}
+
+/// The prism over a line drawn forth and back: a sheet of no volume, which the kernel calls valid (experiment `out and back`).
+pub fn sheet(plane: &Plane, wire: Wire, low: f64, high: f64) -> Known {
+    let prism = Extrusion { plane: plane.clone(), region: Region::new(wire, Vec::new()), low, high };
+    let mass = MassProperties { bounds: reach_of(std::slice::from_ref(&prism)), ..MassProperties::NOTHING };
+    Known { shape: prism.into(), mass, solids: Some(1), malformed: false }
+}
+
+fn reach_of(prisms: &[Extrusion]) -> Bounds {
+    let reach = |direction: Vec3| prisms.iter().map(|prism| prism.support(direction)).fold(f64::NEG_INFINITY, f64::max);
+    let axes = [Vec3::x(), Vec3::y(), Vec3::z()];
+    Bounds { min: axes.map(|axis| -reach(-axis)), max: axes.map(reach) }
 }
 
 /// A malformed prism over wires that touch or cross, each with the sign of its winding.
-pub fn prism(plane: &Plane, wires: &[(Wire, f64)], low: f64, high: f64) -> Result<Malformed, Decline> {
+pub fn prism(plane: &Plane, wires: &[(Wire, f64)], low: f64, high: f64) -> Result<Known, Decline> {
     let swept =
         |wire: &Wire| Extrusion { plane: plane.clone(), region: Region::new(wire.clone(), Vec::new()), low, high };
     let mut moments = Moments::default();
@@ -45,12 +76,9 @@ pub fn prism(plane: &Plane, wires: &[(Wire, f64)], low: f64, high: f64) -> Resul
     let Some(first) = outlines.next() else { return Err(Decline::new(TANGLED, "no outline")) };
     let filled = outlines.fold(first, |all, next| all.combine(Operation::Union, next));
     let shape = holes.into_iter().fold(filled, |all, next| all.combine(Operation::Cut, next));
-    let reach = |direction: Vec3| {
-        wires.iter().map(|(wire, _)| swept(wire).support(direction)).fold(f64::NEG_INFINITY, f64::max)
-    };
-    let axes = [Vec3::x(), Vec3::y(), Vec3::z()];
-    let bounds = Bounds { min: axes.map(|axis| -reach(-axis)), max: axes.map(reach) };
-    Ok(Malformed { shape, mass: moments.swept(plane, low, high, bounds) })
+    let prisms: Vec<Extrusion> = wires.iter().map(|(wire, _)| swept(wire)).collect();
+    let bounds = reach_of(&prisms);
+    Ok(Known { shape, mass: moments.swept(plane, low, high, bounds), solids: Some(1), malformed: true })
 }
 
 fn simple(wire: &Wire) -> Result<Vec<Wire>, Decline> {
@@ -147,12 +175,12 @@ fn point(edge: &Edge, at: f64) -> (Vec2, Vec2) {
 }
 
 /// The signed wires of a malformed face.
-pub fn wires(wires: Vec<Wire>) -> Result<Vec<(Wire, f64)>, Decline> {
+pub fn wires(wires: Vec<Wire>, is_assembled: &[bool]) -> Result<Vec<(Wire, f64)>, Decline> {
     if let [wire] = wires.as_slice() {
         let turn = wire.signed_area().signum();
         return Ok(vec![(wire.clone(), turn)]);
     }
-    let signs = match sorting::sort(&wires)? {
+    let signs = match sorting::sort(&wires, is_assembled)? {
         Sorted::Malformed(signs) => signs,
         Sorted::Faces(_) => return Err(Decline::new(TANGLED, "several faces")),
     };

@@ -3,6 +3,11 @@
 //! `Face.makeFromWires` makes one face of all wires and hands it to `ShapeFix_Face::FixOrientation`. That compares each pair
 //! of wires by the middles of the edges of one and the inside of the other, whether they cross or not. What it takes for
 //! several outlines become faces of their own; else all wires stay in one face, which is malformed.
+//!
+//! Of a wire that crosses another the first edge decides, so the kernel's order of edges matters. `MakeWire::Add` of a list goes
+//! to both neighbours of the first edge, then to theirs: the first, the last, the second, the last but one, ... A wire that the
+//! first pass turns has the opposite order, and before the second pass `FixReorder` makes a chain that begins at the same edge.
+//! The first wire is made a chain before everything, as are those of `makePolygon`.
 
 use super::{CLEAR, TANGLED, TOUCHING};
 use crate::csg::{Edge, Vec2, Wire};
@@ -30,17 +35,48 @@ enum Role {
     Undecided,
 }
 
-/// The sides of `wires[i]` on which the middles of the edges of `wires[j]` lie, in order, those on the wire left out; true
-/// is inside. `None` where their boxes do not meet.
-type Views = Vec<Vec<Option<Vec<bool>>>>;
+/// The sides of `wires[i]` on which the middles of the edges of `wires[j]` lie, in the order drawn; true is inside, `None` on the
+/// wire. No view if their boxes do not meet.
+type Views = Vec<Vec<Option<View>>>;
+type View = Vec<Option<bool>>;
 
-/// Sorts wires of which some touch or cross.
-pub fn sort(wires: &[Wire]) -> Result<Sorted, Decline> {
+fn is_mixed(view: &View) -> bool {
+    view.contains(&Some(true)) && view.contains(&Some(false))
+}
+
+/// In which of the two passes the kernel looks at a wire.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    First,
+    Second { is_reversed: bool },
+}
+
+/// The kernel's order of the edges of a wire that is drawn, as positions in the order drawn.
+pub fn edge_order(count: usize, is_assembled: bool) -> Vec<usize> {
+    let from_both_ends = (0..count).map(|k| if k % 2 == 0 { k / 2 } else { count - k.div_ceil(2) });
+    // `0, count - 1, 1, count - 2, ..`: odd places count from the end.
+    if is_assembled { from_both_ends.collect() } else { (0..count).collect() }
+}
+
+fn order(count: usize, is_assembled: bool, look: Look) -> Vec<usize> {
+    let at_first = edge_order(count, is_assembled);
+    match look {
+        Look::First => at_first,
+        Look::Second { is_reversed: false } => (0..count).collect(),
+        Look::Second { is_reversed: true } => {
+            let begin = at_first.last().copied().unwrap_or(0);
+            (0..count).map(|k| (begin + count - k) % count).collect()
+        }
+    }
+}
+
+/// Sorts wires of which some touch or cross. `is_assembled[i]`: how the kernel has the edges of `wires[i]`.
+pub fn sort(wires: &[Wire], is_assembled: &[bool]) -> Result<Sorted, Decline> {
     /// Each wire but the first doubles the work.
     const MOST: usize = 7;
     let views = wires.iter().map(|wire| wires.iter().map(|other| view(wire, other)).collect());
     let views: Views = views.collect::<Result<_, Decline>>()?;
-    let is_mixed = views.iter().flatten().flatten().any(|view| view.contains(&true) && view.contains(&false));
+    let is_mixed = views.iter().flatten().flatten().any(is_mixed);
     if is_mixed && wires.len() > MOST {
         return Err(Decline::new(TOUCHING, "many"));
     }
@@ -50,7 +86,7 @@ pub fn sort(wires: &[Wire]) -> Result<Sorted, Decline> {
     let mut found: Option<(Vec<Face>, Vec<f64>)> = None;
     for way in 0..ways {
         let turns = (0..wires.len()).map(|i| i == 0 || way >> (i - 1) & 1 == 0).collect();
-        let next = two_passes(&views, turns);
+        let next = two_passes(&views, is_assembled, turns);
         if found.as_ref().is_some_and(|before| *before != next) {
             return Err(Decline::new(TOUCHING, "neither outline nor hole"));
         }
@@ -58,6 +94,7 @@ pub fn sort(wires: &[Wire]) -> Result<Sorted, Decline> {
     }
     let Some((faces, signs)) = found else { return Err(Decline::new(TOUCHING, "none")) };
     if faces.len() < 2 {
+        check_malformed(wires, &views)?;
         let turned = |(wire, sign): (&Wire, f64)| sign * wire.signed_area().signum();
         return Ok(Sorted::Malformed(wires.iter().zip(signs).map(turned).collect()));
     }
@@ -72,6 +109,44 @@ pub fn sort(wires: &[Wire]) -> Result<Sorted, Decline> {
     Ok(Sorted::Faces(faces))
 }
 
+/// The volume of a malformed face is the sum over its wires if they cross clearly, or if two of them touch at a point.
+fn check_malformed(wires: &[Wire], views: &Views) -> Result<(), Decline> {
+    let overlap =
+        |a: &Wire, b: &Wire| a.edges().iter().any(|edge| b.edges().iter().any(|other| run_along(edge, other)));
+    if wires.iter().enumerate().any(|(i, a)| wires[..i].iter().any(|b| overlap(a, b))) {
+        return Err(Decline::new(TOUCHING, "an edge runs along another wire"));
+    }
+    let is_on = |view: &View| view.contains(&None);
+    if wires.len() > 2 && views.iter().flatten().flatten().any(is_on) {
+        return Err(Decline::new(TOUCHING, "the middle of an edge lies on one of several wires"));
+    }
+    let touch = |a: &Wire, b: &Wire| {
+        gap(a, b) < CONTACT
+            && a.edges().iter().all(|edge| b.edges().iter().all(|other| edge.crossings(other).is_empty()))
+    };
+    let any_touch = || wires.iter().enumerate().any(|(i, a)| wires[..i].iter().any(|b| touch(a, b)));
+    if wires.len() > 2 && any_touch() {
+        return Err(Decline::new(TOUCHING, "one of several wires touches another"));
+    }
+    Ok(())
+}
+
+/// Whether two edges touch and have one line or circle.
+fn run_along(a: &Edge, b: &Edge) -> bool {
+    let round = |edge: &Edge| match *edge {
+        Edge::Line { .. } => None,
+        Edge::Arc { center, radius, .. } | Edge::Circle { center, radius } => Some((center, radius)),
+    };
+    let is_one = match (a.ends(), b.ends(), round(a), round(b)) {
+        (Some((a_from, a_to)), Some((b_from, b_to)), None, None) => {
+            (a_to - a_from).normalize().perp(&(b_to - b_from).normalize()).abs() < 1e-6
+        }
+        (.., Some((a, a_radius)), Some((b, b_radius))) => (a - b).norm() < CLEAR && (a_radius - b_radius).abs() < CLEAR,
+        _ => false,
+    };
+    is_one && a.gap(b) < CONTACT
+}
+
 /// An outline and its holes.
 type Face = (usize, Vec<usize>);
 
@@ -79,21 +154,22 @@ type Face = (usize, Vec<usize>);
 /// a turned wire come in the opposite order. Returns the faces, if there are several, and the sense of each wire.
 ///
 /// `turns`: whether each wire runs counter-clockwise before.
-fn two_passes(views: &Views, mut turns: Vec<bool>) -> (Vec<Face>, Vec<f64>) {
+fn two_passes(views: &Views, is_assembled: &[bool], mut turns: Vec<bool>) -> (Vec<Face>, Vec<f64>) {
     let count = views.len();
     let mut is_reversed = vec![false; count];
     let mut faces = Vec::new();
-    for _ in 0..2 {
+    for pass in 0..2 {
         let mut inner: Vec<Vec<usize>> = vec![Vec::new(); count];
         let mut roles = vec![Role::Around; count];
         let mut is_contained = vec![false; count];
         for i in 0..count {
             for j in 0..count {
                 let Some(view) = views[i][j].as_ref().filter(|_| i != j) else { continue };
-                let first = if is_reversed[j] { view.last() } else { view.first() };
+                let look = if pass == 0 { Look::First } else { Look::Second { is_reversed: is_reversed[j] } };
+                let first = order(view.len(), is_assembled[j] && j > 0, look).into_iter().find_map(|edge| view[edge]);
                 // A wire that lies on the other is inside.
-                let is_inside = first.copied().unwrap_or(true);
-                let is_mixed = view.contains(&true) && view.contains(&false);
+                let is_inside = first.unwrap_or(true);
+                let is_mixed = is_mixed(view);
                 if is_mixed {
                     roles[i] = Role::Undecided;
                 }
@@ -154,7 +230,7 @@ fn boxes_meet(a: &Wire, b: &Wire) -> Result<bool, Decline> {
     Ok(meet)
 }
 
-fn view(wire: &Wire, other: &Wire) -> Result<Option<Vec<bool>>, Decline> {
+fn view(wire: &Wire, other: &Wire) -> Result<Option<View>, Decline> {
     if std::ptr::eq(wire, other) || !boxes_meet(wire, other)? {
         return Ok(None);
     }
@@ -165,9 +241,7 @@ fn view(wire: &Wire, other: &Wire) -> Result<Option<Vec<bool>>, Decline> {
         if (CONTACT..1e-5).contains(&apart) {
             return Err(Decline::new(TOUCHING, format!("the middle of an edge, nearly: {apart:e}")));
         }
-        if apart >= CONTACT {
-            sides.push(wire.contains(middle));
-        }
+        sides.push((apart >= CONTACT).then(|| wire.contains(middle)));
     }
     Ok(Some(sides))
 }
