@@ -7,7 +7,8 @@
 //!    change when an axis is scaled, and a thin plate keeps `n` cells across its thickness.
 //!    No margin is needed, because samples lie strictly inside of their cells. A prediction that
 //!    reaches much farther than the ground truth is looked at in two grids, so that it cannot make
-//!    the cells too coarse to tell one part from another; see `frames.rs`.
+//!    the cells too coarse to tell one part from another; and two solids that occupy few cells
+//!    (thin tubes, wire-like frames) are compared on a finer grid; see `frames.rs`.
 //! 2. **Sample.** A cell is inside if its sample point is. The sample of cell `(i, j, k)` is
 //!    `min + (i + u(j), j + v(i), k + w(i, j)) * cell`, with the offsets of [`offset_x`],
 //!    [`offset_y`] and [`offset_z`] in (0, 1): cell centres shifted by a fixed low-discrepancy

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cadwright_rewards::{Frame, frame_iou};
+use cadwright_rewards::{Frame, Solid, frame_iou};
 use common::block_solid;
 use proptest::prelude::*;
 
@@ -60,5 +60,27 @@ proptest! {
         let b = block_solid(b, X, 0.0, ORIGIN);
         let normalised = frame_iou(Frame::Normalised, 12, &a, &b);
         prop_assert!(frame_iou(Frame::Aligned, 12, &a, &b) >= normalised);
+    }
+}
+
+/// A tube along a slanted line, as the bounds of a box fit it badly: its wall is a fraction of a cell.
+fn slanted_tube(wall: f64) -> Solid {
+    let program = format!(
+        "import cadquery as cq\nsolid = cq.Workplane(cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, -1, 0), cq.Vector(1, 1, 1)))\
+         .circle(1).circle({}).extrude(8)\n",
+        1.0 - wall
+    );
+    let outcome = cadwright_rewards::native::execute(&program).expect("a tube is certain");
+    (**outcome.solid().expect("a tube is a solid")).clone()
+}
+
+#[test]
+fn thin_walls_are_counted_on_a_finer_grid() {
+    let (thin, thick) = (slanted_tube(0.004), slanted_tube(0.008));
+    // Areas of the rings: 1 - 0.996^2 over 1 - 0.992^2.
+    let expected = (1.0 - 0.996f64.powi(2)) / (1.0 - 0.992f64.powi(2));
+    for n in [32, 48, 64] {
+        let iou = frame_iou(Frame::Canonical, n, &thin, &thick);
+        assert!((iou - expected).abs() < 0.015, "{n}: {iou} for {expected}");
     }
 }
