@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cadwright::data::DataSource;
+use cadwright::device::device;
+use cadwright::eval::Evaluation;
+use cadwright::files::{prepare_parent, write_whole};
 use cadwright::hub::{is_hub_id, resolve_adapter, resolve_checkpoint};
 use cadwright::model::{InternVl, Prompt, Tokenizer};
-use cadwright::telemetry::{prepare_parent, write_whole};
-use cadwright::train::run::{Evaluation, configured_prompt, device, open_dataset};
+use cadwright::run::{configured_prompt, open_dataset};
 use clap::Args;
 
 use super::{ConfigArgs, text_override};

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cadwright::data::{Dataset, Example};
+use cadwright::eval::predict::Questions;
+use cadwright::eval::scorer;
 use cadwright::generate::{Sampling, generate};
-use cadwright::train::evaluate::Questions;
-use cadwright::train::pictures::Pictures;
-use cadwright::train::run::scorer;
-use cadwright::train::schedule::seed;
+use cadwright::pictures::Pictures;
+use cadwright::seeds::seed;
 use cadwright_rewards::program::extract_program;
 use clap::Args;
 

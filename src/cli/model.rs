@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use cadwright::device::device;
+use cadwright::files::replace_directory;
 use cadwright::hub::{COMPANIONS, resolve_adapter, resolve_checkpoint};
 use cadwright::model::{InternVl, InternVlConfig, Layout, Memory, Tokenizer, Usage, Weights, files};
-use cadwright::train::checkpoint::replace_directory;
-use cadwright::train::run::device;
 use clap::{Args, Subcommand};
 use tch::{Device, Kind};
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{ConfigArgs, text_override};
 use cadwright::model::InternVlConfig;
-use cadwright::train::run::Run;
+use cadwright::run::Run;
 
 /// `cadwright run`, `cadwright ppo`
 #[derive(Args)]

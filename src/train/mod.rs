@@ -1,18 +1,14 @@
-//! The stages of a run: fine-tuning, PPO, evaluation.
+//! Learning: fine-tuning and PPO.
 
 pub mod advantages;
 pub mod checkpoint;
-pub mod compare;
 pub mod curriculum;
-pub mod evaluate;
 pub mod forward;
 mod imitation;
 pub mod losses;
 pub mod optim;
-pub mod pictures;
 pub mod ppo;
 mod rollouts;
-pub mod run;
 pub mod schedule;
 pub mod sft;
 pub mod validation;
@@ -24,10 +20,11 @@ use cadwright_rollout::Scorer;
 
 use crate::config::{Config, Tune};
 use crate::data::Dataset;
+use crate::eval::predict::Questions;
+use crate::files::replace_directory;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
-use evaluate::Questions;
-use pictures::Pictures;
+use crate::pictures::Pictures;
 
 /// What the stages of a run share.
 pub struct Stage<'a> {
@@ -65,7 +62,7 @@ impl Stage<'_> {
     /// # Errors
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        checkpoint::replace_directory(directory, |aside| {
+        replace_directory(directory, |aside| {
             match self.config.model.tune {
                 Tune::Lora => model.save_adapter(aside, &self.base_model)?,
                 Tune::Full => {

@@ -26,18 +26,20 @@ use super::Stage;
 use super::advantages::{Advantages, Rewarded, RunningScale, advantages};
 use super::checkpoint::{self, Part};
 use super::curriculum::{Signal, by_epochs};
-use super::evaluate::{Questions, Report, Writing, Written, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::imitation::OwnPrograms;
 use super::losses::{PolicyLoss, cross_entropy, entropy, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
-use super::pictures::{Pictures, Views};
 use super::rollouts::{Experience, Means, Rollouts, flat, rollout_numbers, shaped_rewards};
-use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress, seed};
+use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress};
 use super::sft::{Example, examples, finish};
 use super::validation::{Best, ceiling, ceiling_k, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
+use crate::eval::predict::{Questions, Writing, Written, write_and_score};
+use crate::eval::report::Report;
 use crate::model::{InternVl, ValueHead};
+use crate::pictures::{Pictures, Views};
+use crate::seeds::seed;
 use crate::telemetry::Telemetry;
 
 /// Trains `policy`, which is also the reference, and leaves the best checkpoint by validation IoU in `<run>/ppo/best` and the last

@@ -15,15 +15,17 @@ use tch::{Kind, Tensor};
 
 use super::Stage;
 use super::checkpoint::{self, Part};
-use super::evaluate::Questions;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
 use super::optim::{Optimizer, OptimizerConfig};
-use super::pictures::Pictures;
-use super::schedule::{LearningRate, progress, seed};
+use super::schedule::{LearningRate, progress};
 use super::validation::{Best, validate};
 use crate::config::Sft;
+use crate::eval::predict::Questions;
+use crate::files::write_whole;
 use crate::model::{InternVl, Tokenizer};
+use crate::pictures::Pictures;
+use crate::seeds::seed;
 use crate::telemetry::Telemetry;
 
 /// A training example in tokens.
@@ -206,7 +208,7 @@ fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Part<'a>
 pub(super) fn finish(stage: &Stage, name: &str, policy: &InternVl, result: &serde_json::Value) -> Result<()> {
     let directory = stage.run_dir.join(name);
     stage.save_policy(policy, &directory.join("last"))?;
-    crate::telemetry::write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
+    write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
     let checkpoint = directory.join("checkpoint");
     if checkpoint.exists() {
         std::fs::remove_dir_all(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;

@@ -9,12 +9,13 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
-use super::evaluate::{EvalOptions, Prediction, Report, evaluate};
-use super::pictures::{Pictures, decoded};
 use crate::config::Ppo;
 use crate::data::Dataset;
 use crate::data::render::{render_csg, render_mesh, side_by_side};
+use crate::eval::predict::{EvalOptions, Prediction, evaluate};
+use crate::eval::report::Report;
 use crate::model::InternVl;
+use crate::pictures::{Pictures, decoded};
 use crate::telemetry::Telemetry;
 
 /// The best validation so far.

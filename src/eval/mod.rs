@@ -1,0 +1,178 @@
+//! What a policy is worth: predictions, their scores, the report, and the comparison of two.
+
+pub mod compare;
+pub mod predict;
+pub mod report;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use cadwright_rewards::frames::Frame;
+use cadwright_rollout::{Engine, Scorer, ScorerConfig};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::generate::Sampling;
+use crate::model::{InternVl, InternVlConfig, Prompt, Tokenizer};
+use crate::pictures::Pictures;
+use crate::telemetry::duration;
+use predict::{EvalOptions, Prediction, Questions, evaluate};
+use report::Report;
+
+/// An evaluated policy.
+pub struct Evaluation {
+    /// Predictions in the order of the rows.
+    pub predictions: Vec<Prediction>,
+    /// Counts and means over them.
+    pub report: Report,
+    /// The frame of tables: the first of `eval.frames`.
+    pub frame: Frame,
+    engine: String,
+    seconds: f64,
+}
+
+impl Evaluation {
+    /// Evaluates `model` on the first `eval.num_samples` rows, with real CadQuery.
+    ///
+    /// # Errors
+    /// The scorer cannot start or go on.
+    pub fn run(
+        config: &Config,
+        model: &InternVl,
+        tokenizer: &Tokenizer,
+        dataset: &Dataset,
+        prompt: &Prompt,
+        cache_dir: Option<PathBuf>,
+    ) -> Result<Self> {
+        tokenizer.check_fits(model.config.llm_config.vocab_size)?;
+        ensure_positions(config, &model.config)?;
+        let started = Instant::now();
+        let eval = &config.eval;
+        let frames = config.eval_frames();
+        let scorer = scorer(config, &eval.engine, eval.grid, &frames, cache_dir)?;
+        let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
+        let indices: Vec<usize> = (0..n).collect();
+        scorer.ready()?;
+        scorer.prefetch(dataset.examples()[..n].iter().map(|example| example.ground_truth.clone()));
+        let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
+        let questions = Questions { dataset, pictures: &pictures, prompt, tokenizer };
+        let sampling = Sampling {
+            temperature: eval.temperature,
+            top_p: eval.top_p,
+            max_new_tokens: config.generate.max_new_tokens,
+        };
+        let options = EvalOptions {
+            sampling,
+            samples: eval.samples_per_image,
+            batch_size: config.generate.batch_size,
+            seed: u64::from(config.run.seed),
+        };
+        let predictions = evaluate(&model.frozen_copy(), &questions, &indices, &scorer, options, |done| {
+            eprintln!("eval {done}/{n}");
+        })?;
+        let report = Report::new(&predictions, eval.samples_per_image, &frames, &eval.thresholds);
+        let (engine, seconds) = (eval.engine.clone(), started.elapsed().as_secs_f64());
+        Ok(Self { predictions, report, frame: frames[0], engine, seconds })
+    }
+
+    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
+    /// samples of a part these are the first one's, and `samples` lists `{"predicted_code", "outcome", "iou"}` of all. Where the
+    /// ground truth is a file, `ground_truth_code` is null and `ground_truth_mesh` the hash of its content.
+    pub fn predictions_json(&self, dataset: &Dataset) -> String {
+        let row = |(i, samples): (usize, &[Prediction])| {
+            let prediction = &samples[0];
+            let score = &prediction.score;
+            let ground_truth = &dataset.examples()[prediction.index].ground_truth;
+            let mut row = json!({
+                "id": prediction.id,
+                "predicted_code": prediction.program,
+                "ground_truth_code": ground_truth.program(),
+                "outcome": score.verdict.name(),
+                "error": score.error,
+                "malformed": score.malformed,
+                "truncated": prediction.truncated,
+                "iou": score.iou_in(self.frame),
+                "ious": score.iou,
+                "ground_truth_error": score.ground_truth_error,
+            });
+            if let Some(shape) = ground_truth.shape() {
+                row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
+            }
+            if samples.len() > 1 {
+                let sample = |p: &Prediction| {
+                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.frame));
+                    json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
+                };
+                row["samples"] = samples.iter().map(sample).collect();
+            }
+            (format!("sample_{i}"), row)
+        };
+        let parts = self.predictions.chunks(self.report.samples);
+        format!("{:#}\n", Value::Object(parts.enumerate().map(row).collect()))
+    }
+
+    /// The report as JSON with the time it took.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.report.to_json(self.frame);
+        json["engine"] = json!(self.engine);
+        json["seconds"] = json!(self.seconds);
+        json
+    }
+
+    /// The report in one line.
+    pub fn line(&self) -> String {
+        let frame = self.frame.name();
+        let (iou, [low, high], valid) = self.report.iou.get(&self.frame).copied().unwrap_or_default();
+        let mut text = format!(
+            "{} parts: VSR {:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {}",
+            self.report.n,
+            self.report.vsr,
+            duration(self.seconds)
+        );
+        for at in &self.report.at_k {
+            let (best, [low, high]) = at.best;
+            text += &format!("\n  k = {:<3} best IoU {best:.3} [{low:.3}, {high:.3}]  pass", at.k);
+            for (threshold, mean, _) in &at.pass {
+                text += &format!("  {mean:.3} (IoU >= {threshold})");
+            }
+        }
+        text
+    }
+}
+
+/// Checks that there is room for keys and values is made for all of `generate.max_new_tokens`.
+pub(crate) fn ensure_positions(config: &Config, model: &InternVlConfig) -> Result<()> {
+    let (tokens, positions) = (config.generate.max_new_tokens, model.llm_config.max_position_embeddings);
+    ensure!(
+        tokens <= positions.max(0) as usize,
+        "generate.max_new_tokens = {tokens} is more than max_position_embeddings = {positions} of the model's config.json"
+    );
+    Ok(())
+}
+
+/// A scorer with the configuration's limits.
+///
+/// # Errors
+/// CadQuery cannot be started.
+pub fn scorer(
+    config: &Config,
+    engine: &str,
+    grid: usize,
+    frames: &[Frame],
+    cache_dir: Option<PathBuf>,
+) -> Result<Scorer> {
+    let rollout = &config.rollout;
+    Ok(Scorer::new(ScorerConfig {
+        engine: engine.parse::<Engine>()?,
+        jobs: rollout.workers,
+        timeout_s: rollout.timeout_s,
+        memory_mib: rollout.memory_mib,
+        grid,
+        frames: frames.to_vec(),
+        reward: config.reward.clone(),
+        cache_dir,
+        ..ScorerConfig::default()
+    })?)
+}

@@ -1,0 +1,178 @@
+//! What a run works on: its data, its model, its prompt, its scorer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use cadwright_rewards::frames::Frame;
+use cadwright_rollout::Scorer;
+use tch::{Device, Kind};
+
+use super::Run;
+use crate::config::{Config, Source, Template, Tune};
+use crate::data::synth::{self, SynthConfig};
+use crate::data::{DataSource, Dataset, Selection, Split};
+use crate::eval::scorer;
+use crate::files::replace_directory;
+use crate::hub::resolve_checkpoint;
+use crate::model::{InternVl, InternVlConfig, Layout, LoraConfig, Prompt, Tokenizer, Weights};
+
+impl Run {
+    /// The split, made or downloaded where needed.
+    pub(super) fn dataset(&self, split: Split) -> Result<Dataset> {
+        let train_limit = self.config.data.train_limit;
+        let limit = (split == Split::Train && train_limit > 0).then_some(train_limit);
+        let mut dataset = open_dataset(&self.data_source()?, Selection { limit, ..Selection::all(split) })?;
+        if split == Split::Train && self.config.data.programs_limit > 0 {
+            dataset.keep_programs(self.config.data.programs_limit);
+        }
+        Ok(dataset)
+    }
+
+    pub(super) fn data_source(&self) -> Result<DataSource> {
+        let data = &self.config.data;
+        Ok(match data.source {
+            Source::Synth => {
+                let directory = self.dir.join("data");
+                if !directory.exists() {
+                    // Aside first: where the run is killed meanwhile, the next one makes them anew.
+                    replace_directory(&directory, |aside| {
+                        let options = synth_options(&self.config, aside);
+                        eprintln!("data: making {} synthetic parts", options.count);
+                        synth::generate(&options)?;
+                        Ok(())
+                    })?;
+                }
+                DataSource::Path(directory)
+            }
+            Source::Parquet => DataSource::Path(PathBuf::from(&data.path)),
+            Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
+        })
+    }
+
+    /// A random model in the run directory, where the configuration names none.
+    pub(super) fn prepare_model(&self, train: &Dataset) -> Result<()> {
+        let directory = self.dir.join("model");
+        if !self.config.model.path.is_empty() || directory.exists() {
+            return Ok(());
+        }
+        // A model that is made has no template of its own.
+        let prompt = configured_prompt(&self.config, None)?;
+        replace_directory(&directory, |aside| {
+            let preset = InternVlConfig::preset(&self.config.model.preset, 0)?;
+            // The prompt is in every example: its words deserve tokens as much as the programs' do.
+            let prompt = prompt.text(preset.tokens_per_tile());
+            let programs: Vec<&str> =
+                train.examples().iter().filter_map(|example| example.program.as_deref()).collect();
+            ensure!(
+                !programs.is_empty(),
+                "no training row has a program: a new model's tokenizer is made from programs"
+            );
+            let texts = (0..programs.len()).flat_map(|i| [prompt.as_str(), programs[i]]);
+            let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
+            let config = InternVlConfig::preset(&self.config.model.preset, tokenizer.vocab_size() as i64)?;
+            let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
+            let parameters: usize = weights.iter().map(|(_, tensor)| tensor.numel()).sum();
+            eprintln!(
+                "model: {} of {:.1} M parameters, {} tokens",
+                self.config.model.preset,
+                parameters as f64 / 1e6,
+                tokenizer.vocab_size()
+            );
+            tokenizer.save(aside)?;
+            Ok(InternVl::new(config, weights, None, Kind::Float).save(aside, Layout::Original)?)
+        })
+    }
+
+    pub(super) fn model_dir(&self) -> Result<PathBuf> {
+        if let Some(directory) = self.model_dir.get() {
+            return Ok(directory.clone());
+        }
+        let directory = match self.config.model.path.as_str() {
+            "" => self.dir.join("model"),
+            path => resolve_checkpoint(path, &self.config.model.revision)?,
+        };
+        Ok(self.model_dir.get_or_init(|| directory).clone())
+    }
+
+    pub(super) fn base_model(&self) -> Result<InternVl> {
+        let store = match self.config.model.tune {
+            Tune::Full => Kind::Float,
+            Tune::Lora => self.compute(),
+        };
+        Ok(InternVl::load(&self.model_dir()?, store, self.compute(), self.device)?)
+    }
+
+    /// Dtype of the products.
+    pub(super) fn compute(&self) -> Kind {
+        self.config.model.dtype.kind_on(self.device)
+    }
+
+    pub(super) fn lora(&self, dropout: f64) -> LoraConfig {
+        let lora = &self.config.lora;
+        LoraConfig {
+            r: lora.rank as i64,
+            lora_alpha: lora.alpha,
+            lora_dropout: dropout,
+            target_modules: lora.target_modules.clone(),
+            use_rslora: lora.rslora,
+            modules_to_save: None,
+        }
+    }
+
+    /// What the policy of a stage was trained with; where there is none yet, what the configuration says.
+    pub(super) fn prompt(&self, stage: &str) -> Result<Prompt> {
+        match Prompt::of(&self.dir.join(stage).join("best"))? {
+            Some(prompt) => Ok(prompt),
+            None => configured_prompt(&self.config, Some(&self.model_dir()?)),
+        }
+    }
+
+    pub(super) fn scorer(&self, grid: usize, frames: &[Frame]) -> Result<Scorer> {
+        scorer(&self.config, &self.config.rollout.engine, grid, frames, Some(self.cache_dir()))
+    }
+
+    pub(super) fn cache_dir(&self) -> PathBuf {
+        match self.config.rollout.cache_dir.as_str() {
+            "" => self.dir.join("cache"),
+            path => PathBuf::from(path),
+        }
+    }
+}
+
+fn synth_options(config: &Config, directory: &Path) -> SynthConfig {
+    let synth = &config.data.synth;
+    SynthConfig {
+        count: synth.train + synth.validation + synth.test,
+        seed: u64::from(config.run.seed),
+        output: directory.into(),
+        grid: synth.grid,
+        numbers: synth.numbers,
+        image_size: synth.image_size,
+        validation_count: Some(synth.validation),
+        test_count: Some(synth.test),
+        ..SynthConfig::default()
+    }
+}
+
+/// Opens what is selected and says which rows are skipped.
+///
+/// # Errors
+/// See [`Dataset::open_selection`].
+pub fn open_dataset(source: &DataSource, selection: Selection) -> Result<Dataset> {
+    let dataset = Dataset::open_selection(source, selection)?;
+    if let Some(first) = dataset.skipped.first() {
+        let count = dataset.skipped.len();
+        eprintln!("data: {count} rows of the {} split are unusable and skipped; the first: {first}", selection.split);
+    }
+    Ok(dataset)
+}
+
+/// The prompt that the configuration asks for, of a model in the directory `checkpoint`.
+///
+/// # Errors
+/// See [`Prompt::new`].
+pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<Prompt> {
+    let prompt = &config.prompt;
+    let checkpoint = checkpoint.filter(|_| prompt.template == Template::Auto);
+    Ok(Prompt::new(checkpoint, &prompt.system, &prompt.user)?)
+}
