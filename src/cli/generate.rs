@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cadwright::data::{Dataset, Example};
-use cadwright::eval::predict::Questions;
+use cadwright::eval::predict::PromptedDataset;
 use cadwright::eval::scorer;
 use cadwright::generate::{Sampling, generate};
 use cadwright::pictures::Pictures;
@@ -53,14 +53,14 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         hundred_subset: false,
     }])?;
     let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);
-    let questions = Questions { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
+    let prompted = PromptedDataset { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
     let seeds: Vec<u64> = (0..args.count as u64).map(|i| seed(&[u64::from(config.run.seed), i])).collect();
     let sampling = Sampling {
         temperature: if args.greedy { 0.0 } else { args.temperature },
         top_p: config.eval.top_p,
         max_new_tokens: config.generate.max_new_tokens,
     };
-    let inputs = questions.inputs(&model, &[0]);
+    let inputs = prompted.inputs(&model, &[0]);
     let completions = generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
     let scorer = match args.execute {
         true => Some(scorer(&config, &config.rollout.engine, config.rollout.grid, &config.eval_frames(), None)?),

@@ -18,7 +18,7 @@ use crate::generate::Sampling;
 use crate::model::{InternVl, InternVlConfig, Prompt, Tokenizer};
 use crate::pictures::Pictures;
 use crate::telemetry::duration;
-use predict::{EvalOptions, Prediction, Questions, evaluate};
+use predict::{EvalOptions, Prediction, PromptedDataset, evaluate};
 use report::Report;
 
 /// An evaluated policy.
@@ -57,7 +57,7 @@ impl Evaluation {
         scorer.ready()?;
         scorer.prefetch(dataset.examples()[..n].iter().map(|example| example.ground_truth.clone()));
         let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
-        let questions = Questions { dataset, pictures: &pictures, prompt, tokenizer };
+        let prompted = PromptedDataset { dataset, pictures: &pictures, prompt, tokenizer };
         let sampling = Sampling {
             temperature: eval.temperature,
             top_p: eval.top_p,
@@ -69,7 +69,7 @@ impl Evaluation {
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
-        let predictions = evaluate(&model.frozen_copy(), &questions, &indices, &scorer, options, |done| {
+        let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
             eprintln!("eval {done}/{n}");
         })?;
         let report = Report::new(&predictions, eval.samples_per_image, &frames, &eval.thresholds);

@@ -26,7 +26,7 @@ pub struct Prediction {
 }
 
 /// Pictures with their programs, and how a model is asked about them.
-pub struct Questions<'a> {
+pub struct PromptedDataset<'a> {
     /// The parts.
     pub dataset: &'a Dataset,
     /// Their pictures.
@@ -37,7 +37,7 @@ pub struct Questions<'a> {
     pub tokenizer: &'a Tokenizer,
 }
 
-impl Questions<'_> {
+impl PromptedDataset<'_> {
     /// The token ids before the completion, for the picture at `index`.
     pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
         self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
@@ -57,7 +57,7 @@ impl Questions<'_> {
 }
 
 /// What a policy wrote, while it is being scored.
-pub struct Written<'a> {
+pub struct Generated<'a> {
     /// One for each picture.
     pub prompts: Vec<PromptInput>,
     /// Those of a picture one after another.
@@ -70,7 +70,7 @@ pub struct Written<'a> {
 
 /// How programs are written.
 #[derive(Debug, Clone, Copy)]
-pub struct Writing {
+pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Completions written at the same time.
@@ -80,33 +80,33 @@ pub struct Writing {
 }
 
 /// Completes each prompt `seeds.len() / indices.len()` times and scores each completion the moment it ends.
-pub fn write_and_score<'a>(
+pub fn generate_and_score<'a>(
     model: &InternVl,
-    questions: &Questions,
+    prompted: &PromptedDataset,
     indices: &[usize],
     seeds: &[u64],
-    writing: Writing,
+    options: GenerateOptions,
     scorer: &'a Scorer,
-) -> Written<'a> {
+) -> Generated<'a> {
     let samples = seeds.len() / indices.len().max(1);
-    let prompts = questions.inputs(model, indices);
+    let prompts = prompted.inputs(model, indices);
     let mut batch = scorer.batch();
     let on_done = |i: usize, completion: &Completion| {
         batch.submit(
             i,
             ScoreRequest {
-                prediction: extract_program(&questions.tokenizer.decode(&completion.tokens)),
-                ground_truth: questions.ground_truth(indices[i / samples]).clone(),
+                prediction: extract_program(&prompted.tokenizer.decode(&completion.tokens)),
+                ground_truth: prompted.ground_truth(indices[i / samples]).clone(),
                 truncated: completion.truncated,
             },
         );
     };
-    let Writing { sampling, batch_size, keeps_states } = writing;
+    let GenerateOptions { sampling, batch_size, keeps_states } = options;
     let (completions, states) = match keeps_states {
-        true => generate_with_states(model, questions.tokenizer, &prompts, seeds, sampling, batch_size, on_done),
-        false => (generate(model, questions.tokenizer, &prompts, seeds, sampling, batch_size, on_done), Vec::new()),
+        true => generate_with_states(model, prompted.tokenizer, &prompts, seeds, sampling, batch_size, on_done),
+        false => (generate(model, prompted.tokenizer, &prompts, seeds, sampling, batch_size, on_done), Vec::new()),
     };
-    Written { prompts, completions, states, batch }
+    Generated { prompts, completions, states, batch }
 }
 
 /// How a model is evaluated.
@@ -128,7 +128,7 @@ pub struct EvalOptions {
 /// The scorer cannot go on.
 pub fn evaluate(
     model: &InternVl,
-    questions: &Questions,
+    prompted: &PromptedDataset,
     indices: &[usize],
     scorer: &Scorer,
     options: EvalOptions,
@@ -143,12 +143,13 @@ pub fn evaluate(
     for chunk in indices.chunks((options.batch_size / samples).max(1)) {
         let seeds: Vec<u64> =
             chunk.iter().flat_map(|&index| (0..samples).map(move |sample| seed_of(index, sample))).collect();
-        let writing = Writing { sampling: options.sampling, batch_size: options.batch_size, keeps_states: false };
-        let Written { completions, batch, .. } = write_and_score(model, questions, chunk, &seeds, writing, scorer);
+        let options =
+            GenerateOptions { sampling: options.sampling, batch_size: options.batch_size, keeps_states: false };
+        let Generated { completions, batch, .. } = generate_and_score(model, prompted, chunk, &seeds, options, scorer);
         let written = chunk.iter().flat_map(|index| std::iter::repeat_n(index, samples)).zip(completions);
         for ((&index, completion), score) in written.zip(batch.finish()?) {
-            let program = extract_program(&questions.tokenizer.decode(&completion.tokens));
-            let id = questions.dataset.examples()[index].id.clone();
+            let program = extract_program(&prompted.tokenizer.decode(&completion.tokens));
+            let id = prompted.dataset.examples()[index].id.clone();
             predictions.push(Prediction { id, index, program, truncated: completion.truncated, score });
         }
         on_progress(predictions.len() / samples);

@@ -14,7 +14,7 @@ use crate::model::Weights;
 use crate::model::files::{read_safetensors, write_safetensors};
 
 /// One set of trainable tensors with its optimiser, by the name that its files bear.
-pub struct Part<'a> {
+pub struct CheckpointPart<'a> {
     /// `policy`, `value_head`.
     pub name: &'static str,
     /// Whose trainable tensors are kept.
@@ -27,7 +27,7 @@ pub struct Part<'a> {
 ///
 /// # Errors
 /// A directory that cannot be written.
-pub fn save(directory: &Path, parts: &[Part], state: &impl Serialize) -> Result<()> {
+pub fn save(directory: &Path, parts: &[CheckpointPart], state: &impl Serialize) -> Result<()> {
     replace_directory(directory, |aside| {
         for part in parts {
             write_safetensors(&aside.join(format!("{}.safetensors", part.name)), part.weights.trainable())?;
@@ -45,7 +45,7 @@ pub fn save(directory: &Path, parts: &[Part], state: &impl Serialize) -> Result<
 ///
 /// # Errors
 /// A checkpoint that is damaged or of another model, naming every tensor that does not fit.
-pub fn load<S: DeserializeOwned>(directory: &Path, parts: &mut [Part]) -> Result<Option<S>> {
+pub fn load<S: DeserializeOwned>(directory: &Path, parts: &mut [CheckpointPart]) -> Result<Option<S>> {
     let path = directory.join("state.json");
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
     let hint = || format!("cannot go on from {}; delete it to start the stage anew", directory.display());

@@ -20,7 +20,7 @@ use cadwright_rollout::Scorer;
 
 use crate::config::{Config, Tune};
 use crate::data::Dataset;
-use crate::eval::predict::Questions;
+use crate::eval::predict::PromptedDataset;
 use crate::files::replace_directory;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
@@ -48,8 +48,8 @@ pub struct Stage<'a> {
 
 impl Stage<'_> {
     /// A dataset's pictures with this run's prompt.
-    pub fn questions<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> Questions<'b> {
-        Questions { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
+    pub fn prompted<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> PromptedDataset<'b> {
+        PromptedDataset { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
     }
 
     /// Sampling within this run's limits.
