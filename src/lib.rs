@@ -11,6 +11,7 @@ pub mod hub;
 pub mod libtorch;
 pub mod model;
 pub mod pictures;
+pub mod policy;
 pub mod run;
 pub mod seeds;
 pub mod telemetry;

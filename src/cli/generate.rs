@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use cadwright::data::{Dataset, Example};
 use cadwright::eval::predict::PromptedDataset;
-use cadwright::eval::scorer;
 use cadwright::generate::{Sampling, generate};
 use cadwright::pictures::Pictures;
+use cadwright::policy::Policy;
 use cadwright::seeds::seed;
 use cadwright_rewards::program::extract_program;
+use cadwright_rollout::Scorer;
 use clap::Args;
 
 use super::ConfigArgs;
@@ -42,7 +43,7 @@ pub struct GenerateArgs {
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
-    let (model, tokenizer, prompt) = args.policy.load(&config)?;
+    let Policy { model, tokenizer, prompt } = args.policy.load(&config)?;
     let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
     let dataset = Dataset::of_examples(vec![Example {
         id: args.image.display().to_string(),
@@ -63,7 +64,9 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let inputs = prompted.inputs(&model, &[0]);
     let completions = generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
     let scorer = match args.execute {
-        true => Some(scorer(&config, &config.rollout.engine, config.rollout.grid, &config.eval_frames(), None)?),
+        true => {
+            Some(Scorer::new(config.scorer(config.rollout.engine, config.rollout.grid, &config.eval.frames, None))?)
+        }
         false => None,
     };
     for completion in completions {

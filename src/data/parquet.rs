@@ -48,7 +48,7 @@ pub enum ParquetError {
         found: String,
     },
     /// The file system refuses.
-    #[error("cannot write to {path}: {source}; is the directory writable and is there space left?")]
+    #[error("cannot write to {path}; is the directory writable and is there space left?")]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum ParquetError {
         source: std::io::Error,
     },
     /// The encoder refuses.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     Encode {
         /// The file.
         path: PathBuf,

@@ -7,16 +7,16 @@ pub mod report;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use cadwright_rewards::frames::Frame;
-use cadwright_rollout::{Engine, Scorer, ScorerConfig};
+use cadwright_rollout::{Engine, Scorer};
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::generate::Sampling;
-use crate::model::{InternVl, InternVlConfig, Prompt, Tokenizer};
 use crate::pictures::Pictures;
+use crate::policy::Policy;
 use crate::telemetry::duration;
 use predict::{EvalOptions, Prediction, PromptedDataset, evaluate};
 use report::Report;
@@ -29,35 +29,27 @@ pub struct Evaluation {
     pub report: Report,
     /// The frame of tables: the first of `eval.frames`.
     pub frame: Frame,
-    engine: String,
+    engine: Engine,
     seconds: f64,
 }
 
 impl Evaluation {
-    /// Evaluates `model` on the first `eval.num_samples` rows, with real CadQuery.
+    /// Evaluates `policy` on the first `eval.num_samples` rows, executed by `eval.engine`. Executed ground truths are kept in
+    /// `cache_dir`, if one is given.
     ///
     /// # Errors
-    /// The scorer cannot start or go on.
-    pub fn run(
-        config: &Config,
-        model: &InternVl,
-        tokenizer: &Tokenizer,
-        dataset: &Dataset,
-        prompt: &Prompt,
-        cache_dir: Option<PathBuf>,
-    ) -> Result<Self> {
-        tokenizer.check_fits(model.config.llm_config.vocab_size)?;
-        ensure_positions(config, &model.config)?;
+    /// The scorer cannot start or continue.
+    pub fn run(config: &Config, policy: &Policy, dataset: &Dataset, cache_dir: Option<PathBuf>) -> Result<Self> {
         let started = Instant::now();
         let eval = &config.eval;
-        let frames = config.eval_frames();
-        let scorer = scorer(config, &eval.engine, eval.grid, &frames, cache_dir)?;
+        let scorer = Scorer::new(config.scorer(eval.engine, eval.grid, &eval.frames, cache_dir))?;
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
         scorer.ready()?;
         scorer.prefetch(dataset.examples()[..n].iter().map(|example| example.ground_truth.clone()));
         let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
-        let prompted = PromptedDataset { dataset, pictures: &pictures, prompt, tokenizer };
+        let prompted =
+            PromptedDataset { dataset, pictures: &pictures, prompt: &policy.prompt, tokenizer: &policy.tokenizer };
         let sampling = Sampling {
             temperature: eval.temperature,
             top_p: eval.top_p,
@@ -69,12 +61,12 @@ impl Evaluation {
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
-        let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
+        let predictions = evaluate(&policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
             eprintln!("eval {done}/{n}");
         })?;
-        let report = Report::new(&predictions, eval.samples_per_image, &frames, &eval.thresholds);
-        let (engine, seconds) = (eval.engine.clone(), started.elapsed().as_secs_f64());
-        Ok(Self { predictions, report, frame: frames[0], engine, seconds })
+        let report = Report::new(&predictions, eval.samples_per_image, &eval.frames, &eval.thresholds);
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Self { predictions, report, frame: eval.frames[0], engine: eval.engine, seconds })
     }
 
     /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
@@ -116,7 +108,7 @@ impl Evaluation {
     /// The report as JSON with the time it took.
     pub fn to_json(&self) -> Value {
         let mut json = self.report.to_json(self.frame);
-        json["engine"] = json!(self.engine);
+        json["engine"] = json!(self.engine.name());
         json["seconds"] = json!(self.seconds);
         json
     }
@@ -140,39 +132,4 @@ impl Evaluation {
         }
         text
     }
-}
-
-/// Checks that there is room for keys and values is made for all of `generate.max_new_tokens`.
-pub(crate) fn ensure_positions(config: &Config, model: &InternVlConfig) -> Result<()> {
-    let (tokens, positions) = (config.generate.max_new_tokens, model.llm_config.max_position_embeddings);
-    ensure!(
-        tokens <= positions.max(0) as usize,
-        "generate.max_new_tokens = {tokens} is more than max_position_embeddings = {positions} of the model's config.json"
-    );
-    Ok(())
-}
-
-/// A scorer with the configuration's limits.
-///
-/// # Errors
-/// CadQuery cannot be started.
-pub fn scorer(
-    config: &Config,
-    engine: &str,
-    grid: usize,
-    frames: &[Frame],
-    cache_dir: Option<PathBuf>,
-) -> Result<Scorer> {
-    let rollout = &config.rollout;
-    Ok(Scorer::new(ScorerConfig {
-        engine: engine.parse::<Engine>()?,
-        jobs: rollout.workers,
-        timeout_s: rollout.timeout_s,
-        memory_mib: rollout.memory_mib,
-        grid,
-        frames: frames.to_vec(),
-        reward: config.reward.clone(),
-        cache_dir,
-        ..ScorerConfig::default()
-    })?)
 }

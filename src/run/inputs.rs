@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use cadwright_rewards::frames::Frame;
 use cadwright_rollout::Scorer;
 use tch::{Device, Kind};
 
 use super::Run;
-use crate::config::{Config, Source, Template, Tune};
+use crate::config::{Config, Source};
 use crate::data::synth::{self, SynthConfig};
-use crate::data::{DataSource, Dataset, Selection, Split};
-use crate::eval::scorer;
+use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::replace_directory;
 use crate::hub::resolve_checkpoint;
-use crate::model::{InternVl, InternVlConfig, Layout, LoraConfig, Prompt, Tokenizer, Weights};
+use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
+use crate::policy::configured_prompt;
 
 impl Run {
     /// The split, made or downloaded where needed.
@@ -44,7 +43,7 @@ impl Run {
                 }
                 DataSource::Path(directory)
             }
-            Source::Parquet => DataSource::Path(PathBuf::from(&data.path)),
+            Source::Parquet => DataSource::Path(data.path.clone()),
             Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
         })
     }
@@ -58,7 +57,7 @@ impl Run {
         // A model that is made has no template of its own.
         let prompt = configured_prompt(&self.config, None)?;
         replace_directory(&directory, |aside| {
-            let preset = InternVlConfig::preset(&self.config.model.preset, 0)?;
+            let preset = InternVlConfig::preset(self.config.model.preset, 0);
             // The prompt is in every example: its words deserve tokens as much as the programs' do.
             let prompt = prompt.text(preset.tokens_per_tile());
             let programs: Vec<&str> =
@@ -69,7 +68,7 @@ impl Run {
             );
             let texts = (0..programs.len()).flat_map(|i| [prompt.as_str(), programs[i]]);
             let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
-            let config = InternVlConfig::preset(&self.config.model.preset, tokenizer.vocab_size() as i64)?;
+            let config = InternVlConfig::preset(self.config.model.preset, tokenizer.vocab_size() as i64);
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
             let parameters: usize = weights.iter().map(|(_, tensor)| tensor.numel()).sum();
             eprintln!(
@@ -94,47 +93,17 @@ impl Run {
         Ok(self.model_dir.get_or_init(|| directory).clone())
     }
 
-    pub(super) fn base_model(&self) -> Result<InternVl> {
-        let store = match self.config.model.tune {
-            Tune::Full => Kind::Float,
-            Tune::Lora => self.compute(),
-        };
-        Ok(InternVl::load(&self.model_dir()?, store, self.compute(), self.device)?)
+    /// The scorer of training and validation.
+    pub(super) fn training_scorer(&self) -> Result<Scorer> {
+        let rollout = &self.config.rollout;
+        Ok(Scorer::new(self.config.scorer(rollout.engine, rollout.grid, &[rollout.frame], Some(self.cache_dir())))?)
     }
 
-    /// Dtype of the products.
-    pub(super) fn compute(&self) -> Kind {
-        self.config.model.dtype.kind_on(self.device)
-    }
-
-    pub(super) fn lora(&self, dropout: f64) -> LoraConfig {
-        let lora = &self.config.lora;
-        LoraConfig {
-            r: lora.rank as i64,
-            lora_alpha: lora.alpha,
-            lora_dropout: dropout,
-            target_modules: lora.target_modules.clone(),
-            use_rslora: lora.rslora,
-            modules_to_save: None,
-        }
-    }
-
-    /// What the policy of a stage was trained with; where there is none yet, what the configuration says.
-    pub(super) fn prompt(&self, stage: &str) -> Result<Prompt> {
-        match Prompt::of(&self.dir.join(stage).join("best"))? {
-            Some(prompt) => Ok(prompt),
-            None => configured_prompt(&self.config, Some(&self.model_dir()?)),
-        }
-    }
-
-    pub(super) fn scorer(&self, grid: usize, frames: &[Frame]) -> Result<Scorer> {
-        scorer(&self.config, &self.config.rollout.engine, grid, frames, Some(self.cache_dir()))
-    }
-
+    /// The directory of executed ground truths.
     pub(super) fn cache_dir(&self) -> PathBuf {
-        match self.config.rollout.cache_dir.as_str() {
-            "" => self.dir.join("cache"),
-            path => PathBuf::from(path),
+        match &self.config.rollout.cache_dir {
+            unset if unset.as_os_str().is_empty() => self.dir.join("cache"),
+            path => path.clone(),
         }
     }
 }
@@ -152,27 +121,4 @@ fn synth_options(config: &Config, directory: &Path) -> SynthConfig {
         test_count: Some(synth.test),
         ..SynthConfig::default()
     }
-}
-
-/// Opens what is selected and says which rows are skipped.
-///
-/// # Errors
-/// See [`Dataset::open_selection`].
-pub fn open_dataset(source: &DataSource, selection: Selection) -> Result<Dataset> {
-    let dataset = Dataset::open_selection(source, selection)?;
-    if let Some(first) = dataset.skipped.first() {
-        let count = dataset.skipped.len();
-        eprintln!("data: {count} rows of the {} split are unusable and skipped; the first: {first}", selection.split);
-    }
-    Ok(dataset)
-}
-
-/// The prompt that the configuration asks for, of a model in the directory `checkpoint`.
-///
-/// # Errors
-/// See [`Prompt::new`].
-pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<Prompt> {
-    let prompt = &config.prompt;
-    let checkpoint = checkpoint.filter(|_| prompt.template == Template::Auto);
-    Ok(Prompt::new(checkpoint, &prompt.system, &prompt.user)?)
 }

@@ -1,9 +1,10 @@
 //! The summary of a run, and the table that it prints last.
 
 use anyhow::{Result, anyhow};
+use cadwright_rollout::Engine;
 use serde_json::{Map, Value, json};
 
-use super::{Run, read_json};
+use super::{Run, StageName, read_json};
 use crate::eval::compare::Comparison;
 use crate::files::write_whole;
 use crate::telemetry::duration;
@@ -13,11 +14,14 @@ impl Run {
     pub(super) fn summarise(&self) -> Result<()> {
         let mut summary = Map::new();
         let mut seconds = Map::new();
-        let predictions = |stage: &str| read_json(&self.dir.join("eval").join(stage).join("predictions.json"));
-        let head = ["VSR [95 %]", "IoU over all [95 %]", "IoU less SFT's [95 %]"];
+        let predictions =
+            |stage: StageName| read_json(&self.dir.join("eval").join(stage.name()).join("predictions.json"));
+        let head = ["VSR [95 %]", "IoU over all [95 %]", "IoU minus SFT's [95 %]"];
         println!("\n{:<8} {:>6}  {:<21}  {:<21}  {}", "", "parts", head[0], head[1], head[2]);
-        for stage in ["sft", "control", "ppo"] {
-            let Some(report) = read_json(&self.dir.join("eval").join(stage).join("summary.json")) else { continue };
+        for stage in [StageName::Sft, StageName::MoreSft, StageName::Ppo] {
+            let Some(report) = read_json(&self.dir.join("eval").join(stage.name()).join("summary.json")) else {
+                continue;
+            };
             let number = |key: &str| report[key].as_f64().unwrap_or_default();
             let interval = |key: &str| {
                 let ends = [0, 1].map(|end| report[key][end].as_f64().unwrap_or_default());
@@ -26,24 +30,28 @@ impl Run {
             let parts = report["n"].as_u64().unwrap_or_default();
             let vsr = format!("{:.3} {}", number("vsr"), interval("vsr_ci95"));
             let iou = format!("{:.3} {}", number("iou"), interval("iou_ci95"));
-            let less_sft = match (stage, predictions("sft"), predictions(stage)) {
-                ("sft", ..) | (_, None, _) | (.., None) => String::new(),
+            let minus_sft = match (stage, predictions(StageName::Sft), predictions(stage)) {
+                (StageName::Sft, ..) | (_, None, _) | (.., None) => String::new(),
                 (_, Some(a), Some(b)) => {
                     let comparison = Comparison::new(&a, &b, false).map_err(|problem| anyhow!("eval: {problem}"))?;
                     let iou = &comparison.differences[0];
                     format!("{:+.3} [{:+.3}, {:+.3}]", iou.b - iou.a, iou.ci95[0], iou.ci95[1])
                 }
             };
-            let name = if stage == "control" { "control".to_owned() } else { stage.to_uppercase() };
-            println!("{name:<8} {parts:>6}  {vsr:<21}  {iou:<21}  {less_sft}");
-            if let Some(result) = read_json(&self.dir.join(stage).join("result.json")) {
-                seconds.insert(stage.into(), result["seconds"].clone());
+            let name = match stage {
+                StageName::Sft => "SFT",
+                StageName::MoreSft => "more SFT",
+                StageName::Ppo => "PPO",
+            };
+            println!("{name:<8} {parts:>6}  {vsr:<21}  {iou:<21}  {minus_sft}");
+            if let Some(result) = self.result(stage) {
+                seconds.insert(stage.name().into(), result["seconds"].clone());
             }
             seconds.insert(format!("eval_{stage}"), report["seconds"].clone());
-            summary.insert(stage.into(), report);
+            summary.insert(stage.name().into(), report);
         }
         if summary.contains_key("control") {
-            println!("\ncontrol: SFT from the same checkpoint, for as long as PPO took");
+            println!("\nmore SFT: from SFT's checkpoint, for as long as PPO took");
         }
         // The sum: this process may have found some of it done.
         let total: f64 = seconds.values().filter_map(Value::as_f64).sum();
@@ -51,11 +59,21 @@ impl Run {
         summary.insert("seconds".into(), Value::Object(seconds));
         write_whole(&self.dir.join("summary.json"), &format!("{:#}\n", Value::Object(summary)))?;
         println!(
-            "\n{}; IoU is solid IoU in the {} frame, failures count 0, executed by CadQuery.\nCurves: .venv/bin/tensorboard --logdir {}",
+            "\n{}; IoU is solid IoU in the {} frame, failures count 0, executed by {}.\nCurves: .venv/bin/tensorboard --logdir {}",
             duration(self.started.elapsed().as_secs_f64()),
             self.config.eval.frames[0],
+            executed_by(self.config.eval.engine),
             self.dir.join("tensorboard").display()
         );
         Ok(())
+    }
+}
+
+/// Who executed the programs, in words.
+fn executed_by(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Cadquery => "CadQuery",
+        Engine::Native => "the native engine",
+        Engine::Auto => "the native engine, and by CadQuery if that declines",
     }
 }

@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cadwright_rollout::Scorer;
 
-use crate::config::{Config, Tune};
+use crate::config::Config;
 use crate::data::Dataset;
 use crate::eval::predict::PromptedDataset;
-use crate::files::replace_directory;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
+use crate::policy;
 
 /// What the stages of a run share.
 pub struct Stage<'a> {
@@ -62,16 +62,6 @@ impl Stage<'_> {
     /// # Errors
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        replace_directory(directory, |aside| {
-            match self.config.model.tune {
-                Tune::Lora => model.save_adapter(aside, &self.base_model)?,
-                Tune::Full => {
-                    model.save(aside, model.config.layout)?;
-                    self.tokenizer.save(aside)?;
-                }
-            }
-            self.prompt.save(aside)?;
-            Ok(())
-        })
+        policy::save(directory, model, self.tokenizer, &self.prompt, &self.base_model)
     }
 }
