@@ -1,10 +1,11 @@
-//! Files and directories that are complete or absent: each is written aside and renamed.
+//! Files and directories that are complete or absent: each is written under another name beside its own and renamed.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use cadwright_rollout::files;
 
 /// Makes the directory of a file that is to be written later, after long work, and tries to write in it.
 ///
@@ -19,18 +20,15 @@ pub fn prepare_parent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `text` to `path` so that the file is complete or as it was.
+/// Writes `text` to `path` so that the file is complete or as it was. Its directory must exist.
 ///
 /// # Errors
 /// A directory that cannot be written.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let directory = path.parent().map(PathBuf::from).unwrap_or_default();
-    let aside = directory.join(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
-    std::fs::write(&aside, text).with_context(|| format!("cannot write {}", aside.display()))?;
-    std::fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
+    files::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Fills a directory aside and puts it in the place of `directory`.
+/// Fills a directory of another name and puts it in the place of `directory`.
 ///
 /// # Errors
 /// What `fill` says, or a directory that cannot be written; then the old one is as it was.

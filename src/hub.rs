@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cadwright_rollout::files::write_whole;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use thiserror::Error;
@@ -286,7 +287,7 @@ impl Hub {
         // Only now does the branch name this commit: without a network, the cache serves what is complete.
         if revision != info.sha {
             let reference = from.root.join("refs").join(revision);
-            let written = write_with_parents(&reference, |path| std::fs::write(path, &info.sha));
+            let written = write_with_parents(&reference, |path| write_whole(path, info.sha.as_bytes()));
             written.map_err(|source| HubError::Write { path: reference, source })?;
         }
         Ok(paths)
