@@ -56,12 +56,13 @@ impl PolicyPath {
         }
     }
 
-    /// The model with its adapter. Its weights have dtype `stored`, its products `compute`; adapters are fp32.
+    /// The model with its adapter. Its weights have dtype `weights_dtype`, its products
+    /// `compute_dtype`; adapters are fp32.
     ///
     /// # Errors
     /// Files that are missing or malformed, or that do not fit each other.
-    pub fn load_model(&self, stored: Kind, compute: Kind, device: Device) -> Result<InternVl, ModelError> {
-        let model = InternVl::load(&self.checkpoint, stored, compute, device)?;
+    pub fn load_model(&self, weights_dtype: Kind, compute_dtype: Kind, device: Device) -> Result<InternVl, ModelError> {
+        let model = InternVl::load(&self.checkpoint, weights_dtype, compute_dtype, device)?;
         match &self.adapter {
             Some(adapter) => model.with_adapter(adapter),
             None => Ok(model),
@@ -110,12 +111,12 @@ impl Policy {
         let tokenizer = Tokenizer::load(&path.checkpoint)?;
         tokenizer.check_fits(architecture.llm_config.vocab_size)?;
         check_positions(config, &architecture)?;
-        let compute = config.model.dtype.kind_on(device);
-        let stored = match (purpose, config.model.tune) {
+        let compute_dtype = config.model.dtype.kind_on(device);
+        let weights_dtype = match (purpose, config.model.tune) {
             (Purpose::Training, Tune::Full) => Kind::Float,
-            (Purpose::Training, Tune::Lora) | (Purpose::Inference, _) => compute,
+            (Purpose::Training, Tune::Lora) | (Purpose::Inference, _) => compute_dtype,
         };
-        let model = path.load_model(stored, compute, device)?;
+        let model = path.load_model(weights_dtype, compute_dtype, device)?;
         Ok(Self { model, tokenizer, prompt })
     }
 }
@@ -154,18 +155,18 @@ pub fn save(
 }
 
 /// Adds the adapter at `path` to its checkpoint's weights and writes the sum as a checkpoint: in `layout`, with weights of
-/// dtype `stored` (`None`: that of the checkpoint), the checkpoint's other files, and the prompt that the policy was
+/// dtype `weights_dtype` (`None`: that of the checkpoint), the checkpoint's other files, and the prompt that the policy was
 /// trained with.
 ///
 /// # Errors
 /// Files that are missing or malformed, that do not fit each other, or a directory that cannot be written.
-pub fn merge(path: &PolicyPath, stored: Option<Kind>, layout: Layout, output: &Path) -> Result<()> {
-    let stored = match stored {
+pub fn merge(path: &PolicyPath, weights_dtype: Option<Kind>, layout: Layout, output: &Path) -> Result<()> {
+    let weights_dtype = match weights_dtype {
         Some(kind) => kind,
         None => files::stored_kind(&path.checkpoint)?,
     };
     let prompt = path.trained_prompt()?;
-    let mut model = path.load_model(stored, stored, Device::Cpu)?.merged();
+    let mut model = path.load_model(weights_dtype, weights_dtype, Device::Cpu)?.merged();
     // A checkpoint can be merged without a tokenizer; only the id of the image token is then unknown.
     if let Ok(tokenizer) = Tokenizer::load(&path.checkpoint) {
         model.config.image_token_id = Some(tokenizer.image_token);

@@ -105,7 +105,7 @@ impl Comparison {
 
     /// The comparison as JSON.
     pub fn to_json(&self) -> Value {
-        let of = |d: &Difference| {
+        let row = |d: &Difference| {
             let [wins, ties, losses] = d.wins_ties_losses;
             let json = json!({
                 "a": d.a, "b": d.b, "difference": d.b - d.a, "ci95": d.ci95, "p": d.p,
@@ -113,7 +113,7 @@ impl Comparison {
             });
             (d.name.clone(), json)
         };
-        let differences: Map<String, Value> = self.differences.iter().map(of).collect();
+        let differences: Map<String, Value> = self.differences.iter().map(row).collect();
         let largest: Vec<Value> =
             self.largest.iter().map(|(id, a, b)| json!({"id": id, "iou_a": a, "iou_b": b})).collect();
         json!({"n": self.n, "differences": differences, "largest_changes": largest})
@@ -160,9 +160,9 @@ fn read(predictions: &Value) -> Result<BTreeMap<String, EvaluatedPart>, String> 
 fn difference(
     name: &str,
     pairs: &[(&EvaluatedPart, &EvaluatedPart)],
-    of: impl Fn(&EvaluatedPart) -> f64,
+    number: impl Fn(&EvaluatedPart) -> f64,
 ) -> Difference {
-    let values: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (of(a), of(b))).collect();
+    let values: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (number(a), number(b))).collect();
     let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
     let count = |is: &dyn Fn(f64) -> bool| differences.iter().filter(|d| is(**d)).count();
     Difference {
@@ -204,21 +204,21 @@ mod tests {
     #[test]
     fn a_difference_that_is_always_the_same_is_certain() {
         let ids: Vec<String> = (0..50).map(|i| i.to_string()).collect();
-        let of = |iou: f64| predictions(&ids.iter().map(|id| (id.as_str(), iou)).collect::<Vec<_>>());
-        let found = Comparison::new(&of(0.25), &of(0.5), false).unwrap();
+        let all_at = |iou: f64| predictions(&ids.iter().map(|id| (id.as_str(), iou)).collect::<Vec<_>>());
+        let found = Comparison::new(&all_at(0.25), &all_at(0.5), false).unwrap();
         assert_eq!(found.differences[0].ci95, [0.25, 0.25]);
         assert!(found.differences[0].p < 2e-4);
-        let same = Comparison::new(&of(0.5), &of(0.5), false).unwrap();
+        let same = Comparison::new(&all_at(0.5), &all_at(0.5), false).unwrap();
         assert_eq!((same.differences[0].p, same.differences[0].wins_ties_losses), (1.0, [0, 50, 0]));
     }
 
     #[test]
     fn samples_give_best_at_k() {
-        let of = |ious: [f64; 4]| {
+        let with_samples = |ious: [f64; 4]| {
             let samples: Vec<Value> = ious.iter().map(|iou| json!({"outcome": "solid", "iou": iou})).collect();
             json!({"sample_0": {"id": "x", "ground_truth_code": "", "outcome": "solid", "iou": ious[0], "samples": samples}})
         };
-        let found = Comparison::new(&of([0.0, 0.0, 0.0, 1.0]), &of([0.5; 4]), false).unwrap();
+        let found = Comparison::new(&with_samples([0.0, 0.0, 0.0, 1.0]), &with_samples([0.5; 4]), false).unwrap();
         let names: Vec<&str> = found.differences.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(names, ["iou", "vsr", "best@2", "best@4"]);
         // Of the six pairs three hold the 1.

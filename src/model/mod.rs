@@ -42,7 +42,7 @@ pub struct InternVl {
     /// The architecture.
     pub config: InternVlConfig,
     /// Dtype of the products.
-    pub compute: Kind,
+    pub compute_dtype: Kind,
     lora: Option<LoraConfig>,
     weights: Weights,
     vision: Vision,
@@ -50,22 +50,27 @@ pub struct InternVl {
 }
 
 impl InternVl {
-    /// A model over these weights. `compute` is the dtype of the products.
-    pub fn new(config: InternVlConfig, weights: Weights, lora: Option<LoraConfig>, compute: Kind) -> Self {
+    /// A model over these weights. `compute_dtype` is the dtype of the products.
+    pub fn new(config: InternVlConfig, weights: Weights, lora: Option<LoraConfig>, compute_dtype: Kind) -> Self {
         let scale = lora.as_ref().map(LoraConfig::scale);
-        let vision = Vision::new(&weights, &config, scale, compute);
-        let decoder = Decoder::new(&weights, "language_model", &config.llm_config, scale, compute);
-        Self { config, compute, lora, weights, vision, decoder }
+        let vision = Vision::new(&weights, &config, scale, compute_dtype);
+        let decoder = Decoder::new(&weights, "language_model", &config.llm_config, scale, compute_dtype);
+        Self { config, compute_dtype, lora, weights, vision, decoder }
     }
 
-    /// Reads a checkpoint directory in either layout, with its weights at dtype `store`.
+    /// Reads a checkpoint directory in either layout, with its weights at dtype `weights_dtype`.
     ///
     /// # Errors
     /// See [`InternVlConfig::read`] and [`Weights::load`].
-    pub fn load(directory: &Path, store: Kind, compute: Kind, device: Device) -> Result<Self, ModelError> {
+    pub fn load(
+        directory: &Path,
+        weights_dtype: Kind,
+        compute_dtype: Kind,
+        device: Device,
+    ) -> Result<Self, ModelError> {
         let config = InternVlConfig::read(directory)?;
-        let weights = Weights::load(directory, &config, store, device)?;
-        Ok(Self::new(config, weights, None, compute))
+        let weights = Weights::load(directory, &config, weights_dtype, device)?;
+        Ok(Self::new(config, weights, None, compute_dtype))
     }
 
     /// Writes `config.json` and the weights into an existing directory, without the adapter.
@@ -90,11 +95,11 @@ impl InternVl {
     /// This model with its adapter added to its weights.
     #[must_use]
     pub fn merged(self) -> Self {
-        let Self { config, compute, mut weights, lora, .. } = self;
+        let Self { config, compute_dtype, mut weights, lora, .. } = self;
         if let Some(lora) = lora {
             lora.merge_into(&mut weights);
         }
-        Self::new(config, weights, None, compute)
+        Self::new(config, weights, None, compute_dtype)
     }
 
     /// This model with a new adapter beside the layers that `lora.target_modules` names: `A` random, `B` zero, so that
@@ -103,9 +108,9 @@ impl InternVl {
     /// # Errors
     /// A target that names no linear layer.
     pub fn with_new_adapter(self, lora: LoraConfig, seed: i64) -> Result<Self, ModelError> {
-        let Self { config, compute, mut weights, .. } = self;
+        let Self { config, compute_dtype, mut weights, .. } = self;
         lora.add_to(&mut weights, config.layout, seed)?;
-        Ok(Self::new(config, weights, Some(lora), compute))
+        Ok(Self::new(config, weights, Some(lora), compute_dtype))
     }
 
     /// This model with an adapter in PEFT's format.
@@ -113,9 +118,9 @@ impl InternVl {
     /// # Errors
     /// A file that is missing or malformed, or adapters that match no layer, by name.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, ModelError> {
-        let Self { config, compute, mut weights, .. } = self;
+        let Self { config, compute_dtype, mut weights, .. } = self;
         let lora = LoraConfig::load_into(&mut weights, directory)?;
-        Ok(Self::new(config, weights, Some(lora), compute))
+        Ok(Self::new(config, weights, Some(lora), compute_dtype))
     }
 
     /// Writes the adapter in PEFT's format into an existing directory.
@@ -147,7 +152,12 @@ impl InternVl {
     /// The model as it is now, for generation or as a reference: later training steps do not change it. Frozen weights
     /// are shared, trainable ones copied, so that it computes what this one does.
     pub fn frozen_copy(&self) -> Self {
-        Self::new(self.config.clone(), self.weights.frozen_copy(self.compute), self.lora.clone(), self.compute)
+        Self::new(
+            self.config.clone(),
+            self.weights.frozen_copy(self.compute_dtype),
+            self.lora.clone(),
+            self.compute_dtype,
+        )
     }
 
     /// Whether anything besides the language model is being trained: the vision tower or the projector.

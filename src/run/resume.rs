@@ -92,8 +92,8 @@ fn differing_keys(before: &Table, now: &Table, is_bound: impl Fn(&str) -> bool) 
         batch?.checked_mul(accumulation?)
     };
     let is_same_step = per_step(before) == per_step(now);
-    found
-        .retain(|(key, _)| !HARMLESS.contains(&key.as_str()) && !(is_same_step && STEP_OF_SFT.contains(&key.as_str())));
+    let is_harmless = |key: &str| HARMLESS.contains(&key) || is_same_step && STEP_OF_SFT.contains(&key);
+    found.retain(|(key, _)| !is_harmless(key));
     found.into_iter().map(|(_, difference)| difference).collect()
 }
 
