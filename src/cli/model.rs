@@ -257,13 +257,9 @@ fn logits(args: &LogitsArgs) -> Result<()> {
     let path = policy_path(&args.model_path, &args.revision, args.lora_path.as_deref())?;
     let kind = args.dtype.kind();
     let model = path.load_model(kind, kind, args.device.open()?)?;
-    let (mut ids, mut pixels, mut mask) = (None, None, None);
-    files::read_safetensors(&args.input, |name, tensor| match name {
-        "input_ids" => ids = Some(tensor),
-        "pixel_values" => pixels = Some(tensor),
-        "attention_mask" => mask = Some(tensor),
-        _ => {}
-    })?;
+    let mut inputs = files::read_tensors(&args.input)?;
+    let (pixels, mask) = (inputs.remove("pixel_values"), inputs.remove("attention_mask"));
+    let ids = inputs.remove("input_ids");
     let ids = ids.with_context(|| format!("{}: tensor input_ids [b, t] i64 is missing", args.input.display()))?;
     // The hf layout says it in its configuration, the original one in its tokenizer.
     let of_tokenizer = || Tokenizer::load(&path.checkpoint).ok().map(|tokenizer| tokenizer.image_token);

@@ -11,7 +11,7 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row, reader::RowIter};
 use ::parquet::schema::types::{Type, TypePtr};
 
-use super::dataset::DataError;
+use super::error::DataError;
 
 /// What is read of a row. Any of it may be missing; whether that matters is for the reader's user to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,17 +1,15 @@
 //! A checkpoint from which a killed run goes on: complete, or absent.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::Tensor;
 
 use super::optim::Optimizer;
 use crate::files::replace_directory;
 use crate::model::Weights;
-use crate::model::files::{read_safetensors, write_safetensors};
+use crate::model::files::{read_tensors, write_safetensors};
 
 /// One set of trainable tensors with its optimiser, by the name that its files bear.
 pub struct CheckpointPart<'a> {
@@ -52,19 +50,11 @@ pub fn load<S: DeserializeOwned>(directory: &Path, parts: &mut [CheckpointPart])
     let state = serde_json::from_str(&text).with_context(|| path.display().to_string()).with_context(hint)?;
     for part in parts {
         let path = directory.join(format!("{}.safetensors", part.name));
-        part.weights.restore_trainable(&path, &read_all(&path)?).with_context(hint)?;
+        part.weights.restore_trainable(&path, &read_tensors(&path)?).with_context(hint)?;
         let path = directory.join(format!("{}.optimizer.safetensors", part.name));
-        if let Err(problems) = part.optimizer.restore(&read_all(&path)?) {
+        if let Err(problems) = part.optimizer.restore(&read_tensors(&path)?) {
             bail!("{}: {}:\n  {}", hint(), path.display(), problems.join("\n  "));
         }
     }
     Ok(Some(state))
-}
-
-fn read_all(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let mut tensors = BTreeMap::new();
-    read_safetensors(path, |name, tensor| {
-        tensors.insert(name.to_owned(), tensor);
-    })?;
-    Ok(tensors)
 }
