@@ -1,5 +1,7 @@
 //! Low-rank adapters: which layers get one, PEFT's files, and merging.
 
+use std::path::Path;
+
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
