@@ -88,8 +88,9 @@ impl Selection {
 
 /// A split in memory.
 ///
-/// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training rows take 1 to 2 GB
-/// with their programs. Every picture is decoded once on opening, to know which rows are usable.
+/// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training
+/// rows take 1 to 2 GB with their programs. Every picture is decoded once on opening, to know which
+/// rows are usable.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     examples: Vec<Example>,
@@ -150,7 +151,8 @@ impl Dataset {
         Ok(Self { examples, skipped: Vec::new() })
     }
 
-    /// Forgets the programs of all rows but the first `count`, except for the shapes that they build.
+    /// Forgets the programs of all rows but the first `count`, except for the shapes that they
+    /// build.
     pub fn keep_programs(&mut self, count: usize) {
         self.examples.iter_mut().skip(count).for_each(|example| example.program = None);
     }

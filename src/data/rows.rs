@@ -13,7 +13,8 @@ use ::parquet::schema::types::{Type, TypePtr};
 
 use super::error::DataError;
 
-/// What is read of a row. Any of it may be missing; whether that matters is for the reader's user to say.
+/// What is read of a row. Any of it may be missing; whether that matters is for the reader's user
+/// to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawRow {
     /// Position in the file, from 0.
@@ -37,12 +38,13 @@ pub struct RawRow {
 pub enum ShapeSource {
     /// The content of a file: a binary column, or one with `bytes` in it.
     Bytes(Vec<u8>),
-    /// Its path, from the parquet file's directory: a text column, or one with `path` and no `bytes`.
+    /// Its path, from the parquet file's directory: a text column, or one with `path` and no
+    /// `bytes`.
     Path(String),
 }
 
-/// Streams the rows of a file, one row group in memory at a time. Columns may come in any order, with others among
-/// them, in any encoding and compression the parquet crate reads.
+/// Streams the rows of a file, one row group in memory at a time. Columns may come in any order,
+/// with others among them, in any encoding and compression the parquet crate reads.
 pub struct RowReader {
     path: PathBuf,
     rows: RowIter<'static>,

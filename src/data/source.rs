@@ -63,7 +63,8 @@ pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> D
     DataError::MissingSplit { origin, split, found }
 }
 
-/// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and `train.parquet`.
+/// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and
+/// `train.parquet`.
 pub(crate) fn split_of(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".parquet")?;
     let word = stem.split(['-', '.']).next()?;
@@ -74,8 +75,8 @@ pub(crate) fn split_of(name: &str) -> Option<&str> {
     })
 }
 
-/// Parquet files at a path, sorted by name: those of a directory (or of its `data` directory), a file, or all that match a
-/// pattern.
+/// Parquet files at a path, sorted by name: those of a directory (or of its `data` directory), a
+/// file, or all that match a pattern.
 fn local_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
@@ -126,7 +127,8 @@ fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
 /// Local paths of the parquet files of a split, sorted by name; downloaded if need be.
 ///
 /// # Errors
-/// The repository cannot be reached or has no such split, or only some of its files are in the cache.
+/// The repository cannot be reached or has no such split, or only some of its files are in the
+/// cache.
 pub fn split_files(hub: &Hub, repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, DataError> {
     let is_of_split = |name: &str| split_of(base_name(name)) == Some(split.name());
     let files = hub.files(RepoKind::Dataset, repo, revision, is_of_split)?;

@@ -1,4 +1,5 @@
-//! Generates programs for a set of pictures and scores them: the same way in validation, final evaluation and PPO.
+//! Generates programs for a set of pictures and scores them. Validation, final evaluation and PPO
+//! share this code.
 
 use anyhow::Result;
 use cadwright_rewards::program::extract_program;
@@ -11,27 +12,27 @@ use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
 use crate::seeds::seed;
 
-/// A program that the model wrote, and what it is worth.
+/// A program that the model wrote, with its score.
 pub struct Prediction {
     /// The dataset's id of the part.
     pub id: String,
     /// Index in the dataset.
     pub index: usize,
-    /// The program, taken out of the completion.
+    /// The program, extracted from the completion.
     pub program: String,
-    /// Whether the completion was cut off.
+    /// Whether the completion was cut off at `max_new_tokens`.
     pub truncated: bool,
     /// Outcome, IoU and reward.
     pub score: Score,
 }
 
-/// Pictures with their programs, and how a model is asked about them.
+/// A data set with the prompt that a model is asked about each of its pictures.
 pub struct PromptedDataset<'a> {
     /// The parts.
     pub dataset: &'a Dataset,
     /// Their pictures.
     pub pictures: &'a Pictures<'a>,
-    /// What is asked.
+    /// The prompt.
     pub prompt: &'a Prompt,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
@@ -43,7 +44,7 @@ impl PromptedDataset<'_> {
         self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
     }
 
-    /// What the part at `index` is.
+    /// The ground truth of the part at `index`.
     pub fn ground_truth(&self, index: usize) -> &GroundTruth {
         &self.dataset.examples()[index].ground_truth
     }
@@ -56,30 +57,32 @@ impl PromptedDataset<'_> {
     }
 }
 
-/// What a policy wrote, while it is being scored.
+/// The completions that a policy wrote, while they are being scored.
 pub struct Generated<'a> {
-    /// One for each picture.
+    /// One prompt for each picture.
     pub prompts: Vec<PromptInput>,
-    /// Those of a picture one after another.
+    /// The completions of the first picture, then those of the second, and so on.
     pub completions: Vec<Completion>,
-    /// What each token of each completion was chosen from, if asked for.
+    /// For each completion, the states `[tokens, hidden]` from which its tokens were chosen; empty
+    /// unless [`GenerateOptions::keeps_states`] is set.
     pub states: Vec<Tensor>,
-    /// Their scores to come, in the same order.
+    /// The pending scores, in the order of the completions.
     pub batch: Batch<'a>,
 }
 
-/// How programs are written.
+/// How programs are generated.
 #[derive(Debug, Clone, Copy)]
 pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Completions written at the same time.
+    /// Completions generated at the same time.
     pub batch_size: usize,
-    /// Keep the states, for a critic.
+    /// Returns the states, which a critic needs.
     pub keeps_states: bool,
 }
 
-/// Completes each prompt `seeds.len() / indices.len()` times and scores each completion the moment it ends.
+/// Completes each prompt `seeds.len() / indices.len()` times and submits each completion for
+/// scoring as soon as it ends.
 pub fn generate_and_score<'a>(
     model: &InternVl,
     prompted: &PromptedDataset,
@@ -114,18 +117,19 @@ pub fn generate_and_score<'a>(
 pub struct EvalOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Completions written for each part.
+    /// Completions generated for each part.
     pub samples: usize,
-    /// Completions written at the same time.
+    /// Completions generated at the same time.
     pub batch_size: usize,
     /// The run's seed.
     pub seed: u64,
 }
 
-/// `options.samples` completions for each part in `indices`, scored, in their order.
+/// Generates and scores `options.samples` completions for each part in `indices`. Predictions are
+/// in the order of `indices`.
 ///
 /// # Errors
-/// The scorer cannot go on.
+/// The scorer cannot continue.
 pub fn evaluate(
     model: &InternVl,
     prompted: &PromptedDataset,
@@ -157,5 +161,5 @@ pub fn evaluate(
     Ok(predictions)
 }
 
-/// Sets the seeds of evaluation apart from those of training.
+/// Keeps the seeds of evaluation distinct from those of training.
 const EVAL_STREAM: u64 = 0xe7a1;

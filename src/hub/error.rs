@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why files of the hub are not to be had.
+/// Why files of the hub cannot be used.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// Neither here nor a name on the hub.
+    /// Neither a local directory nor a hub id.
     #[error("{path}: no such directory, and not a hub id of the form owner/name: give one of the two")]
     NoSuchPlace {
         /// The text given.
         path: String,
     },
-    /// A download is not of the size that was announced.
+    /// A download does not have the size that the hub announced.
     #[error(
         "{name} of {repo}@{revision} came with {found} of {expected} bytes and was removed: start again to download it anew"
     )]
@@ -24,9 +24,9 @@ pub enum HubError {
         repo: String,
         /// The revision.
         revision: String,
-        /// Bytes there.
+        /// Bytes found.
         found: u64,
-        /// Bytes there should be.
+        /// Bytes expected.
         expected: u64,
     },
     /// The cache cannot be written.
@@ -34,10 +34,10 @@ pub enum HubError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Offline, and the cache does not have it.
+    /// `HF_HUB_OFFLINE` is set, and the cache does not have the revision.
     #[error(
         "{repo}@{revision} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it, or download on a machine \
          with a network (hf download --repo-type {kind} {repo} --revision {revision}) and copy the cache, or give a local directory"
@@ -49,10 +49,10 @@ pub enum HubError {
         revision: String,
         /// `model` or `dataset`.
         kind: &'static str,
-        /// The cache looked in.
+        /// The cache that was searched.
         cache: PathBuf,
     },
-    /// The hub cannot be reached or refuses, and the cache does not have it.
+    /// The hub cannot be reached or refuses the request, and the cache does not have the files.
     #[error(
         "cannot get {what} of {repo}@{revision} from the hub ({detail}), and it is not in the cache {cache}: check the name, \
          the network, and, for a private or gated repository, HF_TOKEN; or give a local directory"
@@ -64,12 +64,12 @@ pub enum HubError {
         repo: String,
         /// The revision wanted.
         revision: String,
-        /// What the client says.
+        /// The client's message.
         detail: String,
-        /// The cache looked in.
+        /// The cache that was searched.
         cache: PathBuf,
     },
-    /// The repository does not have what is looked for.
+    /// The repository does not have the file.
     #[error("{repo}@{revision} has no {wanted}: found {}", if found.is_empty() { "no such file".to_owned() } else { found.join(", ") })]
     Missing {
         /// `owner/name`.
@@ -78,10 +78,10 @@ pub enum HubError {
         revision: String,
         /// What was looked for.
         wanted: String,
-        /// What there is.
+        /// The files that exist.
         found: Vec<String>,
     },
-    /// There is no home directory to keep the cache in.
+    /// There is no home directory for the cache.
     #[error("no place for the hub's cache: HOME is not set; set HF_HOME to a directory")]
     NoCache,
 }

@@ -1,4 +1,5 @@
-//! The architecture of an InternVL3 checkpoint, as its Hugging Face `config.json` states it, and named presets.
+//! The architecture of an InternVL3 checkpoint, as its Hugging Face `config.json` states it, and
+//! named presets.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::ModelError;
 use super::layout::{self, Layout};
 
-/// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025, arXiv:2504.10479).
+/// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025,
+/// arXiv:2504.10479).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InternVlConfig {
     /// The vision transformer.
@@ -25,7 +27,8 @@ pub struct InternVlConfig {
     /// Whether an image of more than one tile is also shown whole.
     #[serde(default)]
     pub use_thumbnail: bool,
-    /// Id of `<IMG_CONTEXT>`, where the file says it. The tokenizer says it too, and is who is asked first.
+    /// Id of `<IMG_CONTEXT>`, where the file says it. The tokenizer says it too, and is who is
+    /// asked first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_token_id: Option<i64>,
     /// How its files are written.
@@ -37,7 +40,8 @@ fn default_max_tiles() -> usize {
     12
 }
 
-/// InternViT: 300M (LayerNorm) in models of up to 14B, 6B (RMSNorm, norms on queries and keys) in larger ones.
+/// InternViT: 300M (LayerNorm) in models of up to 14B, 6B (RMSNorm, norms on queries and keys) in
+/// larger ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width.
@@ -102,7 +106,8 @@ pub struct LanguageConfig {
     pub rope_theta: f64,
     /// Longest sequence.
     pub max_position_embeddings: i64,
-    /// `dynamic`, which InternVL3 has, changes nothing up to `max_position_embeddings`; other kinds are not supported.
+    /// `dynamic`, which InternVL3 has, changes nothing up to `max_position_embeddings`; other kinds
+    /// are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<Value>,
     /// Whether the output head is the input embedding.
@@ -121,7 +126,8 @@ impl InternVlConfig {
     /// Reads `config.json` of a checkpoint directory.
     ///
     /// # Errors
-    /// A missing or malformed file, a missing field, or an architecture that is not supported, by name.
+    /// A missing or malformed file, a missing field, or an architecture that is not supported, by
+    /// name.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
         Self::read_file(&directory.join("config.json"))
     }
@@ -309,7 +315,8 @@ impl InternVlConfig {
     }
 }
 
-/// Fields that change what a model computes and that we know one value of: they may be absent, not different.
+/// Fields that change what a model computes and that we know one value of: they may be absent, not
+/// different.
 fn unsupported(config: &Value) -> Vec<String> {
     [
         ("/ps_version", json!("v2")),
@@ -356,12 +363,14 @@ pub enum Init {
     Normal(f64),
     /// A Gaussian of deviation `1 / sqrt(fan_in)`.
     FanIn,
-    /// [`Init::FanIn`] divided by `sqrt(divisor)`: for projections into the residual stream (GPT-2, section 2.3).
+    /// [`Init::FanIn`] divided by `sqrt(divisor)`: for projections into the residual stream (GPT-2,
+    /// section 2.3).
     FanInScaled {
         /// Number of residual branches.
         divisor: i64,
     },
-    /// `1 / sqrt(2 layers)` per channel: InternViT starts at 0.1, which is slow for a model trained from nothing.
+    /// `1 / sqrt(2 layers)` per channel: InternViT starts at 0.1, which is slow for a model trained
+    /// from nothing.
     LayerScale {
         /// Number of blocks.
         layers: i64,

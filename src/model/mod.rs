@@ -102,8 +102,8 @@ impl InternVl {
         Self::new(config, weights, None, compute_dtype)
     }
 
-    /// This model with a new adapter beside the layers that `lora.target_modules` names: `A` random, `B` zero, so that
-    /// the model computes what it did. Adapters are fp32.
+    /// This model with a new adapter beside the layers that `lora.target_modules` names: `A`
+    /// random, `B` zero, so that the model computes what it did. Adapters are fp32.
     ///
     /// # Errors
     /// A target that names no linear layer.
@@ -149,8 +149,9 @@ impl InternVl {
         &mut self.weights
     }
 
-    /// The model as it is now, for generation or as a reference: later training steps do not change it. Frozen weights
-    /// are shared, trainable ones copied, so that it computes what this one does.
+    /// The model as it is now, for generation or as a reference: later training steps do not change
+    /// it. Frozen weights are shared, trainable ones copied, so that it computes what this one
+    /// does.
     pub fn frozen_copy(&self) -> Self {
         Self::new(
             self.config.clone(),
@@ -160,7 +161,8 @@ impl InternVl {
         )
     }
 
-    /// Whether anything besides the language model is being trained: the vision tower or the projector.
+    /// Whether anything besides the language model is being trained: the vision tower or the
+    /// projector.
     pub fn trains_vision(&self) -> bool {
         self.weights.trainable().any(|(name, _)| !is_language(name))
     }
@@ -175,34 +177,38 @@ impl InternVl {
         &self.decoder
     }
 
-    /// Tiles as 8-bit pixels `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32` in the decoder's space.
+    /// Tiles as 8-bit pixels `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32` in the
+    /// decoder's space.
     pub fn embed_tiles(&self, tiles: &Tensor, train: bool) -> Tensor {
         self.embed_pixels(&normalise(&tiles.to_device(self.device())), train)
     }
 
-    /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the decoder's space.
+    /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the
+    /// decoder's space.
     pub fn embed_pixels(&self, pixels: &Tensor, train: bool) -> Tensor {
         self.vision.forward(pixels, train)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts, row by row, takes
-    /// the n-th row of `image [.., hidden]`. A row's prompt has one run of image tokens; later ones were written by the
-    /// model, which may sample any token, and are embedded as text.
+    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts,
+    /// row by row, takes the n-th row of `image [.., hidden]`. A row's prompt has one run of image
+    /// tokens; later ones were written by the model, which may sample any token, and are embedded
+    /// as text.
     ///
     /// # Panics
     /// Where the prompts have another number of image tokens than `image` has rows.
     pub fn embed_prompt(&self, ids: &Tensor, image: &Tensor, image_token: i64) -> Tensor {
         let (_, t) = ids.size2().expect("ids: [b, t]");
         let is_image = ids.eq(image_token);
-        // In the first run, the n-th image token is the n-th position counted from the first image token.
+        // In the first run, the n-th image token is the n-th position counted from the first image
+        // token.
         let first = is_image.to_kind(Kind::Int64).argmax(1, true);
         let offset = Tensor::arange(t, (Kind::Int64, ids.device())).unsqueeze(0) - first;
         let is_picture = is_image.logical_and(&(offset + 1).eq_tensor(&is_image.cumsum(1, Kind::Int64)));
         self.embed(ids, &is_picture, image)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th position of `is_picture [b, t] bool`, row by row, takes the n-th
-    /// row of `image [.., hidden]`.
+    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th position of
+    /// `is_picture [b, t] bool`, row by row, takes the n-th row of `image [.., hidden]`.
     ///
     /// # Panics
     /// Where there are more or fewer such positions than rows.
@@ -212,12 +218,14 @@ impl InternVl {
         self.decoder.embed(ids).masked_scatter(&is_picture.unsqueeze(-1), image)
     }
 
-    /// Logits of every position, `[b, t, vocab] f32`, of `ids [b, t] i64` with normalised `pixels [tiles, 3, size, size] f32`, of which
-    /// the n-th row of embeddings takes the place of the n-th image token, row by row. `mask [b, t]` is 0 for padding. Where
-    /// nobody knows the id of the image token, it is the one that occurs as often as there are rows.
+    /// Logits of every position, `[b, t, vocab] f32`, of `ids [b, t] i64` with normalised
+    /// `pixels [tiles, 3, size, size] f32`, of which the n-th row of embeddings takes the place of
+    /// the n-th image token, row by row. `mask [b, t]` is 0 for padding. Where nobody knows the id
+    /// of the image token, it is the one that occurs as often as there are rows.
     ///
     /// # Errors
-    /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than of rows.
+    /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than
+    /// of rows.
     pub fn logits(
         &self,
         ids: &Tensor,

@@ -8,7 +8,8 @@ use toml::{Table, Value};
 
 use crate::config::{Config, Dtype, Sft};
 
-/// Keys that change how fast a run is or how much memory it takes, but not what it computes, rounding apart.
+/// Keys that change how fast a run is or how much memory it takes, but not what it computes,
+/// rounding apart.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
 const HARMLESS: [&str; 12] = [
@@ -29,12 +30,14 @@ const HARMLESS: [&str; 12] = [
 /// Harmless together: SFT's examples in one optimiser step are the product of the two.
 const STEP_OF_SFT: [&str; 2] = ["sft.batch_size", "sft.gradient_accumulation"];
 
-/// The configuration with which the run in `dir` starts or continues: `config` with `model.dtype` resolved for `device`.
+/// The configuration with which the run in `dir` starts or continues: `config` with `model.dtype`
+/// resolved for `device`.
 ///
 /// If the directory holds a run already:
 /// - keys that change only speed or memory may differ;
 /// - sections of stages that have not begun may differ;
-/// - if SFT is done, its section and the adapter's are what it was done with, whatever `config` says;
+/// - if SFT is done, its section and the adapter's are what it was done with, whatever `config`
+///   says;
 /// - `model.dtype = "auto"` is the dtype that the run began with, on another device too.
 ///
 /// # Errors
@@ -70,7 +73,8 @@ pub(super) fn continued(mut config: Config, dir: &Path, device: Device) -> Resul
     Ok(config)
 }
 
-/// What SFT was done with, except that more SFT may take other micro-batches or write checkpoints at other steps.
+/// What SFT was done with, except that more SFT may take other micro-batches or write checkpoints
+/// at other steps.
 fn done_sft(before: &Sft, now: &Sft) -> Sft {
     let per_step = |sft: &Sft| sft.batch_size.checked_mul(sft.gradient_accumulation);
     let mut sft = Sft { checkpoint_every: now.checkpoint_every, ..before.clone() };
@@ -80,7 +84,8 @@ fn done_sft(before: &Sft, now: &Sft) -> Sft {
     sft
 }
 
-/// Each key that decides what is computed and differs, with both values, in sections that `is_bound`.
+/// Each key that decides what is computed and differs, with both values, in sections that
+/// `is_bound`.
 fn differing_keys(before: &Table, now: &Table, is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for (section, now) in now.iter().filter(|(section, _)| is_bound(section)) {

@@ -1,4 +1,4 @@
-//! A checkpoint from which a killed run goes on: complete, or absent.
+//! Checkpoints from which a killed run continues. Each is complete or absent.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use crate::files::replace_directory;
 use crate::model::Weights;
 use crate::model::files::{read_tensors, write_safetensors};
 
-/// One set of trainable tensors with its optimiser, by the name that its files bear.
+/// A set of trainable tensors with its optimiser.
 pub struct CheckpointPart<'a> {
-    /// `policy`, `value_head`.
+    /// The stem of its file names: `policy` or `value_head`.
     pub name: &'static str,
-    /// Whose trainable tensors are kept.
+    /// The weights, of which the trainable ones are saved.
     pub weights: &'a mut Weights,
-    /// Whose moments are kept.
+    /// The optimiser, whose moments are saved.
     pub optimizer: &'a mut Optimizer,
 }
 
-/// Writes the parts and `state` to `directory`, replacing what is there at once: readers see the old one or the new one.
+/// Writes the parts and `state` to `directory`. An older checkpoint there is replaced atomically.
 ///
 /// # Errors
 /// A directory that cannot be written.
@@ -39,10 +39,11 @@ pub fn save(directory: &Path, parts: &[CheckpointPart], state: &impl Serialize) 
     })
 }
 
-/// Takes up the checkpoint in `directory`, if there is one, and returns its state.
+/// Restores the checkpoint in `directory`, if there is one, and returns its state.
 ///
 /// # Errors
-/// A checkpoint that is damaged or of another model, naming every tensor that does not fit.
+/// A checkpoint that is damaged or of another model. The message names every tensor that does not
+/// fit.
 pub fn load<S: DeserializeOwned>(directory: &Path, parts: &mut [CheckpointPart]) -> Result<Option<S>> {
     let path = directory.join("state.json");
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };

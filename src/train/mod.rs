@@ -26,7 +26,7 @@ use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
 use crate::policy;
 
-/// What the stages of a run share.
+/// What a stage of a run works with.
 pub struct Stage<'a> {
     /// The resolved configuration.
     pub config: &'a Config,
@@ -36,18 +36,18 @@ pub struct Stage<'a> {
     pub validation: &'a Dataset,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// What is asked about each picture.
+    /// The prompt for each picture.
     pub prompt: Prompt,
-    /// The one scorer.
+    /// The scorer of training and validation.
     pub scorer: &'a Scorer,
     /// The run directory.
     pub run_dir: PathBuf,
-    /// What adapters are for: a path or hub id.
+    /// The path or hub id of the base model, which an adapter's configuration names.
     pub base_model: String,
 }
 
 impl Stage<'_> {
-    /// A dataset's pictures with this run's prompt.
+    /// A data set's pictures with this run's prompt.
     pub fn prompted<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> PromptedDataset<'b> {
         PromptedDataset { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
     }
@@ -57,7 +57,7 @@ impl Stage<'_> {
         Sampling { temperature, top_p, max_new_tokens: self.config.generate.max_new_tokens }
     }
 
-    /// Writes what training changes: the adapter, or a whole checkpoint with its tokenizer; complete or not at all.
+    /// Writes the policy, complete or not at all: see [`policy::save`].
     ///
     /// # Errors
     /// A directory that cannot be written.
