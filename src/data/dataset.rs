@@ -14,16 +14,16 @@ use super::image::{ImageError, decode_rgb};
 use super::rows::{RawRow, RowReader, ShapeSource};
 use super::source::{DataSource, files};
 
-/// One picture with what it shows.
+/// One picture with the program and shape of its part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// `deepcad_id`; where there is none, file name and row.
+    /// `deepcad_id`; if the row has none, file name and row number.
     pub id: String,
-    /// The picture as it was stored, PNG as a rule.
+    /// The encoded picture as it was stored, usually PNG.
     pub image: Arc<[u8]>,
-    /// The ground-truth program, where there is one that may be learnt from.
+    /// The ground-truth program, if the row has one that may be used for learning.
     pub program: Option<String>,
-    /// What the part is: the file in `ground_truth_mesh`, or what `cadquery` builds.
+    /// The shape of the part: the file in `ground_truth_mesh`, or the solid that `cadquery` builds.
     pub ground_truth: GroundTruth,
     /// Whether the row belongs to the small public test.
     pub hundred_subset: bool,
@@ -36,9 +36,9 @@ pub struct SkippedRow {
     pub file: PathBuf,
     /// The row in it, from 0.
     pub row: usize,
-    /// `deepcad_id`; where there is none, file name and row.
+    /// `deepcad_id`; if the row has none, file name and row number.
     pub id: String,
-    /// Why.
+    /// Why it is left out.
     pub reason: SkipReason,
 }
 
@@ -68,7 +68,7 @@ pub enum SkipReason {
     NoShape(String),
 }
 
-/// Which rows to take.
+/// The rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection {
     /// The split.
@@ -151,8 +151,8 @@ impl Dataset {
         Ok(Self { examples, skipped: Vec::new() })
     }
 
-    /// Forgets the programs of all rows but the first `count`, except for the shapes that they
-    /// build.
+    /// Removes the programs of all rows but the first `count`. The shapes that they build stay as
+    /// ground truths.
     pub fn keep_programs(&mut self, count: usize) {
         self.examples.iter_mut().skip(count).for_each(|example| example.program = None);
     }
@@ -162,7 +162,7 @@ impl Dataset {
         self.examples.len()
     }
 
-    /// True where there is no usable row.
+    /// Whether there is no usable row.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }

@@ -12,12 +12,12 @@ use crate::hub::HubError;
 /// Why a data set cannot be read.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// The file system refuses.
+    /// The file system reports an error.
     #[error("cannot read {path}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// There is no such file or directory.
@@ -35,28 +35,28 @@ pub enum DataError {
         origin: String,
         /// The split wanted.
         split: Split,
-        /// What there is instead: splits, or files where no split is recognised.
+        /// The splits that it has; if none is recognised, its files.
         found: Vec<String>,
     },
-    /// The file is not parquet, or not all of it is there.
+    /// The file is not parquet, or it is incomplete.
     #[error("{path} is damaged or incomplete ({detail}); remove it and download or generate it again")]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's message.
         detail: String,
     },
-    /// A row cannot be decoded; what follows it is lost too.
+    /// A row cannot be decoded. The rows after it cannot be read either.
     #[error("{path} is damaged at row {row} ({detail}); remove it and download or generate it again")]
     CorruptRow {
         /// The file.
         path: PathBuf,
         /// The row, from 0.
         row: usize,
-        /// What the decoder says.
+        /// The decoder's message.
         detail: String,
     },
-    /// The file is compressed in a way this program is built without.
+    /// The file is compressed with a codec that this program does not support.
     #[error("{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these")]
     Codec {
         /// The file.
@@ -64,7 +64,7 @@ pub enum DataError {
         /// The codec found.
         codec: String,
     },
-    /// The file is some other parquet file.
+    /// A parquet file without a required column.
     #[error(
         "{path} has no column {column:?}: expected image, deepcad_id, cadquery (or ground_truth_mesh), found {}",
         list(found)
@@ -74,10 +74,10 @@ pub enum DataError {
         path: PathBuf,
         /// The column missing.
         column: &'static str,
-        /// The columns there are.
+        /// The columns of the file.
         found: Vec<String>,
     },
-    /// Not one row is usable.
+    /// No row is usable.
     #[error("the {split} split of {origin} has no usable row: {skipped} skipped{}", example(first))]
     Empty {
         /// The source.
@@ -89,12 +89,12 @@ pub enum DataError {
         /// The first of them.
         first: Option<Box<SkippedRow>>,
     },
-    /// A picture given by itself cannot be decoded.
+    /// A single picture cannot be decoded.
     #[error("{}", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's message.
         source: ImageError,
     },
     /// Some files of a split are in the cache, but not all.
@@ -109,11 +109,11 @@ pub enum DataError {
         repo: String,
         /// The revision.
         revision: String,
-        /// Files there.
+        /// Files in the cache.
         found: usize,
-        /// Files there should be.
+        /// Files expected.
         expected: usize,
-        /// The cache looked in.
+        /// The cache that was searched.
         cache: PathBuf,
     },
     /// The hub cannot be reached.

@@ -29,8 +29,8 @@ pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 ///
 /// - Grey becomes RGB, palettes are looked up, inks are mixed, and an alpha channel is dropped:
 ///   what a transparent pixel hides is seen.
-/// - Of 16 bits, the upper 8 are taken, except in a grey picture without alpha, where values above
-///   255 are white.
+/// - Of 16 bits, the upper 8 are taken, except in a grey picture without alpha, in which values
+///   above 255 are white.
 /// - The pixels are as stored: an EXIF orientation does not turn the picture, because `convert`
 ///   does not.
 /// - Of an animation, the first picture is taken.

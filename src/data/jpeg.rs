@@ -13,8 +13,8 @@ use mozjpeg::{Decompress, Format};
 /// Pixels beyond which Pillow refuses a picture, as do we: their bytes in RGB are half a GiB.
 const MOST_PIXELS: usize = 178_956_970;
 
-/// Decodes a JPEG to RGB; the detail of the error where it cannot. A tag that says the picture is
-/// to be shown turned has no effect, as in Pillow.
+/// Decodes a JPEG to RGB; if it cannot be decoded, the detail of the error. A tag that says the
+/// picture is to be shown turned has no effect, as in Pillow.
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     // libjpeg knows no way to return with an error: the binding unwinds, without a panic message.
     catch_unwind(AssertUnwindSafe(|| read(bytes))).unwrap_or_else(|thrown| {
@@ -57,7 +57,7 @@ fn inverted_cmyk_to_rgb(inks: &[u8]) -> [u8; 3] {
     })
 }
 
-/// Bytes that are an error where they end: libjpeg asks for more only where a picture is cut off,
+/// Bytes whose end is an error: libjpeg asks for more only if a picture is cut off,
 /// and would make up the rest of it.
 struct Whole<'a>(&'a [u8]);
 

@@ -8,7 +8,7 @@ use super::Split;
 use super::error::DataError;
 use crate::hub::{Hub, HubError, RepoKind, base_name};
 
-/// Where a data set comes from.
+/// The source of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
     /// A directory of parquet files, one file, or a pattern with `*` and `?` in the file name.
@@ -45,7 +45,8 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
         .zip(&names)
         .filter(|(_, name)| match split_of(name) {
             Some(named) => named == split.name(),
-            // A file given by name that says nothing about splits serves any.
+            // A file that is given by name, and whose name contains no split, is used for any
+            // split.
             None => path.is_file(),
         })
         .map(|(file, _)| file.clone())
@@ -63,7 +64,7 @@ pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> D
     DataError::MissingSplit { origin, split, found }
 }
 
-/// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and
+/// The split that a file name begins with: `train` for `train-00000-of-00002.parquet` and
 /// `train.parquet`.
 pub(crate) fn split_of(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".parquet")?;

@@ -27,7 +27,7 @@ pub struct InternVlConfig {
     /// Whether an image of more than one tile is also shown whole.
     #[serde(default)]
     pub use_thumbnail: bool,
-    /// Id of `<IMG_CONTEXT>`, where the file says it. The tokenizer says it too, and is who is
+    /// Id of `<IMG_CONTEXT>`, if the file has it. The tokenizer has it too, and is
     /// asked first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_token_id: Option<i64>,
@@ -97,7 +97,7 @@ pub struct LanguageConfig {
     pub num_attention_heads: i64,
     /// Key and value heads (grouped-query attention).
     pub num_key_value_heads: i64,
-    /// Width of a head; `hidden_size / num_attention_heads` where the file does not say.
+    /// Width of a head; `hidden_size / num_attention_heads` if the file does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<i64>,
     /// Epsilon of the RMS norms.

@@ -27,7 +27,7 @@ pub struct Header {
 /// `model.safetensors.index.json` names.
 ///
 /// # Errors
-/// An index that cannot be read, or names files that are not there: all of them.
+/// An index that cannot be read, or that names missing files: the message names all of them.
 pub fn shards(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let index = directory.join("model.safetensors.index.json");
     if !index.exists() {
@@ -91,8 +91,8 @@ pub fn stored_kind(directory: &Path) -> Result<Kind, ModelError> {
     })
 }
 
-/// Calls `take` with each tensor of a safetensors file, on the CPU at the file's dtype. Memory that
-/// has been read is given back, so that no more than one tensor is held here.
+/// Calls `take` with each tensor of a safetensors file, on the CPU at the file's dtype. Memory
+/// that has been read is released, so that no more than one tensor is held at a time.
 ///
 /// # Errors
 /// The file is missing, cut short, or holds a dtype that models do not use.
@@ -205,7 +205,7 @@ pub fn write_safetensors<'a>(
     })
 }
 
-/// Writes the tensors of a checkpoint into an existing directory: to `model.safetensors`, or, where
+/// Writes the tensors of a checkpoint into an existing directory: to `model.safetensors`, or, if
 /// that would be larger than `shard_bytes`, to several files with an index.
 ///
 /// # Errors

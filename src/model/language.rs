@@ -35,7 +35,8 @@ pub(super) enum Seen {
     All,
     /// Of as many keys as queries, its own and those before it.
     Causal,
-    /// Those where this is 0 and not a large negative number: `[b or 1, 1, t, s]` f32.
+    /// 0 at positions that are attended to, a large negative number at all others:
+    /// `[b or 1, 1, t, s]` f32.
     Masked(Tensor),
 }
 
@@ -308,7 +309,7 @@ impl Block {
 /// Grouped-query attention: `q [b, heads, t, d]`, `k, v [b, kv_heads, s, d]`; returns
 /// `[b, heads, t, d]`.
 ///
-/// On CUDA this is libtorch's fused kernel, which takes grouped heads only where there is no mask.
+/// On CUDA this is libtorch's fused kernel, which takes grouped heads only if there is no mask.
 /// On the CPU the backward of the fused bf16 kernel is three times slower than two batched
 /// products, and grouping the queries of one key head into rows spares the copies of keys and
 /// values.

@@ -1,4 +1,4 @@
-//! A linear layer, with a low-rank adapter beside it where its weights hold one.
+//! A linear layer, with a low-rank adapter if its weights contain one.
 
 use tch::{Kind, Tensor};
 

@@ -43,7 +43,7 @@ pub enum TargetModules {
     /// layer of the language model but its head.
     Pattern(String),
     /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...; of the language model's
-    /// where it has such.
+    /// if it has such.
     Names(Vec<String>),
 }
 

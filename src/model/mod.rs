@@ -103,7 +103,7 @@ impl InternVl {
     }
 
     /// This model with a new adapter beside the layers that `lora.target_modules` names: `A`
-    /// random, `B` zero, so that the model computes what it did. Adapters are fp32.
+    /// random, `B` zero, so that the model's output does not change. Adapters are fp32.
     ///
     /// # Errors
     /// A target that names no linear layer.
@@ -195,7 +195,7 @@ impl InternVl {
     /// as text.
     ///
     /// # Panics
-    /// Where the prompts have another number of image tokens than `image` has rows.
+    /// The number of image tokens in the prompts is not the number of rows of `image`.
     pub fn embed_prompt(&self, ids: &Tensor, image: &Tensor, image_token: i64) -> Tensor {
         let (_, t) = ids.size2().expect("ids: [b, t]");
         let is_image = ids.eq(image_token);
@@ -211,7 +211,7 @@ impl InternVl {
     /// `is_picture [b, t] bool`, row by row, takes the n-th row of `image [.., hidden]`.
     ///
     /// # Panics
-    /// Where there are more or fewer such positions than rows.
+    /// The number of such positions is not the number of rows.
     pub fn embed(&self, ids: &Tensor, is_picture: &Tensor, image: &Tensor) -> Tensor {
         let (tokens, rows) = (is_picture.sum(Kind::Int64).int64_value(&[]), image.numel() as i64 / self.hidden());
         assert_eq!(tokens, rows, "{tokens} image tokens for {rows} rows of picture embeddings");
@@ -220,8 +220,8 @@ impl InternVl {
 
     /// Logits of every position, `[b, t, vocab] f32`, of `ids [b, t] i64` with normalised
     /// `pixels [tiles, 3, size, size] f32`, of which the n-th row of embeddings takes the place of
-    /// the n-th image token, row by row. `mask [b, t]` is 0 for padding. Where nobody knows the id
-    /// of the image token, it is the one that occurs as often as there are rows.
+    /// the n-th image token, row by row. `mask [b, t]` is 0 for padding. If `image_token`
+    /// is `None`, the image token is the one that occurs as often as there are rows.
     ///
     /// # Errors
     /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than

@@ -9,7 +9,7 @@ use super::template::ChatTemplate;
 use super::tokenizer::{END_OF_TURN, IMAGE_CONTEXT, IMAGE_END, IMAGE_START, START_OF_TURN};
 use super::tokenizer_files::read_object;
 
-/// Stands for the picture in text that people write, and in what templates render.
+/// Marks the place of the picture in configured text and in rendered templates.
 const IMAGE: &str = "<image>";
 const FILE: &str = "prompt.json";
 
@@ -25,7 +25,7 @@ pub struct Prompt {
 
 impl Prompt {
     /// The prompt of a system message and a request, either of which may be empty. It is rendered
-    /// by the chat template of `checkpoint` where there is one, else by the one that InternVL
+    /// by the chat template of `checkpoint` if it has one, else by the one that InternVL
     /// documents. The picture precedes the request, unless that names its place with `<image>`.
     ///
     /// # Errors
@@ -65,9 +65,9 @@ impl Prompt {
         format!("{}{IMAGE_START}{image}{IMAGE_END}{}", self.before, self.after)
     }
 
-    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`: as
-    /// rendered, so that whoever loads it needs no template, and a template that changes meanwhile
-    /// changes nothing.
+    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`: in
+    /// rendered form, so that loading it needs no template and does not depend on later changes of
+    /// the template.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -78,7 +78,7 @@ impl Prompt {
         std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
     }
 
-    /// The prompt that the model or adapter in `directory` was trained with, where it says so.
+    /// The prompt that the model or adapter in `directory` was trained with, if it is stored there.
     ///
     /// # Errors
     /// A malformed `prompt.json`.

@@ -47,8 +47,8 @@ impl ChatTemplate {
         &self.path
     }
 
-    /// The text of a conversation up to where the assistant answers. `tools` is `None` or a list of
-    /// JSON schemas.
+    /// The text of a conversation up to the start of the assistant's answer. `tools` is `None` or a
+    /// list of JSON schemas.
     ///
     /// # Errors
     /// What the template refuses.

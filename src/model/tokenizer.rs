@@ -102,7 +102,7 @@ impl Tokenizer {
     /// short. Any text can be encoded.
     ///
     /// # Errors
-    /// Where the library cannot train on this text.
+    /// The library cannot train on this text.
     pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize) -> Result<Self, ModelError> {
         let failed = |reason: String| ModelError::Tokenizer { path: "tokenizer.json".into(), reason };
         let number = SplitPattern::Regex(r"-?\d+\.\d+".into());
@@ -165,10 +165,10 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1)
     }
 
-    /// Whether a model with `vocab_size` embeddings has one for every token.
+    /// Checks that a model with `vocab_size` embeddings has one for every token.
     ///
     /// # Errors
-    /// It has not: model and tokenizer are not of one checkpoint.
+    /// It has fewer: model and tokenizer are not of one checkpoint.
     pub fn check_fits(&self, vocab_size: i64) -> Result<(), ModelError> {
         let tokens = self.vocab_size();
         if usize::try_from(vocab_size).is_ok_and(|rows| tokens <= rows) {

@@ -9,7 +9,7 @@ use tokenizers::AddedToken;
 
 use super::error::ModelError;
 
-/// `tokenizer_config.json` and, where that leaves it open, `special_tokens_map.json` and
+/// `tokenizer_config.json` and, if that does not decide it, `special_tokens_map.json` and
 /// `added_tokens.json`.
 pub(super) struct TokenizerConfig {
     directory: PathBuf,
@@ -19,7 +19,7 @@ pub(super) struct TokenizerConfig {
 /// The roles that a special token may have, in the order in which `transformers` goes through them.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const ADDITIONAL: &str = "additional_special_tokens";
-/// Roles that Qwen2's tokenizer fills where the files do not.
+/// Roles that Qwen2's tokenizer fills if the files do not.
 const QWEN2_ROLES: [&str; 3] = ["eos_token", "unk_token", "pad_token"];
 
 /// How Qwen2 splits text before merging bytes.
@@ -224,7 +224,7 @@ fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value["content"].as_str()).filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
-/// The object in a file of JSON; `None` where there is no such file.
+/// The object in a file of JSON; `None` if there is no such file.
 pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, ModelError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

@@ -124,7 +124,7 @@ impl VisionBlock {
 /// Of the norms on queries and keys, in both published implementations.
 const QK_NORM_EPS: f64 = 1e-6;
 
-/// LayerNorm, or, where there is no bias, RMSNorm; computed in fp32.
+/// LayerNorm, or, if there is no bias, RMSNorm; computed in fp32.
 struct Norm {
     weight: Tensor,
     bias: Option<Tensor>,

@@ -22,7 +22,7 @@ impl Weights {
         Self { tensors: BTreeMap::new() }
     }
 
-    /// Parameters of a model that is to be trained from nothing, in `kind` on `device`. The same
+    /// Random parameters of a new model, in `kind` on `device`. The same
     /// seed gives the same values on every device: they are drawn on the CPU in fp32.
     pub fn random(config: &InternVlConfig, seed: i64, kind: Kind, device: Device) -> Self {
         tch::manual_seed(seed);
@@ -92,9 +92,8 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// The tensors by their names in files of a layout: where that keeps the vision transformer's
-    /// queries, keys and values apart and these do not, or the other way round, they are split or
-    /// joined.
+    /// The tensors by their names in files of `layout`. The vision transformer's queries, keys and
+    /// values are split or joined if `layout` stores them differently.
     pub fn in_layout(&self, config: &InternVlConfig, layout: Layout) -> Vec<(String, Tensor)> {
         let mut found = Vec::new();
         for (name, tensor) in self.iter() {
@@ -130,7 +129,7 @@ impl Weights {
     /// The tensor of that name.
     ///
     /// # Panics
-    /// Where there is none: [`Weights::load`] and [`Weights::random`] have filled every name of the
+    /// There is none. [`Weights::load`] and [`Weights::random`] fill every name of the
     /// architecture.
     pub fn get(&self, name: &str) -> Tensor {
         self.find(name).unwrap_or_else(|| panic!("no weight named {name}"))
@@ -208,8 +207,8 @@ impl Weights {
     }
 }
 
-/// What some writers add: the head where it is the embedding, and tables that follow from the
-/// configuration.
+/// Whether a tensor is one that some writers add: the head if it is tied to the embedding, and
+/// tables that follow from the configuration.
 fn is_left_out(name: &str, config: &InternVlConfig) -> bool {
     (config.llm_config.tie_word_embeddings && name == "language_model.lm_head.weight")
         || name.ends_with(".rotary_emb.inv_freq")

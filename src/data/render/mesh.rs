@@ -157,7 +157,7 @@ impl DepthBuffer {
         }
     }
 
-    /// Draws a line one pixel wide where nothing is in front of it.
+    /// Draws the visible pixels of a line one pixel wide.
     fn draw_line(&self, from: Vec3, to: Vec3, slack: f64, canvas: &mut Canvas) {
         let step = to - from;
         let count = step.x.abs().max(step.y.abs()).ceil().max(1.0);

@@ -23,7 +23,7 @@ struct Sample {
     facing: f32,
     /// Distance behind the plane of the picture, in pixels.
     depth: f32,
-    /// Signed distance to the surface's seam; NaN on the far side of it and where there is none.
+    /// Signed distance to the surface's seam; NaN on the far side of it and if there is none.
     seam: f32,
 }
 
@@ -191,7 +191,7 @@ impl<'a> Scene<'a> {
             for y in top..(top + BLOCK).min(self.side) {
                 for x in left..(left + BLOCK).min(self.side) {
                     let here = &self.samples[y * self.side + x];
-                    // Each pair is looked at from both sides where both blocks are mixed; drawing
+                    // Each pair is looked at from both sides if both blocks are mixed; drawing
                     // twice is harmless.
                     let neighbours = [(x.wrapping_sub(1), y), (x + 1, y), (x, y.wrapping_sub(1)), (x, y + 1)];
                     for (nx, ny) in neighbours.into_iter().filter(|(nx, ny)| *nx < self.side && *ny < self.side) {
@@ -222,7 +222,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// True where the pixel of `a`, not of `b`, is blackened for the edge between them. All pixels of
+/// Whether the pixel of `a`, not of `b`, is blackened for the edge between them. All pixels of
 /// one edge are taken from one side, which keeps the line thin.
 fn owns_edge(a: &Sample, b: &Sample) -> bool {
     if a.surface == b.surface {

@@ -95,7 +95,7 @@ fn prism(dice: &mut Dice, longest: i32) -> Sides {
     sides[pinned] = longest;
     let [width, height, mut depth] = sides;
     if depth % 4 != 0 && depth > 2 {
-        // Half of it must be even too where the prism stands on both sides of its plane.
+        // Half of it must be even too if the prism stands on both sides of its plane.
         depth -= 2;
     }
     Sides { width, height, depth: depth.max(4) }

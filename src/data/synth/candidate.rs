@@ -25,7 +25,7 @@ pub(super) struct Candidate {
     pub(super) shape: [u8; 32],
 }
 
-/// Draws the part of an index. `None` where the draw led nowhere: a feature did not fit or would be
+/// Draws the part of an index. `None` if the draw failed: a feature did not fit or would be
 /// hidden.
 pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result<Option<Candidate>, SynthError> {
     let mut dice = Dice::seed_from_u64(seed);
@@ -117,7 +117,7 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
     Ok(Some((family, part, features)))
 }
 
-/// True where most of a feature's face is seen: the top of a boss, the mouth of a cut.
+/// Whether most of a feature's face is visible: the top of a boss, the mouth of a cut.
 fn is_visible(body: &Body, solid: &CsgSolid, scale: &Scale) -> bool {
     if body.both {
         // Axles, cross drillings and intersections reach beyond the rest by construction.

@@ -133,7 +133,7 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Where the solid's surface lies over a footprint: the level, or `None` where it is not flat
+    /// Where the solid's surface lies over a footprint: the level, or `None` if it is not flat
     /// with free space in front of it.
     fn surface_under(&self, footprint: &Footprint, side: Side) -> Option<i32> {
         let extent = self.cells.extent();
@@ -149,7 +149,7 @@ impl Site<'_> {
         (is_full && self.is_flat(footprint, side, level)).then_some(level)
     }
 
-    /// True where rays against the normal meet the surface at the level all over a footprint. Cells
+    /// Whether rays against the normal meet the surface at the level all over a footprint. Cells
     /// alone do not tell: the crest of a rounded face fills them too.
     fn is_flat(&self, footprint: &Footprint, side: Side, level: i32) -> bool {
         let [a, b, axis] = side.axes();
@@ -176,7 +176,7 @@ fn is_buried(footprint: &Footprint, side: Side, level: i32, depth: i32, cells: &
     cells.all(footprint.cells(side, level, level - side.sign() * (depth + MARGIN), MARGIN), true)
 }
 
-/// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` where it does
+/// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` if it does
 /// not fit.
 pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: bool, longest: i32) -> Option<Fitted> {
     let Site { part, cells, .. } = *site;

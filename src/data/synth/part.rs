@@ -34,7 +34,7 @@ impl Side {
         }
     }
 
-    /// +1 where the normal runs along its axis, -1 where against it.
+    /// +1 if the normal runs along its axis, -1 if against it.
     pub(super) fn sign(self) -> i32 {
         if self == Self::Front { -1 } else { 1 }
     }
@@ -57,7 +57,7 @@ impl Side {
     }
 }
 
-/// A piece of a path, from where the piece before ended.
+/// A piece of a path, from the end of the piece before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     Line(Cell2),
@@ -190,7 +190,7 @@ pub(super) struct Body {
     /// axes).
     pub(super) outline: Outline,
     pub(super) holes: Vec<Outline>,
-    /// Against the normal where negative.
+    /// Against the normal if negative.
     pub(super) distance: i32,
     pub(super) both: bool,
 }
