@@ -8,7 +8,6 @@ use cadwright::data::{DataSource, open_dataset};
 use cadwright::device::set_threads;
 use cadwright::eval::Evaluation;
 use cadwright::files::{prepare_parent, write_whole};
-use cadwright::hub::is_hub_id;
 use cadwright::policy::{Policy, PolicyPath, Purpose};
 use clap::Args;
 
@@ -114,13 +113,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     set_threads(config.run.threads);
     let policy = args.policy.load(&config)?;
-    let source = match PathBuf::from(&args.dataset) {
-        path if path.exists() => DataSource::Path(path),
-        _ if is_hub_id(&args.dataset) => {
-            DataSource::Hub { repo: args.dataset.clone(), revision: config.data.revision.clone() }
-        }
-        path => DataSource::Path(path),
-    };
+    let source = DataSource::named(&args.dataset, &config.data.revision);
     let dataset = open_dataset(&source, config.eval_selection())?;
     // There is no run directory: executed ground truths are kept only if the configuration names a
     // place.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Split;
 use super::error::DataError;
-use crate::hub::{Hub, HubError, RepoKind, base_name};
+use crate::hub::{Hub, HubError, RepoKind, base_name, is_hub_id};
 
 /// The source of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub enum DataSource {
         /// Branch, tag or commit.
         revision: String,
     },
+}
+
+impl DataSource {
+    /// The source that `name` stands for: a path that exists, else a hub id (at `revision`), else a
+    /// path, which may be a pattern.
+    pub fn named(name: &str, revision: &str) -> Self {
+        if is_hub_id(name) && !Path::new(name).exists() {
+            return Self::Hub { repo: name.to_owned(), revision: revision.to_owned() };
+        }
+        Self::Path(PathBuf::from(name))
+    }
 }
 
 impl fmt::Display for DataSource {

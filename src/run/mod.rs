@@ -64,8 +64,8 @@ impl fmt::Display for StageName {
 impl Run {
     /// Makes the run directory and writes what is run: `config.toml` and `run.json`.
     ///
-    /// If the directory holds a run already, this one continues it: see [`resume::continued`] for
-    /// what may differ.
+    /// If the directory holds a run already, this one continues it. Keys that change only speed or
+    /// memory may then differ, and so may the sections of stages that have not begun.
     ///
     /// # Errors
     /// A directory that cannot be written, or one that holds a run of another configuration.

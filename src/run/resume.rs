@@ -169,6 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn a_run_on_another_device_keeps_the_dtype_that_it_began_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+            Config::load(None, &overrides).unwrap()
+        };
+        for dtype in ["bf16", "f32"] {
+            let before = config(&[&format!("model.dtype={dtype}"), "run.device=cuda"]);
+            std::fs::write(directory.path().join("config.toml"), before.to_toml().unwrap()).unwrap();
+            let now = continued(config(&["run.device=cpu"]), directory.path(), Device::Cpu).unwrap();
+            assert_eq!(now.model.dtype, before.model.dtype);
+        }
+        let error = continued(config(&["model.dtype=bf16"]), directory.path(), Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("model.dtype = \"f32\" there, \"bf16\" now"), "{error}");
+    }
+
+    #[test]
     fn micro_batches_of_a_done_sft_may_change_for_more_sft() {
         let before = Sft { batch_size: 8, gradient_accumulation: 2, ..Sft::default() };
         let smaller = Sft { batch_size: 4, gradient_accumulation: 4, learning_rate: 1.0, ..Sft::default() };
