@@ -1,11 +1,18 @@
-//! cadwright teaches a vision-language model to write the CadQuery program of the part in a picture: LoRA fine-tuning,
-//! then PPO with an IoU reward.
+//! cadwright teaches a vision-language model to write the CadQuery program of the part in a
+//! picture: LoRA fine-tuning, then PPO with an IoU reward.
 
 pub mod config;
 pub mod data;
+pub mod device;
+pub mod eval;
+pub mod files;
 pub mod generate;
 pub mod hub;
 pub mod libtorch;
 pub mod model;
+pub mod pictures;
+pub mod policy;
+pub mod run;
+pub mod seeds;
 pub mod telemetry;
 pub mod train;

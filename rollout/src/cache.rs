@@ -1,12 +1,12 @@
 //! Outcomes of ground truths on disk: only what CadQuery made, for that is the truth and costs the most.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use cadwright_rewards::Outcome;
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::python::SCRIPTS;
 use crate::store::{Key, key};
 use crate::wire;
@@ -77,17 +77,14 @@ fn read(path: &Path) -> Option<Outcome> {
     wire::decode(payload).ok()
 }
 
-/// Written aside and renamed: an entry is complete or absent.
+/// Writes an entry, complete or not at all.
 fn write(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
     let Some(payload) = wire::encode(outcome) else { return Ok(()) };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(MAGIC)?;
-    file.write_all(blake3::hash(&payload).as_bytes())?;
-    file.write_all(&payload)?;
-    file.persist(path)?;
-    Ok(())
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let checksum = blake3::hash(&payload);
+    write_whole(path, &[MAGIC, &checksum.as_bytes()[..], &payload].concat())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! one is there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::config::{Engine, ScorerConfig};
 use crate::engines::Verdict;
 use crate::error::{Error, Result};
+use crate::files::WholeFile;
 use crate::scorer::{Execution, Score, ScoreRequest, Scorer, Shared};
 use crate::summary::{ScoreSummary, Tally};
 use crate::truth::{GroundTruth, Shape};
@@ -384,58 +385,34 @@ fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     }
 }
 
-/// A file that appears under its name when it is complete. A device or a pipe is written as it is.
+/// A file of JSON that appears under its name when it is complete.
 pub(crate) struct Output {
-    path: PathBuf,
-    /// Where a regular file is written until it is complete.
-    aside: Option<PathBuf>,
-    writer: BufWriter<File>,
-    finished: bool,
+    writer: BufWriter<WholeFile>,
 }
 
 impl Output {
     pub fn create(path: &Path) -> Result<Self> {
-        if path.is_dir() {
-            let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-            return Err(Error::file(path, "write", &error));
-        }
-        // To rename over a device such as /dev/null would replace it for the whole machine.
-        let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-        let aside = (!is_special).then(|| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{}.tmp", std::process::id()));
-            PathBuf::from(name)
-        });
-        let file =
-            File::create(aside.as_deref().unwrap_or(path)).map_err(|error| Error::file(path, "write", &error))?;
-        Ok(Self { path: path.to_owned(), aside, writer: BufWriter::new(file), finished: false })
+        let file = WholeFile::create(path).map_err(|error| Error::file(path, "write", &error))?;
+        Ok(Self { writer: BufWriter::new(file) })
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::file(self.writer.get_ref().path(), "write", error)
     }
 
     fn row(&mut self, row: &impl Serialize) -> Result<()> {
         let written = serde_json::to_writer(&mut self.writer, row).map_err(std::io::Error::from);
-        written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| Error::file(&self.path, "write", &error))
+        written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| self.failed(&error))
     }
 
     pub fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
-        let written = serde_json::to_writer_pretty(&mut self.writer, value);
-        written
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.writer.write_all(b"\n"))
-            .map_err(|error| Error::file(&self.path, "write", &error))
+        let written = serde_json::to_writer_pretty(&mut self.writer, value).map_err(std::io::Error::from);
+        written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| self.failed(&error))
     }
 
-    pub fn finish(mut self) -> Result<()> {
-        let appear = || self.aside.as_ref().map_or(Ok(()), |aside| fs::rename(aside, &self.path));
-        let done = self.writer.flush().and_then(|()| appear());
-        self.finished = done.is_ok();
-        done.map_err(|error| Error::file(&self.path, "write", &error))
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(aside) = self.aside.as_ref().filter(|_| !self.finished) {
-            let _ = fs::remove_file(aside);
-        }
+    pub fn finish(self) -> Result<()> {
+        let path = self.writer.get_ref().path().to_owned();
+        let file = self.writer.into_inner().map_err(|error| error.into_error());
+        file.and_then(WholeFile::finish).map_err(|error| Error::file(&path, "write", &error))
     }
 }

@@ -12,6 +12,7 @@ mod cache;
 mod config;
 mod engines;
 mod error;
+pub mod files;
 pub mod jsonl;
 pub mod python;
 mod scorer;

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cadwright::data::DataSource;
-use cadwright::hub::{is_hub_id, resolve_adapter, resolve_checkpoint};
-use cadwright::model::{InternVl, Prompt, Tokenizer};
-use cadwright::telemetry::{prepare_parent, write_whole};
-use cadwright::train::run::{Evaluation, configured_prompt, device, open_dataset};
+use cadwright::config::Config;
+use cadwright::data::{DataSource, open_dataset};
+use cadwright::device::set_threads;
+use cadwright::eval::Evaluation;
+use cadwright::files::{prepare_parent, write_whole};
+use cadwright::policy::{Policy, PolicyPath, Purpose};
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
 
-/// Which policy to use.
+/// The policy to use.
 #[derive(Args)]
 pub struct PolicyArgs {
     /// Checkpoint directory or hub id (owner/name)
@@ -30,33 +31,20 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// The flags that were given, as overrides of the configuration.
+    /// The given flags, as overrides of the configuration.
     pub fn flags(&self) -> Vec<String> {
         self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
     }
 
-    /// The model with its adapter, its tokenizer, and the prompt that it was trained with, or else the configured one.
+    /// The policy, with the prompt that it was trained with; if none is stored, with the configured
+    /// one.
     ///
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
-    pub fn load(&self, config: &cadwright::config::Config) -> Result<(InternVl, Tokenizer, Prompt)> {
-        let directory = resolve_checkpoint(&self.model_path, &config.model.revision)?;
-        let adapter = self.lora_path.as_ref().map(|path| resolve_adapter(path, &self.lora_revision)).transpose()?;
-        // What is soon read goes first: a model takes minutes.
-        let tokenizer = Tokenizer::load(&directory)?;
-        let trained = adapter.as_deref().map(Prompt::of).transpose()?.flatten();
-        let prompt = match trained.map_or_else(|| Prompt::of(&directory), |prompt| Ok(Some(prompt)))? {
-            Some(prompt) => prompt,
-            None => configured_prompt(config, Some(&directory))?,
-        };
-        let device = device(&config.run.device)?;
-        let dtype = config.model.dtype.kind_on(device);
-        let mut model = InternVl::load(&directory, dtype, dtype, device)?;
-        tokenizer.check_fits(model.config.llm_config.vocab_size)?;
-        if let Some(adapter) = &adapter {
-            model = model.with_adapter(adapter)?;
-        }
-        Ok((model, tokenizer, prompt))
+    pub fn load(&self, config: &Config) -> Result<Policy> {
+        let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
+        let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
+        Policy::load(config, &path, path.prompt(config)?, Purpose::Inference, config.run.device.open()?)
     }
 }
 
@@ -86,10 +74,12 @@ pub struct EvalArgs {
     /// 0 decodes greedily (eval.temperature, by default 0)
     #[arg(long)]
     temperature: Option<f64>,
-    /// Programs for each part; more than one need a temperature, and give mean@k, best@k and pass@k (eval.samples_per_image, by default 1)
+    /// Programs for each part; more than one need a temperature, and give mean@k, best@k and pass@k
+    /// (eval.samples_per_image, by default 1)
     #[arg(long)]
     samples_per_image: Option<usize>,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact (eval.frames, by default canonical)
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact
+    /// (eval.frames, by default canonical)
     #[arg(long)]
     frames: Option<String>,
     #[command(flatten)]
@@ -97,7 +87,7 @@ pub struct EvalArgs {
 }
 
 impl EvalArgs {
-    /// The flags that were given, as overrides of the configuration.
+    /// The given flags, as overrides of the configuration.
     fn flags(&self) -> Vec<String> {
         let frames = |list: &String| {
             let names: Vec<String> = list.split(',').map(|name| format!("{:?}", name.trim())).collect();
@@ -121,21 +111,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for path in std::iter::once(&args.output_json).chain(&args.summary) {
         prepare_parent(path)?;
     }
-    if config.run.threads > 0 {
-        tch::set_num_threads(config.run.threads as i32);
-    }
-    let (model, tokenizer, prompt) = args.policy.load(&config)?;
-    let source = match PathBuf::from(&args.dataset) {
-        path if path.exists() => DataSource::Path(path),
-        _ if is_hub_id(&args.dataset) => {
-            DataSource::Hub { repo: args.dataset.clone(), revision: config.data.revision.clone() }
-        }
-        path => DataSource::Path(path),
-    };
+    set_threads(config.run.threads);
+    let policy = args.policy.load(&config)?;
+    let source = DataSource::named(&args.dataset, &config.data.revision);
     let dataset = open_dataset(&source, config.eval_selection())?;
-    // Without a run directory, executed ground truths are kept only where somebody says so.
-    let cache_dir = Some(PathBuf::from(&config.rollout.cache_dir)).filter(|path| !path.as_os_str().is_empty());
-    let evaluation = Evaluation::run(&config, &model, &tokenizer, &dataset, &prompt, cache_dir)?;
+    // There is no run directory: executed ground truths are kept only if the configuration names a
+    // place.
+    let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
+    let evaluation = Evaluation::run(&config, &policy, &dataset, cache_dir)?;
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {
         write_whole(path, &format!("{:#}\n", evaluation.to_json()))?;

@@ -2,25 +2,25 @@
 
 use std::path::PathBuf;
 
-use super::config::InternVlConfig;
+use super::preset::Preset;
 
 /// A checkpoint, tokenizer or adapter that cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A configuration that is malformed or contradicts itself.
@@ -40,7 +40,7 @@ pub enum ModelError {
         architecture: String,
     },
     /// An unknown preset.
-    #[error("unknown model preset {name:?}; known are {}", InternVlConfig::PRESETS.join(", "))]
+    #[error("unknown model preset {name:?}; known are {}", Preset::ALL.map(Preset::name).join(", "))]
     Preset {
         /// The name asked for.
         name: String,
@@ -50,7 +50,7 @@ pub enum ModelError {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// The parser's answer.
+        /// The parser's message.
         reason: String,
     },
     /// Weights that do not fit the architecture: every name at once.
@@ -58,7 +58,7 @@ pub enum ModelError {
     Weights {
         /// The file or directory.
         path: PathBuf,
-        /// What they were held against.
+        /// What they were compared with.
         expected: String,
         /// One line each: missing, unexpected or wrongly shaped.
         problems: Vec<String>,
@@ -104,7 +104,7 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
-    /// libtorch refused.
+    /// An error of libtorch.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
 }

@@ -1,18 +1,14 @@
-//! The stages of a run: fine-tuning, PPO, evaluation.
+//! Learning: fine-tuning and PPO.
 
 pub mod advantages;
 pub mod checkpoint;
-pub mod compare;
 pub mod curriculum;
-pub mod evaluate;
 pub mod forward;
 mod imitation;
 pub mod losses;
 pub mod optim;
-pub mod pictures;
 pub mod ppo;
 mod rollouts;
-pub mod run;
 pub mod schedule;
 pub mod sft;
 pub mod validation;
@@ -22,14 +18,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cadwright_rollout::Scorer;
 
-use crate::config::{Config, Tune};
+use crate::config::Config;
 use crate::data::Dataset;
+use crate::eval::predict::PromptedDataset;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
-use evaluate::Questions;
-use pictures::Pictures;
+use crate::pictures::Pictures;
+use crate::policy;
 
-/// What the stages of a run share.
+/// What a stage of a run works with.
 pub struct Stage<'a> {
     /// The resolved configuration.
     pub config: &'a Config,
@@ -39,20 +36,20 @@ pub struct Stage<'a> {
     pub validation: &'a Dataset,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// What is asked about each picture.
+    /// The prompt for each picture.
     pub prompt: Prompt,
-    /// The one scorer.
+    /// The scorer of training and validation.
     pub scorer: &'a Scorer,
     /// The run directory.
     pub run_dir: PathBuf,
-    /// What adapters are for: a path or hub id.
+    /// The path or hub id of the base model, which an adapter's configuration names.
     pub base_model: String,
 }
 
 impl Stage<'_> {
-    /// A dataset's pictures with this run's prompt.
-    pub fn questions<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> Questions<'b> {
-        Questions { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
+    /// A data set's pictures with this run's prompt.
+    pub fn prompted<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> PromptedDataset<'b> {
+        PromptedDataset { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
     }
 
     /// Sampling within this run's limits.
@@ -60,21 +57,11 @@ impl Stage<'_> {
         Sampling { temperature, top_p, max_new_tokens: self.config.generate.max_new_tokens }
     }
 
-    /// Writes what training changes: the adapter, or a whole checkpoint with its tokenizer; complete or not at all.
+    /// Writes the policy, complete or not at all: see [`policy::save`].
     ///
     /// # Errors
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        checkpoint::replace_directory(directory, |aside| {
-            match self.config.model.tune {
-                Tune::Lora => model.save_adapter(aside, &self.base_model)?,
-                Tune::Full => {
-                    model.save(aside, model.config.layout)?;
-                    self.tokenizer.save(aside)?;
-                }
-            }
-            self.prompt.save(aside)?;
-            Ok(())
-        })
+        policy::save(directory, model, self.tokenizer, &self.prompt, &self.base_model)
     }
 }
