@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cadwright_rewards::OutcomeClass::{Crash, Exception, Memory, Timeout};
 use cadwright_rollout::{ScoreRequest, Scorer};
-use common::{CUBE, TIMEOUT_S, config, execute, expect, expect_cube, scorer};
+use common::{CUBE, TIMEOUT_S, config, directory_of, execute, expect, expect_cube, scorer};
 
 /// Executes a program that must end by the deadline.
 fn expect_timeout(program: &str) {
@@ -290,14 +290,6 @@ fn wait_until_gone(pid: i32) {
         assert!(start.elapsed() < Duration::from_secs(5), "{pid} still runs");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The directory a server was given: its third argument.
-fn directory_of(server: i32) -> std::path::PathBuf {
-    let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
-    let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
-    assert!(directory.join("server.py").is_file(), "{directory:?}");
-    directory
 }
 
 fn kill(pid: i32) {

@@ -171,7 +171,7 @@ class Server:
         try:
             os.mkdir(self.directory(request), 0o700)
         except OSError as error:
-            reply(request, BROKEN, str(error).encode())
+            reply(request, BROKEN, f"cannot make a directory: {error}".encode())
             return
         job = Job(request, task, payload, time.monotonic() + self.timeout_s)
         may_share = task != self.exact and len(payload) < SHARED_PAYLOAD
@@ -189,16 +189,22 @@ class Server:
         """A child for one job, or a shared one without any; answers the job where there can be none."""
         nonce = os.urandom(16)
         opened: list[int] = []
+        pid = -1
         try:
             opened += os.pipe()
             if shared:
                 opened += os.pipe()
             pid = os.fork()
+            if pid > 0:
+                pidfd = os.pidfd_open(pid)
         except OSError as error:
             for descriptor in opened:
                 os.close(descriptor)
+            if pid > 0:  # a child that nobody could watch
+                kill_group(pid)
+                os.waitpid(pid, 0)
             if not shared:
-                reply(job.request, BROKEN, f"fork: {error}".encode())
+                reply(job.request, BROKEN, f"cannot start a process: {error}".encode())
             return None
         read_end, write_end, *ways = opened
         orders_in, orders = ways or (None, None)
@@ -211,7 +217,6 @@ class Server:
         if orders_in is not None:
             os.close(orders_in)
         os.set_blocking(read_end, False)
-        pidfd = os.pidfd_open(pid)
         child = Child(None if shared else job, pid, nonce, pidfd, read_end, orders)
         self.children[pid] = child
         self.selector.register(read_end, selectors.EVENT_READ, child)

@@ -3,6 +3,8 @@
 // Each test file is a program of its own and uses some of these.
 #![allow(dead_code)]
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cadwright_rewards::OutcomeClass;
@@ -42,4 +44,12 @@ pub fn expect_cube(program: &str) {
         panic!("{:?}\n{program}", execution.answer.error());
     };
     assert!((solid.mass().volume - 1.0).abs() < 1e-12, "{}", solid.mass().volume);
+}
+
+/// The directory a server was given: its third argument.
+pub fn directory_of(server: i32) -> PathBuf {
+    let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
+    let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
+    assert!(directory.join("server.py").is_file(), "{directory:?}");
+    directory
 }
