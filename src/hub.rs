@@ -7,12 +7,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cadwright_rollout::files::write_whole;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use thiserror::Error;
-
-use crate::data::Split;
-use crate::data::dataset::split_of;
 
 /// Why files of the hub are not to be had.
 #[derive(Debug, Error)]
@@ -40,7 +38,7 @@ pub enum HubError {
         expected: u64,
     },
     /// The cache cannot be written.
-    #[error("cannot write {} in the hub's cache: {source}; set HF_HOME to a directory with room", path.display())]
+    #[error("cannot write {} in the hub's cache; set HF_HOME to a directory with room", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -90,25 +88,6 @@ pub enum HubError {
         wanted: String,
         /// What there is.
         found: Vec<String>,
-    },
-    /// Some files of a split are in the cache, but not all.
-    #[error(
-        "the cache {cache} has {found} of {expected} files of the {split} split of {repo}@{revision}: download it completely \
-         (hf download --repo-type dataset {repo} --revision {revision})"
-    )]
-    Incomplete {
-        /// The split.
-        split: Split,
-        /// `owner/name`.
-        repo: String,
-        /// The revision.
-        revision: String,
-        /// Files there.
-        found: usize,
-        /// Files there should be.
-        expected: usize,
-        /// The cache looked in.
-        cache: PathBuf,
     },
     /// There is no home directory to keep the cache in.
     #[error("no place for the hub's cache: HOME is not set; set HF_HOME to a directory")]
@@ -239,36 +218,8 @@ impl Hub {
         }
     }
 
-    /// Local paths of the parquet files of a split.
-    pub fn split_files(&self, repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
-        let is_parquet = |name: &str| name.ends_with(".parquet");
-        let of_split = |name: &str| split_of(base_name(name)) == Some(split.name());
-        let files = self.files(RepoKind::Dataset, repo, revision, of_split)?;
-        let names: Vec<String> = files.iter().map(|path| base_name(&path.to_string_lossy()).to_owned()).collect();
-        if files.is_empty() {
-            let found = self.cached(RepoKind::Dataset, repo, revision).unwrap_or_default();
-            return Err(HubError::Missing {
-                repo: repo.to_owned(),
-                revision: revision.to_owned(),
-                wanted: format!("{split} split ({split}-*.parquet)"),
-                found: found.into_iter().map(|(name, _)| name).filter(|name| is_parquet(name)).collect(),
-            });
-        }
-        match shard_count(&names) {
-            Some(expected) if expected != files.len() => Err(HubError::Incomplete {
-                split,
-                repo: repo.to_owned(),
-                revision: revision.to_owned(),
-                found: files.len(),
-                expected,
-                cache: self.cache.clone(),
-            }),
-            _ => Ok(files),
-        }
-    }
-
-    /// The files of a revision in the cache, by name; `None` where the revision is not there.
-    fn cached(&self, kind: RepoKind, repo: &str, revision: &str) -> Option<Vec<(String, PathBuf)>> {
+    /// The files of a revision in the cache, by name and sorted; `None` if the revision is not there.
+    pub fn cached(&self, kind: RepoKind, repo: &str, revision: &str) -> Option<Vec<(String, PathBuf)>> {
         let root = self.cache.join(repository(kind, repo, revision).folder_name());
         // A branch or tag is a file that names a commit; a commit is its own name.
         let commit = std::fs::read_to_string(root.join("refs").join(revision)).unwrap_or_else(|_| revision.to_owned());
@@ -336,7 +287,7 @@ impl Hub {
         // Only now does the branch name this commit: without a network, the cache serves what is complete.
         if revision != info.sha {
             let reference = from.root.join("refs").join(revision);
-            let written = write_with_parents(&reference, |path| std::fs::write(path, &info.sha));
+            let written = write_with_parents(&reference, |path| write_whole(path, info.sha.as_bytes()));
             written.map_err(|source| HubError::Write { path: reference, source })?;
         }
         Ok(paths)
@@ -472,13 +423,8 @@ fn repository(kind: RepoKind, repo: &str, revision: &str) -> Repo {
     Repo::with_revision(repo.to_owned(), kind, revision.to_owned())
 }
 
-fn base_name(name: &str) -> &str {
+pub(crate) fn base_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
-}
-
-/// How many files names like `train-00000-of-00003.parquet` promise.
-pub(crate) fn shard_count(names: &[String]) -> Option<usize> {
-    names.iter().find_map(|name| name.strip_suffix(".parquet")?.rsplit_once("-of-")?.1.parse().ok())
 }
 
 /// Files under a directory, links followed, by their path from `root`.
@@ -493,9 +439,4 @@ fn collect_files(root: &Path, directory: &Path, found: &mut Vec<(String, PathBuf
         }
     }
     Ok(())
-}
-
-/// [`Hub::split_files`] with the settings of the environment.
-pub(crate) fn split_files(repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
-    Hub::from_env()?.split_files(repo, revision, split)
 }

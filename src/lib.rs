@@ -3,9 +3,16 @@
 
 pub mod config;
 pub mod data;
+pub mod device;
+pub mod eval;
+pub mod files;
 pub mod generate;
 pub mod hub;
 pub mod libtorch;
 pub mod model;
+pub mod pictures;
+pub mod policy;
+pub mod run;
+pub mod seeds;
 pub mod telemetry;
 pub mod train;

@@ -16,6 +16,7 @@ pub enum Frame {
     /// The programs' own coordinates: position, direction and size count.
     Canonical,
     /// Each solid moved to its centroid and scaled by 1 / radius of gyration: direction counts.
+    #[serde(alias = "normalized")]
     Normalised,
     /// Normalised, and the best over the identity and the 24 proper rotations that take the
     /// prediction's principal axes to the ground truth's. No reflections; never below normalised.

@@ -50,7 +50,7 @@ pub fn mean(values: &[f64]) -> f64 {
 /// Draws `resamples` samples of `values.len()` values with replacement, and returns the 2.5 % and
 /// 97.5 % quantiles (linearly interpolated) of their means. The same seed gives the same interval.
 /// No values give `[0, 0]`; one value gives itself twice.
-pub fn bootstrap_ci95(values: &[f64], resamples: usize, seed: u64) -> [f64; 2] {
+fn bootstrap_ci95(values: &[f64], resamples: usize, seed: u64) -> [f64; 2] {
     let sums: Vec<(f64, f64)> = values.iter().map(|&value| (value, 1.0)).collect();
     ratio_ci95(&sums, resamples, seed)
 }
@@ -119,9 +119,13 @@ pub fn best_at_k(values: &[f64], k: usize) -> f64 {
 pub const FLIPS: usize = 10_000;
 
 /// Two-sided p-value of the hypothesis that paired differences are symmetric about 0 (Fisher's
-/// randomisation test): the share of `flips` random sign assignments whose mean is at least as far
-/// from 0 as the observed mean. The observed assignment counts as one of them.
-pub fn sign_flip_p(differences: &[f64], flips: usize, seed: u64) -> f64 {
+/// randomisation test): the share of [`FLIPS`] random sign assignments whose mean is at least as
+/// far from 0 as the observed mean. The observed assignment counts as one of them.
+pub fn sign_flip_p(differences: &[f64]) -> f64 {
+    flip_p(differences, FLIPS, SEED)
+}
+
+fn flip_p(differences: &[f64], flips: usize, seed: u64) -> f64 {
     let observed = differences.iter().sum::<f64>().abs();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut flipped = || differences.iter().map(|d| if rng.random::<bool>() { *d } else { -*d }).sum::<f64>().abs();
@@ -211,10 +215,10 @@ mod tests {
     #[test]
     fn sign_flips_give_the_p_value_that_counting_gives() {
         // Of the 2^3 signs of 1, 1, 1 two have a mean as far from 0.
-        assert!((sign_flip_p(&[1.0; 3], 20_000, 0) - 0.25).abs() < 0.01);
+        assert!((flip_p(&[1.0; 3], 20_000, 0) - 0.25).abs() < 0.01);
         // Of the 2^4 signs of 3, 1, 1, 0 (sum 5): |sum| = 5 for both signs of the first three, twice: 4 / 16.
-        assert!((sign_flip_p(&[3.0, 1.0, 1.0, 0.0], 20_000, 1) - 0.25).abs() < 0.01);
-        assert_eq!(sign_flip_p(&[0.0; 4], 100, 0), 1.0);
+        assert!((flip_p(&[3.0, 1.0, 1.0, 0.0], 20_000, 1) - 0.25).abs() < 0.01);
+        assert_eq!(flip_p(&[0.0; 4], 100, 0), 1.0);
     }
 
     #[test]

@@ -80,11 +80,13 @@ fn read(path: &Path) -> Option<Outcome> {
     wire::decode(payload).ok()
 }
 
-fn write(path: &Path, outcome: &Outcome) -> Result<()> {
+fn write(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
     let Some(payload) = wire::encode(outcome) else { return Ok(()) };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|e| Error::file(directory, "create", &e))?;
-    write_whole(path, [MAGIC.as_slice(), blake3::hash(&payload).as_bytes().as_slice(), &payload].concat())
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let checksum = blake3::hash(&payload);
+    write_whole(path, &[MAGIC, &checksum.as_bytes()[..], &payload].concat())
 }
 
 #[cfg(test)]

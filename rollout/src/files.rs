@@ -1,191 +1,152 @@
-//! Files and directories that are complete or absent: each is written aside and then renamed.
+//! Files that are complete or absent: each is written under another name beside its own and renamed.
 
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
+use tempfile::NamedTempFile;
 
-/// A file that appears under its name only when [`WholeFile::finish`] has written all of it. Until
-/// then, and if it is dropped unfinished, whatever was there before stays.
-///
-/// A device or a pipe is written directly: to rename a file over `/dev/null` would replace it for
-/// the whole machine.
+/// A file that appears under its name when it is complete; dropped before, it leaves nothing. A device or a pipe is written as
+/// it is: to rename over `/dev/null` would replace it for the whole machine.
+#[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,
-    /// Where a regular file is written until it is complete.
-    aside: Option<PathBuf>,
-    writer: BufWriter<File>,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Aside(NamedTempFile),
+    Special(File),
 }
 
 impl WholeFile {
-    /// Starts to write `path`, whose directory must exist.
+    /// Begins the file `path`, whose directory must exist.
     ///
     /// # Errors
-    /// `path` is a directory, or its directory cannot be written.
-    pub fn create(path: &Path) -> Result<Self> {
-        let error = |error: &io::Error| Error::file(path, "write", error);
+    /// A directory that cannot be written, or one of this name.
+    pub fn create(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
-            return Err(error(&io::ErrorKind::IsADirectory.into()));
+            return Err(io::ErrorKind::IsADirectory.into());
         }
         let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-        let aside = (!is_special).then(|| aside_of(path));
-        let file = File::create(aside.as_deref().unwrap_or(path)).map_err(|e| error(&e))?;
-        Ok(Self { path: path.to_owned(), aside, writer: BufWriter::new(file) })
+        let target = match is_special {
+            true => Target::Special(OpenOptions::new().write(true).open(path)?),
+            false => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                // Temporary files are private by default; this one is for everyone whom the umask allows.
+                let file = tempfile::Builder::new()
+                    .prefix(&format!(".{name}."))
+                    .suffix(".partial")
+                    .permissions(Permissions::from_mode(0o666))
+                    .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+                Target::Aside(file)
+            }
+        };
+        Ok(Self { path: path.to_owned(), target })
     }
 
-    /// Writes what is still buffered and gives the file its name.
+    /// The name that the file will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has the system write to the disk what was written to the file.
     ///
     /// # Errors
-    /// The file cannot be written; then it is as it was.
-    pub fn finish(mut self) -> Result<()> {
-        let flushed = self.writer.flush();
-        let renamed = flushed.and_then(|()| self.aside.as_ref().map_or(Ok(()), |aside| fs::rename(aside, &self.path)));
-        renamed.map_err(|e| Error::file(&self.path, "write", &e))?;
-        self.aside = None;
-        Ok(())
+    /// A full or faulty disk.
+    pub fn sync(&self) -> io::Result<()> {
+        match &self.target {
+            Target::Aside(file) => file.as_file().sync_all(),
+            Target::Special(_) => Ok(()),
+        }
     }
 
-    /// The error of a write to this file.
-    pub(crate) fn error(&self, error: &io::Error) -> Error {
-        Error::file(&self.path, "write", error)
+    /// Gives the file its name, in place of a file that has it.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn finish(self) -> io::Result<()> {
+        match self.target {
+            Target::Aside(file) => file.persist(&self.path).map(drop).map_err(|error| error.error),
+            Target::Special(mut file) => file.flush(),
+        }
+    }
+
+    /// Gives the file its name, unless a file has it.
+    ///
+    /// # Errors
+    /// A directory that cannot be written, or a file of this name.
+    pub fn finish_new(self) -> io::Result<()> {
+        match self.target {
+            Target::Aside(file) => file.persist_noclobber(&self.path).map(drop).map_err(|error| error.error),
+            Target::Special(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
     }
 }
 
 impl Write for WholeFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        match &mut self.target {
+            Target::Aside(file) => file.write(bytes),
+            Target::Special(file) => file.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
-
-impl Drop for WholeFile {
-    fn drop(&mut self) {
-        if let Some(aside) = &self.aside {
-            // Nothing depends on this file.
-            let _ = fs::remove_file(aside);
+        match &mut self.target {
+            Target::Aside(file) => file.flush(),
+            Target::Special(file) => file.flush(),
         }
     }
 }
 
-/// A name beside `path` that no other writer uses.
-fn aside_of(path: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    path.with_file_name(format!(".{name}.{process}-{count}.partial"))
-}
-
-/// Writes `bytes` to `path`, so that the file is complete or as it was.
+/// Writes `bytes` to `path` so that the file is complete or as it was. Its directory must exist.
 ///
 /// # Errors
-/// See [`WholeFile`].
-pub fn write_whole(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+/// A directory that cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = WholeFile::create(path)?;
-    file.write_all(bytes.as_ref()).map_err(|e| file.error(&e))?;
+    file.write_all(bytes)?;
     file.finish()
-}
-
-/// Has `fill` write a new directory aside, and then puts it in the place of `directory`.
-///
-/// The two directories exchange their names in one step, so that there is always a complete one. A
-/// file system that cannot do that has none for an instant.
-///
-/// # Errors
-/// What `fill` returns, or a directory that cannot be written. The old directory stays as it was.
-pub fn replace_directory<E: From<Error>>(directory: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
-    let beside = |mark: &str| {
-        let name = directory.file_name().unwrap_or_default().to_string_lossy();
-        directory.with_file_name(format!(".{name}.{mark}"))
-    };
-    let (aside, old) = (beside("new"), beside("old"));
-    let error = |path: &Path| {
-        let path = path.to_owned();
-        move |error: io::Error| Error::file(&path, "write", &error)
-    };
-    let clear = || {
-        let leftovers = [&aside, &old].into_iter().filter(|path| path.exists());
-        leftovers.map(|path| fs::remove_dir_all(path).map_err(error(path))).collect::<Result<()>>()
-    };
-    clear()?;
-    fs::create_dir_all(&aside).map_err(error(&aside))?;
-    fill(&aside)?;
-    if !directory.exists() {
-        return Ok(fs::rename(&aside, directory).map_err(error(directory))?);
-    }
-    if exchange(&aside, directory).is_err() {
-        fs::rename(directory, &old).map_err(error(directory))?;
-        fs::rename(&aside, directory).map_err(error(directory))?;
-    }
-    Ok(clear()?)
-}
-
-/// Exchanges the names of two directories in one step.
-fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    let [a, b] = [a, b].map(|path| CString::new(path.as_os_str().as_bytes()));
-    let (a, b) = (a?, b?);
-    // SAFETY: both are NUL-terminated strings that outlive the call.
-    let status =
-        unsafe { libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE) };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(directory: &Path) -> Vec<String> {
-        let entries = fs::read_dir(directory).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
     #[test]
-    fn a_file_appears_when_it_is_finished() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("file");
+    fn a_file_appears_when_it_is_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        let names = || fs::read_dir(directory.path()).unwrap().count();
+        write_whole(&path, b"old").unwrap();
         let mut file = WholeFile::create(&path).unwrap();
-        file.write_all(b"new").unwrap();
-        assert!(!path.exists());
-        file.finish().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        let mut other = WholeFile::create(&path).unwrap();
-        other.write_all(b"other").unwrap();
-        drop(other);
-        assert_eq!((fs::read(&path).unwrap(), names(root.path())), (b"new".to_vec(), vec!["file".to_owned()]));
+        file.write_all(b"half").unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (&b"old"[..], 2));
+        drop(file);
+        assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (&b"old"[..], 1));
+        write_whole(&path, b"new").unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (&b"new"[..], 1));
+        assert_ne!(fs::metadata(&path).unwrap().permissions().mode() & 0o066, 0o066, "the umask is ignored");
     }
 
     #[test]
-    fn two_writers_of_one_file_do_not_mix() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("file");
-        let mut first = WholeFile::create(&path).unwrap();
-        first.write_all(b"first").unwrap();
-        write_whole(&path, b"second").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"second");
-        first.finish().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"first");
+    fn a_new_file_replaces_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        write_whole(&path, b"old").unwrap();
+        let file = WholeFile::create(&path).unwrap();
+        assert_eq!(file.finish_new().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
     }
 
     #[test]
-    fn a_failed_write_leaves_the_old_directory() {
-        let root = tempfile::tempdir().unwrap();
-        let target = root.path().join("best");
-        let write = |text: &'static str| {
-            move |directory: &Path| {
-                fs::write(directory.join("file"), text).map_err(|e| Error::file(directory, "write", &e))
-            }
-        };
-        replace_directory(&target, write("one")).unwrap();
-        replace_directory(&target, |_| Err(Error::Closed)).unwrap_err();
-        assert_eq!(fs::read(target.join("file")).unwrap(), b"one");
-        replace_directory(&target, write("two")).unwrap();
-        assert_eq!(fs::read(target.join("file")).unwrap(), b"two");
-        assert_eq!(names(root.path()), ["best"]);
+    fn a_device_stays_a_device() {
+        write_whole(Path::new("/dev/null"), b"text").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        assert_eq!(write_whole(Path::new("/dev"), b"").unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -403,25 +403,34 @@ fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     }
 }
 
-/// A file of rows, or of one JSON object, that appears when it is complete.
-pub(crate) struct Output(WholeFile);
+/// A file of rows, or of one JSON object, that appears under its name when it is complete.
+pub(crate) struct Output {
+    writer: BufWriter<WholeFile>,
+}
 
 impl Output {
     pub fn create(path: &Path) -> Result<Self> {
-        WholeFile::create(path).map(Self)
+        let file = WholeFile::create(path).map_err(|error| Error::file(path, "write", &error))?;
+        Ok(Self { writer: BufWriter::new(file) })
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::file(self.writer.get_ref().path(), "write", error)
     }
 
     fn row(&mut self, row: &impl Serialize) -> Result<()> {
-        let written = serde_json::to_writer(&mut self.0, row).map_err(std::io::Error::from);
-        written.and_then(|()| self.0.write_all(b"\n")).map_err(|error| self.0.error(&error))
+        let written = serde_json::to_writer(&mut self.writer, row).map_err(std::io::Error::from);
+        written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| self.failed(&error))
     }
 
     pub fn pretty(&mut self, value: &impl Serialize) -> Result<()> {
-        let written = serde_json::to_writer_pretty(&mut self.0, value).map_err(std::io::Error::from);
-        written.and_then(|()| self.0.write_all(b"\n")).map_err(|error| self.0.error(&error))
+        let written = serde_json::to_writer_pretty(&mut self.writer, value).map_err(std::io::Error::from);
+        written.and_then(|()| self.writer.write_all(b"\n")).map_err(|error| self.failed(&error))
     }
 
     pub fn finish(self) -> Result<()> {
-        self.0.finish()
+        let path = self.writer.get_ref().path().to_owned();
+        let file = self.writer.into_inner().map_err(|error| error.into_error());
+        file.and_then(WholeFile::finish).map_err(|error| Error::file(&path, "write", &error))
     }
 }

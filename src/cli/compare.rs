@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use cadwright::telemetry::{prepare_parent, write_whole};
-use cadwright::train::compare::Comparison;
+use cadwright::eval::compare::Comparison;
+use cadwright::files::{prepare_parent, write_whole};
 use clap::Args;
 use serde_json::Value;
 

@@ -7,6 +7,7 @@ use cadwright::data::DataError;
 use cadwright::data::image::{decode_rgb, normalise, tile_grid, tiles, to_tensor};
 use cadwright::data::synth::{Numbers, SynthConfig, generate};
 use cadwright::model::files::write_safetensors;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -25,6 +26,10 @@ enum DataCommand {
     Pixels(PixelsArgs),
 }
 
+fn numbers() -> impl TypedValueParser<Value = Numbers> {
+    PossibleValuesParser::new(["short", "full"]).map(|name| if name == "full" { Numbers::Full } else { Numbers::Short })
+}
+
 #[derive(Args)]
 struct SynthArgs {
     /// Parts over all splits
@@ -40,8 +45,8 @@ struct SynthArgs {
     #[arg(long, default_value_t = 32)]
     grid: u32,
     /// short: 0.25; full: the data set's long floats
-    #[arg(long, value_parser = ["short", "full"], default_value = "short")]
-    numbers: String,
+    #[arg(long, value_parser = numbers(), default_value = "short")]
+    numbers: Numbers,
     /// Side of the pictures in pixels
     #[arg(long, default_value_t = 448)]
     image_size: u32,
@@ -89,7 +94,7 @@ fn synth(args: &SynthArgs) -> Result<()> {
         seed: args.seed,
         output: args.output.clone(),
         grid: args.grid,
-        numbers: if args.numbers == "full" { Numbers::Full } else { Numbers::Short },
+        numbers: args.numbers,
         image_size: args.image_size,
         validation_count: args.validation_count,
         test_count: args.test_count,

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cadwright::data::DataSource;
-use cadwright::hub::{is_hub_id, resolve_adapter, resolve_checkpoint};
-use cadwright::model::{InternVl, Prompt, Tokenizer};
-use cadwright::telemetry::{prepare_parent, write_whole};
-use cadwright::train::run::{Evaluation, configured_prompt, device, open_dataset};
+use cadwright::config::Config;
+use cadwright::data::{DataSource, open_dataset};
+use cadwright::device::set_threads;
+use cadwright::eval::Evaluation;
+use cadwright::files::{prepare_parent, write_whole};
+use cadwright::hub::is_hub_id;
+use cadwright::policy::{Policy, PolicyPath, Purpose};
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
@@ -35,28 +37,14 @@ impl PolicyArgs {
         self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
     }
 
-    /// The model with its adapter, its tokenizer, and the prompt that it was trained with, or else the configured one.
+    /// The policy, with the prompt that it was trained with, or else the configured one.
     ///
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
-    pub fn load(&self, config: &cadwright::config::Config) -> Result<(InternVl, Tokenizer, Prompt)> {
-        let directory = resolve_checkpoint(&self.model_path, &config.model.revision)?;
-        let adapter = self.lora_path.as_ref().map(|path| resolve_adapter(path, &self.lora_revision)).transpose()?;
-        // What is soon read goes first: a model takes minutes.
-        let tokenizer = Tokenizer::load(&directory)?;
-        let trained = adapter.as_deref().map(Prompt::of).transpose()?.flatten();
-        let prompt = match trained.map_or_else(|| Prompt::of(&directory), |prompt| Ok(Some(prompt)))? {
-            Some(prompt) => prompt,
-            None => configured_prompt(config, Some(&directory))?,
-        };
-        let device = device(&config.run.device)?;
-        let dtype = config.model.dtype.kind_on(device);
-        let mut model = InternVl::load(&directory, dtype, dtype, device)?;
-        tokenizer.check_fits(model.config.llm_config.vocab_size)?;
-        if let Some(adapter) = &adapter {
-            model = model.with_adapter(adapter)?;
-        }
-        Ok((model, tokenizer, prompt))
+    pub fn load(&self, config: &Config) -> Result<Policy> {
+        let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
+        let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
+        Policy::load(config, &path, path.prompt(config)?, Purpose::Inference, config.run.device.open()?)
     }
 }
 
@@ -121,10 +109,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for path in std::iter::once(&args.output_json).chain(&args.summary) {
         prepare_parent(path)?;
     }
-    if config.run.threads > 0 {
-        tch::set_num_threads(config.run.threads as i32);
-    }
-    let (model, tokenizer, prompt) = args.policy.load(&config)?;
+    set_threads(config.run.threads);
+    let policy = args.policy.load(&config)?;
     let source = match PathBuf::from(&args.dataset) {
         path if path.exists() => DataSource::Path(path),
         _ if is_hub_id(&args.dataset) => {
@@ -134,11 +120,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     };
     let dataset = open_dataset(&source, config.eval_selection())?;
     // Without a run directory, executed ground truths are kept only where somebody says so.
-    let cache_dir = Some(PathBuf::from(&config.rollout.cache_dir)).filter(|path| !path.as_os_str().is_empty());
-    let evaluation = Evaluation::run(&config, &model, &tokenizer, &dataset, &prompt, cache_dir)?;
+    let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
+    let evaluation = Evaluation::run(&config, &policy, &dataset, cache_dir)?;
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {
-        write_whole(path, &format!("{:#}\n", evaluation.to_json()))?;
+        write_whole(path, &evaluation.summary_json()?)?;
     }
     println!("{}", evaluation.line());
     Ok(())

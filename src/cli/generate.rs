@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cadwright::data::{Dataset, Example};
+use cadwright::eval::predict::PromptedDataset;
 use cadwright::generate::{Sampling, generate};
-use cadwright::train::evaluate::Questions;
-use cadwright::train::pictures::Pictures;
-use cadwright::train::run::scorer;
-use cadwright::train::schedule::seed;
+use cadwright::pictures::Pictures;
+use cadwright::policy::Policy;
+use cadwright::seeds::seed;
 use cadwright_rewards::program::extract_program;
+use cadwright_rollout::Scorer;
 use clap::Args;
 
 use super::ConfigArgs;
@@ -42,7 +43,7 @@ pub struct GenerateArgs {
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
-    let (model, tokenizer, prompt) = args.policy.load(&config)?;
+    let Policy { model, tokenizer, prompt } = args.policy.load(&config)?;
     let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
     let dataset = Dataset::of_examples(vec![Example {
         id: args.image.display().to_string(),
@@ -53,17 +54,19 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         hundred_subset: false,
     }])?;
     let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);
-    let questions = Questions { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
+    let prompted = PromptedDataset { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
     let seeds: Vec<u64> = (0..args.count as u64).map(|i| seed(&[u64::from(config.run.seed), i])).collect();
     let sampling = Sampling {
         temperature: if args.greedy { 0.0 } else { args.temperature },
         top_p: config.eval.top_p,
         max_new_tokens: config.generate.max_new_tokens,
     };
-    let inputs = questions.inputs(&model, &[0]);
+    let inputs = prompted.inputs(&model, &[0]);
     let completions = generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
     let scorer = match args.execute {
-        true => Some(scorer(&config, &config.rollout.engine, config.rollout.grid, &config.eval_frames(), None)?),
+        true => {
+            Some(Scorer::new(config.scorer(config.rollout.engine, config.rollout.grid, &config.eval.frames, None))?)
+        }
         false => None,
     };
     for completion in completions {

@@ -1,13 +1,15 @@
 //! `cadwright model`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use cadwright::hub::{COMPANIONS, resolve_adapter, resolve_checkpoint};
-use cadwright::model::{InternVl, InternVlConfig, Layout, Memory, Tokenizer, Usage, Weights, files};
-use cadwright::train::checkpoint::replace_directory;
-use cadwright::train::run::device;
-use clap::{Args, Subcommand};
+use cadwright::device::DeviceChoice;
+use cadwright::files::replace_directory;
+use cadwright::hub::resolve_checkpoint;
+use cadwright::model::{InternVl, InternVlConfig, Layout, Memory, Preset, Tokenizer, Usage, Weights, files};
+use cadwright::policy::{self, PolicyPath};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand, ValueEnum};
 use tch::{Device, Kind};
 
 /// Make, inspect and convert models
@@ -29,6 +31,36 @@ enum ModelCommand {
     Merge(MergeArgs),
 }
 
+/// Dtype of weights or products.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FileDtype {
+    /// bfloat16.
+    Bf16,
+    /// float32.
+    F32,
+}
+
+impl FileDtype {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Bf16 => Kind::BFloat16,
+            Self::F32 => Kind::Float,
+        }
+    }
+
+    /// Bytes of a number.
+    fn width(self) -> u64 {
+        match self {
+            Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+fn layouts() -> impl TypedValueParser<Value = Layout> {
+    PossibleValuesParser::new(Layout::ALL.map(Layout::name)).try_map(|name| name.parse())
+}
+
 #[derive(Args)]
 struct InitArgs {
     /// nano, internvl3-1b, internvl3-2b, internvl3-8b, internvl3-14b, internvl3-38b or internvl3-78b
@@ -41,11 +73,11 @@ struct InitArgs {
     #[arg(long, default_value_t = 0)]
     seed: i64,
     /// Dtype of the weights
-    #[arg(long, value_parser = ["bf16", "f32"], default_value = "bf16")]
-    dtype: String,
+    #[arg(long, value_enum, default_value_t = FileDtype::Bf16)]
+    dtype: FileDtype,
     /// original (InternVLChatModel) or hf (InternVLForConditionalGeneration); by default that of --config, or original
-    #[arg(long, value_parser = Layout::NAMES)]
-    layout: Option<String>,
+    #[arg(long, value_parser = layouts())]
+    layout: Option<Layout>,
     /// Tokens of the nano model's vocabulary
     #[arg(long, default_value_t = 512)]
     vocab_size: i64,
@@ -74,8 +106,8 @@ struct InspectArgs {
     #[arg(long, default_value_t = 128)]
     rank: u64,
     /// Dtype of weights and products
-    #[arg(long, value_parser = ["bf16", "f32"], default_value = "bf16")]
-    dtype: String,
+    #[arg(long, value_enum, default_value_t = FileDtype::Bf16)]
+    dtype: FileDtype,
 }
 
 #[derive(Args)]
@@ -97,11 +129,11 @@ struct LogitsArgs {
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Dtype of weights and products
-    #[arg(long, value_parser = ["bf16", "f32"], default_value = "f32")]
-    dtype: String,
+    #[arg(long, value_enum, default_value_t = FileDtype::F32)]
+    dtype: FileDtype,
     /// auto, cpu, cuda or cuda:1
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
 }
 
 #[derive(Args)]
@@ -119,11 +151,11 @@ struct MergeArgs {
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// hf (InternVLForConditionalGeneration, which transformers loads) or original
-    #[arg(long, value_parser = Layout::NAMES, default_value = "hf")]
-    layout: String,
+    #[arg(long, value_parser = layouts(), default_value = "hf")]
+    layout: Layout,
     /// Dtype to write; by default the base's
-    #[arg(long, value_parser = ["bf16", "f32"])]
-    dtype: Option<String>,
+    #[arg(long, value_enum)]
+    dtype: Option<FileDtype>,
 }
 
 /// Runs it.
@@ -136,34 +168,26 @@ pub fn run(args: &ModelArgs) -> Result<()> {
     }
 }
 
-fn kind(name: &str) -> Kind {
-    if name == "f32" { Kind::Float } else { Kind::BFloat16 }
-}
-
-fn layout(name: &str) -> Result<Layout> {
-    Layout::named(name).with_context(|| format!("unknown layout {name:?}; known are {}", Layout::NAMES.join(", ")))
-}
-
 fn init(args: &InitArgs) -> Result<()> {
     ensure!(!args.output.exists(), "{} exists; choose another --output", args.output.display());
     let mut config = match &args.config {
         Some(file) => InternVlConfig::read_file(file)?,
-        None => InternVlConfig::preset(args.preset.as_deref().unwrap_or_default(), args.vocab_size)?,
+        None => InternVlConfig::preset(args.preset.as_deref().unwrap_or_default().parse::<Preset>()?, args.vocab_size),
     };
-    if let Some(name) = &args.layout {
-        config.layout = layout(name)?;
+    if let Some(layout) = args.layout {
+        config.layout = layout;
     }
     let tokenizer = Tokenizer::of_bytes()?;
     if tokenizer.vocab_size() as i64 <= config.llm_config.vocab_size {
         config.image_token_id = Some(tokenizer.image_token);
     }
-    let weights = Weights::random(&config, args.seed, kind(&args.dtype), Device::Cpu);
+    let weights = Weights::random(&config, args.seed, args.dtype.kind(), Device::Cpu);
     replace_directory(&args.output, |aside| {
         if config.image_token_id == Some(tokenizer.image_token) {
             tokenizer.save(aside)?;
         }
         let layout = config.layout;
-        Ok(InternVl::new(config, weights, None, kind(&args.dtype)).save(aside, layout)?)
+        Ok(InternVl::new(config, weights, None, args.dtype.kind()).save(aside, layout)?)
     })
 }
 
@@ -201,10 +225,14 @@ fn inspect(args: &InspectArgs) -> Result<()> {
         length: args.length,
         tiles: args.tiles,
         rank: args.rank,
-        width: if args.dtype == "f32" { 4 } else { 2 },
+        width: args.dtype.width(),
         is_checkpointed: false,
     };
-    println!("memory, estimated, in {} at batch {} and length {}:", args.dtype, args.batch, args.length);
+    let dtype = match args.dtype {
+        FileDtype::Bf16 => "bf16",
+        FileDtype::F32 => "f32",
+    };
+    println!("memory, estimated, in {dtype} at batch {} and length {}:", args.batch, args.length);
     let checkpointed = Usage { is_checkpointed: true, ..usage };
     for (what, memory) in [
         ("inference", config.inference_memory(&usage)),
@@ -226,12 +254,9 @@ fn described(memory: &Memory) -> String {
 }
 
 fn logits(args: &LogitsArgs) -> Result<()> {
-    let directory = resolve_checkpoint(&args.model_path, &args.revision)?;
-    let (kind, device) = (kind(&args.dtype), device(&args.device)?);
-    let mut model = InternVl::load(&directory, kind, kind, device)?;
-    if let Some(lora) = &args.lora_path {
-        model = model.with_adapter(&resolve_adapter(lora, "main")?)?;
-    }
+    let path = policy_path(&args.model_path, &args.revision, args.lora_path.as_deref())?;
+    let kind = args.dtype.kind();
+    let model = path.load_model(kind, kind, args.device.open()?)?;
     let (mut ids, mut pixels, mut mask) = (None, None, None);
     files::read_safetensors(&args.input, |name, tensor| match name {
         "input_ids" => ids = Some(tensor),
@@ -241,7 +266,7 @@ fn logits(args: &LogitsArgs) -> Result<()> {
     })?;
     let ids = ids.with_context(|| format!("{}: tensor input_ids [b, t] i64 is missing", args.input.display()))?;
     // The hf layout says it in its configuration, the original one in its tokenizer.
-    let of_tokenizer = || Tokenizer::load(&directory).ok().map(|tokenizer| tokenizer.image_token);
+    let of_tokenizer = || Tokenizer::load(&path.checkpoint).ok().map(|tokenizer| tokenizer.image_token);
     let image_token = model.config.image_token_id.or_else(of_tokenizer);
     let logits = tch::no_grad(|| model.logits(&ids, pixels.as_ref(), mask.as_ref(), image_token))
         .with_context(|| args.input.display().to_string())?;
@@ -250,30 +275,11 @@ fn logits(args: &LogitsArgs) -> Result<()> {
 
 fn merge(args: &MergeArgs) -> Result<()> {
     ensure!(!args.output.exists(), "{} exists; choose another --output", args.output.display());
-    let directory = resolve_checkpoint(&args.model_path, &args.revision)?;
-    let kind = match &args.dtype {
-        Some(name) => kind(name),
-        None => files::stored_kind(&directory)?,
-    };
-    let adapter = resolve_adapter(&args.lora_path, "main")?;
-    let mut model = InternVl::load(&directory, kind, kind, Device::Cpu)?.with_adapter(&adapter)?.merged();
-    if let Ok(tokenizer) = Tokenizer::load(&directory) {
-        model.config.image_token_id = Some(tokenizer.image_token);
-    }
-    let layout = layout(&args.layout)?;
-    replace_directory(&args.output, |aside| {
-        copy_companions(&directory, aside)?;
-        Ok(model.save(aside, layout)?)
-    })
+    let path = policy_path(&args.model_path, &args.revision, Some(&args.lora_path))?;
+    policy::merge(&path, args.dtype.map(FileDtype::kind), args.layout, &args.output)
 }
 
-/// Copies what belongs to a checkpoint besides its weights and configuration: tokenizer, templates, preprocessing.
-fn copy_companions(from: &Path, to: &Path) -> Result<()> {
-    for name in COMPANIONS {
-        let path = from.join(name);
-        if path.is_file() {
-            std::fs::copy(&path, to.join(name)).with_context(|| format!("cannot copy {}", path.display()))?;
-        }
-    }
-    Ok(())
+/// The local directories of a model, at `revision` of the hub, and of an adapter.
+fn policy_path(model: &str, revision: &str, adapter: Option<&str>) -> Result<PolicyPath> {
+    Ok(PolicyPath::resolve((model, revision), adapter.map(|adapter| (adapter, "main")))?)
 }

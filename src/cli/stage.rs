@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
-use cadwright::model::InternVlConfig;
-use cadwright::train::run::Run;
+use cadwright::model::Preset;
+use cadwright::run::{Run, StageName};
 
 /// `cadwright run`, `cadwright ppo`
 #[derive(Args)]
@@ -57,7 +57,7 @@ impl SftArgs {
     fn flags(&self) -> Vec<String> {
         let mut flags = output_dir(self.output_dir.as_deref());
         if let Some(name) = &self.model_name {
-            let is_preset = InternVlConfig::PRESETS.contains(&name.as_str());
+            let is_preset = name.parse::<Preset>().is_ok();
             // A preset is used where there is no path: one from the config would hide it.
             flags.push(text_override("model.path", if is_preset { "" } else { name }));
             if is_preset {
@@ -87,10 +87,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
 
 /// The SFT stage.
 pub fn sft(args: &SftArgs) -> Result<()> {
-    Run::open(args.config.load(args.flags())?)?.sft()
+    Run::open(args.config.load(args.flags())?)?.train(StageName::Sft)
 }
 
 /// The PPO stage.
 pub fn ppo(args: &RunArgs) -> Result<()> {
-    Run::open(args.load()?)?.ppo()
+    Run::open(args.load()?)?.train(StageName::Ppo)
 }

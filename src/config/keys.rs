@@ -1,11 +1,17 @@
 //! Every key of a configuration, by section, with its unit, default and consequence.
 
+use std::path::PathBuf;
+
+use cadwright_rewards::frames::Frame;
 use cadwright_rewards::reward::RewardConfig;
+use cadwright_rollout::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::section::section;
+use crate::data::Split;
 use crate::data::synth::Numbers;
-use crate::model::TargetModules;
+use crate::device::DeviceChoice;
+use crate::model::{Preset, TargetModules};
 
 section! {
     /// A whole configuration: what a recipe in `configs/` may say.
@@ -39,11 +45,11 @@ section! {
     /// `[run]`
     Run {
         /// Directory of everything that the run writes. Empty: `runs/<name of the config file>`.
-        output_dir: String = "",
+        output_dir: PathBuf = "",
         /// All that is random derives from this.
         seed: u32 = 0u32,
         /// `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:1`.
-        device: String = "auto",
+        device: DeviceChoice = DeviceChoice::Auto,
         /// Threads that torch computes with. 0: one a core.
         threads: usize = 0usize,
         /// After PPO, SFT goes on from its best checkpoint for as long as PPO took, and is evaluated beside it: what the time is
@@ -102,7 +108,7 @@ section! {
         /// Branch, tag or commit on the hub.
         revision: String = "main",
         /// Architecture of a random model: `nano`, `internvl3-1b`, `internvl3-2b`, `internvl3-8b`, `internvl3-14b`.
-        preset: String = "nano",
+        preset: Preset = Preset::Nano,
         /// Tokens of the tokenizer that is trained for `nano`, special ones included.
         vocab_size: usize = 512usize,
         /// Dtype of the products: `bf16`, `f32`, or `auto` (bf16 on CUDA and on CPUs with avx512_bf16 or its like, else f32: a CPU
@@ -181,7 +187,7 @@ section! {
         /// `synth`, `parquet` or `hub`.
         source: Source = Source::Synth,
         /// Directory with `<split>-*.parquet`, for `parquet`.
-        path: String = "",
+        path: PathBuf = "",
         /// Dataset id, for `hub`.
         repo: String = "CADCODER/GenCAD-Code",
         /// Revision on the hub.
@@ -229,7 +235,7 @@ section! {
     Rollout {
         /// Who executes programs in training and validation: `auto` (the native engine where it is sure of its answer, CadQuery
         /// for the rest) or `cadquery`.
-        engine: String = "auto",
+        engine: Engine = Engine::Auto,
         /// Programs executed at the same time. 0: one a core.
         workers: usize = 0usize,
         /// A program that runs longer is killed and counted as `timeout`.
@@ -239,9 +245,9 @@ section! {
         /// Cells along an edge of the occupancy grid that the training reward and validation use.
         grid: usize = 64usize,
         /// Frame of the IoU in the reward: `canonical`, `normalised` or `aligned`.
-        frame: String = "canonical",
+        frame: Frame = Frame::Canonical,
         /// Directory where executed ground truths are kept. Empty: `cache` in the run directory, and nowhere for `cadwright eval`.
-        cache_dir: String = "",
+        cache_dir: PathBuf = "",
     }
 }
 
@@ -449,7 +455,7 @@ section! {
     /// `[eval]`
     Eval {
         /// Split that is evaluated.
-        split: String = "test",
+        split: Split = Split::Test,
         /// Only rows that GenCAD-Code marks as its public 100-sample test.
         hundred_subset: bool = false,
         /// Parts evaluated; 0 for all.
@@ -463,11 +469,11 @@ section! {
         /// Samples among the likeliest tokens of this total probability.
         top_p: f64 = 1.0,
         /// Who executes programs in the final evaluation, as `rollout.engine`. By default everything is real CadQuery's.
-        engine: String = "cadquery",
+        engine: Engine = Engine::Cadquery,
         /// Cells along an edge of the occupancy grid.
         grid: usize = 128usize,
         /// Frames of the IoU, each reported by its name; the first is the one in tables. Besides those of `rollout.frame`:
         /// `shell` (the published metric) and `exact` (booleans; slow).
-        frames: Vec<String> = ["canonical".to_owned()],
+        frames: Vec<Frame> = [Frame::Canonical],
     }
 }

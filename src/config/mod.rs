@@ -1,24 +1,27 @@
 //! From TOML and flags to one checked [`Config`]. Nothing else reads config files or `--set`.
 
 mod keys;
+mod layers;
 mod section;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use cadwright_rewards::frames::Frame;
-use cadwright_rollout::{Engine, GRID_RANGE};
-use toml::{Table, Value};
+use cadwright_rollout::{Engine, GRID_RANGE, ScorerConfig};
+use serde::Serialize;
+use toml::Value;
 
-use crate::data::{Selection, Split};
+use crate::data::Selection;
+use crate::model::Preset;
 
 pub use keys::*;
+use layers::{Layers, parse_override, read_file};
 
 /// A configuration that cannot be used: every reason at once.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read config {}: {source}", path.display())]
+    #[error("cannot read config {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -42,85 +45,64 @@ pub enum ConfigError {
 const MOST_THREADS: usize = 4096;
 
 impl Config {
-    /// Reads a TOML file (none: the defaults), lays `overrides` (`section.key=value`) over it and checks the result.
+    /// Reads a TOML file (`None`: the defaults), applies `overrides` (`section.key=value`), and checks the result.
     ///
     /// # Errors
-    /// Everything that is wrong, at once: unknown keys with the nearest known one, wrong types, contradictions.
+    /// A file or an override that cannot be parsed. Else all problems at once: unknown keys with the nearest known key,
+    /// values of the wrong type or with an unknown name, and values that contradict each other.
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
-        let mut config = match path {
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-                let origin = path.display().to_string();
-                let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
-                    origin: origin.clone(),
-                    reason: match error.span() {
-                        Some(span) => {
-                            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-                            format!("line {line}: {}", error.message())
-                        }
-                        None => error.message().to_owned(),
-                    },
-                })?;
-                Self::default().with(&table, &origin)?
-            }
-            None => Self::default(),
-        };
-        if let (Some(path), "") = (path, config.run.output_dir.as_str()) {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            config.run.output_dir = format!("runs/{name}");
+        let mut layers = Layers::new()?;
+        if let Some(path) = path {
+            layers.add(&read_file(path)?, &path.display().to_string());
         }
         for text in overrides {
-            config = config.with(&parse_override(text)?, &format!("--set {text}"))?;
+            layers.add(&parse_override(text)?, &format!("--set {text}"));
         }
-        if config.run.output_dir.is_empty() {
-            config.run.output_dir = "runs/default".into();
+        let (mut config, mut problems) = layers.merged()?;
+        if config.run.output_dir.as_os_str().is_empty() {
+            let name = path.and_then(Path::file_stem).unwrap_or("default".as_ref());
+            config.run.output_dir = Path::new("runs").join(name);
         }
-        let problems = config.contradictions();
+        problems.extend(config.contradictions());
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
     }
 
-    /// This configuration with the values of `table`, which came from `origin`.
-    fn with(&self, table: &Table, origin: &str) -> Result<Self, ConfigError> {
-        let serialised = "a Config is plain data and always serialises";
-        let mut merged = Table::try_from(self).expect(serialised);
-        let mut problems = Vec::new();
-        merge(&mut merged, table, "", origin, &mut problems);
-        if !problems.is_empty() {
-            return Err(ConfigError::Invalid(problems));
-        }
-        // What the walk cannot see (a name that an enum does not have) is left to serde.
-        merged.try_into().map_err(|error: toml::de::Error| {
-            ConfigError::Invalid(vec![format!("{origin}: {}", error.to_string().trim().replace('\n', " "))])
-        })
-    }
-
     /// The configuration as TOML, every key spelled out.
-    pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("a Config is plain data and always serialises")
-    }
-
-    /// The run directory.
-    pub fn output_dir(&self) -> PathBuf {
-        PathBuf::from(&self.run.output_dir)
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string_pretty(self).map_err(|error| ConfigError::Invalid(vec![error.to_string()]))
     }
 
     /// The frame of the reward.
     pub fn reward_frame(&self) -> Frame {
-        Frame::from_str(&self.rollout.frame).expect("checked by contradictions()")
-    }
-
-    /// The frames of the final evaluation, the first of which is in tables.
-    pub fn eval_frames(&self) -> Vec<Frame> {
-        self.eval.frames.iter().map(|name| Frame::from_str(name).expect("checked by contradictions()")).collect()
+        self.rollout.frame
     }
 
     /// The rows of the final evaluation.
     pub fn eval_selection(&self) -> Selection {
         Selection {
-            split: Split::from_str(&self.eval.split).expect("checked by contradictions()"),
+            split: self.eval.split,
             limit: (self.eval.num_samples > 0).then_some(self.eval.num_samples),
             hundred_subset_only: self.eval.hundred_subset,
+        }
+    }
+
+    /// Settings of a scorer with this configuration's limits and reward.
+    ///
+    /// `cache_dir` is the directory of executed ground truths; `None` keeps them in memory only.
+    pub fn scorer(&self, engine: Engine, grid: usize, frames: &[Frame], cache_dir: Option<PathBuf>) -> ScorerConfig {
+        ScorerConfig {
+            engine,
+            jobs: self.rollout.workers,
+            timeout_s: self.rollout.timeout_s,
+            memory_mib: self.rollout.memory_mib,
+            grid,
+            frames: frames.to_vec(),
+            reward: self.reward.clone(),
+            cache_dir,
+            ..ScorerConfig::default()
         }
     }
 
@@ -243,8 +225,9 @@ impl Config {
         require(
             !ppo.prefix_baseline || ppo.algorithm == Algorithm::Rloo,
             format!(
-                "ppo.prefix_baseline = true needs ppo.algorithm = \"rloo\", not {:?}: it replaces the mean of the picture's others",
-                ppo.algorithm
+                "ppo.prefix_baseline = true needs ppo.algorithm = \"rloo\", not {}: it replaces the mean of the picture's \
+                 other completions",
+                spelling(&ppo.algorithm)
             ),
         );
         require(
@@ -262,104 +245,42 @@ impl Config {
             ),
         );
         require(
-            data.source != Source::Parquet || !data.path.is_empty(),
+            data.source != Source::Parquet || !data.path.as_os_str().is_empty(),
             "data.source = \"parquet\" needs data.path, which is empty".into(),
         );
         require(
-            !model.path.is_empty() || model.preset == "nano",
+            !model.path.is_empty() || model.preset == Preset::Nano,
             format!(
-                "model.path is empty and model.preset = {:?}: only nano brings its own tokenizer; run `cadwright model init` and put a tokenizer (tokenizer.json, or vocab.json and merges.txt) beside it",
+                "model.path is empty and model.preset = \"{}\": only nano brings its own tokenizer; run `cadwright model init` and put a tokenizer (tokenizer.json, or vocab.json and merges.txt) beside it",
                 model.preset
             ),
         );
-        for (key, name) in std::iter::once(("rollout.frame", &rollout.frame))
-            .chain(eval.frames.iter().map(|name| ("eval.frames", name)))
-        {
-            let parsed = Frame::from_str(name);
-            require(
-                parsed.is_ok(),
-                format!("{key} = {name:?}: {}", parsed.err().map_or(String::new(), |e| e.to_string())),
-            );
-        }
-        if let Ok(frame) = Frame::from_str(&rollout.frame) {
-            require(
-                frame.is_of_grids(),
-                format!(
-                    "rollout.frame = {:?} is for evaluation, not for rewards; use canonical, normalised or aligned",
-                    rollout.frame
-                ),
-            );
-        }
-        let split = Split::from_str(&eval.split);
-        require(split.is_ok(), format!("eval.split: {}", split.err().unwrap_or_default()));
+        require(
+            rollout.frame.is_of_grids(),
+            format!(
+                "rollout.frame = \"{}\" is for evaluation, not for rewards; use canonical, normalised or aligned",
+                rollout.frame
+            ),
+        );
         require(!eval.frames.is_empty(), "eval.frames is empty: name at least one frame".into());
-        for (key, name) in [("rollout.engine", &rollout.engine), ("eval.engine", &eval.engine)] {
-            let problem = match Engine::from_str(name) {
-                Ok(Engine::Native) => "a program that it declines would have no score; use auto".to_owned(),
-                Ok(_) => continue,
-                Err(error) => error.to_string(),
-            };
-            require(false, format!("{key} = {name:?}: {problem}"));
+        for (key, engine) in [("rollout.engine", rollout.engine), ("eval.engine", eval.engine)] {
+            let problem = "a program that it declines would have no score; use auto";
+            require(engine != Engine::Native, format!("{key} = \"{engine}\": {problem}"));
         }
         problems.extend(self.reward.problems().into_iter().map(|problem| format!("[reward] {problem}")));
         problems
     }
 }
 
-fn parse_override(text: &str) -> Result<Table, ConfigError> {
-    let invalid = |reason: String| ConfigError::Syntax { origin: format!("--set {text}"), reason };
-    let (key, value) =
-        text.split_once('=').ok_or_else(|| invalid("expected section.key=value, for example ppo.steps=50".into()))?;
-    // A bare word is a string: --set model.preset=nano needs no quotes.
-    let parsed = format!("{key} = {value}")
-        .parse::<Table>()
-        .or_else(|_| format!("{key} = {}", Value::String(value.into())).parse::<Table>());
-    parsed.map_err(|error| invalid(error.message().to_owned()))
-}
-
-/// Lays `new` over `known`, whose keys and types decide what is allowed.
-fn merge(known: &mut Table, new: &Table, prefix: &str, origin: &str, problems: &mut Vec<String>) {
-    for (key, value) in new {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let Some(current) = known.get_mut(key) else {
-            let nearest =
-                known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-            let hint = nearest.map_or(String::new(), |nearest| match prefix {
-                "" => format!("; did you mean `{nearest}`?"),
-                _ => format!("; did you mean `{prefix}.{nearest}`?"),
-            });
-            problems.push(format!("{origin}: unknown key `{path}`{hint}"));
-            continue;
-        };
-        match (current, value) {
-            (Value::Table(current), Value::Table(value)) => merge(current, value, &path, origin, problems),
-            (current @ Value::Float(_), Value::Integer(value)) => *current = Value::Float(*value as f64),
-            (current @ Value::Array(_), Value::Array(value)) => *current = Value::Array(value.clone()),
-            (current, value) if current.same_type(value) => *current = value.clone(),
-            (current, value) => problems.push(format!(
-                "{origin}: `{path}` expects {}, got {} {value}",
-                type_name(current),
-                type_name(value)
-            )),
-        }
-    }
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::String(_) => "a string",
-        Value::Integer(_) => "an integer",
-        Value::Float(_) => "a number",
-        Value::Boolean(_) => "true or false",
-        Value::Datetime(_) => "a date",
-        Value::Array(_) => "a list",
-        Value::Table(_) => "a section",
-    }
+/// The value as a configuration spells it.
+fn spelling(value: &impl Serialize) -> String {
+    Value::try_from(value).map_or_else(|error| error.to_string(), |value| value.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Split;
 
     fn refusal(overrides: &[&str]) -> String {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
@@ -386,7 +307,7 @@ mod tests {
         assert!(message.contains("ppo.minibatch_size = 64") && message.contains("= 2"), "{message}");
         assert!(message.contains("sideways"), "{message}");
         let message = refusal(&["ppo.prefix_baseline=true", "ppo.algorithm=grpo"]);
-        assert!(message.contains("ppo.prefix_baseline") && message.contains("Grpo"), "{message}");
+        assert!(message.contains("ppo.prefix_baseline") && message.contains("\"grpo\""), "{message}");
     }
 
     #[test]
@@ -406,7 +327,7 @@ mod tests {
     fn the_resolved_config_reads_back_as_itself() {
         let config = Config::load(None, &["sft.learning_rate=3e-4".into()]).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), config.to_toml()).unwrap();
+        std::fs::write(file.path(), config.to_toml().unwrap()).unwrap();
         assert_eq!(Config::load(Some(file.path()), &[]).unwrap(), config);
     }
 }

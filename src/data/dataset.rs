@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::Split;
 use super::image::{ImageError, decode_rgb};
+use super::remote;
 use super::rows::{RawRow, RowReader, ShapeSource};
-use crate::hub::{self, HubError};
+use crate::hub::{Hub, HubError};
 
 /// Where a data set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl fmt::Display for DataSource {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The file system refuses.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -118,12 +119,31 @@ pub enum DataError {
         first: Option<Box<SkippedRow>>,
     },
     /// A picture given by itself cannot be decoded.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
         /// What the decoder says.
         source: ImageError,
+    },
+    /// Some files of a split are in the cache, but not all.
+    #[error(
+        "the cache {cache} has {found} of {expected} files of the {split} split of {repo}@{revision}: download it completely \
+         (hf download --repo-type dataset {repo} --revision {revision})"
+    )]
+    Incomplete {
+        /// The split.
+        split: Split,
+        /// `owner/name`.
+        repo: String,
+        /// The revision.
+        revision: String,
+        /// Files there.
+        found: usize,
+        /// Files there should be.
+        expected: usize,
+        /// The cache looked in.
+        cache: PathBuf,
     },
     /// The hub cannot be reached.
     #[error(transparent)]
@@ -329,10 +349,23 @@ fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
     usable().map_err(|reason| SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }
 
+/// Opens what is selected, and reports on stderr how many rows are skipped.
+///
+/// # Errors
+/// See [`Dataset::open_selection`].
+pub fn open_dataset(source: &DataSource, selection: Selection) -> Result<Dataset, DataError> {
+    let dataset = Dataset::open_selection(source, selection)?;
+    if let Some(first) = dataset.skipped.first() {
+        let count = dataset.skipped.len();
+        eprintln!("data: {count} rows of the {} split are unusable and skipped; the first: {first}", selection.split);
+    }
+    Ok(dataset)
+}
+
 /// The parquet files of a split, by name.
 pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataError> {
     let path = match source {
-        DataSource::Hub { repo, revision } => return Ok(hub::split_files(repo, revision, split)?),
+        DataSource::Hub { repo, revision } => return remote::split_files(&Hub::from_env()?, repo, revision, split),
         DataSource::Path(path) => path,
     };
     let candidates = local_files(path)?;

@@ -123,7 +123,7 @@ pub fn normalise(pixels: &Tensor) -> Tensor {
 const PRECISION: u32 = 32 - 8 - 2;
 
 /// The weights of one output pixel: the first input pixel, and a weight for it and those after it.
-struct Weights {
+struct ResampleWeights {
     first: usize,
     weights: Vec<i32>,
 }
@@ -153,7 +153,7 @@ fn resample_rows(picture: RgbImage, width: u32) -> RgbImage {
     let weights = bicubic_weights(from_width as usize, width as usize);
     let mut bytes = vec![0; width as usize * height as usize * 3];
     for (row, target) in picture.chunks_exact(from_width as usize * 3).zip(bytes.chunks_exact_mut(width as usize * 3)) {
-        for (Weights { first, weights }, pixel) in weights.iter().zip(target.chunks_exact_mut(3)) {
+        for (ResampleWeights { first, weights }, pixel) in weights.iter().zip(target.chunks_exact_mut(3)) {
             for (channel, byte) in pixel.iter_mut().enumerate() {
                 *byte = weigh(row[first * 3 + channel..].iter().step_by(3), weights);
             }
@@ -171,7 +171,7 @@ fn resample_columns(picture: RgbImage, height: u32) -> RgbImage {
     let weights = bicubic_weights(from_height as usize, height as usize);
     let stride = width as usize * 3;
     let mut bytes = vec![0; stride * height as usize];
-    for (Weights { first, weights }, target) in weights.iter().zip(bytes.chunks_exact_mut(stride)) {
+    for (ResampleWeights { first, weights }, target) in weights.iter().zip(bytes.chunks_exact_mut(stride)) {
         for (x, byte) in target.iter_mut().enumerate() {
             *byte = weigh(picture.as_raw()[first * stride + x..].iter().step_by(stride), weights);
         }
@@ -189,7 +189,7 @@ fn weigh<'a>(values: impl Iterator<Item = &'a u8>, weights: &[i32]) -> u8 {
 }
 
 /// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` (src/libImaging/Resample.c).
-fn bicubic_weights(from: usize, to: usize) -> Vec<Weights> {
+fn bicubic_weights(from: usize, to: usize) -> Vec<ResampleWeights> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let support = 2.0 * stretch;
@@ -202,7 +202,7 @@ fn bicubic_weights(from: usize, to: usize) -> Vec<Weights> {
             let total: f64 = raw.iter().sum();
             let weights =
                 raw.iter().map(|weight| (weight / total * f64::from(1 << PRECISION)).round() as i32).collect();
-            Weights { first, weights }
+            ResampleWeights { first, weights }
         })
         .collect()
 }

@@ -4,6 +4,7 @@ pub mod dataset;
 pub mod image;
 mod jpeg;
 pub mod parquet;
+pub mod remote;
 pub mod render;
 pub mod rows;
 pub mod synth;
@@ -14,7 +15,7 @@ use std::str::FromStr;
 use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-pub use dataset::{DataError, DataSource, Dataset, Example, Selection, SkippedRow};
+pub use dataset::{DataError, DataSource, Dataset, Example, Selection, SkippedRow, open_dataset};
 
 /// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,7 +4,6 @@
 //! `hundred_subset` (bool). File names are the hub's: `train-00000-of-00001.parquet`. A file is written aside and
 //! renamed when it is complete, so that a directory never holds half of one.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 use ::parquet::schema::types::ColumnPath;
-use tempfile::NamedTempFile;
+use cadwright_rollout::files::WholeFile;
 use thiserror::Error;
 
 use super::Split;
@@ -48,7 +47,7 @@ pub enum ParquetError {
         found: String,
     },
     /// The file system refuses.
-    #[error("cannot write to {path}: {source}; is the directory writable and is there space left?")]
+    #[error("cannot write to {path}; is the directory writable and is there space left?")]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -56,7 +55,7 @@ pub enum ParquetError {
         source: std::io::Error,
     },
     /// The encoder refuses.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     Encode {
         /// The file.
         path: PathBuf,
@@ -91,15 +90,14 @@ pub fn file_name(split: Split) -> String {
 
 /// Writes one file.
 pub struct ShardWriter {
-    writer: SerializedFileWriter<File>,
-    temporary: NamedTempFile,
+    writer: SerializedFileWriter<WholeFile>,
     path: PathBuf,
 }
 
 /// A complete file that does not bear its name yet.
 #[derive(Debug)]
 pub struct ClosedShard {
-    temporary: NamedTempFile,
+    file: WholeFile,
     path: PathBuf,
 }
 
@@ -115,11 +113,7 @@ impl ShardWriter {
             }
         }
         let path = directory.join(file_name(split));
-        let temporary = tempfile::Builder::new()
-            .prefix(&format!(".{split}-"))
-            .suffix(".incomplete")
-            .tempfile_in(directory)
-            .map_err(io)?;
+        let file = WholeFile::create(&path).map_err(io)?;
         let encode = |source| ParquetError::Encode { path: path.clone(), source };
         let schema = Arc::new(parse_message_type(SCHEMA).map_err(encode)?);
         let properties = WriterProperties::builder()
@@ -133,9 +127,8 @@ impl ShardWriter {
             .set_column_dictionary_enabled(ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]), false)
             .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".to_owned(), FEATURES.to_owned())]))
             .build();
-        let file = temporary.reopen().map_err(io)?;
         let writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(encode)?;
-        Ok(Self { writer, temporary, path })
+        Ok(Self { writer, path })
     }
 
     /// Appends rows as one row group.
@@ -145,34 +138,25 @@ impl ShardWriter {
 
     /// Completes the file, still under its temporary name.
     pub fn close(self) -> Result<ClosedShard, ParquetError> {
-        let Self { writer, temporary, path } = self;
-        writer.close().map_err(|source| ParquetError::Encode { path: path.clone(), source })?;
-        temporary.as_file().sync_all().map_err(|source| ParquetError::Io { path: path.clone(), source })?;
-        Ok(ClosedShard { temporary, path })
+        let Self { writer, path } = self;
+        let file = writer.into_inner().map_err(|source| ParquetError::Encode { path: path.clone(), source })?;
+        file.sync().map_err(|source| ParquetError::Io { path: path.clone(), source })?;
+        Ok(ClosedShard { file, path })
     }
 }
 
 impl ClosedShard {
     /// Gives the file its name.
     pub fn publish(self) -> Result<PathBuf, ParquetError> {
-        let Self { temporary, path } = self;
-        #[cfg(unix)]
-        make_public(temporary.as_file()).map_err(|source| ParquetError::Io { path: path.clone(), source })?;
-        match temporary.persist_noclobber(&path) {
-            Ok(_) => Ok(path),
-            Err(error) => Err(ParquetError::Io { path, source: error.error }),
+        let Self { file, path } = self;
+        match file.finish_new() {
+            Ok(()) => Ok(path),
+            Err(source) => Err(ParquetError::Io { path, source }),
         }
     }
 }
 
-/// Temporary files are private to their owner; data sets are for everyone.
-#[cfg(unix)]
-pub(super) fn make_public(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-fn write_group(writer: &mut SerializedFileWriter<File>, rows: &[Row]) -> ::parquet::errors::Result<()> {
+fn write_group(writer: &mut SerializedFileWriter<WholeFile>, rows: &[Row]) -> ::parquet::errors::Result<()> {
     // How many of the optional levels down to the value are present: `image` and its field, or the column alone.
     const NESTED: i16 = 2;
     const FLAT: i16 = 1;
@@ -193,7 +177,7 @@ fn write_group(writer: &mut SerializedFileWriter<File>, rows: &[Row]) -> ::parqu
 }
 
 fn write_column<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, File>,
+    group: &mut SerializedRowGroupWriter<'_, WholeFile>,
     values: &[T::T],
     level: i16,
 ) -> ::parquet::errors::Result<()> {

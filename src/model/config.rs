@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::ModelError;
 use super::layout::{self, Layout};
+use super::preset::Preset;
 
 /// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025, arXiv:2504.10479).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -233,10 +234,7 @@ impl InternVlConfig {
     }
 
     /// The architecture of a preset; for `nano`, `vocab_size` comes from its tokenizer.
-    ///
-    /// # Errors
-    /// An unknown name.
-    pub fn preset(name: &str, vocab_size: i64) -> Result<Self, ModelError> {
+    pub fn preset(preset: Preset, vocab_size: i64) -> Self {
         let internvit_300m = VisionConfig {
             hidden_size: 1024,
             intermediate_size: 4096,
@@ -273,8 +271,8 @@ impl InternVlConfig {
             rope_scaling: None,
             tie_word_embeddings: false,
         };
-        let (vision_config, llm_config) = match name {
-            "nano" => (
+        let (vision_config, llm_config) = match preset {
+            Preset::Nano => (
                 VisionConfig {
                     hidden_size: 128,
                     intermediate_size: 512,
@@ -292,31 +290,25 @@ impl InternVlConfig {
                     ..qwen(192, 512, 4, 3, 1)
                 },
             ),
-            "internvl3-1b" => (internvit_300m, qwen(896, 4864, 24, 14, 2)),
-            "internvl3-2b" => (internvit_300m, qwen(1536, 8960, 28, 12, 2)),
-            "internvl3-8b" => (internvit_300m, qwen(3584, 18_944, 28, 28, 4)),
-            "internvl3-14b" => (internvit_300m, qwen(5120, 13_824, 48, 40, 8)),
-            "internvl3-38b" => (internvit_6b, qwen(5120, 27_648, 64, 40, 8)),
-            "internvl3-78b" => (internvit_6b, qwen(8192, 29_568, 80, 64, 8)),
-            _ => return Err(ModelError::Preset { name: name.into() }),
+            Preset::InternVl3_1b => (internvit_300m, qwen(896, 4864, 24, 14, 2)),
+            Preset::InternVl3_2b => (internvit_300m, qwen(1536, 8960, 28, 12, 2)),
+            Preset::InternVl3_8b => (internvit_300m, qwen(3584, 18_944, 28, 28, 4)),
+            Preset::InternVl3_14b => (internvit_300m, qwen(5120, 13_824, 48, 40, 8)),
+            Preset::InternVl3_38b => (internvit_6b, qwen(5120, 27_648, 64, 40, 8)),
+            Preset::InternVl3_78b => (internvit_6b, qwen(8192, 29_568, 80, 64, 8)),
         };
         let force_image_size = vision_config.image_size;
-        let config = Self {
+        Self {
             vision_config,
             llm_config,
             downsample_ratio: 0.5,
             force_image_size,
-            max_dynamic_patch: if name == "nano" { 1 } else { 12 },
+            max_dynamic_patch: if preset == Preset::Nano { 1 } else { 12 },
             use_thumbnail: true,
             image_token_id: None,
             layout: Layout::Original,
-        };
-        Ok(config)
+        }
     }
-
-    /// Names that [`Self::preset`] knows.
-    pub const PRESETS: [&'static str; 7] =
-        ["nano", "internvl3-1b", "internvl3-2b", "internvl3-8b", "internvl3-14b", "internvl3-38b", "internvl3-78b"];
 
     /// Every parameter of the model, by the name that [`Layout`] gives it.
     pub fn parameters(&self) -> Vec<Parameter> {

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::config::InternVlConfig;
+use super::preset::Preset;
 
 /// A checkpoint, tokenizer or adapter that cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -16,7 +16,7 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum ModelError {
         architecture: String,
     },
     /// An unknown preset.
-    #[error("unknown model preset {name:?}; known are {}", InternVlConfig::PRESETS.join(", "))]
+    #[error("unknown model preset {name:?}; known are {}", Preset::ALL.map(Preset::name).join(", "))]
     Preset {
         /// The name asked for.
         name: String,

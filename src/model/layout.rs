@@ -6,6 +6,7 @@
 //! its queries, keys and values of the vision transformer apart: `attn.{q,k,v}_proj` for `attn.qkv`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde_json::{Value, json};
 
@@ -23,20 +24,29 @@ pub enum Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Original => "original",
-            Self::Hf => "hf",
-        })
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Layout {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|layout| layout.name() == name);
+        found.ok_or_else(|| format!("unknown layout {name:?}; known are {}", Self::ALL.map(Self::name).join(", ")))
     }
 }
 
 impl Layout {
-    /// Every layout, by the name that [`Layout::named`] knows.
-    pub const NAMES: [&'static str; 2] = ["original", "hf"];
+    /// Every layout.
+    pub const ALL: [Self; 2] = [Self::Original, Self::Hf];
 
-    /// The layout of a name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Original, Self::Hf].into_iter().find(|layout| layout.to_string() == name)
+    /// The name in flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Hf => "hf",
+        }
     }
 
     /// The name in a file of this layout, of a tensor that is called `name` here.

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,8 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use tensorboard_rs::summary_writer::SummaryWriter;
+
+use crate::files::{is_writable, write_whole};
 
 /// The log of one stage of a run.
 pub struct Telemetry {
@@ -91,10 +93,6 @@ fn new_event_file(directory: &Path) -> SummaryWriter {
     SummaryWriter::new(directory)
 }
 
-fn is_writable(directory: &Path) -> bool {
-    tempfile::Builder::new().prefix(".writable").tempfile_in(directory).is_ok()
-}
-
 /// Drops the lines of `stage` whose step is `step` or later.
 fn keep_before(path: &Path, stage: &str, step: usize) -> Result<()> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
@@ -171,30 +169,6 @@ pub fn duration(seconds: f64) -> String {
         0 => format!("{}:{:02}", seconds / 60, seconds % 60),
         hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
     }
-}
-
-/// Makes the directory of a file that is to be written later, after long work, and tries to write in it.
-///
-/// # Errors
-/// A directory that cannot be made or written.
-pub fn prepare_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent)
-        .with_context(|| format!("{}: cannot create {}", path.display(), parent.display()))?;
-    ensure!(is_writable(parent), "{}: no permission to write in {}", path.display(), parent.display());
-    ensure!(!path.is_dir(), "{} is a directory; name a file", path.display());
-    Ok(())
-}
-
-/// Writes `text` to `path` so that the file is complete or as it was.
-///
-/// # Errors
-/// A directory that cannot be written.
-pub fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let directory = path.parent().map(PathBuf::from).unwrap_or_default();
-    let aside = directory.join(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
-    std::fs::write(&aside, text).with_context(|| format!("cannot write {}", aside.display()))?;
-    std::fs::rename(&aside, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ pub fn token_logprobs(logits: &Tensor, targets: &Tensor, temperature: f64) -> (T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{InternVlConfig, Weights};
+    use crate::model::{InternVlConfig, Preset, Weights};
 
     #[test]
     fn pieces_cover_all_rows_once() {
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn pieces_give_the_gradients_of_the_whole() {
         let tokenizer = Tokenizer::train(["solid=solid0\n"; 2].into_iter(), 300).unwrap();
-        let mut config = InternVlConfig::preset("nano", tokenizer.vocab_size() as i64).unwrap();
+        let mut config = InternVlConfig::preset(Preset::Nano, tokenizer.vocab_size() as i64);
         config.llm_config.num_hidden_layers = 1;
         config.vision_config.num_hidden_layers = 1;
         let weights = Weights::random(&config, 0, Kind::Float, Device::Cpu);

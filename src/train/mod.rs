@@ -1,18 +1,14 @@
-//! The stages of a run: fine-tuning, PPO, evaluation.
+//! Learning: fine-tuning and PPO.
 
 pub mod advantages;
 pub mod checkpoint;
-pub mod compare;
 pub mod curriculum;
-pub mod evaluate;
 pub mod forward;
 mod imitation;
 pub mod losses;
 pub mod optim;
-pub mod pictures;
 pub mod ppo;
 mod rollouts;
-pub mod run;
 pub mod schedule;
 pub mod sft;
 pub mod validation;
@@ -22,12 +18,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cadwright_rollout::Scorer;
 
-use crate::config::{Config, Tune};
+use crate::config::Config;
 use crate::data::Dataset;
+use crate::eval::predict::PromptedDataset;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
-use evaluate::Questions;
-use pictures::Pictures;
+use crate::pictures::Pictures;
+use crate::policy;
 
 /// What the stages of a run share.
 pub struct Stage<'a> {
@@ -51,8 +48,8 @@ pub struct Stage<'a> {
 
 impl Stage<'_> {
     /// A dataset's pictures with this run's prompt.
-    pub fn questions<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> Questions<'b> {
-        Questions { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
+    pub fn prompted<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> PromptedDataset<'b> {
+        PromptedDataset { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
     }
 
     /// Sampling within this run's limits.
@@ -65,16 +62,6 @@ impl Stage<'_> {
     /// # Errors
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        checkpoint::replace_directory(directory, |aside| {
-            match self.config.model.tune {
-                Tune::Lora => model.save_adapter(aside, &self.base_model)?,
-                Tune::Full => {
-                    model.save(aside, model.config.layout)?;
-                    self.tokenizer.save(aside)?;
-                }
-            }
-            self.prompt.save(aside)?;
-            Ok(())
-        })
+        policy::save(directory, model, self.tokenizer, &self.prompt, &self.base_model)
     }
 }

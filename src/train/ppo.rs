@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use cadwright_rollout::Report;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -24,20 +25,21 @@ use tch::{Device, Kind, Tensor};
 
 use super::Stage;
 use super::advantages::{Advantages, Rewarded, RunningScale, advantages};
-use super::checkpoint::{self, Part};
+use super::checkpoint::{self, CheckpointPart};
 use super::curriculum::{Signal, by_epochs};
-use super::evaluate::{Questions, Report, Writing, Written, write_and_score};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use super::imitation::OwnPrograms;
 use super::losses::{PolicyLoss, cross_entropy, entropy, kl_k3, policy_loss, value_loss};
 use super::optim::{Optimizer, OptimizerConfig};
-use super::pictures::{Pictures, Views};
 use super::rollouts::{Experience, Means, Rollouts, flat, rollout_numbers, shaped_rewards};
-use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress, seed};
-use super::sft::{Example, examples, finish};
+use super::schedule::{CeGuard, LearningRate, adapted_kl_coef, ce_weight, progress};
+use super::sft::{TokenizedExample, examples, finish};
 use super::validation::{Best, ceiling, ceiling_k, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
+use crate::eval::predict::{GenerateOptions, Generated, PromptedDataset, generate_and_score};
 use crate::model::{InternVl, ValueHead};
+use crate::pictures::{EmbeddedPictures, Pictures};
+use crate::seeds::seed;
 use crate::telemetry::Telemetry;
 
 /// Trains `policy`, which is also the reference, and leaves the best checkpoint by validation IoU in `<run>/ppo/best` and the last
@@ -50,8 +52,8 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let ppo = &config.ppo;
     let cache_mib = if policy.trains_vision() { 0 } else { config.model.vision_cache_mib };
     let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
-    let questions = stage.questions(train, &pictures);
-    let mut learner = Learner::new(stage, &questions, policy)?;
+    let prompted = stage.prompted(train, &pictures);
+    let mut learner = Learner::new(stage, &prompted, policy)?;
     let mut telemetry = Telemetry::open(&stage.run_dir, "ppo", learner.state.step, ppo.steps)?;
     if learner.state.step == 0 {
         learner.measure_the_start(&mut telemetry)?;
@@ -71,7 +73,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
             learner.save()?;
         }
     }
-    let State { step, best, seconds, .. } = &learner.state;
+    let PpoState { step, best, seconds, .. } = &learner.state;
     finish(
         stage,
         "ppo",
@@ -86,20 +88,20 @@ const PPO_STREAM: u64 = 0x990;
 /// Policy, reference and critic, and where their training is.
 struct Learner<'a> {
     stage: &'a Stage<'a>,
-    questions: &'a Questions<'a>,
+    prompted: &'a PromptedDataset<'a>,
     /// The rows that the cross-entropy may see.
-    labelled: Vec<Example>,
+    labelled: Vec<TokenizedExample>,
     policy: &'a mut InternVl,
     reference: InternVl,
     optimizer: Optimizer,
     value_head: ValueHead,
     value_optimizer: Optimizer,
-    state: State,
+    state: PpoState,
 }
 
 /// Everything besides tensors that a checkpoint keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct State {
+struct PpoState {
     step: usize,
     kl_coef: f64,
     best: Best,
@@ -121,10 +123,10 @@ struct Rates {
 }
 
 impl<'a> Learner<'a> {
-    fn new(stage: &'a Stage<'a>, questions: &'a Questions<'a>, policy: &'a mut InternVl) -> Result<Self> {
+    fn new(stage: &'a Stage<'a>, prompted: &'a PromptedDataset<'a>, policy: &'a mut InternVl) -> Result<Self> {
         let Stage { config, train, .. } = stage;
         let ppo = &config.ppo;
-        let (labelled, _) = examples(questions, policy, config.sft.max_length);
+        let (labelled, _) = examples(prompted, policy, config.sft.max_length);
         ensure!(
             ppo.ce_weight == 0.0 || !labelled.is_empty(),
             "ppo.ce_weight = {}, but no training row has a program that fits sft.max_length = {}; set ppo.ce_weight=0",
@@ -139,7 +141,7 @@ impl<'a> Learner<'a> {
             betas: ppo.betas,
             max_grad_norm: ppo.max_grad_norm,
         };
-        let state = State {
+        let state = PpoState {
             step: 0,
             kl_coef: ppo.kl_coef,
             best: Best::default(),
@@ -152,7 +154,7 @@ impl<'a> Learner<'a> {
         };
         let mut learner = Self {
             stage,
-            questions,
+            prompted,
             labelled,
             reference: policy.frozen_copy(),
             optimizer: Optimizer::new(policy.weights(), optimizer_config(ppo.optimizer)),
@@ -162,7 +164,7 @@ impl<'a> Learner<'a> {
             state,
         };
         let directory = learner.checkpoint_dir();
-        if let Some(saved) = checkpoint::load::<State>(&directory, &mut learner.parts())? {
+        if let Some(saved) = checkpoint::load::<PpoState>(&directory, &mut learner.parts())? {
             learner.state = saved;
             eprintln!("ppo: goes on at step {} of {}", learner.state.step, ppo.steps);
         }
@@ -173,8 +175,7 @@ impl<'a> Learner<'a> {
     fn measure_the_start(&mut self, telemetry: &mut Telemetry) -> Result<()> {
         let config = self.config();
         let report = self.validate(telemetry)?;
-        let mut numbers =
-            vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou_in(config.reward_frame()))];
+        let mut numbers = vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou)];
         if let Some((mean, best)) = ceiling(self.stage, self.policy)? {
             let k = ceiling_k(&config.ppo);
             telemetry
@@ -213,13 +214,13 @@ impl<'a> Learner<'a> {
         let seeds: Vec<u64> = (0..indices.len() * ppo.samples_per_image)
             .map(|i| seed(&[u64::from(config.run.seed), PPO_STREAM, step as u64, i as u64]))
             .collect();
-        let writing = Writing {
+        let options = GenerateOptions {
             sampling: self.stage.sampling(ppo.temperature, 1.0),
             batch_size: config.generate.batch_size,
             keeps_states: ppo.algorithm == Algorithm::Ppo,
         };
-        let Written { prompts, completions, states, batch } =
-            write_and_score(&snapshot, self.questions, &indices, &seeds, writing, self.stage.scorer);
+        let Generated { prompts, completions, states, batch } =
+            generate_and_score(&snapshot, self.prompted, &indices, &seeds, options, self.stage.scorer);
         let seconds_generate = started.elapsed().as_secs_f64();
         if step + 1 < ppo.steps {
             self.state.next = self.pictures_of_step(step + 1);
@@ -305,10 +306,11 @@ impl<'a> Learner<'a> {
                 let known = if rates.ce_weight > 0.0 { self.known_programs(&mut rng) } else { Vec::new() };
                 let indices =
                     minibatch.iter().map(|&i| rollouts.picture(i)).chain(known.iter().map(|known| known.index));
-                let views = self.questions.pictures.views(self.policy, &indices.collect::<Vec<_>>(), &seen);
-                self.ppo_backward(rollouts, experience, minibatch, &views, &mut means);
-                self.ce_backward(&known, rates.ce_weight, &views, &mut means);
-                views.backward();
+                let embedded =
+                    self.prompted.pictures.embed_for_update(self.policy, &indices.collect::<Vec<_>>(), &seen);
+                self.ppo_backward(rollouts, experience, minibatch, &embedded, &mut means);
+                self.ce_backward(&known, rates.ce_weight, &embedded, &mut means);
+                embedded.backward();
                 let grad_norm = self.optimizer.step(rates.learning_rate);
                 means.add("grad_norm", &Tensor::from(grad_norm), 1.0);
                 // Each minibatch adds its mean with weight 1.
@@ -355,19 +357,19 @@ impl<'a> Learner<'a> {
         rollouts: &Rollouts,
         experience: &[Experience],
         minibatch: &[usize],
-        views: &Views,
+        embedded: &EmbeddedPictures,
         means: &mut Means,
     ) {
-        let (ppo, policy, questions) = (self.ppo(), &*self.policy, self.questions);
+        let (ppo, policy, prompted) = (self.ppo(), &*self.policy, self.prompted);
         let trains_on_kl = self.trains_on_kl();
         for chosen in rollouts.by_length(minibatch).chunks(self.micro_batch_size()) {
             let weight = rollouts.tokens(chosen) / rollouts.tokens(minibatch);
-            let batch = rollouts.token_batch(chosen, questions.tokenizer, policy.device());
-            let images = views.of(chosen.iter().map(|&i| rollouts.picture(i)));
+            let batch = rollouts.token_batch(chosen, prompted.tokenizer, policy.device());
+            let images = embedded.concatenated(chosen.iter().map(|&i| rollouts.picture(i)));
             let advantages = flat(experience, chosen, |e| &e.advantages, policy.device());
             let ref_logprobs = flat(experience, chosen, |e| &e.ref_logprobs, policy.device());
             let old_logprobs = rollouts.old_logprobs(chosen, policy.device());
-            let pass = Pass::new(policy, &batch, &images, questions.tokenizer.image_token, self.update_mode());
+            let pass = Pass::new(policy, &batch, &images, prompted.tokenizer.image_token, self.update_mode());
             pass.backward(weight, |logits, rows, share| {
                 let share = share * weight;
                 let [targets, old_logprobs, advantages] =
@@ -397,29 +399,32 @@ impl<'a> Learner<'a> {
 
     /// Programs for the cross-entropy of one optimiser step: ground truths of random rows, and the policy's own for rows without one
     /// where `ppo.ce_own_share` asks for them. Those of like length are beside each other.
-    fn known_programs(&self, rng: &mut ChaCha8Rng) -> Vec<Example> {
-        let (policy, questions, ppo) = (&*self.policy, self.questions, self.ppo());
+    fn known_programs(&self, rng: &mut ChaCha8Rng) -> Vec<TokenizedExample> {
+        let (policy, prompted, ppo) = (&*self.policy, self.prompted, self.ppo());
         let own = (ppo.ce_own_share * ppo.ce_batch_size as f64).round() as usize;
         let own = self.state.own_programs.draw(own, rng);
-        let mut known: Vec<Example> =
-            own.into_iter().map(|(row, tokens)| Example::new(questions, policy, row, tokens.to_vec())).collect();
+        let mut known: Vec<TokenizedExample> = own
+            .into_iter()
+            .map(|(row, tokens)| TokenizedExample::new(prompted, policy, row, tokens.to_vec()))
+            .collect();
         let labelled = (ppo.ce_batch_size - known.len()).min(self.labelled.len());
         let labelled = rand::seq::index::sample(rng, self.labelled.len(), labelled);
         known.extend(labelled.iter().map(|i| self.labelled[i].clone()));
-        known.sort_by_key(Example::len);
+        known.sort_by_key(TokenizedExample::len);
         known
     }
 
     /// Adds `weight` times the gradients of the mean cross-entropy over the tokens of `known` programs.
-    fn ce_backward(&self, known: &[Example], weight: f64, views: &Views, means: &mut Means) {
-        let (policy, questions) = (&*self.policy, self.questions);
-        let tokens = |examples: &[Example]| examples.iter().map(|example| example.response.len()).sum::<usize>() as f64;
+    fn ce_backward(&self, known: &[TokenizedExample], weight: f64, embedded: &EmbeddedPictures, means: &mut Means) {
+        let (policy, prompted) = (&*self.policy, self.prompted);
+        let tokens =
+            |examples: &[TokenizedExample]| examples.iter().map(|example| example.response.len()).sum::<usize>() as f64;
         for chosen in known.chunks(self.micro_batch_size()) {
             let share = tokens(chosen) / tokens(known);
             let sequences = chosen.iter().map(|example| (&example.prompt[..], example.response.as_slice()));
-            let batch = TokenBatch::new(sequences, questions.tokenizer, policy.device());
-            let images = views.of(chosen.iter().map(|example| example.index));
-            let pass = Pass::new(policy, &batch, &images, questions.tokenizer.image_token, self.update_mode());
+            let batch = TokenBatch::new(sequences, prompted.tokenizer, policy.device());
+            let images = embedded.concatenated(chosen.iter().map(|example| example.index));
+            let pass = Pass::new(policy, &batch, &images, prompted.tokenizer.image_token, self.update_mode());
             let loss = pass
                 .backward(weight * share, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
             means.add("ce_loss", &Tensor::from(loss), share);
@@ -493,7 +498,7 @@ impl<'a> Learner<'a> {
         telemetry.say(step, progress, &line);
         if progress == 1.0 || self.state.step.is_multiple_of(ppo.validate_every) {
             let report = self.validate(telemetry)?;
-            let iou = report.iou_in(config.reward_frame());
+            let iou = report.iou;
             numbers.extend([("val_vsr".to_owned(), report.vsr), ("val_iou".to_owned(), iou)]);
             let (step, steps, vsr) = (self.state.step, ppo.steps, report.vsr);
             telemetry.note(&format!("ppo {step}/{steps}  validation: VSR {vsr:.3}  IoU {iou:.3}"));
@@ -525,15 +530,15 @@ impl<'a> Learner<'a> {
 
     /// The reference's log-probabilities of the tokens of the completions `asked`, in that order.
     fn ref_logprobs(&self, rollouts: &Rollouts, asked: &[usize]) -> Vec<Vec<f32>> {
-        let (reference, tokenizer) = (&self.reference, self.questions.tokenizer);
+        let (reference, tokenizer) = (&self.reference, self.prompted.tokenizer);
         let indices: Vec<usize> = asked.iter().map(|&i| rollouts.picture(i)).collect();
         // A vision tower that is trained has moved away from the reference's: that one looks for itself.
         let seen = if self.policy.trains_vision() { BTreeMap::new() } else { rollouts.images() };
-        let views = tch::no_grad(|| self.questions.pictures.views(reference, &indices, &seen));
+        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(reference, &indices, &seen));
         let mut found = BTreeMap::new();
         for chunk in rollouts.by_length(asked).chunks(self.micro_batch_size()) {
             let batch = rollouts.token_batch(chunk, tokenizer, reference.device());
-            let images = views.of(chunk.iter().map(|&i| rollouts.picture(i)));
+            let images = embedded.concatenated(chunk.iter().map(|&i| rollouts.picture(i)));
             let pass =
                 tch::no_grad(|| Pass::new(reference, &batch, &images, tokenizer.image_token, PassMode::default()));
             let logprobs = to_vec(&pass.logprobs(&batch.targets, self.ppo().temperature));
@@ -570,10 +575,14 @@ impl<'a> Learner<'a> {
         checkpoint::save(&directory, &self.parts(), &state)
     }
 
-    fn parts(&mut self) -> [Part<'_>; 2] {
+    fn parts(&mut self) -> [CheckpointPart<'_>; 2] {
         [
-            Part { name: "policy", weights: self.policy.weights_mut(), optimizer: &mut self.optimizer },
-            Part { name: "value_head", weights: self.value_head.weights_mut(), optimizer: &mut self.value_optimizer },
+            CheckpointPart { name: "policy", weights: self.policy.weights_mut(), optimizer: &mut self.optimizer },
+            CheckpointPart {
+                name: "value_head",
+                weights: self.value_head.weights_mut(),
+                optimizer: &mut self.value_optimizer,
+            },
         ]
     }
 

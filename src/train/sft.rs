@@ -14,32 +14,34 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::Stage;
-use super::checkpoint::{self, Part};
-use super::evaluate::Questions;
+use super::checkpoint::{self, CheckpointPart};
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
 use super::optim::{Optimizer, OptimizerConfig};
-use super::pictures::Pictures;
-use super::schedule::{LearningRate, progress, seed};
+use super::schedule::{LearningRate, progress};
 use super::validation::{Best, validate};
 use crate::config::Sft;
+use crate::eval::predict::PromptedDataset;
+use crate::files::write_whole;
 use crate::model::{InternVl, Tokenizer};
+use crate::pictures::Pictures;
+use crate::seeds::seed;
 use crate::telemetry::Telemetry;
 
 /// A training example in tokens.
 #[derive(Clone)]
-pub(super) struct Example {
+pub(super) struct TokenizedExample {
     /// In the dataset.
     pub index: usize,
     pub prompt: Arc<[i64]>,
     pub response: Vec<i64>,
 }
 
-impl Example {
+impl TokenizedExample {
     /// Row `index` of the dataset, with `response` as what should be said of it.
-    pub fn new(questions: &Questions, model: &InternVl, index: usize, response: Vec<i64>) -> Self {
-        let image_tokens = questions.pictures.image_tokens(model, index);
-        let prompt = questions.tokenizer.encode(&questions.prompt.text(image_tokens)).into();
+    pub fn new(prompted: &PromptedDataset, model: &InternVl, index: usize, response: Vec<i64>) -> Self {
+        let image_tokens = prompted.pictures.image_tokens(model, index);
+        let prompt = prompted.tokenizer.encode(&prompted.prompt.text(image_tokens)).into();
         Self { index, prompt, response }
     }
 
@@ -51,7 +53,7 @@ impl Example {
 
 /// Where a stage is: everything besides tensors that a checkpoint keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct State {
+struct SftState {
     step: usize,
     best: Best,
     seconds: f64,
@@ -73,9 +75,9 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
     let Stage { config, train, run_dir, .. } = stage;
     let cache_mib = if model.trains_vision() { 0 } else { config.model.vision_cache_mib };
     let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
-    let questions = stage.questions(train, &pictures);
+    let prompted = stage.prompted(train, &pictures);
 
-    let (examples, too_long) = examples(&questions, model, sft.max_length);
+    let (examples, too_long) = examples(&prompted, model, sft.max_length);
     ensure!(!examples.is_empty(), "no training row has a program that fits sft.max_length = {}", sft.max_length);
     if too_long > 0 {
         eprintln!(
@@ -105,8 +107,8 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
 
     let directory = run_dir.join(name);
     let checkpoint_dir = directory.join("checkpoint");
-    let mut state = State { step: 0, best: Best::default(), seconds: 0.0 };
-    if let Some(saved) = checkpoint::load::<State>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
+    let mut state = SftState { step: 0, best: Best::default(), seconds: 0.0 };
+    if let Some(saved) = checkpoint::load::<SftState>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
         eprintln!("{name}: goes on at step {} of {steps}", state.step);
     }
@@ -136,15 +138,15 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
                 seed: seed(&[run_seed, SFT_STREAM, state.step as u64, micro as u64]),
             };
             let sequences = indices.iter().map(|&i| (&examples[i].prompt[..], examples[i].response.as_slice()));
-            let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
+            let batch = TokenBatch::new(sequences, prompted.tokenizer, model.device());
             let rows: Vec<usize> = indices.iter().map(|&i| examples[i].index).collect();
-            let views = pictures.views(model, &rows, &BTreeMap::new());
-            let image = views.of(rows.iter().copied());
-            let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, mode);
+            let embedded = pictures.embed_for_update(model, &rows, &BTreeMap::new());
+            let image = embedded.concatenated(rows.iter().copied());
+            let pass = Pass::new(model, &batch, &image, prompted.tokenizer.image_token, mode);
             // The mean over the step's response tokens, however they fall into micro-batches.
             let share = batch.targets.size1()? as f64 / targets as f64;
             let mean = pass.backward(share, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
-            views.backward();
+            embedded.backward();
             loss_sum += mean * share;
             tokens += batch.tokens;
         }
@@ -175,7 +177,7 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             let best = &mut state.best;
             let best_dir = directory.join("best");
             let report = validate(stage, model, sft.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
-            let iou = report.iou_in(config.reward_frame());
+            let iou = report.iou;
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
             telemetry.note(&format!(
                 "{name} {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}",
@@ -198,15 +200,15 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
     )
 }
 
-fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Part<'a>; 1] {
-    [Part { name: "policy", weights: model.weights_mut(), optimizer }]
+fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [CheckpointPart<'a>; 1] {
+    [CheckpointPart { name: "policy", weights: model.weights_mut(), optimizer }]
 }
 
 /// Keeps the policy as the stage leaves it, marks the stage as done, and drops what only an interrupted one needs.
 pub(super) fn finish(stage: &Stage, name: &str, policy: &InternVl, result: &serde_json::Value) -> Result<()> {
     let directory = stage.run_dir.join(name);
     stage.save_policy(policy, &directory.join("last"))?;
-    crate::telemetry::write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
+    write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
     let checkpoint = directory.join("checkpoint");
     if checkpoint.exists() {
         std::fs::remove_dir_all(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
@@ -218,9 +220,13 @@ pub(super) fn finish(stage: &Stage, name: &str, policy: &InternVl, result: &serd
 const SFT_STREAM: u64 = 0x5f7;
 
 /// The rows with programs in tokens, and how many of them are longer than `max_length` and left out.
-pub(super) fn examples(questions: &Questions, model: &InternVl, max_length: usize) -> (Vec<Example>, usize) {
-    let tokenizer = questions.tokenizer;
-    let responses: Vec<(usize, Vec<i64>)> = questions
+pub(super) fn examples(
+    prompted: &PromptedDataset,
+    model: &InternVl,
+    max_length: usize,
+) -> (Vec<TokenizedExample>, usize) {
+    let tokenizer = prompted.tokenizer;
+    let responses: Vec<(usize, Vec<i64>)> = prompted
         .dataset
         .examples()
         .par_iter()
@@ -231,11 +237,10 @@ pub(super) fn examples(questions: &Questions, model: &InternVl, max_length: usiz
     let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
     for (index, response) in responses {
-        let image_tokens = questions.pictures.image_tokens(model, index);
-        let prompt = prompts
-            .entry(image_tokens)
-            .or_insert_with(|| tokenizer.encode(&questions.prompt.text(image_tokens)).into());
-        examples.push(Example { index, prompt: prompt.clone(), response });
+        let image_tokens = prompted.pictures.image_tokens(model, index);
+        let prompt =
+            prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&prompted.prompt.text(image_tokens)).into());
+        examples.push(TokenizedExample { index, prompt: prompt.clone(), response });
     }
     let all = examples.len();
     examples.retain(|example| example.len() <= max_length);
@@ -245,7 +250,12 @@ pub(super) fn examples(questions: &Questions, model: &InternVl, max_length: usiz
 
 /// An epoch in random order, as steps of micro-batches. Neighbours in length share a micro-batch, so that little is
 /// padding; which lengths come when stays random.
-fn bucketed_batches(examples: &[Example], per_step: usize, batch_size: usize, seed: u64) -> Vec<Vec<Vec<usize>>> {
+fn bucketed_batches(
+    examples: &[TokenizedExample],
+    per_step: usize,
+    batch_size: usize,
+    seed: u64,
+) -> Vec<Vec<Vec<usize>>> {
     const STEPS_PER_BUCKET: usize = 16;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -263,21 +273,21 @@ fn bucketed_batches(examples: &[Example], per_step: usize, batch_size: usize, se
 fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
     let sft = &stage.config.sft;
     let pictures = Pictures::new(stage.validation, stage.config.model.max_tiles, 0);
-    let questions = stage.questions(stage.validation, &pictures);
+    let prompted = stage.prompted(stage.validation, &pictures);
     let program = |index: usize| stage.validation.examples()[index].program.as_deref();
     let parts = 0..stage.validation.len().min(sft.validation_samples);
     let indices: Vec<usize> = parts.filter(|&index| program(index).is_some()).collect();
     let (mut sum, mut count) = (0.0, 0);
     for chunk in indices.chunks(sft.batch_size) {
         tch::no_grad(|| {
-            let inputs = questions.inputs(model, chunk);
+            let inputs = prompted.inputs(model, chunk);
             let responses: Vec<Vec<i64>> =
-                chunk.iter().map(|&index| response_ids(questions.tokenizer, program(index).unwrap_or(""))).collect();
+                chunk.iter().map(|&index| response_ids(prompted.tokenizer, program(index).unwrap_or(""))).collect();
             let sequences =
                 inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
-            let batch = TokenBatch::new(sequences, questions.tokenizer, model.device());
+            let batch = TokenBatch::new(sequences, prompted.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
-            let pass = Pass::new(model, &batch, &image, questions.tokenizer.image_token, PassMode::default());
+            let pass = Pass::new(model, &batch, &image, prompted.tokenizer.image_token, PassMode::default());
             sum -= pass.logprobs(&batch.targets, 1.0).sum(Kind::Double).double_value(&[]);
             count += batch.targets.numel();
         });
@@ -291,7 +301,8 @@ mod tests {
 
     #[test]
     fn an_epoch_has_every_example_once_and_batches_of_like_length() {
-        let example = |index| Example { index, prompt: vec![0; 3].into(), response: vec![0; 1 + index * 7 % 40] };
+        let example =
+            |index| TokenizedExample { index, prompt: vec![0; 3].into(), response: vec![0; 1 + index * 7 % 40] };
         let examples: Vec<_> = (0..130).map(example).collect();
         let steps = bucketed_batches(&examples, 8, 4, 7);
         assert_eq!(steps.len(), 17);

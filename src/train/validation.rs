@@ -1,20 +1,22 @@
 //! Validation while a stage trains: greedy programs for held-out parts, executed; the best checkpoint by their IoU is kept.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 use cadwright_rewards::Body;
 use cadwright_rewards::stats::mean;
+use cadwright_rollout::Report;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
-use super::evaluate::{EvalOptions, Prediction, Report, evaluate};
-use super::pictures::{Pictures, decoded};
 use crate::config::Ppo;
 use crate::data::Dataset;
 use crate::data::render::{render_csg, render_mesh, side_by_side};
+use crate::eval::predict::{EvalOptions, Prediction, evaluate, report};
 use crate::model::InternVl;
+use crate::pictures::{Pictures, decoded};
 use crate::telemetry::Telemetry;
 
 /// The best validation so far.
@@ -44,7 +46,7 @@ pub fn validate(
 ) -> Result<Report> {
     let Stage { config, validation, scorer, .. } = stage;
     let pictures = Pictures::new(validation, config.model.max_tiles, 0);
-    let questions = stage.questions(validation, &pictures);
+    let prompted = stage.prompted(validation, &pictures);
     let indices: Vec<usize> = (0..validation.len().min(samples)).collect();
     let options = EvalOptions {
         samples: 1,
@@ -52,12 +54,13 @@ pub fn validate(
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
     };
-    let predictions = evaluate(&model.frozen_copy(), &questions, &indices, scorer, options, |_| {})?;
+    let started = Instant::now();
+    let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
     if let Some(picture) = contact_sheet(validation, &predictions) {
         telemetry.picture(step, "validation", &picture);
     }
-    let report = Report::new(&predictions, 1, &[config.reward_frame()], &[]);
-    let iou = report.iou_in(config.reward_frame());
+    let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64());
+    let iou = report.iou;
     // By IoU, then by VSR; of equals, the one that was trained for longer.
     if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
         *best = Best { iou: Some(iou), vsr: report.vsr, step };
@@ -104,7 +107,7 @@ pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
         return Ok(None);
     }
     let pictures = Pictures::new(validation, config.model.max_tiles, 0);
-    let questions = stage.questions(validation, &pictures);
+    let prompted = stage.prompted(validation, &pictures);
     let indices: Vec<usize> = (0..validation.len().min(ppo.ceiling_samples)).collect();
     let options = EvalOptions {
         sampling: stage.sampling(ppo.temperature, 1.0),
@@ -112,7 +115,7 @@ pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
     };
-    let predictions = evaluate(&policy.frozen_copy(), &questions, &indices, scorer, options, |_| {})?;
+    let predictions = evaluate(&policy.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
     let ious: Vec<f64> = predictions.iter().map(|prediction| prediction.score.iou_in(frame)).collect();
     let best = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
     let bests: Vec<f64> = ious.chunks(ceiling_k(ppo)).map(best).collect();

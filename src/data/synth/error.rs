@@ -44,7 +44,7 @@ pub enum SynthError {
     #[error(transparent)]
     Wire(#[from] WireError),
     /// A picture could not be encoded.
-    #[error("data synth: part {id}: cannot encode the picture: {source}")]
+    #[error("data synth: part {id}: cannot encode the picture")]
     Encode {
         /// The part.
         id: String,
@@ -55,7 +55,7 @@ pub enum SynthError {
     #[error(transparent)]
     Parquet(#[from] ParquetError),
     /// `parts.jsonl` could not be written.
-    #[error("data synth: cannot write {path}: {source}; is the directory writable and is there space left?")]
+    #[error("data synth: cannot write {path}; is the directory writable and is there space left?")]
     Io {
         /// The file.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum SynthError {
         source: std::io::Error,
     },
     /// The thread pool could not be started.
-    #[error("data synth: cannot start {jobs} threads: {source}")]
+    #[error("data synth: cannot start {jobs} threads")]
     Threads {
         /// Threads wanted.
         jobs: usize,

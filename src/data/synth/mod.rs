@@ -15,15 +15,13 @@ mod numbers;
 mod part;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use cadwright_rewards::csg::CsgSolid;
+use cadwright_rollout::files::write_whole;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-#[cfg(unix)]
-use super::parquet::make_public;
 use super::parquet::{Row, ShardWriter};
 use super::render::render_csg;
 use super::{Split, encode_png};
@@ -320,12 +318,7 @@ fn write_records(directory: &Path, records: &[PartRecord]) -> Result<(), SynthEr
         serde_json::to_writer(&mut text, record).map_err(|source| io(source.into()))?;
         text.push(b'\n');
     }
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
-    file.write_all(&text).map_err(io)?;
-    #[cfg(unix)]
-    make_public(file.as_file()).map_err(io)?;
-    file.persist(&path).map_err(|error| io(error.error))?;
-    Ok(())
+    write_whole(&path, &text).map_err(io)
 }
 
 fn count_numbers(candidates: &[(u64, Candidate)], summary: &mut SynthSummary) {

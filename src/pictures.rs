@@ -20,7 +20,7 @@ pub fn decoded(example: &Example) -> RgbImage {
 }
 
 /// Pictures embedded once for an update that takes several passes over them. The vision tower hears of all passes together.
-pub struct Views {
+pub struct EmbeddedPictures {
     /// In the dataset, ascending.
     indices: Vec<usize>,
     /// `[image tokens, hidden]` f32 each.
@@ -29,12 +29,12 @@ pub struct Views {
     tower: Option<(Tensor, Tensor)>,
 }
 
-impl Views {
+impl EmbeddedPictures {
     /// Those of the pictures `indices`, one after another: `[image tokens, hidden]` f32.
     ///
     /// # Panics
     /// Where a picture is not among them.
-    pub fn of(&self, indices: impl Iterator<Item = usize>) -> Tensor {
+    pub fn concatenated(&self, indices: impl Iterator<Item = usize>) -> Tensor {
         let part = |index: usize| &self.parts[self.indices.binary_search(&index).expect("a picture of this update")];
         Tensor::cat(&indices.map(part).collect::<Vec<_>>(), 0)
     }
@@ -94,7 +94,12 @@ impl<'a> Pictures<'a> {
 
     /// The pictures for an update: with the way back into the vision tower where that is trained. Where it is not, those that are
     /// `known` are not embedded again.
-    pub fn views(&self, model: &InternVl, indices: &[usize], known: &BTreeMap<usize, Tensor>) -> Views {
+    pub fn embed_for_update(
+        &self,
+        model: &InternVl,
+        indices: &[usize],
+        known: &BTreeMap<usize, Tensor>,
+    ) -> EmbeddedPictures {
         let mut distinct = indices.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -102,14 +107,18 @@ impl<'a> Pictures<'a> {
             let unknown: Vec<usize> = distinct.iter().copied().filter(|index| !known.contains_key(index)).collect();
             let mut embedded = self.embed(model, &unknown).into_iter();
             let part = |index: &usize| known.get(index).map(Tensor::shallow_clone).or_else(|| embedded.next());
-            return Views { parts: distinct.iter().filter_map(part).collect(), indices: distinct, tower: None };
+            return EmbeddedPictures {
+                parts: distinct.iter().filter_map(part).collect(),
+                indices: distinct,
+                tower: None,
+            };
         }
         let (tiles, counts) = self.tiles(model, &distinct);
         let embedded = model.embed_tiles(&tiles, true);
         // Rounded as those that are kept, so that the update sees what the rollouts saw; the gradient passes straight through.
         let leaf = embedded.detach().to_kind(Kind::BFloat16).to_kind(Kind::Float).set_requires_grad(true);
         let parts = leaf.split_with_sizes(&counts, 0).iter().map(|part| part.flatten(0, 1)).collect();
-        Views { indices: distinct, parts, tower: Some((embedded, leaf)) }
+        EmbeddedPictures { indices: distinct, parts, tower: Some((embedded, leaf)) }
     }
 
     /// Embeddings of the vision tower as it is, one tensor `[image tokens, hidden]` f32 a picture, on the model's device. They are

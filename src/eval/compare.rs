@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use cadwright_rewards::stats::{best_at_k, bootstrap_ci95, mean, sign_flip_p};
+use cadwright_rewards::stats::{MeanCi, best_at_k, mean, sign_flip_p};
 use serde_json::{Map, Value, json};
 
 /// What an evaluation says of one part.
 #[derive(Debug, Clone, PartialEq)]
-struct Part {
+struct EvaluatedPart {
     id: String,
     ground_truth: Value,
     /// Of each sample.
@@ -15,7 +15,7 @@ struct Part {
     valid: Vec<f64>,
 }
 
-impl Part {
+impl EvaluatedPart {
     fn read(key: &str, row: &Value) -> Result<Self, String> {
         let missing =
             |field: &str| format!("{key}: field {field} is missing; is this a predictions.json of cadwright?");
@@ -60,7 +60,6 @@ pub struct Comparison {
     pub largest: Vec<(String, f64, f64)>,
 }
 
-const RESAMPLES: usize = 10_000;
 const LARGEST: usize = 10;
 
 impl Comparison {
@@ -70,15 +69,17 @@ impl Comparison {
     /// Files that are no such thing, or that are about different parts.
     pub fn new(a: &Value, b: &Value, common: bool) -> Result<Self, String> {
         let [a, b] = [read(a).map_err(|e| format!("A: {e}"))?, read(b).map_err(|e| format!("B: {e}"))?];
-        let only =
-            |x: &BTreeMap<String, Part>, y: &BTreeMap<String, Part>| x.keys().filter(|id| !y.contains_key(*id)).count();
+        let only = |x: &BTreeMap<String, EvaluatedPart>, y: &BTreeMap<String, EvaluatedPart>| {
+            x.keys().filter(|id| !y.contains_key(*id)).count()
+        };
         let (only_a, only_b) = (only(&a, &b), only(&b, &a));
         if !common && only_a + only_b > 0 {
             return Err(format!(
                 "{only_a} parts are in A only and {only_b} in B only: evaluate the same parts, or compare the common ones with --common"
             ));
         }
-        let pairs: Vec<(&Part, &Part)> = a.iter().filter_map(|(id, part)| Some((part, b.get(id)?))).collect();
+        let pairs: Vec<(&EvaluatedPart, &EvaluatedPart)> =
+            a.iter().filter_map(|(id, part)| Some((part, b.get(id)?))).collect();
         if let Some((part, _)) = pairs.iter().find(|(a, b)| a.ground_truth != b.ground_truth) {
             return Err(format!("part {}: A and B have different ground truths", part.id));
         }
@@ -94,7 +95,7 @@ impl Comparison {
             let ks = std::iter::successors(Some(2), |k| Some(k * 2)).take_while(|&k| k < samples).chain([samples]);
             differences.extend(ks.map(|k| difference(&format!("best@{k}"), &pairs, |part| best_at_k(&part.ious, k))));
         }
-        let change = |(a, b): &(&Part, &Part)| (a.id.clone(), mean(&a.ious), mean(&b.ious));
+        let change = |(a, b): &(&EvaluatedPart, &EvaluatedPart)| (a.id.clone(), mean(&a.ious), mean(&b.ious));
         let mut largest: Vec<_> = pairs.iter().map(change).collect();
         largest.sort_by(|x, y| (y.2 - y.1).abs().total_cmp(&(x.2 - x.1).abs()));
         largest.truncate(LARGEST);
@@ -140,11 +141,11 @@ impl Comparison {
 }
 
 /// Parts by id; a dataset's ids are its own, and `sample_<i>` stands in where a row has none.
-fn read(predictions: &Value) -> Result<BTreeMap<String, Part>, String> {
+fn read(predictions: &Value) -> Result<BTreeMap<String, EvaluatedPart>, String> {
     let rows = predictions.as_object().filter(|rows| !rows.is_empty()).ok_or("holds no predictions")?;
     let mut parts = BTreeMap::new();
     for (key, row) in rows {
-        let part = Part::read(key, row)?;
+        let part = EvaluatedPart::read(key, row)?;
         // The same part may occur twice in a dataset.
         let mut id = part.id.clone();
         while parts.contains_key(&id) {
@@ -155,7 +156,11 @@ fn read(predictions: &Value) -> Result<BTreeMap<String, Part>, String> {
     Ok(parts)
 }
 
-fn difference(name: &str, pairs: &[(&Part, &Part)], of: impl Fn(&Part) -> f64) -> Difference {
+fn difference(
+    name: &str,
+    pairs: &[(&EvaluatedPart, &EvaluatedPart)],
+    of: impl Fn(&EvaluatedPart) -> f64,
+) -> Difference {
     let values: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (of(a), of(b))).collect();
     let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
     let count = |is: &dyn Fn(f64) -> bool| differences.iter().filter(|d| is(**d)).count();
@@ -163,8 +168,8 @@ fn difference(name: &str, pairs: &[(&Part, &Part)], of: impl Fn(&Part) -> f64) -
         name: name.to_owned(),
         a: mean(&values.iter().map(|(a, _)| *a).collect::<Vec<_>>()),
         b: mean(&values.iter().map(|(_, b)| *b).collect::<Vec<_>>()),
-        ci95: bootstrap_ci95(&differences, RESAMPLES, 0),
-        p: sign_flip_p(&differences, RESAMPLES, 0),
+        ci95: MeanCi::of(&differences).ci95,
+        p: sign_flip_p(&differences),
         wins_ties_losses: [count(&|d| d > 1e-9), count(&|d| d.abs() <= 1e-9), count(&|d| d < -1e-9)],
     }
 }

@@ -1,0 +1,128 @@
+//! What a policy is worth: predictions, their scores, the report, and the comparison of two.
+
+pub mod compare;
+pub mod predict;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use cadwright_rollout::{Report, Scorer};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::generate::Sampling;
+use crate::pictures::Pictures;
+use crate::policy::Policy;
+use crate::telemetry::duration;
+use predict::{EvalOptions, Prediction, PromptedDataset, evaluate, report};
+
+/// An evaluated policy.
+pub struct Evaluation {
+    /// Predictions in the order of the rows.
+    pub predictions: Vec<Prediction>,
+    /// Their statistics. Its `frame`, that of tables, is the first of `eval.frames`.
+    pub report: Report,
+}
+
+impl Evaluation {
+    /// Evaluates `policy` on the first `eval.num_samples` rows, executed by `eval.engine`. Executed ground truths are kept in
+    /// `cache_dir`, if one is given.
+    ///
+    /// # Errors
+    /// The scorer cannot start or continue.
+    pub fn run(config: &Config, policy: &Policy, dataset: &Dataset, cache_dir: Option<PathBuf>) -> Result<Self> {
+        let started = Instant::now();
+        let eval = &config.eval;
+        let scorer = Scorer::new(config.scorer(eval.engine, eval.grid, &eval.frames, cache_dir))?;
+        let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
+        let indices: Vec<usize> = (0..n).collect();
+        scorer.ready()?;
+        scorer.prefetch(dataset.examples()[..n].iter().map(|example| example.ground_truth.clone()));
+        let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
+        let prompted =
+            PromptedDataset { dataset, pictures: &pictures, prompt: &policy.prompt, tokenizer: &policy.tokenizer };
+        let sampling = Sampling {
+            temperature: eval.temperature,
+            top_p: eval.top_p,
+            max_new_tokens: config.generate.max_new_tokens,
+        };
+        let options = EvalOptions {
+            sampling,
+            samples: eval.samples_per_image,
+            batch_size: config.generate.batch_size,
+            seed: u64::from(config.run.seed),
+        };
+        let predictions = evaluate(&policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
+            eprintln!("eval {done}/{n}");
+        })?;
+        let seconds = started.elapsed().as_secs_f64();
+        let report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
+        Ok(Self { predictions, report })
+    }
+
+    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
+    /// samples of a part these are the first one's, and `samples` lists `{"predicted_code", "outcome", "iou"}` of all. Where the
+    /// ground truth is a file, `ground_truth_code` is null and `ground_truth_mesh` the hash of its content.
+    pub fn predictions_json(&self, dataset: &Dataset) -> String {
+        let row = |(i, samples): (usize, &[Prediction])| {
+            let prediction = &samples[0];
+            let score = &prediction.score;
+            let ground_truth = &dataset.examples()[prediction.index].ground_truth;
+            let mut row = json!({
+                "id": prediction.id,
+                "predicted_code": prediction.program,
+                "ground_truth_code": ground_truth.program(),
+                "outcome": score.verdict.name(),
+                "error": score.error,
+                "malformed": score.malformed,
+                "truncated": prediction.truncated,
+                "iou": score.iou_in(self.report.frame),
+                "ious": score.iou,
+                "ground_truth_error": score.ground_truth_error,
+            });
+            if let Some(shape) = ground_truth.shape() {
+                row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
+            }
+            if samples.len() > 1 {
+                let sample = |p: &Prediction| {
+                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.report.frame));
+                    json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
+                };
+                row["samples"] = samples.iter().map(sample).collect();
+            }
+            (format!("sample_{i}"), row)
+        };
+        let parts = self.predictions.chunks(self.report.samples_per_image);
+        format!("{:#}\n", Value::Object(parts.enumerate().map(row).collect()))
+    }
+
+    /// The report as the text of `summary.json`; see [`Report::eval_summary`].
+    ///
+    /// # Errors
+    /// None that can happen: every number of a report is finite.
+    pub fn summary_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(&self.report.eval_summary())? + "\n")
+    }
+
+    /// The report in one line.
+    pub fn line(&self) -> String {
+        let Report { n, vsr, frame, iou, iou_ci95: [low, high], seconds, .. } = &self.report;
+        let (valid, seconds) = (self.report.iou_valid(), duration(*seconds));
+        let mut text = format!(
+            "{n} parts: VSR {vsr:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {seconds}"
+        );
+        if self.report.panics > 0 {
+            text += &format!("\n  {} programs have no score: cadwright panicked on them", self.report.panics);
+        }
+        for (k, at) in &self.report.at_k {
+            let (best, [low, high]) = (at.best_iou, at.best_iou_ci95);
+            text += &format!("\n  k = {k:<3} best IoU {best:.3} [{low:.3}, {high:.3}]  pass");
+            for (threshold, pass) in &at.pass {
+                text += &format!("  {:.3} (IoU >= {threshold})", pass.mean);
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,50 @@
+//! The evaluation of a stage's policy.
+
+use anyhow::{Context, Result};
+
+use super::{Run, StageName};
+use crate::data::open_dataset;
+use crate::eval::Evaluation;
+use crate::files::write_whole;
+use crate::policy::{Policy, Purpose};
+use crate::telemetry::Telemetry;
+
+impl Run {
+    /// Evaluates a stage's best policy on `eval.split`, unless that is done: `eval/<stage>/predictions.json` and
+    /// `summary.json`, and `eval/<stage>/vsr` and `iou` in the metrics, at the step at which the stage ended.
+    ///
+    /// # Errors
+    /// Data, policy or scorer cannot be loaded, or a file cannot be written.
+    pub fn evaluate(&self, stage: StageName) -> Result<()> {
+        let directory = self.dir.join("eval").join(stage.name());
+        if directory.join("summary.json").exists() {
+            eprintln!("eval: {stage} done before");
+            return Ok(());
+        }
+        // As `cadwright eval` loads it, so that both find the same.
+        let path = self.trained_path(stage)?;
+        let policy = Policy::load(&self.config, &path, path.prompt(&self.config)?, Purpose::Inference, self.device)?;
+        let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
+        let evaluation = Evaluation::run(&self.config, &policy, &dataset, Some(self.cache_dir()))?;
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let steps = self.result(stage).and_then(|result| result["steps"].as_u64()).unwrap_or_default();
+        self.record(stage, steps as usize, &evaluation)?;
+        write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(&dataset))?;
+        // Last: its presence says that the evaluation is done.
+        write_whole(&directory.join("summary.json"), &evaluation.summary_json()?)?;
+        eprintln!("eval: {stage}  {}", evaluation.line());
+        Ok(())
+    }
+
+    /// Writes the evaluation to the metrics, under the policy's own name: every policy keeps its row, and an evaluation that was
+    /// killed before it was done is replaced.
+    fn record(&self, stage: StageName, step: usize, evaluation: &Evaluation) -> Result<()> {
+        let name = match stage {
+            StageName::Sft => "eval/sft",
+            StageName::Ppo => "eval/ppo",
+            StageName::MoreSft => "eval/control",
+        };
+        let mut telemetry = Telemetry::open(&self.dir, name, step, step + 1)?;
+        telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", evaluation.report.iou)])
+    }
+}

@@ -1,0 +1,171 @@
+//! A whole run: data, model, SFT, PPO, evaluation. A part whose result exists already is skipped.
+
+mod evaluate;
+mod inputs;
+mod policies;
+mod resume;
+mod table;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tch::Device;
+
+use crate::config::{Config, Sft};
+use crate::data::Split;
+use crate::device::set_threads;
+use crate::files::write_whole;
+use crate::model::InternVl;
+use crate::train::{Stage, ppo, sft};
+
+/// A run directory with its configuration.
+pub struct Run {
+    config: Config,
+    dir: PathBuf,
+    device: Device,
+    started: Instant,
+    /// The checkpoint that training starts from. It is resolved once, so that all stages have the same one.
+    model_dir: OnceLock<PathBuf>,
+}
+
+/// A stage that trains a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageName {
+    /// Supervised fine-tuning.
+    Sft,
+    /// Reinforcement learning from the SFT policy.
+    Ppo,
+    /// More SFT from the SFT policy, for as long as PPO took: what `run.control` asks for.
+    MoreSft,
+}
+
+impl StageName {
+    /// The name in directories, messages and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Ppo => "ppo",
+            Self::MoreSft => "control",
+        }
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Run {
+    /// Makes the run directory and writes what is run: `config.toml` and `run.json`.
+    ///
+    /// If the directory holds a run already, this one continues it: see [`resume::continued`] for what may differ.
+    ///
+    /// # Errors
+    /// A directory that cannot be written, or one that holds a run of another configuration.
+    pub fn open(config: Config) -> Result<Self> {
+        let dir = config.run.output_dir.clone();
+        let path = dir.join("config.toml");
+        let device = config.run.device.open()?;
+        let config = resume::continued(config, &dir, device)?;
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
+        write_whole(&path, &config.to_toml()?)?;
+        set_threads(config.run.threads);
+        let about = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": env!("CADWRIGHT_COMMIT"),
+            "seed": config.run.seed,
+            "device": format!("{device:?}"),
+            "threads": tch::get_num_threads(),
+            "command": std::env::args().collect::<Vec<_>>(),
+        });
+        write_whole(&dir.join("run.json"), &format!("{about:#}\n"))?;
+        Ok(Self { config, dir, device, started: Instant::now(), model_dir: OnceLock::new() })
+    }
+
+    /// Runs every stage, evaluates its policy, and prints the table.
+    ///
+    /// # Errors
+    /// See [`Self::train`] and [`Self::evaluate`].
+    pub fn all(&self) -> Result<()> {
+        let mut stages = vec![StageName::Sft];
+        if self.config.ppo.steps > 0 {
+            stages.push(StageName::Ppo);
+            if self.config.run.control {
+                stages.push(StageName::MoreSft);
+            }
+        }
+        for stage in stages {
+            // A policy's scores are written before the next stage starts, whatever becomes of that one.
+            self.train(stage)?;
+            self.evaluate(stage)?;
+        }
+        self.summarise()
+    }
+
+    /// Trains the policy of a stage, unless that is done.
+    ///
+    /// # Errors
+    /// Data, model or scorer cannot be loaded, the policy that the stage starts from is missing, or training fails.
+    pub fn train(&self, name: StageName) -> Result<()> {
+        if self.result(name).is_some() {
+            eprintln!("{name}: done before");
+            return Ok(());
+        }
+        match name {
+            StageName::Sft => self.stage(name, |stage, model| sft::train(stage, name.name(), &self.config.sft, model)),
+            StageName::Ppo => self.stage(name, ppo::train),
+            StageName::MoreSft => {
+                let ppo = self.result(StageName::Ppo).and_then(|result| result["seconds"].as_f64());
+                let max_seconds = ppo.context("run.control: PPO is not done, so its time is not known")?;
+                let sft = Sft { max_steps: MORE_SFT_STEPS, max_seconds, ..self.config.sft.clone() };
+                self.stage(name, |stage, model| sft::train(stage, name.name(), &sft, model))
+            }
+        }
+    }
+
+    /// Loads what a stage works on and calls `train`.
+    fn stage(&self, name: StageName, train: impl FnOnce(&Stage, &mut InternVl) -> Result<()>) -> Result<()> {
+        // CadQuery starts while the data is read. It may be needed only after long training: a fault must show before.
+        let scorer = self.training_scorer()?;
+        let training = self.dataset(Split::Train)?;
+        let validation = self.dataset(Split::Validation)?;
+        self.prepare_model(&training)?;
+        let path = self.starting_path(name)?;
+        scorer.ready()?;
+        eprintln!(
+            "{name}: {} training parts, {} validation parts, {:?}",
+            training.len(),
+            validation.len(),
+            self.device
+        );
+        let mut policy = self.starting_policy(name, &path)?;
+        let stage = Stage {
+            config: &self.config,
+            train: &training,
+            validation: &validation,
+            tokenizer: &policy.tokenizer,
+            prompt: policy.prompt,
+            scorer: &scorer,
+            run_dir: self.dir.clone(),
+            base_model: self.base_model_name()?,
+        };
+        train(&stage, &mut policy.model)
+    }
+
+    /// What a stage says of itself when it is done.
+    fn result(&self, stage: StageName) -> Option<Value> {
+        read_json(&self.dir.join(stage.name()).join("result.json"))
+    }
+}
+
+/// More steps than any time suffices for.
+const MORE_SFT_STEPS: usize = 1_000_000;
+
+fn read_json(path: &Path) -> Option<Value> {
+    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+}
