@@ -11,6 +11,7 @@ pub mod csg;
 mod eigh;
 pub mod frames;
 pub mod grid;
+pub mod mesh;
 pub mod native;
 pub mod outcome;
 pub mod program;
@@ -22,7 +23,8 @@ mod winding;
 
 pub use frames::{Frame, FrameError, Placed, frame_iou, place};
 pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
-pub use outcome::{Body, Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
+pub use mesh::{Bounds, MassProperties, Mesh, MeshError};
+pub use outcome::{Body, Failure, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};
 pub use shell::{ShellIou, shell_iou};

@@ -17,7 +17,7 @@
 use nalgebra::{Matrix3, Vector3};
 
 use crate::eigh::eigh;
-use crate::outcome::{MassProperties, Mesh};
+use crate::mesh::{MassProperties, Mesh};
 
 /// Edge of a cell in radii of gyration.
 pub const PITCH: f64 = 0.05;
@@ -253,7 +253,7 @@ fn overlap(a: &[[i32; 3]], b: &[[i32; 3]]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Bounds;
+    use crate::mesh::Bounds;
 
     /// A box with one corner at the origin, its mass properties, and a mesh of 12 triangles.
     fn block(size: [f64; 3]) -> (MassProperties, Mesh) {

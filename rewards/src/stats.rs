@@ -214,9 +214,10 @@ mod tests {
 
     #[test]
     fn sign_flips_give_the_p_value_that_counting_gives() {
-        // Of the 2^3 signs of 1, 1, 1 two have a mean as far from 0.
+        // Of the 2^3 signs of 1, 1, 1, two have a mean as far from 0.
         assert!((flip_p(&[1.0; 3], 20_000, 0) - 0.25).abs() < 0.01);
-        // Of the 2^4 signs of 3, 1, 1, 0 (sum 5): |sum| = 5 for both signs of the first three, twice: 4 / 16.
+        // The sum of 3, 1, 1, 0 is 5. Of its 2^4 signs 4 have |sum| = 5: all plus or all minus, and
+        // either sign of the 0.
         assert!((flip_p(&[3.0, 1.0, 1.0, 0.0], 20_000, 1) - 0.25).abs() < 0.01);
         assert_eq!(flip_p(&[0.0; 4], 100, 0), 1.0);
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use nalgebra::{Matrix3, Vector3};
 use thiserror::Error;
 
-use crate::outcome::{Bounds, MassProperties, Mesh, Solid};
+use crate::mesh::{Bounds, MassProperties, Mesh};
+use crate::outcome::Solid;
 
 /// Why an STL file says nothing of a solid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

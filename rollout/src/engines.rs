@@ -36,7 +36,7 @@ impl Engines {
         self.ask(program, true, || self.workers.execute(program))
     }
 
-    /// The answer about a program, from memory or from disk if it is known, or else by executing it.
+    /// The answer about a program: from memory or disk if it is known, or else by executing it.
     pub fn answer(&self, program: &str, is_ground_truth: bool) -> Result<Answer> {
         self.store.get(store::key(&[self.engine.name(), program]), || {
             self.ask(program, self.needs_mass, || match is_ground_truth {

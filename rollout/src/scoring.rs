@@ -80,7 +80,8 @@ impl Score {
     }
 }
 
-/// IoU in a frame [of grids](Frame::is_of_grids): [`frame_iou`](cadwright_rewards::frame_iou), or what a test puts in its place.
+/// IoU in a frame [of grids](Frame::is_of_grids). It is
+/// [`frame_iou`](cadwright_rewards::frame_iou), except in tests of panics.
 pub type GridIou = fn(Frame, usize, &Solid, &Solid) -> f64;
 
 /// The settings and engines that all tasks of a scorer share.

@@ -207,7 +207,7 @@ impl Server {
         self.pid
     }
 
-    /// Performs one task in a child. Blocks until it ends, at most until shortly after the deadline.
+    /// Performs one task in a child. Blocks until it ends, or until shortly after its deadline.
     pub fn perform(&self, task: Task) -> Result<std::result::Result<Reply, Refusal>> {
         self.ready()?;
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
@@ -220,7 +220,7 @@ impl Server {
         if self.send(&task.message(request), limit) {
             let reply = self.receive(&receiver, limit);
             let directory = self.root.join(request.to_string());
-            // The program may have filled it. What cannot be removed now is removed with the server.
+            // The program may have filled it. What stays now is removed with the server.
             let _ = fs::remove_dir_all(directory);
             return Ok(reply);
         }

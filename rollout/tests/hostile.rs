@@ -1,5 +1,5 @@
-//! One hostile behaviour a test. Every program here is harmless where its guard is missing: it
-//! stops by itself, and what it writes goes to its own directory or to a canary of the test.
+//! One hostile behaviour per test. Every program is harmless if its guard is missing: it stops by
+//! itself, and writes only to its own directory or to a canary file of the test.
 
 mod common;
 
@@ -124,7 +124,7 @@ fn new_processes_are_refused() {
 fn a_process_that_escapes_does_not_outlive_its_program() {
     let directory = tempfile::tempdir().unwrap();
     let canary = directory.path().join("canary");
-    // A double fork into a new session that would sing after two seconds.
+    // A double fork into a new session, which would write the canary after two seconds.
     let program = format!(
         "import os, time\ntry:\n  pid = os.fork()\nexcept OSError:\n  pid = 1\n\
          if pid == 0:\n  os.setsid()\n  if os.fork() == 0:\n    time.sleep(2)\n    \

@@ -1,4 +1,4 @@
-//! Files in, files out.
+//! JSONL files in and out.
 
 mod common;
 

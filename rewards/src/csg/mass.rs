@@ -7,7 +7,7 @@
 use super::layers::Layers;
 use super::section::{Flat, Sweep};
 use super::{CsgSolid, Primitive, Vec3};
-use crate::outcome::{Bounds, MassProperties};
+use crate::mesh::{Bounds, MassProperties};
 
 type Mat3 = nalgebra::Matrix3<f64>;
 

@@ -13,7 +13,7 @@ use cadwright_rollout::{Engine, Execution, Scorer, ScorerConfig};
 pub const TIMEOUT_S: f64 = 3.0;
 pub const CUBE: &str = "solid = cq.Workplane().box(1, 1, 1)";
 
-/// Real CadQuery, so that what is tested does not depend on what the native engine certifies.
+/// Real CadQuery, so that no test depends on which programs the native engine certifies.
 pub fn config(jobs: usize) -> ScorerConfig {
     let engine = Engine::Cadquery;
     ScorerConfig { engine, jobs, timeout_s: TIMEOUT_S, memory_mib: 512, grid: 32, ..ScorerConfig::default() }
@@ -46,7 +46,7 @@ pub fn expect_cube(program: &str) {
     assert!((solid.mass().volume - 1.0).abs() < 1e-12, "{}", solid.mass().volume);
 }
 
-/// The directory a server was given: its third argument.
+/// The directory of a server: the third argument of its process.
 pub fn directory_of(server: i32) -> PathBuf {
     let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
     let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
