@@ -16,6 +16,8 @@ pub mod native;
 pub mod outcome;
 pub mod program;
 pub mod reward;
+#[doc(hidden)]
+pub mod samples;
 pub mod shell;
 pub mod stats;
 pub mod stl;
