@@ -7,7 +7,8 @@ use nalgebra::{Matrix3, SymmetricEigen, Vector3};
 use serde::{Deserialize, Serialize};
 
 use crate::grid::{Grid, GridSpec, Pose, overlap, rasterise, voxelise};
-use crate::outcome::{Body, Bounds, Solid};
+use crate::mesh::Bounds;
+use crate::outcome::{Body, Solid};
 
 /// In which coordinates two solids are compared. Each score says which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

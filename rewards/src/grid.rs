@@ -29,7 +29,7 @@ use std::ops::Range;
 use nalgebra::{Matrix3, Vector3};
 
 use crate::csg::CsgSolid;
-use crate::outcome::{Bounds, Mesh};
+use crate::mesh::{Bounds, Mesh};
 use crate::winding;
 
 /// Where a grid lies. See the [module documentation](self) for the convention.

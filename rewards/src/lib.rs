@@ -11,10 +11,13 @@ pub mod csg;
 mod eigh;
 pub mod frames;
 pub mod grid;
+pub mod mesh;
 pub mod native;
 pub mod outcome;
 pub mod program;
 pub mod reward;
+#[doc(hidden)]
+pub mod samples;
 pub mod shell;
 pub mod stats;
 pub mod stl;
@@ -22,7 +25,8 @@ mod winding;
 
 pub use frames::{Frame, FrameError, Placed, frame_iou, place};
 pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
-pub use outcome::{Body, Bounds, Failure, MassProperties, Mesh, MeshError, Outcome, OutcomeClass, Solid};
+pub use mesh::{Bounds, MassProperties, Mesh, MeshError};
+pub use outcome::{Body, Failure, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};
 pub use shell::{ShellIou, shell_iou};

@@ -1,10 +1,10 @@
-//! What executing a program gave: a solid, or a typed failure.
+//! The outcome of executing a program: a solid, or a typed failure.
 //!
 //! The verdict follows the published "valid syntax rate". The program, dedented and stripped, runs
-//! with `cq`, `cadquery`, `np` and `numpy` predefined and must leave a `Workplane`, a `Solid` or a
-//! `Compound` behind. With several, the first found under the names `solid result shape part object
-//! obj res` counts, else the first defined. A `Workplane` stands for its `val()`. The object picked
-//! must contain at least one solid: with one it is that solid, with several their compound.
+//! with `cq`, `cadquery`, `np` and `numpy` predefined and must define a `Workplane`, a `Solid` or a
+//! `Compound`. If there are several, the first one among the names `solid result shape part object
+//! obj res` counts, or else the first that was defined. A `Workplane` stands for its `val()`. The
+//! object must contain at least one solid. The result is that solid, or the compound of several.
 //!
 //! | what happened | class |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | asked for more memory than allowed | [`OutcomeClass::Memory`] |
 //! | the process died: a signal, or an exit that left no result | [`OutcomeClass::Crash`] |
 //!
-//! The published rule calls everything but the first row invalid; the classes only say why.
+//! The published rule calls everything but the first row invalid. The classes say why.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::csg::{CsgSolid, Layers, Vec3};
+use crate::mesh::{Bounds, MassProperties, Mesh};
 
 /// The kind of an [`Outcome`]. Serialised in snake case: `solid`, `no_solid`, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,9 +37,9 @@ pub enum OutcomeClass {
     Syntax,
     /// The program raised an exception.
     Exception,
-    /// Nothing was left to pick, or what was picked is no solid.
+    /// There is no object to pick, or the object that was picked is not a solid.
     NoSolid,
-    /// A compound with no solid in it: a boolean removed everything.
+    /// A compound without a solid: a boolean removed everything.
     Empty,
     /// Still running at the deadline.
     Timeout,
@@ -80,8 +81,8 @@ impl OutcomeClass {
         self == Self::Solid
     }
 
-    /// Whether the same program gives the same class wherever and whenever it runs. A timeout,
-    /// a memory failure or a crash may have to do with the machine, so it is not worth keeping.
+    /// Whether the same program gives the same class on every machine and at any time. The machine
+    /// may be the cause of a timeout, a memory failure or a crash, so these are not kept.
     pub fn is_repeatable(self) -> bool {
         !matches!(self, Self::Timeout | Self::Memory | Self::Crash)
     }
@@ -93,12 +94,12 @@ impl fmt::Display for OutcomeClass {
     }
 }
 
-/// What executing a program gave.
+/// The outcome of executing a program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Valid by the published rule.
     Solid(Arc<Solid>),
-    /// Invalid; says why.
+    /// Invalid, with the reason.
     Failure(Failure),
 }
 
@@ -128,31 +129,33 @@ impl Outcome {
     }
 }
 
-/// Why a program gave no solid.
+/// Why a program built no solid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Never [`OutcomeClass::Solid`].
     pub class: OutcomeClass,
-    /// One line for people, e.g. `ValueError: No pending wires present`.
+    /// One line for people, for example `ValueError: No pending wires present`.
     pub error: String,
 }
 
 /// One or several solids, in the program's own units and coordinates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solid {
-    /// What they occupy.
+    /// The space that they occupy.
     pub body: Body,
-    /// OCC's own check calls the shape invalid: its volume may be meaningless.
+    /// Whether OCC's own check calls the shape invalid. Its volume may be meaningless then.
     pub malformed: bool,
-    /// The triangles enclose another volume than the solid, whatever was tried: an IoU may be wrong.
+    /// Whether the triangles of every attempt enclose another volume than the solid. An IoU may be
+    /// wrong then.
     pub iou_uncertain: bool,
-    /// Known from the start for what CadQuery made, computed when first asked for otherwise; and whether it is certain.
+    /// Mass properties and whether they are certain. Known from the start for a solid of CadQuery;
+    /// otherwise computed when first asked for.
     mass: OnceLock<(MassProperties, bool)>,
     /// Like `mass`.
     solids: OnceLock<Option<u32>>,
-    /// Bounds of what is occupied.
+    /// Bounds of the occupied space.
     bounds: OnceLock<Bounds>,
-    /// The layers of a boolean tree that has some.
+    /// The layers of a boolean tree, if it has any.
     layers: OnceLock<Option<Layers>>,
 }
 
@@ -166,7 +169,7 @@ pub enum Body {
 }
 
 impl Solid {
-    /// What CadQuery made: mass properties from the boundary representation, and its tessellation.
+    /// A solid of CadQuery: mass properties from the boundary representation, and its tessellation.
     pub fn meshed(mass: MassProperties, mesh: Mesh, solids: u32, malformed: bool) -> Self {
         Self {
             mass: OnceLock::from((mass, true)),
@@ -175,7 +178,7 @@ impl Solid {
         }
     }
 
-    /// What the native engine made.
+    /// A solid of the native engine.
     pub fn native(csg: CsgSolid, malformed: bool) -> Self {
         Self::of(Body::Csg(csg), malformed)
     }
@@ -197,8 +200,8 @@ impl Solid {
         Self { body, malformed, iou_uncertain: false, mass, solids, bounds, layers }
     }
 
-    /// How many solids; more than one means a compound. `None` if the native engine cannot tell: leaves lie along several
-    /// axes, or bodies touch within the kernel's tolerance.
+    /// The number of solids; more than one means a compound. `None` if the native engine cannot
+    /// tell, because leaves lie along several axes or bodies touch within the kernel's tolerance.
     pub fn solids(&self) -> Option<u32> {
         *self.solids.get_or_init(|| match &self.body {
             Body::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_)) => Some(1),
@@ -207,7 +210,7 @@ impl Solid {
         })
     }
 
-    /// Axis-aligned bounds of what is occupied.
+    /// Axis-aligned bounds of the occupied space.
     pub fn bounds(&self) -> &Bounds {
         self.bounds.get_or_init(|| match &self.body {
             Body::Mesh(mesh) => mesh.bounds(),
@@ -228,7 +231,7 @@ impl Solid {
     fn measured(&self) -> &(MassProperties, bool) {
         self.mass.get_or_init(|| match &self.body {
             Body::Csg(csg) => csg.mass_properties(self.layers(), *self.bounds()),
-            // Never so: `meshed` is the only way to a mesh. What occupies nothing has no mass.
+            // Unreachable: `meshed`, the only constructor with a mesh, sets the mass.
             Body::Mesh(mesh) => (MassProperties { bounds: mesh.bounds(), ..MassProperties::NOTHING }, false),
         })
     }
@@ -241,173 +244,6 @@ impl Solid {
     fn layers(&self) -> Option<&Layers> {
         let layers = || if let Body::Csg(csg) = &self.body { Layers::of(csg) } else { None };
         self.layers.get_or_init(layers).as_ref()
-    }
-}
-
-/// Mass properties at unit density.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct MassProperties {
-    /// Volume in units^3. Zero or negative only for degenerate or malformed solids.
-    pub volume: f64,
-    /// Centre of mass `[x, y, z]`.
-    pub centroid: [f64; 3],
-    /// Inertia tensor about the centroid, in units^5, row by row.
-    pub inertia: [[f64; 3]; 3],
-    /// Axis-aligned bounding box.
-    pub bounds: Bounds,
-}
-
-impl MassProperties {
-    /// Of what occupies nothing.
-    pub const NOTHING: Self = Self {
-        volume: 0.0,
-        centroid: [0.0; 3],
-        inertia: [[0.0; 3]; 3],
-        bounds: Bounds { min: [0.0; 3], max: [0.0; 3] },
-    };
-
-    /// Of two bodies that share nothing: sums about the common centroid, by Steiner's theorem.
-    #[must_use]
-    pub fn beside(&self, other: &Self) -> Self {
-        let volume = self.volume + other.volume;
-        let bounds = self.bounds.union(&other.bounds);
-        if volume == 0.0 {
-            return Self { bounds, ..Self::NOTHING };
-        }
-        let share = |k: usize| (self.volume * self.centroid[k] + other.volume * other.centroid[k]) / volume;
-        let centroid: [f64; 3] = std::array::from_fn(share);
-        let moved = |part: &Self, row: usize, column: usize| {
-            let shift: [f64; 3] = std::array::from_fn(|k| part.centroid[k] - centroid[k]);
-            let square = if row == column { shift.iter().map(|s| s * s).sum() } else { 0.0 };
-            part.inertia[row][column] + part.volume * (square - shift[row] * shift[column])
-        };
-        let inertia = std::array::from_fn(|row| {
-            std::array::from_fn(|column| moved(self, row, column) + moved(other, row, column))
-        });
-        Self { volume, centroid, inertia, bounds }
-    }
-
-    /// Radius of gyration `sqrt(trace(inertia) / (2 volume))`: the scale of the normalised frame.
-    /// `None` where it has no meaning (volume or trace not positive and finite).
-    pub fn radius_of_gyration(&self) -> Option<f64> {
-        let trace = self.inertia[0][0] + self.inertia[1][1] + self.inertia[2][2];
-        let radius = (trace / (2.0 * self.volume)).sqrt();
-        (radius.is_finite() && radius > 0.0 && self.volume > 0.0).then_some(radius)
-    }
-}
-
-/// An axis-aligned box.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// Lowest corner.
-    pub min: [f64; 3],
-    /// Highest corner.
-    pub max: [f64; 3],
-}
-
-impl Bounds {
-    /// The box that holds nothing: the neutral element of [`Bounds::union`].
-    pub const EMPTY: Self = Self { min: [f64::INFINITY; 3], max: [f64::NEG_INFINITY; 3] };
-
-    /// The smallest box around `points`; [`Bounds::EMPTY`] without any.
-    pub fn of<'a>(points: impl IntoIterator<Item = &'a [f64; 3]>) -> Self {
-        points.into_iter().fold(Self::EMPTY, |mut bounds, point| {
-            for axis in 0..3 {
-                bounds.min[axis] = bounds.min[axis].min(point[axis]);
-                bounds.max[axis] = bounds.max[axis].max(point[axis]);
-            }
-            bounds
-        })
-    }
-
-    /// The smallest box around both.
-    pub fn union(&self, other: &Self) -> Self {
-        Self {
-            min: std::array::from_fn(|axis| self.min[axis].min(other.min[axis])),
-            max: std::array::from_fn(|axis| self.max[axis].max(other.max[axis])),
-        }
-    }
-
-    /// What both boxes hold; empty, with `max` below `min`, if they are apart.
-    pub fn common(&self, other: &Self) -> Self {
-        Self {
-            min: std::array::from_fn(|axis| self.min[axis].max(other.min[axis])),
-            max: std::array::from_fn(|axis| self.max[axis].min(other.max[axis])),
-        }
-    }
-}
-
-/// A triangulated boundary. Triangles turn counter-clockwise when seen from outside.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Mesh {
-    /// Points in the program's units. Those of neighbouring faces are not merged.
-    pub vertices: Vec<[f64; 3]>,
-    /// Indices into `vertices`.
-    pub triangles: Vec<[u32; 3]>,
-    /// `faces[i]`: index of the B-rep face that triangle `i` belongs to; a renderer draws an edge
-    /// where it changes. Same length as `triangles`.
-    pub faces: Vec<u32>,
-}
-
-/// A mesh that contradicts itself.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MeshError {
-    /// One face index per triangle is required.
-    #[error("mesh: expected one face index per triangle ({triangles}), got {faces}")]
-    Faces {
-        /// Number of triangles.
-        triangles: usize,
-        /// Number of face indices.
-        faces: usize,
-    },
-    /// A triangle names a vertex that does not exist.
-    #[error("mesh: triangle {triangle} names vertex {vertex}, but there are only {vertices}")]
-    Vertex {
-        /// Index of the triangle.
-        triangle: usize,
-        /// The vertex it names.
-        vertex: u32,
-        /// Number of vertices.
-        vertices: usize,
-    },
-    /// A coordinate is NaN or infinite.
-    #[error("mesh: vertex {vertex} has a coordinate that is not finite")]
-    NotFinite {
-        /// Index of the vertex.
-        vertex: usize,
-    },
-}
-
-impl Mesh {
-    /// Checks that indices are in range, lengths agree and coordinates are finite.
-    pub fn check(&self) -> Result<(), MeshError> {
-        if self.faces.len() != self.triangles.len() {
-            return Err(MeshError::Faces { triangles: self.triangles.len(), faces: self.faces.len() });
-        }
-        let vertices = self.vertices.len();
-        for (triangle, corners) in self.triangles.iter().enumerate() {
-            if let Some(&vertex) = corners.iter().find(|&&v| v as usize >= vertices) {
-                return Err(MeshError::Vertex { triangle, vertex, vertices });
-            }
-        }
-        match self.vertices.iter().position(|v| v.iter().any(|c| !c.is_finite())) {
-            Some(vertex) => Err(MeshError::NotFinite { vertex }),
-            None => Ok(()),
-        }
-    }
-
-    /// The same mesh with every vertex moved by `map`, which must keep orientation.
-    pub fn mapped(&self, map: impl Fn([f64; 3]) -> [f64; 3]) -> Self {
-        Self {
-            vertices: self.vertices.iter().map(|&v| map(v)).collect(),
-            triangles: self.triangles.clone(),
-            faces: self.faces.clone(),
-        }
-    }
-
-    /// Bounds of the vertices.
-    pub fn bounds(&self) -> Bounds {
-        Bounds::of(&self.vertices)
     }
 }
 
@@ -428,15 +264,5 @@ mod tests {
     fn only_a_solid_is_valid() {
         let valid: Vec<_> = OutcomeClass::ALL.into_iter().filter(|c| c.is_valid()).collect();
         assert_eq!(valid, [OutcomeClass::Solid]);
-    }
-
-    #[test]
-    fn a_mesh_that_contradicts_itself_is_refused() {
-        let mesh = Mesh { vertices: vec![[0.0; 3]; 3], triangles: vec![[0, 1, 3]], faces: vec![0] };
-        assert_eq!(mesh.check(), Err(MeshError::Vertex { triangle: 0, vertex: 3, vertices: 3 }));
-        let mesh = Mesh { faces: vec![], triangles: vec![[0, 1, 2]], ..mesh };
-        assert_eq!(mesh.check(), Err(MeshError::Faces { triangles: 1, faces: 0 }));
-        let mesh = Mesh { vertices: vec![[0.0, f64::NAN, 0.0]; 3], triangles: vec![], faces: vec![] };
-        assert_eq!(mesh.check(), Err(MeshError::NotFinite { vertex: 0 }));
     }
 }

@@ -17,7 +17,7 @@
 use nalgebra::{Matrix3, Vector3};
 
 use crate::eigh::eigh;
-use crate::outcome::{MassProperties, Mesh};
+use crate::mesh::{MassProperties, Mesh};
 
 /// Edge of a cell in radii of gyration.
 pub const PITCH: f64 = 0.05;
@@ -253,20 +253,11 @@ fn overlap(a: &[[i32; 3]], b: &[[i32; 3]]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Bounds;
+    use crate::samples::{block_mass, block_mesh};
 
-    /// A box with one corner at the origin, its mass properties, and a mesh of 12 triangles.
+    /// A block with one corner at the origin.
     fn block(size: [f64; 3]) -> (MassProperties, Mesh) {
-        let [a, b, c] = size;
-        let corner = |k: usize| [[0.0, a][k & 1], [0.0, b][k >> 1 & 1], [0.0, c][k >> 2]];
-        let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
-        let triangles: Vec<_> = quads.iter().flat_map(|&[p, q, r, s]| [[p, q, r], [p, r, s]]).collect();
-        let mesh = Mesh { vertices: (0..8).map(corner).collect(), faces: vec![0; 12], triangles };
-        let volume = a * b * c;
-        let moment = |p: f64, q: f64| volume * (p * p + q * q) / 12.0;
-        let inertia = [[moment(b, c), 0.0, 0.0], [0.0, moment(a, c), 0.0], [0.0, 0.0, moment(a, b)]];
-        let bounds = Bounds { min: [0.0; 3], max: size };
-        (MassProperties { volume, centroid: size.map(|s| s / 2.0), inertia, bounds }, mesh)
+        (block_mass([0.0; 3], size), block_mesh([0.0; 3], size))
     }
 
     fn shell(a: &(MassProperties, Mesh), b: &(MassProperties, Mesh)) -> Option<ShellIou> {

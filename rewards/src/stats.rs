@@ -2,9 +2,43 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-/// Resamples drawn for an interval where the caller has no reason to ask for another number.
-pub const RESAMPLES: usize = 1000;
+/// The number of bootstrap resamples of every interval that this project reports.
+pub const RESAMPLES: usize = 2000;
+
+/// Seed of every bootstrap: the same values give the same interval.
+const SEED: u64 = 0;
+
+/// A mean and its 95 % bootstrap interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeanCi {
+    /// Arithmetic mean; 0 for no values.
+    pub mean: f64,
+    /// Percentile interval `[low, high]` of the mean, from [`RESAMPLES`] resamples.
+    pub ci95: [f64; 2],
+}
+
+impl MeanCi {
+    /// The mean of independent values, for example one per part.
+    pub fn of(values: &[f64]) -> Self {
+        Self { mean: mean(values), ci95: bootstrap_ci95(values, RESAMPLES, SEED) }
+    }
+
+    /// The mean of all values of all groups. The bootstrap resamples whole groups, because the
+    /// values within a group depend on each other (several samples for one picture).
+    ///
+    /// Groups of one value each give the same as [`MeanCi::of`]. Empty groups do not count.
+    pub fn over_groups(groups: &[Vec<f64>]) -> Self {
+        let values: Vec<f64> = groups.iter().flatten().copied().collect();
+        let sums: Vec<(f64, f64)> = groups
+            .iter()
+            .filter(|group| !group.is_empty())
+            .map(|group| (group.iter().sum(), group.len() as f64))
+            .collect();
+        Self { mean: mean(&values), ci95: ratio_ci95(&sums, RESAMPLES, SEED) }
+    }
+}
 
 /// Arithmetic mean; 0 for no values.
 pub fn mean(values: &[f64]) -> f64 {
@@ -16,24 +50,40 @@ pub fn mean(values: &[f64]) -> f64 {
 /// Draws `resamples` samples of `values.len()` values with replacement, and returns the 2.5 % and
 /// 97.5 % quantiles (linearly interpolated) of their means. The same seed gives the same interval.
 /// No values give `[0, 0]`; one value gives itself twice.
-pub fn bootstrap_ci95(values: &[f64], resamples: usize, seed: u64) -> [f64; 2] {
-    if values.is_empty() || resamples == 0 {
-        return [mean(values); 2];
+fn bootstrap_ci95(values: &[f64], resamples: usize, seed: u64) -> [f64; 2] {
+    let sums: Vec<(f64, f64)> = values.iter().map(|&value| (value, 1.0)).collect();
+    ratio_ci95(&sums, resamples, seed)
+}
+
+/// The same for the ratio `sum of a / sum of b` over pairs `(a, b)` with `b > 0`: the mean of the
+/// values of groups, if `a` is the sum of a group and `b` the number of its values.
+fn ratio_ci95(pairs: &[(f64, f64)], resamples: usize, seed: u64) -> [f64; 2] {
+    let count = pairs.len();
+    if count == 0 {
+        return [0.0; 2];
+    }
+    if resamples == 0 {
+        return [ratio(pairs.iter().copied()); 2];
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let count = values.len();
-    let mut means: Vec<f64> = (0..resamples)
-        .map(|_| (0..count).map(|_| values[rng.random_range(0..count)]).sum::<f64>() / count as f64)
-        .collect();
+    let mut means: Vec<f64> =
+        (0..resamples).map(|_| ratio((0..count).map(|_| pairs[rng.random_range(0..count)]))).collect();
     means.sort_by(f64::total_cmp);
     [quantile(&means, 0.025), quantile(&means, 0.975)]
 }
 
-/// Unbiased estimate from `n` samples, `correct` of which pass, of the chance that one of `k` passes:
-/// `1 - C(n - correct, k) / C(n, k)` (Chen et al. 2021, arXiv:2107.03374, eq. 1), as a product that cannot overflow.
+/// `sum of a / sum of b`.
+fn ratio(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (a, b) = pairs.fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+    a / b
+}
+
+/// Unbiased estimate, from `n` samples of which `correct` pass, of the probability that at least
+/// one of `k` samples passes: `1 - C(n - correct, k) / C(n, k)` (Chen et al. 2021,
+/// arXiv:2107.03374, eq. 1), computed as a product that cannot overflow.
 ///
 /// # Panics
-/// Where `k` is 0 or more than `n`, or `correct` more than `n`.
+/// If `k` is 0 or more than `n`, or if `correct` is more than `n`.
 pub fn pass_at_k(n: usize, correct: usize, k: usize) -> f64 {
     assert!(1 <= k && k <= n && correct <= n, "pass@{k} of {correct} in {n}");
     if n - correct < k {
@@ -42,17 +92,19 @@ pub fn pass_at_k(n: usize, correct: usize, k: usize) -> f64 {
     1.0 - (n - correct + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
 }
 
-/// Unbiased estimate of the expected maximum of `k` samples: the mean of the maxima of all subsets of `k` of the values. The i-th
-/// smallest (from 1) is the maximum of `C(i - 1, k - 1)` of the `C(n, k)` subsets.
+/// Unbiased estimate of the expected maximum of `k` samples: the mean of the maxima of all subsets
+/// of `k` values. The i-th smallest value (from 1) is the maximum of `C(i - 1, k - 1)` of the
+/// `C(n, k)` subsets.
 ///
 /// # Panics
-/// Where `k` is 0 or more than the number of values.
+/// If `k` is 0 or more than the number of values.
 pub fn best_at_k(values: &[f64], k: usize) -> f64 {
     let n = values.len();
     assert!(1 <= k && k <= n, "best@{k} of {n}");
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    // From the largest down: weight k / n first, then times (i - k) / (i - 1) for each step to the next smaller.
+    // Start at the largest value with weight k / n. Each step down multiplies the weight by
+    // (i - k) / (i - 1).
     let (mut weight, mut sum) = (k as f64 / n as f64, 0.0);
     for i in (k..=n).rev() {
         sum += weight * sorted[i - 1];
@@ -63,13 +115,21 @@ pub fn best_at_k(values: &[f64], k: usize) -> f64 {
     sum
 }
 
-/// Two-sided p-value of the hypothesis that paired differences are symmetric about 0: the share of `flips` random flips of their
-/// signs whose mean is as far from 0 as theirs, they themselves included (Fisher's randomisation test).
-pub fn sign_flip_p(differences: &[f64], flips: usize, seed: u64) -> f64 {
+/// The number of random sign flips of every p-value that this project reports.
+pub const FLIPS: usize = 10_000;
+
+/// Two-sided p-value of the hypothesis that paired differences are symmetric about 0 (Fisher's
+/// randomisation test): the share of [`FLIPS`] random sign assignments whose mean is at least as
+/// far from 0 as the observed mean. The observed assignment counts as one of them.
+pub fn sign_flip_p(differences: &[f64]) -> f64 {
+    flip_p(differences, FLIPS, SEED)
+}
+
+fn flip_p(differences: &[f64], flips: usize, seed: u64) -> f64 {
     let observed = differences.iter().sum::<f64>().abs();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut flipped = || differences.iter().map(|d| if rng.random::<bool>() { *d } else { -*d }).sum::<f64>().abs();
-    // Sums of the same numbers in another order may differ in their last digits.
+    // The order of a sum changes its last digits, so equal sums may differ a little.
     let as_far = (0..flips).filter(|_| flipped() >= observed * (1.0 - 1e-12)).count();
     (as_far + 1) as f64 / (flips + 1) as f64
 }
@@ -106,6 +166,30 @@ mod tests {
         assert!((low - 0.451).abs() < 0.006 && (high - 0.549).abs() < 0.006, "{low} {high}");
     }
 
+    #[test]
+    fn groups_of_one_are_independent_values() {
+        let values: Vec<f64> = (0..40).map(|i| f64::from(i).sin().abs()).collect();
+        let groups: Vec<Vec<f64>> = values.iter().map(|&value| vec![value]).collect();
+        assert_eq!(MeanCi::over_groups(&groups), MeanCi::of(&values));
+        let with_empty: Vec<Vec<f64>> = groups.iter().flat_map(|group| [group.clone(), Vec::new()]).collect();
+        assert_eq!(MeanCi::over_groups(&with_empty), MeanCi::of(&values));
+        assert_eq!(MeanCi::over_groups(&[vec![]]), MeanCi { mean: 0.0, ci95: [0.0; 2] });
+    }
+
+    #[test]
+    fn copies_within_a_group_make_no_interval_narrower() {
+        let values: Vec<f64> = (0..40).map(|i| f64::from(i % 2)).collect();
+        let groups: Vec<Vec<f64>> = values.iter().map(|&value| vec![value; 8]).collect();
+        assert_eq!(MeanCi::over_groups(&groups), MeanCi::of(&values));
+    }
+
+    #[test]
+    fn a_group_weighs_as_much_as_it_has_values() {
+        let groups = [vec![1.0], vec![0.0, 0.0, 0.0]];
+        let found = MeanCi::over_groups(&groups);
+        assert_eq!((found.mean, found.ci95), (0.25, [0.0, 1.0]));
+    }
+
     /// All subsets of `k` of the values, by counting in binary.
     fn subsets(n: usize, k: usize) -> impl Iterator<Item = Vec<usize>> {
         let chosen = move |bits: u32| (0..n).filter(move |i| bits & (1 << i) != 0).collect::<Vec<_>>();
@@ -130,11 +214,12 @@ mod tests {
 
     #[test]
     fn sign_flips_give_the_p_value_that_counting_gives() {
-        // Of the 2^3 signs of 1, 1, 1 two have a mean as far from 0.
-        assert!((sign_flip_p(&[1.0; 3], 20_000, 0) - 0.25).abs() < 0.01);
-        // Of the 2^4 signs of 3, 1, 1, 0 (sum 5): |sum| = 5 for both signs of the first three, twice: 4 / 16.
-        assert!((sign_flip_p(&[3.0, 1.0, 1.0, 0.0], 20_000, 1) - 0.25).abs() < 0.01);
-        assert_eq!(sign_flip_p(&[0.0; 4], 100, 0), 1.0);
+        // Of the 2^3 signs of 1, 1, 1, two have a mean as far from 0.
+        assert!((flip_p(&[1.0; 3], 20_000, 0) - 0.25).abs() < 0.01);
+        // The sum of 3, 1, 1, 0 is 5. Of its 2^4 signs 4 have |sum| = 5: all plus or all minus, and
+        // either sign of the 0.
+        assert!((flip_p(&[3.0, 1.0, 1.0, 0.0], 20_000, 1) - 0.25).abs() < 0.01);
+        assert_eq!(flip_p(&[0.0; 4], 100, 0), 1.0);
     }
 
     #[test]

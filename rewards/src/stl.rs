@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use nalgebra::{Matrix3, Vector3};
 use thiserror::Error;
 
-use crate::outcome::{Bounds, MassProperties, Mesh, Solid};
+use crate::mesh::{Bounds, MassProperties, Mesh};
+use crate::outcome::Solid;
 
 /// Why an STL file says nothing of a solid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -197,14 +198,12 @@ fn mass_properties(mesh: &Mesh) -> MassProperties {
 mod tests {
     use super::*;
     use crate::outcome::Body;
+    use crate::samples::block_mesh;
 
-    /// A block from the origin, its triangles counter-clockwise from outside.
-    fn block([x, y, z]: [f64; 3]) -> Vec<[[f64; 3]; 3]> {
-        let corner = |i: usize| {
-            [if i & 1 > 0 { x } else { 0.0 }, if i & 2 > 0 { y } else { 0.0 }, if i & 4 > 0 { z } else { 0.0 }]
-        };
-        let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
-        quads.iter().flat_map(|q| [[q[0], q[1], q[2]], [q[0], q[2], q[3]]]).map(|t| t.map(corner)).collect()
+    /// The triangles of a block with one corner at the origin.
+    fn block(size: [f64; 3]) -> Vec<[[f64; 3]; 3]> {
+        let mesh = block_mesh([0.0; 3], size);
+        mesh.triangles.iter().map(|triangle| triangle.map(|index| mesh.vertices[index as usize])).collect()
     }
 
     fn binary(triangles: &[[[f64; 3]; 3]]) -> Vec<u8> {

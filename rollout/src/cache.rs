@@ -1,4 +1,4 @@
-//! Outcomes of ground truths on disk: only what CadQuery made, for that is the truth and costs the most.
+//! CadQuery's outcomes of ground truths on disk. They cost the most time and are used in every run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,23 @@ use crate::python::SCRIPTS;
 use crate::store::{Key, key};
 use crate::wire;
 
-/// First bytes of a file on disk; changes with its format.
+/// The first bytes of a file on disk. They change with its format.
 const MAGIC: &[u8; 8] = b"cadwrt02";
 
-/// Changes when outcomes kept before are no longer right, for whatever reason the worker's scripts do not show: 2, since meshes
-/// are compared with the volume of their solids.
+/// Changes if older outcomes become wrong for a reason that does not show in the worker's scripts.
+/// Version 2: meshes are compared with the volume of their solids.
 const VERSION: &str = "2";
 
-/// A directory of outcomes, or nothing at all.
+/// A directory of outcomes, or none.
 pub struct Cache {
     directory: Option<PathBuf>,
 }
 
 impl Cache {
     /// Makes the directory and checks that it can be written.
+    ///
+    /// # Errors
+    /// A directory that cannot be made or written.
     pub fn open(directory: Option<&Path>) -> Result<Self> {
         if let Some(directory) = directory {
             fs::create_dir_all(directory).map_err(|e| Error::file(directory, "create", &e))?;
@@ -33,13 +36,13 @@ impl Cache {
         Ok(Self { directory: directory.map(Path::to_owned) })
     }
 
-    /// Whether anything is kept.
+    /// Whether there is a directory.
     pub fn is_open(&self) -> bool {
         self.directory.is_some()
     }
 
-    /// The outcome of `program`, from disk or else from `run`. `task` says what was asked of the worker, `cadquery` which
-    /// version it has; the worker's scripts, which hold the verdict and the tolerances, are part of the key.
+    /// The outcome of `program`, from disk or else from `run`. The key has the name of the worker's
+    /// task, its version of CadQuery, and its scripts, which hold the verdict and the tolerances.
     pub fn get(
         &self,
         task: &str,
@@ -56,7 +59,7 @@ impl Cache {
         }
         let outcome = run()?;
         if outcome.class().is_repeatable() {
-            // A full disk costs time in the next run, not the outcome of this one.
+            // A full disk costs time in the next run. This run has its outcome.
             let _ = write(&path, &outcome);
         }
         Ok(outcome)
@@ -77,7 +80,6 @@ fn read(path: &Path) -> Option<Outcome> {
     wire::decode(payload).ok()
 }
 
-/// Writes an entry, complete or not at all.
 fn write(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
     let Some(payload) = wire::encode(outcome) else { return Ok(()) };
     if let Some(directory) = path.parent() {

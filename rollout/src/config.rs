@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Who executes programs.
+/// The engine or engines that execute programs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
-    /// The native engine, and CadQuery for what it declines.
+    /// The native engine, and CadQuery for the programs that it declines.
     #[default]
     Auto,
-    /// The native engine alone: what it declines has no outcome. Needs no Python.
+    /// The native engine alone: a program that it declines has no outcome. Needs no Python.
     Native,
     /// Real CadQuery in sandboxed worker processes.
     Cadquery,
@@ -55,24 +55,24 @@ impl FromStr for Engine {
 /// Settings of a [`Scorer`](crate::Scorer).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScorerConfig {
-    /// Who executes programs.
+    /// The engine or engines that execute programs.
     pub engine: Engine,
     /// Programs executed at the same time; 0 means one per core.
     pub jobs: usize,
     /// Deadline of one program, in seconds from the start of its execution.
     pub timeout_s: f64,
-    /// Memory one program may ask for on top of the worker's own, in MiB.
+    /// Memory that one program may ask for in addition to the worker's own, in MiB.
     pub memory_mib: u64,
     /// Cells along each axis of the occupancy grids.
     pub grid: usize,
-    /// Frames in which IoU is computed. The first one makes the reward.
+    /// Frames in which IoU is computed. The reward uses the first one.
     pub frames: Vec<Frame>,
     /// Terms of the reward.
     pub reward: RewardConfig,
-    /// Where executed ground truths are kept between runs; `None` keeps them in memory only.
+    /// The directory that keeps the outcomes of ground truths between runs. `None`: memory only.
     pub cache_dir: Option<PathBuf>,
-    /// Python with CadQuery. `None`: `CADWRIGHT_PYTHON`, else `.venv/bin/python` in a directory
-    /// above the executable or the working directory, else `python3`.
+    /// Python with CadQuery. If `None`, it is `CADWRIGHT_PYTHON`, or else `.venv/bin/python` in a
+    /// directory above the executable or the working directory, or else `python3`.
     pub python: Option<PathBuf>,
 }
 
@@ -104,7 +104,10 @@ impl ScorerConfig {
         }
     }
 
-    /// The first setting that makes no sense.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
     pub fn check(&self) -> Result<()> {
         let wrong =
             |key, expected: &str, found: String| Err(Error::Config { key, expected: expected.to_owned(), found });

@@ -1,23 +1,23 @@
-//! Faults of ours or of the machine. A program that fails is no error: see
+//! Faults of our own or of the machine. A program that fails is not an error: it has an
 //! [`Outcome`](cadwright_rewards::Outcome).
 
 use std::path::PathBuf;
 
 use cadwright_rewards::FrameError;
 
-/// Why something could not be executed or scored at all.
+/// Why something cannot be executed or scored at all.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No interpreter to start.
+    /// There is no interpreter to start.
     #[error(
         "no Python to run CadQuery with: {tried}; run scripts/setup, or set CADWRIGHT_PYTHON to a \
          Python that has CadQuery"
     )]
     NoPython {
-        /// What was looked for, and where.
+        /// The names and places that were tried.
         tried: String,
     },
-    /// The interpreter has no (working) CadQuery.
+    /// The interpreter has no CadQuery, or one that does not work.
     #[error(
         "{python}: cannot import CadQuery ({detail}); run scripts/setup, or set CADWRIGHT_PYTHON \
          to a Python that has it", python = python.display()
@@ -25,62 +25,78 @@ pub enum Error {
     NoCadquery {
         /// The interpreter.
         python: PathBuf,
-        /// What Python said.
+        /// Python's message.
         detail: String,
     },
-    /// The CadQuery server did not start or did not live.
+    /// The CadQuery server does not start, dies, or refuses programs for longer than is tolerable.
     #[error("{python}: the CadQuery server failed: {detail}", python = python.display())]
     Server {
         /// The interpreter.
         python: PathBuf,
-        /// Its last words or the system's.
+        /// The last message of the server or of the system.
         detail: String,
     },
     /// The scorer was dropped while the request waited.
     #[error("the scorer is shutting down")]
     Closed,
-    /// The engine's name means nothing.
+    /// There is no engine of this name.
     #[error("unknown engine \"{0}\"; use auto, native or cadquery")]
     UnknownEngine(String),
-    /// A setting that makes no sense.
+    /// A setting is out of its range.
     #[error("{key}: expected {expected}, got {found}")]
     Config {
-        /// The setting.
+        /// Name of the setting.
         key: &'static str,
-        /// What would do.
+        /// The accepted values.
         expected: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
-    /// A frame that cannot be used.
+    /// There is no frame of this name, or no frame at all.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// A file or directory that cannot be read or written.
     #[error("{}: cannot {action}: {detail}", path.display())]
     File {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What was tried, e.g. "read".
+        /// The attempted action, for example "read".
         action: &'static str,
-        /// What the system said.
+        /// The system's message.
         detail: String,
     },
-    /// A line of a JSONL file that is not what it should be.
+    /// A line of a JSONL file is malformed.
     #[error("{}:{line}: {problem}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Names the field and says what was expected.
+        /// The name of the field, and what was expected.
         problem: String,
+    },
+    /// A summary of an evaluation is malformed or lacks a key.
+    #[error("{}: not a complete summary of an evaluation: {problem}", path.display())]
+    Summary {
+        /// Path of the file.
+        path: PathBuf,
+        /// The name of the key, and what is wrong with it.
+        problem: String,
+    },
+    /// Our own code panicked on a row.
+    #[error("row {row}: cadwright panicked: {message}")]
+    Panic {
+        /// Number of the row, from 1, without blank lines.
+        row: usize,
+        /// The message of the panic.
+        message: String,
     },
     /// A thread could not be started.
     #[error("cannot start {what}: {detail}")]
     Thread {
-        /// What it was for.
+        /// The purpose of the thread.
         what: &'static str,
-        /// What the system said.
+        /// The system's message.
         detail: String,
     },
 }
@@ -90,7 +106,12 @@ impl Error {
     pub(crate) fn file(path: &std::path::Path, action: &'static str, error: &std::io::Error) -> Self {
         Self::File { path: path.to_owned(), action, detail: error.to_string() }
     }
+
+    /// Whether another attempt may succeed because the machine is short of something.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Server { .. } | Self::File { .. } | Self::Thread { .. })
+    }
 }
 
-/// The result of everything in this crate.
+/// The result of the functions in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

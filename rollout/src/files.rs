@@ -1,5 +1,5 @@
-//! Files that are complete or absent: each is written under another name beside its own and
-//! renamed.
+//! Files that are complete or absent: each is written aside, under another name in the same
+//! directory, and then renamed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// A file that appears under its name when it is complete; dropped before, it leaves nothing. A
-/// device or a pipe is written as it is: to rename over `/dev/null` would replace it for the whole
-/// machine.
+/// A file that appears under its name with [`WholeFile::finish`]. If it is dropped before, the file
+/// of that name stays as it was.
+///
+/// A device or a pipe is written directly: to rename a file over `/dev/null` would replace it for
+/// the whole machine.
 #[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,
@@ -24,10 +26,10 @@ enum Target {
 }
 
 impl WholeFile {
-    /// Begins the file `path`, whose directory must exist.
+    /// Starts to write `path`, whose directory must exist.
     ///
     /// # Errors
-    /// A directory that cannot be written, or one of this name.
+    /// A directory that cannot be written, or `path` is a directory.
     pub fn create(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -38,8 +40,7 @@ impl WholeFile {
             false => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                // Temporary files are private by default; this one is for everyone whom the umask
-                // allows.
+                // Temporary files are private by default. This one has the usual permissions.
                 let file = tempfile::Builder::new()
                     .prefix(&format!(".{name}."))
                     .suffix(".partial")
@@ -56,7 +57,7 @@ impl WholeFile {
         &self.path
     }
 
-    /// Has the system write to the disk what was written to the file.
+    /// Waits until the system has written the contents to the disk.
     ///
     /// # Errors
     /// A full or faulty disk.
@@ -67,7 +68,7 @@ impl WholeFile {
         }
     }
 
-    /// Gives the file its name, in place of a file that has it.
+    /// Gives the file its name and replaces a file that has it.
     ///
     /// # Errors
     /// A directory that cannot be written.
@@ -78,10 +79,10 @@ impl WholeFile {
         }
     }
 
-    /// Gives the file its name, unless a file has it.
+    /// Gives the file its name unless another file has it.
     ///
     /// # Errors
-    /// A directory that cannot be written, or a file of this name.
+    /// A directory that cannot be written, or a file of this name that exists.
     pub fn finish_new(self) -> io::Result<()> {
         match self.target {
             Target::Aside(file) => file.persist_noclobber(&self.path).map(drop).map_err(|error| error.error),

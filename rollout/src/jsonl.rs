@@ -1,9 +1,9 @@
-//! JSONL in, JSONL out: what `cadwright exec` and `cadwright score` do.
+//! JSONL in, JSONL out: the work of `cadwright exec` and `cadwright score`.
 //!
-//! The input is read twice: the first pass checks every line, so that a mistake in the last one
+//! The input is read twice. The first pass checks every line, so that an error in the last line
 //! costs no work. Rows are executed on all workers and written in input order, with a bounded
-//! number in flight. Output is written aside and renamed: an old file stays until a complete new
-//! one is there.
+//! number in flight. Output is written aside and renamed: an old file stays until the new one is
+//! complete.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,58 +17,62 @@ use crossbeam::channel::unbounded;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::answer::Verdict;
 use crate::config::{Engine, ScorerConfig};
-use crate::engines::Verdict;
 use crate::error::{Error, Result};
 use crate::files::WholeFile;
-use crate::scorer::{Execution, Score, ScoreRequest, Scorer, Shared};
-use crate::summary::{ScoreSummary, Tally};
+use crate::scorer::Scorer;
+use crate::scoring::{Execution, Score, ScoreRequest, Shared, caught};
+use crate::summary::{Report, ReportBuilder};
 use crate::truth::{GroundTruth, Shape};
 
-/// What to execute.
+/// What [`exec`] executes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecOptions {
     /// Rows `{"id", "code"}`; other fields are ignored. `id` is a string or a number.
     pub input: PathBuf,
-    /// Where the rows go; see [`exec`].
+    /// The file for the rows; see [`exec`].
     pub output: PathBuf,
-    /// Apply [`extract_program`] to `code` first.
+    /// Whether to apply [`extract_program`] to `code` first.
     pub extract: bool,
-    /// How to execute.
+    /// Settings of the scorer.
     pub scorer: ScorerConfig,
 }
 
-/// What to score.
+/// What [`score`] scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreOptions {
-    /// Rows `{"id", "ground_truth", "prediction"}`, or with `"ground_truth_mesh"`, the path of an STL or STEP file, instead of
-    /// `"ground_truth"`; relative paths are from the JSONL file's directory, or else from the working directory. Other fields are
-    /// ignored. `id` is a string or a number.
+    /// Rows `{"id", "ground_truth", "prediction"}`. Instead of `"ground_truth"`, a row may have
+    /// `"ground_truth_mesh"`, the path of an STL or STEP file. Relative paths are from the JSONL
+    /// file's directory, or else from the working directory. Other fields are ignored. `id` is a
+    /// string or a number.
     pub input: PathBuf,
-    /// Where the rows go; see [`score`].
+    /// The file for the rows; see [`score`].
     pub output: PathBuf,
-    /// Where the [`ScoreSummary`] goes, as JSON.
+    /// The file for the [`Report`]; see [`Report::score_summary`].
     pub summary: Option<PathBuf>,
-    /// Apply [`extract_program`] to `prediction` first.
+    /// Whether to apply [`extract_program`] to `prediction` first.
     pub extract: bool,
-    /// How to score.
+    /// Settings of the scorer.
     pub scorer: ScorerConfig,
 }
 
-/// What [`exec`] did.
+/// The summary of [`exec`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExecSummary {
     /// Number of rows.
     pub n: usize,
-    /// Share of rows whose program left a solid.
+    /// Share of rows whose program gave a solid.
     pub vsr: f64,
-    /// Rows per outcome; every class is there. A program that was declined has none.
+    /// Rows by outcome class; every class is there. A program that was declined has none.
     pub outcomes: BTreeMap<OutcomeClass, usize>,
-    /// Rows per engine that answered, or declined.
+    /// Rows by the engine that answered or declined.
     pub engines: BTreeMap<Engine, usize>,
-    /// Programs that the native engine handed on, per reason.
+    /// Programs that the native engine handed on, by reason.
     pub declined: BTreeMap<&'static str, usize>,
-    /// Wall time from the first row to the last; see [`ScoreSummary::seconds`].
+    /// Rows on whose program our own code panicked: faults of ours.
+    pub panics: usize,
+    /// Wall time from the first row to the last; see [`Report::seconds`].
     pub seconds: f64,
 }
 
@@ -90,7 +94,7 @@ struct ScoreIn {
 
 /// A row of an input file.
 pub(crate) trait Row: for<'de> Deserialize<'de> {
-    /// What is wrong with it besides the types of its fields; `directory` is where the JSONL file lies.
+    /// Checks more than the types of its fields; `directory` is that of the JSONL file.
     fn check(&self, _directory: &Path) -> Result<(), String> {
         Ok(())
     }
@@ -127,7 +131,7 @@ impl ScoreIn {
     }
 }
 
-/// A path in a JSONL file: from the file's directory, or else as it stands.
+/// A path in a JSONL file: from the file's directory if it exists there, or else as it is.
 fn found(directory: &Path, path: &Path) -> PathBuf {
     let beside = directory.join(path);
     if beside.exists() { beside } else { path.to_owned() }
@@ -170,16 +174,21 @@ struct ScoreOut<'a> {
     shell_undetermined: bool,
 }
 
-/// Executes every row of a file. Rows out, in input order:
+/// Executes every row of a file. It writes these rows in input order:
 ///
 /// `{"id", "valid", "outcome", "error", "engine", "volume", "centroid": [x, y, z],
 /// "bounding_box": [[low], [high]], "inertia": [[..], [..], [..]], "solids", "micros",
 /// "malformed"}`
 ///
-/// with `null` for the numbers of a failure, and for `solids` where the native engine cannot tell. A row has `iou_uncertain`
-/// if its triangles enclose another volume than the solid. With [`Engine::Native`] a program that it declines is not executed at all: its
-/// `outcome` is `declined`, its `error` the reason. `inertia` is about the centroid at unit density;
-/// `micros` is the wall time of the row, waiting for a free worker included.
+/// The numbers of a failure are `null`, and so is `solids` if the native engine cannot tell. A row
+/// has `iou_uncertain` if its triangles enclose another volume than the solid. With
+/// [`Engine::Native`] a program that it declines is not executed: its `outcome` is `declined` and
+/// its `error` the reason. If our own code panics on a program, its `outcome` is `panicked`.
+/// `inertia` is about the centroid at unit density. `micros` is the wall time of the row, including
+/// the wait for a free worker.
+///
+/// # Errors
+/// Files that cannot be read or written, a malformed row, or workers that cannot go on.
 pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
     check_rows::<ExecIn>(&options.input)?;
     let mut output = Output::create(&options.output)?;
@@ -189,7 +198,7 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
     }
     let extract = options.extract;
     let mut outcomes: BTreeMap<_, _> = OutcomeClass::ALL.map(|class| (class, 0)).into();
-    let (mut engines, mut declined) = (BTreeMap::new(), BTreeMap::new());
+    let (mut engines, mut declined, mut panics) = (BTreeMap::new(), BTreeMap::new(), 0);
     let start = Instant::now();
     let execute = move |shared: &Shared, row: &ExecIn| {
         if extract { shared.execute(&extract_program(&row.code)) } else { shared.execute(&row.code) }
@@ -200,6 +209,7 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
             *outcomes.entry(class).or_default() += 1;
         }
         *engines.entry(answer.engine).or_default() += 1;
+        panics += usize::from(answer.verdict() == Verdict::Panicked);
         if let Some(decline) = &answer.declined {
             *declined.entry(decline.reason).or_default() += 1;
         }
@@ -209,7 +219,7 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
     output.finish()?;
     let valid = outcomes.get(&OutcomeClass::Solid).copied().unwrap_or(0);
     let vsr = if n == 0 { 0.0 } else { valid as f64 / n as f64 };
-    Ok(ExecSummary { n, vsr, outcomes, engines, declined, seconds })
+    Ok(ExecSummary { n, vsr, outcomes, engines, declined, panics, seconds })
 }
 
 fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
@@ -233,18 +243,25 @@ fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
     }
 }
 
-/// Scores every row of a file. Rows out, in input order:
+/// Scores every row of a file. It writes these rows in input order:
 ///
 /// `{"id", "valid", "outcome", "error", "engine", "iou": {"canonical": ..}, "reward", "micros",
 /// "malformed"}`
 ///
 /// All but `iou` and `reward` are about the prediction. The IoU of a prediction that failed is 0.
-/// Where the *ground truth* fails there is nothing to compare with: `iou` is `null` in every frame,
+/// If the *ground truth* fails there is nothing to compare with: `iou` is `null` in every frame,
 /// the row has one more field, `ground_truth_error`, and the summary counts it as IoU 0 and among
-/// `ground_truth_failures`. With [`Engine::Native`] a program that it declines is not executed at all: a prediction's
-/// `outcome` is then `declined`, and `iou` and `reward` are `null`; a ground truth's error starts with `declined`. `micros` is the wall time of the row, waiting for a free worker
-/// included.
-pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
+/// `ground_truth_failures`.
+///
+/// With [`Engine::Native`] a program that it declines is not executed: the `outcome` of a
+/// prediction is then `declined`, and `iou` and `reward` are `null`; the error of a ground truth
+/// starts with `declined`. If our own code panics on a row, its `outcome` is `panicked`, `iou` and
+/// `reward` are `null`, and the summary counts it among `panics`. `micros` is the wall time of the
+/// row, including the wait for a free worker.
+///
+/// # Errors
+/// Files that cannot be read or written, a malformed row, or workers that cannot go on.
+pub fn score(options: &ScoreOptions) -> Result<Report> {
     check_rows::<ScoreIn>(&options.input)?;
     let mut output = Output::create(&options.output)?;
     let mut summary_file = options.summary.as_deref().map(Output::create).transpose()?;
@@ -253,7 +270,7 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
         scorer.ready()?;
     }
     let extract = options.extract;
-    let mut tally = Tally::new(scorer.config());
+    let mut report = ReportBuilder::new(scorer.config(), 1, &[]);
     let start = Instant::now();
     let directory = directory_of(&options.input).to_owned();
     let score_row = move |shared: &Shared, row: &ScoreIn| {
@@ -265,7 +282,7 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
         })
     };
     stream(&scorer, rows(&options.input)?, score_row, |row: &ScoreIn, score: Score| {
-        tally.add(&score);
+        report.add(&score, false);
         output.row(&ScoreOut {
             id: &row.id,
             valid: score.verdict.is_valid(),
@@ -281,17 +298,17 @@ pub fn score(options: &ScoreOptions) -> Result<ScoreSummary> {
             shell_undetermined: score.shell_undetermined,
         })
     })?;
-    let summary = tally.finish(start.elapsed().as_secs_f64());
+    let report = report.finish(start.elapsed().as_secs_f64());
     output.finish()?;
     if let Some(mut file) = summary_file.take() {
-        file.pretty(&summary)?;
+        file.pretty(&report.score_summary())?;
         file.finish()?;
     }
-    Ok(summary)
+    Ok(report)
 }
 
-/// Runs `work` on every row on the scorer's threads and hands the results to `sink` in
-/// order. Returns the number of rows.
+/// Runs `work` on every row on the scorer's threads and gives the results to `sink` in input order.
+/// Returns the number of rows.
 pub(crate) fn stream<I, O>(
     scorer: &Scorer,
     mut rows: impl Iterator<Item = Result<I>>,
@@ -312,8 +329,9 @@ where
         {
             let (sender, work, index) = (sender.clone(), work.clone(), submitted);
             scorer.spawn(move |shared| {
-                let result = work(shared, &row);
-                // Nobody listens once another row has met a fault.
+                let result = caught(|| work(shared, &row))
+                    .unwrap_or_else(|message| Err(Error::Panic { row: index + 1, message }));
+                // Nobody listens after an error in another row.
                 let _ = sender.send((index, row, result));
             });
             submitted += 1;
@@ -374,7 +392,7 @@ fn directory_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
-/// Serde does not say which field has the wrong type; find it.
+/// Serde does not say which field has the wrong type: finds it.
 fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     let texts = ["code", "ground_truth", "ground_truth_mesh", "prediction"];
     match texts.iter().find(|name| value.get(**name).is_some_and(|field| !field.is_string())) {
@@ -385,7 +403,7 @@ fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     }
 }
 
-/// A file of JSON that appears under its name when it is complete.
+/// A file of rows, or of one JSON object, that appears under its name when it is complete.
 pub(crate) struct Output {
     writer: BufWriter<WholeFile>,
 }

@@ -1,13 +1,15 @@
 //! Executes CadQuery programs in sandboxed workers and scores them.
 //!
-//! A [`Scorer`] owns a rayon pool that executes programs by the native engine, compares what they
-//! built, and hands what that engine declines to a fork server: it has CadQuery imported once and
-//! runs every program in a short-lived child of its own under a deadline and a memory limit. Whatever a program does (hang, crash, ask for all
-//! memory) is its own [`Outcome`](cadwright_rewards::Outcome); an [`Error`] is a fault of ours or
-//! of the machine. The same requests give the same scores with any number of jobs.
+//! A [`Scorer`] owns a rayon pool. The pool executes programs by the native engine and compares the
+//! solids. A fork server executes the programs that the native engine declines: it has CadQuery
+//! imported once, and runs every program in a child process under a deadline and a memory limit.
+//!
+//! Whatever a program does (hang, crash, ask for all memory) is its own
+//! [`Outcome`](cadwright_rewards::Outcome). An [`Error`] is a fault of our own or of the machine.
+//! The same requests give the same scores with any number of jobs.
 
+mod answer;
 pub mod audit;
-mod batch;
 mod cache;
 mod config;
 mod engines;
@@ -16,6 +18,7 @@ pub mod files;
 pub mod jsonl;
 pub mod python;
 mod scorer;
+mod scoring;
 mod server;
 mod store;
 mod summary;
@@ -23,11 +26,11 @@ mod truth;
 mod wire;
 mod workers;
 
-pub use batch::Batch;
+pub use answer::{Answer, Verdict};
 pub use config::{Engine, GRID_RANGE, ScorerConfig};
-pub use engines::{Answer, Verdict};
 pub use error::{Error, Result};
-pub use scorer::{Execution, Score, ScoreRequest, Scorer};
+pub use scorer::{ScoreBatch, Scorer};
+pub use scoring::{Execution, Score, ScoreRequest};
 pub use server::WorkerInfo;
-pub use summary::{MeanCi, ScoreSummary, Tally, top_reasons};
+pub use summary::{AtK, FrameReport, MeanCi, Report, ReportBuilder, top_reasons};
 pub use truth::{GroundTruth, Shape, ShapeFormat};

@@ -1,4 +1,4 @@
-//! Which Python, and the worker's scripts, which travel inside of the binary.
+//! Finds Python, and holds the worker's scripts, which are part of the binary.
 
 use std::env;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The worker: file names and texts.
+/// The worker's scripts: file names and texts.
 pub const SCRIPTS: [(&str, &str); 5] = [
     ("server.py", include_str!("../worker/server.py")),
     ("program.py", include_str!("../worker/program.py")),
@@ -15,10 +15,10 @@ pub const SCRIPTS: [(&str, &str); 5] = [
     ("tame.py", include_str!("../worker/tame.py")),
 ];
 
-/// Names the interpreter to use.
+/// The environment variable that names the interpreter.
 pub const VARIABLE: &str = "CADWRIGHT_PYTHON";
 
-/// Writes the scripts into `directory` and returns the path of the one to run.
+/// Writes the scripts to `directory` and returns the path of the one to run.
 pub fn write_scripts(directory: &Path) -> Result<PathBuf> {
     for (name, text) in SCRIPTS {
         let path = directory.join(name);
@@ -50,7 +50,7 @@ pub fn find(configured: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-/// A path as it is, or a bare name looked up on the PATH.
+/// A path as it is, or a bare name from the PATH.
 fn on_path(path: &Path) -> Option<PathBuf> {
     if path.components().count() > 1 {
         return path.is_file().then(|| std::path::absolute(path).unwrap_or(path.to_owned()));

@@ -1,4 +1,4 @@
-//! One CadQuery fork server process and the conversation with it.
+//! One CadQuery fork server process and the messages to and from it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,45 +19,46 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::python;
 
-/// How long the import of CadQuery may take on a busy machine with a cold disk.
+/// The longest time for the import of CadQuery, on a busy machine with a cold disk.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
-/// How long after a program's deadline the server itself counts as stuck.
+/// The time after a program's deadline at which the server itself counts as stuck.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A reply is never longer than the worker's own limit on a result and its header.
+/// The longest reply: the worker's own limit on a result, and its header.
 const REPLY_LIMIT: usize = (64 << 20) + 4096;
 
-/// What a server says about itself when it is ready.
+/// What a server reports about itself when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct WorkerInfo {
     /// Version of CadQuery.
     pub cadquery: String,
     /// Version of Python.
     pub python: String,
-    /// Whether the kernel lets us forbid system calls to programs.
+    /// Whether the kernel can forbid system calls to programs.
     pub confined: bool,
 }
 
-/// How to start one.
+/// How to start a server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// The interpreter; see [`python::find`].
     pub python: Option<PathBuf>,
     /// Deadline of a program.
     pub timeout: Duration,
-    /// Memory of a program on top of the server's own.
+    /// Bytes of memory that a program may ask for, in addition to the server's own.
     pub memory_bytes: u64,
 }
 
-/// What a worker is asked for; numbered as in `worker/program.py`.
+/// A task for a worker, numbered as in `worker/program.py`.
 #[derive(Debug, Clone, Copy)]
 pub enum Task<'a> {
     /// The outcome of a program.
     Mesh(&'a str),
-    /// The same, with the triangles of CadQuery's STL export for a mesh.
+    /// The same, with the triangles of CadQuery's STL export as the mesh.
     Shell(&'a str),
-    /// The IoU of two programs by booleans, the second moved by each of some poses: three rows of a matrix.
+    /// The IoU of two programs by booleans, once for each pose of the second program. A pose has
+    /// the three rows `[rotation and scale | translation]` of a matrix.
     Exact(&'a str, &'a str, &'a [[f64; 12]]),
     /// The solid in a STEP file.
     Step(&'a [u8]),
@@ -98,33 +99,36 @@ impl Task<'_> {
 }
 
 /// What became of a request.
-pub enum Answer {
-    /// The worker's reply, to be decoded.
-    Reply(Vec<u8>),
-    /// The child died or was killed without one.
+pub enum Reply {
+    /// The worker's result, which is still to be decoded.
+    Result(Vec<u8>),
+    /// The child died or was killed without a result.
     Failed(Failure),
-    /// The server died before it answered: this program's doing or a neighbour's.
+    /// The server died before it answered. This program or one beside it may be the cause.
     Died,
     /// The server did not answer in time and was killed.
     Stuck,
 }
 
+/// The server could not start the program, for example because `fork` or `mkdir` failed. Says why.
+pub struct Refusal(pub String);
+
 /// A message from the server: kind and payload.
 type Message = (u8, Vec<u8>);
 
-/// State shared with the supervising thread.
-struct Shared {
+/// What is known of a server, shared with the thread that supervises it.
+struct State {
     python: PathBuf,
-    /// Set once: ready, or why not.
+    /// Set once: the server is ready, or why it is not.
     start: Mutex<Option<Result<WorkerInfo>>>,
     started: Condvar,
-    /// Who waits for which request; `None` once the server is dead.
+    /// The receivers of the replies by request; `None` once the server is dead.
     pending: Mutex<Option<HashMap<u64, Sender<Message>>>>,
 }
 
 /// One server process. Dropping it kills the process and all its children.
 pub struct Server {
-    shared: Arc<Shared>,
+    state: Arc<State>,
     stdin: Mutex<Option<OwnedFd>>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     pid: i32,
@@ -141,27 +145,27 @@ impl Server {
     /// Starts the process; it becomes ready in the background.
     pub fn start(config: &ServerConfig) -> Result<Self> {
         let python = python::find(config.python.as_deref())?;
-        let shared = Arc::new(Shared {
+        let state = Arc::new(State {
             python: python.clone(),
             start: Mutex::new(None),
             started: Condvar::new(),
             pending: Mutex::new(Some(HashMap::new())),
         });
-        // The process is started by the thread that supervises it and lives as long: Linux sends
-        // the death signal the server asks for when the starting *thread* ends.
+        // The supervising thread starts the process and lives as long as the process. Linux sends
+        // the death signal that the server asks for when the *thread* that started it ends.
         let (sender, receiver) = bounded(1);
-        let (thread_shared, thread_config) = (Arc::clone(&shared), config.clone());
+        let (thread_state, thread_config) = (Arc::clone(&state), config.clone());
         let supervisor = thread::Builder::new()
             .name("cadquery-server".to_owned())
-            .spawn(move || supervise(&thread_shared, &thread_config, &sender))
+            .spawn(move || supervise(&thread_state, &thread_config, &sender))
             .map_err(|e| Error::Thread { what: "the CadQuery supervisor", detail: e.to_string() })?;
         let started = receiver.recv().unwrap_or_else(|_| {
-            let detail = "its supervisor ended".to_owned();
+            let detail = "the thread that supervises it ended".to_owned();
             Err(Error::Server { python, detail })
         });
         let (pid, stdin, root) = started?;
         Ok(Self {
-            shared,
+            state,
             stdin: Mutex::new(Some(stdin)),
             supervisor: Mutex::new(Some(supervisor)),
             pid,
@@ -173,9 +177,9 @@ impl Server {
 
     /// Waits until CadQuery is imported.
     pub fn ready(&self) -> Result<WorkerInfo> {
-        let guard = lock(&self.shared.start);
+        let guard = lock(&self.state.start);
         let (guard, wait) = self
-            .shared
+            .state
             .started
             .wait_timeout_while(guard, START_LIMIT, |start| start.is_none())
             .unwrap_or_else(PoisonError::into_inner);
@@ -184,13 +188,18 @@ impl Server {
         }
         guard.clone().unwrap_or_else(|| {
             let detail = format!("not ready after {} s", START_LIMIT.as_secs());
-            Err(Error::Server { python: self.shared.python.clone(), detail })
+            Err(Error::Server { python: self.state.python.clone(), detail })
         })
+    }
+
+    /// The interpreter that runs it.
+    pub fn python(&self) -> &Path {
+        &self.state.python
     }
 
     /// Whether the process still runs, as far as is known.
     pub fn is_alive(&self) -> bool {
-        lock(&self.shared.pending).is_some()
+        lock(&self.state.pending).is_some()
     }
 
     /// Process id, for tests and diagnosis.
@@ -198,50 +207,48 @@ impl Server {
         self.pid
     }
 
-    /// Performs one task in a child; blocks until it ends, at most the deadline and a little.
-    pub fn perform(&self, task: Task) -> Result<Answer> {
+    /// Performs one task in a child. Blocks until it ends, or until shortly after its deadline.
+    pub fn perform(&self, task: Task) -> Result<std::result::Result<Reply, Refusal>> {
         self.ready()?;
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = bounded(1);
-        match lock(&self.shared.pending).as_mut() {
+        match lock(&self.state.pending).as_mut() {
             Some(pending) => pending.insert(request, sender),
-            None => return Ok(Answer::Died),
+            None => return Ok(Ok(Reply::Died)),
         };
         let limit = Instant::now() + self.timeout + GRACE;
         if self.send(&task.message(request), limit) {
-            let answer = self.receive(&receiver, limit);
+            let reply = self.receive(&receiver, limit);
             let directory = self.root.join(request.to_string());
-            // A program may have filled it; what cannot be removed now goes with the server.
+            // The program may have filled it. What stays now is removed with the server.
             let _ = fs::remove_dir_all(directory);
-            return answer;
+            return Ok(reply);
         }
         self.kill();
-        Ok(if Instant::now() < limit { Answer::Died } else { Answer::Stuck })
+        Ok(Ok(if Instant::now() < limit { Reply::Died } else { Reply::Stuck }))
     }
 
-    fn receive(&self, receiver: &Receiver<Message>, limit: Instant) -> Result<Answer> {
+    fn receive(&self, receiver: &Receiver<Message>, limit: Instant) -> std::result::Result<Reply, Refusal> {
         let (kind, payload) = match receiver.recv_deadline(limit) {
             Ok(message) => message,
-            Err(RecvTimeoutError::Disconnected) => return Ok(Answer::Died),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Reply::Died),
             Err(RecvTimeoutError::Timeout) => {
                 self.kill();
-                return Ok(Answer::Stuck);
+                return Ok(Reply::Stuck);
             }
         };
         let text = || String::from_utf8_lossy(&payload).into_owned();
         let class = match kind {
-            b'D' => return Ok(Answer::Reply(payload)),
+            b'D' => return Ok(Reply::Result(payload)),
             b'T' => OutcomeClass::Timeout,
             b'M' => OutcomeClass::Memory,
             b'C' => OutcomeClass::Crash,
-            _ => {
-                return Err(Error::Server { python: self.shared.python.clone(), detail: text() });
-            }
+            _ => return Err(Refusal(text())),
         };
-        Ok(Answer::Failed(Failure { class, error: text() }))
+        Ok(Reply::Failed(Failure { class, error: text() }))
     }
 
-    /// Writes a request; false if the server is dead or takes nothing until `limit`.
+    /// Writes a request; false if the server is dead or reads nothing until `limit`.
     fn send(&self, message: &[u8], limit: Instant) -> bool {
         let stdin = lock(&self.stdin);
         let Some(stdin) = stdin.as_ref() else {
@@ -269,7 +276,7 @@ impl Server {
         true
     }
 
-    /// Kills the server; its children follow by their death signals.
+    /// Kills the server. Its children get their death signals.
     pub fn kill(&self) {
         if self.is_alive() {
             // SAFETY: the process is not reaped before `pending` is cleared, so the id is its own.
@@ -282,7 +289,7 @@ impl Server {
         lock(&self.stdin).take();
         self.kill();
         if let Some(supervisor) = lock(&self.supervisor).take() {
-            // A supervisor that panicked has nothing left to wait for.
+            // If the supervisor panicked there is nothing left to wait for.
             let _ = supervisor.join();
         }
     }
@@ -294,9 +301,9 @@ impl Drop for Server {
     }
 }
 
-/// Starts the process, passes its messages on, and buries it.
-fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>) {
-    let python = &shared.python;
+/// Starts the process, passes its messages on, and reaps it.
+fn supervise(state: &State, config: &ServerConfig, sender: &Sender<Result<(i32, OwnedFd, PathBuf)>>) {
+    let python = &state.python;
     let failed = |detail: String| Error::Server { python: python.clone(), detail };
     let spawned = (|| {
         let root = tempfile::Builder::new()
@@ -318,21 +325,21 @@ fn supervise(shared: &Shared, config: &ServerConfig, sender: &Sender<Result<(i32
         }
     };
     let _ = sender.send(Ok((process.id() as i32, stdin, root.path().to_owned())));
-    let refused = process.stdout.take().and_then(|mut stdout| relay(shared, &mut stdout));
+    let refused = process.stdout.take().and_then(|mut stdout| relay(state, &mut stdout));
     let _ = process.kill();
-    lock(&shared.pending).take();
+    lock(&state.pending).take();
     let status = process.wait();
-    let mut start = lock(&shared.start);
+    let mut start = lock(&state.start);
     if start.is_none() {
         *start = Some(Err(match refused {
             Some(detail) => Error::NoCadquery { python: python.clone(), detail },
             None => failed(last_words(root.path(), status)),
         }));
     }
-    shared.started.notify_all();
+    state.started.notify_all();
 }
 
-/// Starts the process with nothing of our environment but what it needs to run.
+/// Starts the process with only those variables of our environment that it needs.
 fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
     let script = python::write_scripts(root)?;
     let errors = root.join("stderr");
@@ -347,7 +354,7 @@ fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
         }
     }
     command.env("LANG", "C.UTF-8").env("HOME", root).env("TMPDIR", root);
-    // One order of sets in every run, and no thread before the fork.
+    // Every run has the same order of sets, and no thread exists before the fork.
     command.env("PYTHONHASHSEED", "0").env("OPENBLAS_NUM_THREADS", "1").env("OMP_NUM_THREADS", "1");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     command
@@ -355,8 +362,8 @@ fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
         .map_err(|error| Error::Server { python: python.to_owned(), detail: format!("cannot start: {error}") })
 }
 
-/// Passes messages on until the server's output ends. Returns why it refused to start, if it did.
-fn relay(shared: &Shared, stdout: &mut impl Read) -> Option<String> {
+/// Passes messages on until the server's output ends. Returns the reason if it refused to start.
+fn relay(state: &State, stdout: &mut impl Read) -> Option<String> {
     loop {
         let mut header = [0; 13];
         stdout.read_exact(&mut header).ok()?;
@@ -369,13 +376,14 @@ fn relay(shared: &Shared, stdout: &mut impl Read) -> Option<String> {
         match (u64::from_le_bytes(request), header[12]) {
             (0, b'R') => {
                 let info = serde_json::from_slice(&payload).ok()?;
-                *lock(&shared.start) = Some(Ok(info));
-                shared.started.notify_all();
+                *lock(&state.start) = Some(Ok(info));
+                state.started.notify_all();
             }
             (0, _) => return Some(String::from_utf8_lossy(&payload).into_owned()),
             (request, kind) => {
-                let waiting = lock(&shared.pending).as_mut()?.remove(&request);
+                let waiting = lock(&state.pending).as_mut()?.remove(&request);
                 if let Some(waiting) = waiting {
+                    // Nobody listens if the request met its limit meanwhile.
                     let _ = waiting.send((kind, payload));
                 }
             }
@@ -383,7 +391,7 @@ fn relay(shared: &Shared, stdout: &mut impl Read) -> Option<String> {
     }
 }
 
-/// The last line on stderr, else the exit status.
+/// The last line on stderr, or else the exit status.
 fn last_words(root: &Path, status: std::io::Result<std::process::ExitStatus>) -> String {
     let stderr = fs::read(root.join("stderr")).unwrap_or_default();
     let text = String::from_utf8_lossy(&stderr);

@@ -1,17 +1,18 @@
-//! Answers already known, in memory and bounded. Requests for the same at the same time wait for one.
+//! Answers that are known, in bounded memory. Of several requests for one answer at the same time,
+//! the first one computes it and the others wait.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use cadwright_rewards::{Body, Outcome};
 
-use crate::engines::Answer;
+use crate::answer::Answer;
 use crate::error::Result;
 
-/// Content hash of a program and of everything that decides its outcome.
+/// Hash of a program and of everything else that decides its outcome.
 pub type Key = [u8; 32];
 
-/// Hashes some texts; where one ends and the next begins counts.
+/// Hashes some texts. The same characters divided otherwise give another hash.
 pub fn key(parts: &[&str]) -> Key {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
@@ -27,7 +28,7 @@ pub struct Store {
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
 }
 
-/// Least recently used first, bounded by size.
+/// Entries by use, bounded by size. The least recently used one goes first.
 struct Memory {
     limit: usize,
     size: usize,
@@ -36,9 +37,10 @@ struct Memory {
     by_age: BTreeMap<u64, Key>,
 }
 
-/// An execution that others wait for.
+/// An answer that one request computes and others wait for.
 #[derive(Default)]
 struct Flight {
+    /// Set once: the answer, or `None` if the request met an error or panicked.
     landed: Mutex<Option<Option<Answer>>>,
     changed: Condvar,
 }
@@ -48,13 +50,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// `limit`: bytes kept in memory.
+    /// A store that keeps at most `limit` bytes of answers.
     pub fn new(limit: usize) -> Self {
         let memory = Memory { limit, size: 0, clock: 0, entries: HashMap::new(), by_age: BTreeMap::new() };
         Self { memory: Mutex::new(memory), flights: Mutex::new(HashMap::new()) }
     }
 
-    /// The answer for `key`: from memory, else from `run`. Requests for one key at the same time run it once.
+    /// The answer for `key`: from memory, or else from `run`. Several requests for one key at the
+    /// same time call `run` once.
     pub fn get(&self, key: Key, run: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
         loop {
             if let Some(answer) = lock(&self.memory).get(&key) {
@@ -66,7 +69,8 @@ impl Store {
                 (Arc::clone(flights.entry(key).or_default()), leads)
             };
             if leads {
-                // The answer may have come in between the two looks.
+                let mut landing = Landing { store: self, key, flight: &flight, answer: None };
+                // The answer may have arrived between the two checks.
                 let known = lock(&self.memory).get(&key);
                 let result = known.map_or_else(run, Ok);
                 if let Ok(answer) = &result
@@ -74,9 +78,7 @@ impl Store {
                 {
                     lock(&self.memory).insert(key, answer.clone());
                 }
-                lock(&self.flights).remove(&key);
-                *lock(&flight.landed) = Some(result.as_ref().ok().cloned());
-                flight.changed.notify_all();
+                landing.answer = result.as_ref().ok().cloned();
                 return result;
             }
             let landed = flight
@@ -86,12 +88,28 @@ impl Store {
             if let Some(Some(answer)) = landed.as_ref() {
                 return Ok(answer.clone());
             }
-            // The leader met a fault of ours; find out for ourselves.
+            // The request that led met an error or panicked. Try again.
         }
     }
 }
 
-/// Roughly what an answer occupies.
+/// Ends a flight when it is dropped, after a panic too: nobody waits for ever.
+struct Landing<'a> {
+    store: &'a Store,
+    key: Key,
+    flight: &'a Flight,
+    answer: Option<Answer>,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        lock(&self.store.flights).remove(&self.key);
+        *lock(&self.flight.landed) = Some(self.answer.take());
+        self.flight.changed.notify_all();
+    }
+}
+
+/// The approximate size of an answer in bytes.
 fn size_of(answer: &Answer) -> usize {
     512 + match &answer.outcome {
         Some(Outcome::Solid(solid)) => match &solid.body {
@@ -142,8 +160,8 @@ mod tests {
     use crate::config::Engine;
 
     fn failure(class: OutcomeClass) -> Answer {
-        let outcome = Some(Outcome::Failure(Failure { class, error: "x".to_owned() }));
-        Answer { outcome, engine: Engine::Cadquery, declined: None }
+        let outcome = Outcome::Failure(Failure { class, error: "x".to_owned() });
+        Answer::known(outcome, Engine::Cadquery, None)
     }
 
     fn never() -> Result<Answer> {
@@ -175,6 +193,24 @@ mod tests {
             }
         });
         assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_panic_leaves_nobody_waiting() {
+        let store = Store::new(1 << 20);
+        std::thread::scope(|scope| {
+            let leader = scope.spawn(|| {
+                let run = || {
+                    std::thread::sleep(Duration::from_millis(50));
+                    panic!("a fault of ours")
+                };
+                store.get([1; 32], run)
+            });
+            std::thread::sleep(Duration::from_millis(10));
+            let answer = store.get([1; 32], || Ok(failure(OutcomeClass::Empty))).unwrap();
+            assert_eq!(answer, failure(OutcomeClass::Empty));
+            assert!(leader.join().is_err());
+        });
     }
 
     #[test]

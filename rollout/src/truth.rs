@@ -1,4 +1,4 @@
-//! What predictions are compared with.
+//! Ground truths: the parts that predictions are compared with.
 
 use std::fmt;
 use std::fs;
@@ -10,14 +10,14 @@ use cadwright_rewards::stl::is_stl;
 /// The part that a prediction should build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroundTruth {
-    /// What this program builds.
+    /// The part that this program builds.
     Program(Arc<str>),
-    /// What this file holds.
+    /// The part in this file.
     Shape(Arc<Shape>),
 }
 
 impl GroundTruth {
-    /// The program, if it is one.
+    /// The program, if the ground truth is one.
     pub fn program(&self) -> Option<&str> {
         match self {
             Self::Program(program) => Some(program),
@@ -25,7 +25,7 @@ impl GroundTruth {
         }
     }
 
-    /// The file, if it is one.
+    /// The shape from a file, if the ground truth is one.
     pub fn shape(&self) -> Option<&Arc<Shape>> {
         match self {
             Self::Program(_) => None,
@@ -40,14 +40,14 @@ impl<T: Into<Arc<str>>> From<T> for GroundTruth {
     }
 }
 
-/// How a shape is written down.
+/// The file format of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShapeFormat {
-    /// A mesh, binary or text; read by [`read_stl`](cadwright_rewards::read_stl).
+    /// A mesh, binary or text. [`read_stl`](cadwright_rewards::read_stl) reads it.
     Stl,
-    /// Exact surfaces (ISO 10303-21), in millimetres; read and tessellated by CadQuery's workers.
+    /// Exact surfaces (ISO 10303-21) in millimetres. CadQuery's workers read and tessellate it.
     Step,
-    /// Neither; holds no solid.
+    /// Neither, so it holds no solid.
     Unknown,
 }
 
@@ -60,7 +60,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Tells the format by the content. Whether a solid is in it shows when it is used.
+    /// A shape whose format follows from the content. Whether there is a solid in it shows when the
+    /// shape is used.
     pub fn new(bytes: Vec<u8>) -> Self {
         let format = if bytes.trim_ascii_start().starts_with(b"ISO-10303-21") {
             ShapeFormat::Step
@@ -76,7 +77,7 @@ impl Shape {
     /// Reads a file.
     ///
     /// # Errors
-    /// The system's.
+    /// The file cannot be read.
     pub fn read(path: &Path) -> std::io::Result<Self> {
         fs::read(path).map(Self::new)
     }

@@ -1,11 +1,11 @@
-//! The worker's reply about one program, as bytes: see `worker/program.py` for the layout. The
-//! disk cache keeps the same bytes.
+//! The worker's reply about one program as bytes. `worker/program.py` states the layout. The cache
+//! on disk has the same bytes.
 
 use std::sync::Arc;
 
 use cadwright_rewards::{Body, Bounds, Failure, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
 
-/// Reads little-endian numbers off the front.
+/// Reads little-endian numbers from the front.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -36,7 +36,7 @@ impl Reader<'_> {
     }
 }
 
-/// Decodes a reply and checks it: the process that wrote it ran somebody's program.
+/// Decodes a reply and checks it, because the process that wrote it ran somebody's program.
 pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     let mut reader = Reader(bytes);
     let class = usize::from(reader.u8()?);
@@ -82,18 +82,18 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     Ok(Outcome::Solid(Arc::new(solid)))
 }
 
-/// Decodes the reply about two programs: `n` times an IoU in [0, 1] if there is one.
+/// Decodes the reply about two programs: `n` IoUs in [0, 1], or `None` for each without an answer.
 pub fn decode_ious(bytes: &[u8], n: usize) -> Vec<Option<f64>> {
     let Some((0, numbers)) = bytes.split_first().filter(|(_, numbers)| numbers.len() == 8 * n) else {
         return vec![None; n];
     };
     let ious = numbers.chunks_exact(8).map(|bytes| bytes.try_into().ok().map(f64::from_le_bytes));
-    // Booleans are exact to rounding only: a solid against itself may give a little more than 1.
+    // Booleans have rounding errors: a solid against itself may give a little more than 1.
     let in_range = |iou: &f64| (-1e-6..=1.0 + 1e-6).contains(iou);
     ious.map(|iou| iou.filter(in_range).map(|iou| iou.clamp(0.0, 1.0))).collect()
 }
 
-/// The inverse of [`decode`]. `None` for a solid that no worker made.
+/// The inverse of [`decode`]. `None` for a solid that is not from a worker.
 pub fn encode(outcome: &Outcome) -> Option<Vec<u8>> {
     let class = OutcomeClass::ALL.iter().position(|&class| class == outcome.class()).unwrap_or(0);
     let mut bytes = vec![class as u8];
@@ -177,7 +177,7 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert!(decode(&longer).is_err());
-        // The first triangle's first index comes after 167 bytes of header and 3 vertices.
+        // The first index of the first triangle comes after the header and 3 vertices.
         let mut wild = bytes.clone();
         wild[1 + 19 * 8 + 14 + 3 * 24] = 200;
         assert!(decode(&wild).unwrap_err().contains("vertex 200"));

@@ -1,45 +1,79 @@
 //! CadQuery workers that survive what they execute.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread;
+use std::time::Duration;
 
 use cadwright_rewards::{Failure, Outcome, OutcomeClass};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::error::{Error, Result};
-use crate::server::{Answer, Server, ServerConfig, Task, WorkerInfo};
+use crate::server::{Refusal, Reply, Server, ServerConfig, Task, WorkerInfo};
 use crate::wire;
 
-/// Starts tried before a server that does not come up is an error.
-const STARTS: usize = 3;
+/// How often a server that does not come up is started before this is an error.
+const STARTS: u32 = 3;
+
+/// How often in a row programs are refused, with no answer to any program in between, before this
+/// is an error. The waits in between add up to 6.5 s.
+const REFUSALS: u32 = 9;
+
+/// The refusals in a row after which a new server replaces the present one.
+const REFUSALS_OF_ONE_SERVER: u32 = 5;
+
+/// The wait after the first refusal. It doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The wait after the first failed start of a server. It doubles, too.
+const FIRST_START_WAIT: Duration = Duration::from_millis(250);
 
 /// A supervised fork server and a number of places in it.
 ///
-/// A program runs in a process of its own, so its death is its own. Should it nevertheless take the
-/// server with it, every program that was running is run again, alone: only one that kills the
-/// server twice is to blame, and neighbours get their true outcome.
+/// A program runs in a process of its own and usually dies alone. If it nevertheless takes the
+/// server with it, every program that was running is run again, alone: only a program that kills
+/// the server twice is to blame, and its neighbours get their true outcome.
+///
+/// A server may refuse a program because it cannot start a process or make a directory. This is the
+/// machine's fault and often passes. The program is tried again after a wait, at last in a new
+/// server. Only if no program at all gets an answer meanwhile, the refusal is an error.
 pub struct Workers {
     config: ServerConfig,
     server: Mutex<Option<Arc<Server>>>,
-    /// Held by reading while running beside others, by writing while running alone.
+    /// Servers that were replaced. They end with their last program.
+    retired: Mutex<Vec<Weak<Server>>>,
+    /// Locked for reading by programs that run beside others, for writing by one that runs alone.
     company: RwLock<()>,
-    /// One token per program that may run now.
+    /// One token for each program that may run now.
     places: (Sender<()>, Receiver<()>),
+    /// The number of replies so far, to any program.
+    replies: AtomicU64,
     closed: AtomicBool,
 }
 
 impl Workers {
-    /// Starts nothing yet: the first server comes with the first program, or with [`Workers::start`].
+    /// Starts nothing: the first server starts with the first program, or with [`Workers::start`].
     pub fn new(config: ServerConfig, jobs: usize) -> Self {
         let places = bounded(jobs);
         for _ in 0..jobs {
-            // Cannot fail: the channel has room for all of them and we hold both ends.
+            // Cannot fail: the channel has room for all tokens and we hold both ends.
             let _ = places.0.send(());
         }
-        Self { config, server: Mutex::new(None), company: RwLock::new(()), places, closed: AtomicBool::new(false) }
+        Self {
+            config,
+            server: Mutex::new(None),
+            retired: Mutex::new(Vec::new()),
+            company: RwLock::new(()),
+            places,
+            replies: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        }
     }
 
-    /// Starts a server, which becomes ready in the background, unless one is there.
+    /// Starts a server unless there is one. It becomes ready in the background.
     pub fn start(&self) -> Result<()> {
         self.present_server().map(|_| ())
     }
@@ -59,7 +93,7 @@ impl Workers {
         self.outcome(Task::Mesh(program))
     }
 
-    /// Executes one program; a solid has the triangles of CadQuery's STL export for a mesh.
+    /// Executes one program. The mesh of its solid has the triangles of CadQuery's STL export.
     pub fn export(&self, program: &str) -> Result<Outcome> {
         self.outcome(Task::Shell(program))
     }
@@ -69,7 +103,8 @@ impl Workers {
         self.outcome(Task::Step(file))
     }
 
-    /// IoU of two programs by booleans, the second moved by each of some poses; `None` where there is no answer.
+    /// IoU of two programs by booleans, once for each pose of the second program. `None` if there
+    /// is no answer.
     pub fn exact_ious(&self, a: &str, b: &str, poses: &[[f64; 12]]) -> Result<Vec<Option<f64>>> {
         let reply = self.perform(Task::Exact(a, b, poses))?;
         Ok(reply.map_or_else(|_| vec![None; poses.len()], |reply| wire::decode_ious(&reply, poses.len())))
@@ -88,61 +123,108 @@ impl Workers {
     fn perform(&self, task: Task) -> Result<std::result::Result<Vec<u8>, Failure>> {
         {
             let _beside_others = self.company.read().unwrap_or_else(PoisonError::into_inner);
-            let token = self.places.1.recv();
-            let answer = self.server().and_then(|server| server.perform(task));
-            if token.is_ok() {
-                let _ = self.places.0.send(());
-            }
-            match answer? {
-                Answer::Reply(reply) => return Ok(Ok(reply)),
-                Answer::Failed(failure) => return Ok(Err(failure)),
-                Answer::Died | Answer::Stuck => {}
+            let _place = Place::take(&self.places);
+            match self.persist(task)? {
+                Reply::Result(reply) => return Ok(Ok(reply)),
+                Reply::Failed(failure) => return Ok(Err(failure)),
+                Reply::Died | Reply::Stuck => {}
             }
         }
         let _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
         let failed = |class, error: &str| Ok(Err(Failure { class, error: error.to_owned() }));
-        match self.server()?.perform(task)? {
-            Answer::Reply(reply) => Ok(Ok(reply)),
-            Answer::Failed(failure) => Ok(Err(failure)),
-            Answer::Died if self.closed.load(Ordering::Relaxed) => Err(Error::Closed),
-            Answer::Died => failed(OutcomeClass::Crash, "killed its server, twice"),
-            Answer::Stuck => failed(OutcomeClass::Timeout, "stopped its server, twice"),
+        match self.persist(task)? {
+            Reply::Result(reply) => Ok(Ok(reply)),
+            Reply::Failed(failure) => Ok(Err(failure)),
+            Reply::Died if self.is_closed() => Err(Error::Closed),
+            Reply::Died => failed(OutcomeClass::Crash, "killed its server, twice"),
+            Reply::Stuck => failed(OutcomeClass::Timeout, "stopped its server, twice"),
         }
     }
 
-    /// Kills the server; whatever runs or waits ends with [`Error::Closed`].
+    /// Has a server perform a task, again and again while servers refuse it.
+    fn persist(&self, task: Task) -> Result<Reply> {
+        let (mut refusals, mut wait) = (0, FIRST_WAIT);
+        let mut replies = self.replies.load(Ordering::Relaxed);
+        loop {
+            let server = self.server()?;
+            let Refusal(detail) = match server.perform(task)? {
+                Err(refusal) => refusal,
+                Ok(reply) => {
+                    if matches!(reply, Reply::Result(_) | Reply::Failed(_)) {
+                        self.replies.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Ok(reply);
+                }
+            };
+            let replies_now = self.replies.load(Ordering::Relaxed);
+            if replies_now != replies {
+                // Other programs get their answers, so this refusal passes.
+                (replies, refusals) = (replies_now, 0);
+            }
+            refusals += 1;
+            if refusals == REFUSALS {
+                let detail = format!("refused a program {refusals} times, the last time with: {detail}");
+                return Err(Error::Server { python: server.python().to_owned(), detail });
+            }
+            if refusals == REFUSALS_OF_ONE_SERVER {
+                self.retire(&server);
+            }
+            drop(server);
+            thread::sleep(wait);
+            wait = LONGEST_WAIT.min(2 * wait);
+        }
+    }
+
+    /// Lets a new server start for the next program.
+    fn retire(&self, server: &Arc<Server>) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|present| Arc::ptr_eq(present, server)) {
+            slot.take();
+            let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+            retired.retain(|server| server.strong_count() > 0);
+            retired.push(Arc::downgrade(server));
+        }
+    }
+
+    /// Kills all servers; whatever runs or waits ends with [`Error::Closed`].
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        let server = self.slot().take();
-        if let Some(server) = server {
+        let present = self.slot().take();
+        let retired = std::mem::take(&mut *self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+        for server in present.into_iter().chain(retired.iter().filter_map(Weak::upgrade)) {
             server.shut_down();
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Server>>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The present server once it is ready, or a new one where it has died.
+    /// The present server once it is ready, or a new one if it has died.
     fn server(&self) -> Result<Arc<Server>> {
-        let mut failures = 0;
+        let (mut starts, mut wait) = (0, FIRST_START_WAIT);
         loop {
-            let server = self.present_server()?;
-            match server.ready() {
-                Ok(_) => return Ok(server),
-                Err(error) => {
-                    failures += 1;
-                    if failures >= STARTS || matches!(error, Error::NoCadquery { .. }) {
-                        return Err(error);
-                    }
-                }
+            let ready = self.present_server().and_then(|server| server.ready().map(|_| server));
+            let error = match ready {
+                Ok(server) => return Ok(server),
+                Err(error) => error,
+            };
+            starts += 1;
+            if starts == STARTS || !error.may_pass() {
+                return Err(error);
             }
+            thread::sleep(wait);
+            wait *= 2;
         }
     }
 
     fn present_server(&self) -> Result<Arc<Server>> {
         let mut slot = self.slot();
-        if self.closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Err(Error::Closed);
         }
         match slot.as_ref().filter(|server| server.is_alive()) {
@@ -159,5 +241,22 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The place of a running program. Dropping it gives the place to the next one.
+struct Place<'a>(&'a Sender<()>);
+
+impl<'a> Place<'a> {
+    fn take((sender, receiver): &'a (Sender<()>, Receiver<()>)) -> Self {
+        // Cannot fail while we hold the sender.
+        let _ = receiver.recv();
+        Self(sender)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
     }
 }

@@ -1,4 +1,4 @@
-//! A small fixed sample of random programs under both engines: what `scripts/fuzz` does with thousands.
+//! A small fixed sample of random programs under both engines. `scripts/fuzz` runs thousands.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The frames that CadQuery computes, and the audit that uses them.
+//! The frames that CadQuery computes, and the audit of pairs, which uses them.
 
 mod common;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const BLOCK: &str = "solid = cq.Workplane().box(1, 2, 3)";
 
-/// Three different moments, no plane of symmetry.
+/// A part with three different moments and no plane of symmetry.
 const BRACKET: &str = "solid = cq.Workplane().polyline([(0, 0), (4, 0), (4, 1), (1, 1), (1, 2.5), (0, 2)]).close().extrude(0.7)\n\
     solid = solid.cut(cq.Workplane().circle(0.2).extrude(1).translate((3, 0.4, 0.3)))";
 

@@ -1,5 +1,5 @@
-//! One hostile behaviour a test. Every program here is harmless where its guard is missing: it
-//! stops by itself, and what it writes goes to its own directory or to a canary of the test.
+//! One hostile behaviour per test. Every program is harmless if its guard is missing: it stops by
+//! itself, and writes only to its own directory or to a canary file of the test.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cadwright_rewards::OutcomeClass::{Crash, Exception, Memory, Timeout};
 use cadwright_rollout::{ScoreRequest, Scorer};
-use common::{CUBE, TIMEOUT_S, config, execute, expect, expect_cube, scorer};
+use common::{CUBE, TIMEOUT_S, config, directory_of, execute, expect, expect_cube, scorer};
 
 /// Executes a program that must end by the deadline.
 fn expect_timeout(program: &str) {
@@ -124,7 +124,7 @@ fn new_processes_are_refused() {
 fn a_process_that_escapes_does_not_outlive_its_program() {
     let directory = tempfile::tempdir().unwrap();
     let canary = directory.path().join("canary");
-    // A double fork into a new session that would sing after two seconds.
+    // A double fork into a new session, which would write the canary after two seconds.
     let program = format!(
         "import os, time\ntry:\n  pid = os.fork()\nexcept OSError:\n  pid = 1\n\
          if pid == 0:\n  os.setsid()\n  if os.fork() == 0:\n    time.sleep(2)\n    \
@@ -290,14 +290,6 @@ fn wait_until_gone(pid: i32) {
         assert!(start.elapsed() < Duration::from_secs(5), "{pid} still runs");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The directory a server was given: its third argument.
-fn directory_of(server: i32) -> std::path::PathBuf {
-    let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
-    let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
-    assert!(directory.join("server.py").is_file(), "{directory:?}");
-    directory
 }
 
 fn kill(pid: i32) {

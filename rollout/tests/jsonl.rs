@@ -1,4 +1,4 @@
-//! Files in, files out.
+//! JSONL files in and out.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cadwright_rewards::{Frame, OutcomeClass};
 use cadwright_rollout::jsonl::{ExecOptions, ScoreOptions, exec, score};
-use cadwright_rollout::{Result, ScoreSummary};
+use cadwright_rollout::{Report, Result};
 use common::{CUBE, config};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ impl Files {
         exec(&ExecOptions { input, output, extract, scorer: config(2) })
     }
 
-    fn score(&self) -> Result<ScoreSummary> {
+    fn score(&self) -> Result<Report> {
         let mut scorer = config(2);
         scorer.frames = vec![Frame::Canonical, Frame::Aligned];
         score(&ScoreOptions {
@@ -146,13 +146,20 @@ fn score_writes_rows_and_a_summary() {
     assert_eq!((&rows[3]["valid"], &rows[3]["iou"]["canonical"]), (&json!(true), &Value::Null));
     assert!(rows[3]["ground_truth_error"].as_str().unwrap().contains("no_solid"));
     assert_eq!((summary.n, summary.vsr, summary.ground_truth_failures), (4, 0.75, 1));
-    let all = summary.iou_all[&Frame::Canonical];
-    assert!((all.mean - 1.5 / 4.0).abs() < 0.01 && all.ci95[0] < all.mean && all.mean < all.ci95[1]);
-    assert!((summary.iou_valid[&Frame::Canonical].mean - 0.75).abs() < 0.01);
+    let [low, high] = summary.iou_ci95;
+    assert!((summary.iou - 1.5 / 4.0).abs() < 0.01 && low < summary.iou && summary.iou < high);
+    assert!((summary.iou_valid() - 0.75).abs() < 0.01);
+    assert_eq!(Report::read(&files.path("summary.json")).unwrap(), summary);
     let written: Value = serde_json::from_slice(&fs::read(files.path("summary.json")).unwrap()).unwrap();
     assert_eq!(written["outcomes"]["solid"], json!(3));
     assert_eq!(written["outcomes"]["timeout"], json!(0));
     assert_eq!(written["engines"], json!({"cadquery": 4}));
+    for frame in ["canonical", "aligned"] {
+        let (all, valid) = (&written["iou_all"][frame], &written["iou_valid"][frame]);
+        let of = &written["frames"][frame];
+        assert_eq!((&all["mean"], &all["ci95"]), (&of["iou"], &of["iou_ci95"]));
+        assert_eq!((&valid["mean"], &valid["ci95"]), (&of["iou_valid"], &of["iou_valid_ci95"]));
+    }
     for key in ["n", "vsr", "vsr_ci95", "iou_all", "iou_valid", "pairs_per_second"] {
         assert!(!written[key].is_null(), "{key}");
     }

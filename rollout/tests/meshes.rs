@@ -1,4 +1,4 @@
-//! What CadQuery's triangles enclose is what its solids are (`worker/mesh.py`).
+//! CadQuery's triangles enclose the volumes of its solids (`worker/mesh.py`).
 
 mod common;
 
@@ -8,8 +8,8 @@ use std::process::Command;
 use cadwright_rewards::Frame;
 use cadwright_rollout::{ScoreRequest, Scorer, ScorerConfig};
 
-/// Ground truth, prediction, and IoU by OpenCASCADE's booleans. The mesher without inner vertices closed these solids by
-/// wrong triangles: it gave 0.278 and 0.720.
+/// Ground truth, prediction, and IoU by OpenCASCADE's booleans. The mesher without inner vertices
+/// closed these solids by wrong triangles, with IoU 0.278 and 0.720.
 const PAIRS: [(&str, &str, f64); 2] = [
     (
         "result = cq.Workplane('XY').cylinder(10, 5)\
@@ -39,7 +39,7 @@ fn iou_by_meshes_is_that_of_the_solids() {
     }
 }
 
-/// Every way to make a mesh, the last resort included, on a part with plane and round faces.
+/// Every way to make a mesh, including the last resort, on a part with plane and round faces.
 #[test]
 fn every_remedy_encloses_the_volume() {
     let script = "import sys; sys.path.insert(0, sys.argv[1])\n\

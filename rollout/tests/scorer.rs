@@ -1,4 +1,4 @@
-//! Verdicts, scores, order, caches: what a scorer promises about well-behaved programs.
+//! Verdicts, scores, order and caches: the behaviour of a scorer with well-behaved programs.
 
 mod common;
 
@@ -166,7 +166,7 @@ fn a_failed_prediction_has_iou_zero_and_a_failed_ground_truth_none() {
     assert!(error.starts_with("no_solid: the program defines no"), "{error}");
 }
 
-/// Everything but the time.
+/// Scores without their times.
 fn timeless(mut scores: Vec<Score>) -> Vec<Score> {
     scores.iter_mut().for_each(|score| score.micros = 0);
     scores

@@ -1,4 +1,4 @@
-//! Ground truths in files: STL and STEP instead of a program.
+//! Ground truths in STL and STEP files instead of programs.
 
 mod common;
 
@@ -12,11 +12,11 @@ use cadwright_rollout::{Engine, GroundTruth, Score, ScoreRequest, Scorer, Scorer
 use common::{config, expect_cube};
 use serde_json::{Value, json};
 
-/// Round, off-centre, with a hole: what facets and placement could spoil.
+/// Round, off-centre, with a hole: sensitive to facets and placement.
 const FLANGE: &str = "solid = cq.Workplane().circle(1).extrude(0.5).faces('>Z').workplane().circle(0.4).cutThruAll().translate((3, 2, 1))";
 const DISC: &str = "solid = cq.Workplane().circle(1).extrude(0.5).translate((3, 2, 1))";
 
-/// Writes what `program` builds to `name` in `directory`, and reads it back.
+/// Writes the solid of `program` to `name` in `directory`, and reads it back.
 fn exported(directory: &Path, name: &str, program: &str) -> Shape {
     let path = directory.join(name);
     expect_cube(&format!(

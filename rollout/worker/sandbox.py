@@ -1,8 +1,8 @@
-"""What a program may not do, and how much of everything it may use.
+"""Limits what a program may do, and how much of each resource it may use.
 
 Covered: memory, processor time, file size, open files, core dumps, new processes, other programs,
-signals to anyone else, network. Not covered: reading files, and writing where the user may write.
-Every measure is best effort: where the kernel refuses one, the deadline still holds.
+signals to other processes, network. Not covered: reading files, and writing where the user may
+write. If the kernel refuses a measure, the others and the deadline still hold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOAD, EQUAL, BITS, RETURN = 0x20, 0x15, 0x45, 0x06
 NUMBER_AT, ARCH_AT, FIRST_ARGUMENT_AT = 0, 4, 16
 ALLOW, ERRNO = 0x7FFF_0000, 0x0005_0000
 
-# Architecture: its audit number, then system call numbers.
+# By architecture: its audit number, and the numbers of its system calls.
 ARCHITECTURES: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (0xC000_003E, {
         "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "clone": 56, "clone3": 435,
@@ -60,7 +60,7 @@ def signal_when_parent_dies(number: int) -> None:
 
 
 def limit(memory_bytes: int, cpu_seconds: int) -> None:
-    """`memory_bytes` is an amount of address space, everything already mapped included."""
+    """`memory_bytes` counts address space, including everything that is mapped already."""
     for what, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, cpu_seconds),
@@ -80,15 +80,15 @@ def forbid_system_calls() -> bool:
         return False
     audit, numbers = ARCHITECTURES[platform.machine()]
     deny, allow = (RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ALLOW)
-    # Jumps skip that many of the instructions that follow.
+    # A jump skips the given number of instructions.
     code = [(LOAD, 0, 0, ARCH_AT), (EQUAL, 1, 0, audit), deny, (LOAD, 0, 0, NUMBER_AT)]
     for name, number in numbers.items():
         if name == "clone":  # threads only
             code += [(EQUAL, 0, 4, number), (LOAD, 0, 0, FIRST_ARGUMENT_AT),
                      (BITS, 0, 1, CLONE_THREAD), allow, deny]
-        elif name == "clone3":  # its flags are out of reach; libc falls back to clone
+        elif name == "clone3":  # a filter cannot read its flags; libc falls back to clone
             code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ERRNO | ENOSYS)]
-        elif name == "tgkill":  # abort() signals its own process
+        elif name == "tgkill":  # abort() sends a signal to its own process
             code += [(EQUAL, 0, 4, number), (LOAD, 0, 0, FIRST_ARGUMENT_AT),
                      (EQUAL, 0, 1, os.getpid()), allow, deny]
         else:

@@ -1,13 +1,15 @@
 """A fork server: imports CadQuery once, then runs programs in its children.
 
-A program that might do anything (see tame.py) has a short-lived child of its own. The others take turns in one that is replaced now and
-then, for a fork costs as much as a program; where it runs out of memory or crashes, the program is run again in a child of its own,
-so that none suffers from what others left behind.
+A program that might do anything (see tame.py) runs in a short-lived child of its own. The other
+programs take turns in a shared child, because a fork costs as much time as a program. The shared
+child is replaced now and then. If a program runs out of memory or crashes in it, the program runs
+again in a child of its own, so that no program suffers from what others left behind.
 
-Requests on stdin:  u32 length of what follows, u64 id, u8 task, payload; program.py says what these are.
-Replies on stdout:  u32 length of what follows, u64 id, one byte of kind, payload.
-The server itself never runs a boolean: OCC's thread pool does not survive a fork.
-End of stdin ends the server and every child, and removes the directory it was given.
+Requests on stdin:  u32 length of the rest, u64 id, u8 task, payload; see program.py.
+Replies on stdout:  u32 length of the rest, u64 id, one byte of kind, payload.
+A reply of kind BROKEN refuses the request: its child could not be started. It may be sent again.
+The server itself never runs a boolean, because OCC's thread pool does not survive a fork.
+The end of stdin ends the server and every child, and removes the directory that it was given.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ import sandbox
 READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH = b"R", b"X", b"D", b"T", b"M", b"C"
 RESULT_LIMIT = 64 << 20
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
-# A shared child is replaced after so many programs, or once it has grown by so much.
+# A shared child is replaced after this number of programs, or if it has grown by these bytes.
 SHARED_PROGRAMS, SHARED_GROWTH = 200, 512 << 20
-# Longer programs are not handed over: a pipe takes this much at once.
+# Programs of more bytes get a child of their own: a pipe takes this much at once.
 SHARED_PAYLOAD = 60_000
 
 
@@ -53,13 +55,13 @@ class Child:
     nonce: bytes
     pidfd: int
     pipe: int
-    orders: int | None  # the way to a shared child
+    orders: int | None  # the pipe for jobs of a shared child
     pipe_open: bool = True
     performed: int = 0
     result: bytearray = field(default_factory=bytearray)
 
 
-# Replies leave by a copy of stdout, so that no library can print among them.
+# Replies go to a copy of stdout, so that no library can print between them.
 replies = os.dup(1)
 os.dup2(2, 1)
 
@@ -71,7 +73,7 @@ def reply(request: int, kind: bytes, payload: bytes) -> None:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for lack of memory since it started."""
+    """The number of processes that the kernel has killed for lack of memory since it started."""
     try:
         with open("/proc/vmstat") as lines:
             return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
@@ -85,7 +87,7 @@ def mapped_bytes() -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process, most of it shared with its parent; 0 where it is gone."""
+    """Memory of a process, most of it shared with its parent; 0 if the process is gone."""
     try:
         with open(f"/proc/{pid}/statm") as line:
             return int(line.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -94,15 +96,16 @@ def resident_bytes(pid: int) -> int:
 
 
 def use_huge_pages() -> None:
-    """Gathers this process's memory in huge pages: a fork copies one entry for each instead of 512."""
+    """Moves this process's memory to huge pages, so that a fork copies fewer page entries."""
     with open("/proc/self/maps") as lines:
         mappings = [line.split() for line in lines]
     for span, access, offset, _, _, *name in mappings:
         if access == "rw-p" and int(offset, 16) == 0 and (not name or name[0] == "[heap]"):
             start, end = (int(address, 16) for address in span.split("-"))
             start, end = -(-start // HUGE_PAGE) * HUGE_PAGE, end // HUGE_PAGE * HUGE_PAGE
-            if start < end:  # Kernels before 6.1 refuse, and nothing is lost.
-                sandbox.libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_COLLAPSE)
+            if start < end:  # Kernels before 6.1 refuse, which does no harm.
+                address, length = ctypes.c_void_p(start), ctypes.c_size_t(end - start)
+                sandbox.libc.madvise(address, length, MADV_COLLAPSE)
 
 
 class Server:
@@ -115,10 +118,11 @@ class Server:
         self.oom_kills = oom_kills()
 
     def run(self) -> None:
-        import program  # CadQuery comes with it; requests queue up in the pipe meanwhile
+        import program  # imports CadQuery; requests wait in the pipe meanwhile
 
         self.perform, self.perform_tame = program.perform, program.perform_tame
-        self.not_tame, self.out_of_memory, self.exact = program.NOT_TAME, program.MEMORY, program.EXACT
+        self.not_tame, self.out_of_memory = program.NOT_TAME, program.MEMORY
+        self.exact = program.EXACT
         program.warm_up()
         gc.collect()
         gc.freeze()
@@ -148,7 +152,7 @@ class Server:
                     self.dismiss(child)
 
     def probe(self) -> bool:
-        """Whether system calls can be forbidden here, tried out in a child."""
+        """Whether system calls can be forbidden on this machine, tried in a child."""
         pid = os.fork()
         if pid == 0:
             os._exit(0 if sandbox.forbid_system_calls() else 1)
@@ -171,7 +175,7 @@ class Server:
         try:
             os.mkdir(self.directory(request), 0o700)
         except OSError as error:
-            reply(request, BROKEN, str(error).encode())
+            reply(request, BROKEN, f"cannot make a directory: {error}".encode())
             return
         job = Job(request, task, payload, time.monotonic() + self.timeout_s)
         may_share = task != self.exact and len(payload) < SHARED_PAYLOAD
@@ -186,19 +190,25 @@ class Server:
         return os.path.join(self.root, str(request))
 
     def fork(self, job: Job, shared: bool) -> Child | None:
-        """A child for one job, or a shared one without any; answers the job where there can be none."""
+        """A child for one job, or a shared child without a job. Refuses the job if none starts."""
         nonce = os.urandom(16)
         opened: list[int] = []
+        pid = -1
         try:
             opened += os.pipe()
             if shared:
                 opened += os.pipe()
             pid = os.fork()
+            if pid > 0:
+                pidfd = os.pidfd_open(pid)
         except OSError as error:
             for descriptor in opened:
                 os.close(descriptor)
+            if pid > 0:  # a child that nobody could watch
+                kill_group(pid)
+                os.waitpid(pid, 0)
             if not shared:
-                reply(job.request, BROKEN, f"fork: {error}".encode())
+                reply(job.request, BROKEN, f"cannot start a process: {error}".encode())
             return None
         read_end, write_end, *ways = opened
         orders_in, orders = ways or (None, None)
@@ -211,7 +221,6 @@ class Server:
         if orders_in is not None:
             os.close(orders_in)
         os.set_blocking(read_end, False)
-        pidfd = os.pidfd_open(pid)
         child = Child(None if shared else job, pid, nonce, pidfd, read_end, orders)
         self.children[pid] = child
         self.selector.register(read_end, selectors.EVENT_READ, child)
@@ -219,14 +228,14 @@ class Server:
         return child
 
     def give(self, child: Child, job: Job) -> None:
-        """Has a shared child perform a job. It reads at once, and the pipe has room for the whole message."""
+        """Has a shared child perform a job. The pipe has room for the whole message."""
         child.job, child.nonce, child.result = job, os.urandom(16), bytearray()
         message = child.nonce + struct.pack("<QB", job.request, job.task) + job.payload
-        with contextlib.suppress(OSError):  # where it has died its end is told soon
+        with contextlib.suppress(OSError):  # if the child has died, its end is noticed soon
             os.write(child.orders, struct.pack("<I", len(message)) + message)
 
     def child(self, pipe: int, orders: int | None, nonce: bytes, job: Job) -> None:
-        """The child's whole life; the caller exits."""
+        """The whole life of a child; the caller exits."""
         sandbox.signal_when_parent_dies(signal.SIGKILL)
         os.setsid()
         pipe, orders = os.dup2(pipe, 1000), None if orders is None else os.dup2(orders, 1001)
@@ -237,13 +246,13 @@ class Server:
         os.closerange(4 if orders is None else 5, 4096)
         sys.argv = ["program"]
         cores = os.cpu_count() or 1
-        # Many programs share a process: what each may use of the processor only its deadline says.
+        # Many programs share a process, so only the deadline limits the processor time of each.
         cpu_seconds = 10**7 if orders is not None else math.ceil(self.timeout_s * cores) + 2
         sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds)
         if orders is None:
             os.chdir(self.directory(job.request))
         sandbox.forbid_system_calls()
-        # What follows must not be taken away by a program that rebinds names.
+        # A program may rebind names, but not these.
         write, pack, perform = os.write, struct.pack, self.perform
 
         def tell(nonce: bytes, result: bytes) -> None:
@@ -264,13 +273,13 @@ class Server:
                 tell(message[:16], result)
 
     def read_result(self, child: Child) -> None:
-        """Takes what the child has written so far."""
+        """Reads what the child has written so far."""
         while child.pipe_open:
             try:
                 data = os.read(child.pipe, 1 << 20)
             except BlockingIOError:
                 return
-            if not data:  # only the child's death tells whether this is the end
+            if not data:  # the child's death, not this, is its end
                 self.close_pipe(child)
                 return
             if child.job is None:
@@ -283,7 +292,7 @@ class Server:
                 self.dismiss(child)
 
     def finish(self, child: Child, result: bytes) -> None:
-        """Takes a child's result for an answer, unless a shared one had better not have been asked."""
+        """Answers with a result, unless the job of a shared child needs a child of its own."""
         if child.orders is None:
             self.answer(child, DONE, result)
             self.dismiss(child)
@@ -293,11 +302,12 @@ class Server:
         else:
             self.answer(child, DONE, result)
         child.performed += 1
-        if child.performed >= SHARED_PROGRAMS or resident_bytes(child.pid) > self.resident + SHARED_GROWTH:
+        has_grown = resident_bytes(child.pid) > self.resident + SHARED_GROWTH
+        if child.performed >= SHARED_PROGRAMS or has_grown:
             self.dismiss(child)
 
     def fork_instead(self, child: Child) -> None:
-        """Gives the job of a shared child to one of its own, until the same deadline."""
+        """Gives the job of a shared child to a child of its own, with the same deadline."""
         job, child.job = child.job, None
         self.fork(job, shared=False)
 
@@ -308,18 +318,18 @@ class Server:
             os.close(child.pipe)
 
     def answer(self, child: Child, kind: bytes, payload: bytes) -> None:
-        """Sends the one reply for a child's job."""
+        """Sends the one reply to the job of a child."""
         job, child.job, child.result = child.job, None, bytearray()
         reply(job.request, kind, payload)
 
     def dismiss(self, child: Child) -> None:
-        """Kills a child and whatever still runs of it."""
+        """Kills a child and the processes that it started."""
         if child is self.shared:
             self.shared = None
         kill_group(child.pid)
 
     def bury(self, child: Child) -> None:
-        """Reaps a dead child; without an answer so far its end is the answer, or another child's."""
+        """Reaps a dead child. An unanswered job is tried in another child, or this end answers it."""
         _, status, usage = os.wait4(child.pid, 0)
         self.read_result(child)
         if child is self.shared:
@@ -353,7 +363,7 @@ class Server:
         return CRASH, name.encode()
 
     def kill_orphans(self) -> None:
-        """Kills processes that a program left behind; the kernel has made them our children."""
+        """Kills processes that a program left behind, which the kernel has made our children."""
         path = f"/proc/self/task/{os.getpid()}/children"
         for _ in range(1000):
             try:
@@ -370,7 +380,7 @@ class Server:
 
 
 def complete_result(child: Child) -> bytes | None:
-    """What follows the nonce; anything the program itself wrote before it is ignored."""
+    """The result after the nonce. Whatever the program itself wrote before it is ignored."""
     at = child.result.find(child.nonce)
     if at < 0 or len(child.result) < at + 24:
         return None
@@ -388,11 +398,11 @@ def kill_group(pid: int) -> None:
 
 def main() -> None:
     root, timeout_s, memory_bytes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-    # Whoever started us may be killed: then our input ends, or at the latest this signal comes.
+    # If the process that started us is killed, our input ends or, at the latest, this signal comes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sandbox.signal_when_parent_dies(signal.SIGTERM)
     sandbox.adopt_orphans()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that started us
     server = Server(root, timeout_s, memory_bytes)
     try:
         server.run()

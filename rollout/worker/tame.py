@@ -1,9 +1,10 @@
-"""Which programs may share a process: those that can do nothing but draw with CadQuery.
+"""Decides which programs may share a process: those that can only draw with CadQuery.
 
-A tame program reaches no module's inside, no file and no attribute but those named here. It assigns to plain names only, updates
-in place by arithmetic only, and uses classes for nothing but to call them: their methods may be objects that the whole process
-shares and that `|=` changes. So it leaves nothing behind but what its own namespace holds. Everything else runs in a process of
-its own.
+A tame program reaches no inner part of a module, no file, and only the attributes that are named
+here. It assigns to plain names only, and updates in place by arithmetic only. It uses classes only
+to call them, because their methods may be objects that the whole process shares and that `|=`
+changes. So it leaves nothing behind but its own namespace. Every other program runs in a process
+of its own.
 """
 
 from __future__ import annotations
@@ -12,32 +13,35 @@ import ast
 import builtins
 
 NODES = (
-    ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.For, ast.While, ast.If, ast.Pass, ast.Break, ast.Continue,
-    ast.FunctionDef, ast.Return, ast.arguments, ast.arg, ast.Lambda, ast.Import, ast.alias, ast.Call, ast.keyword,
-    ast.Attribute, ast.Name, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred, ast.Subscript, ast.Slice,
-    ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.ListComp, ast.SetComp, ast.DictComp,
-    ast.GeneratorExp, ast.comprehension, ast.JoinedStr, ast.FormattedValue,
+    ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.For, ast.While, ast.If, ast.Pass,
+    ast.Break, ast.Continue, ast.FunctionDef, ast.Return, ast.arguments, ast.arg, ast.Lambda,
+    ast.Import, ast.alias, ast.Call, ast.keyword, ast.Attribute, ast.Name, ast.Constant, ast.Tuple,
+    ast.List, ast.Dict, ast.Set, ast.Starred, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp,
+    ast.BoolOp, ast.Compare, ast.IfExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+    ast.comprehension, ast.JoinedStr, ast.FormattedValue,
     ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )
 
 MODULES = ("cadquery", "math", "numpy")
 
 SAFE_BUILTINS = frozenset(
-    "abs all any bool dict divmod enumerate False filter float int len list map max min None pow print range reversed round "
-    "set sorted str sum True tuple zip".split()
+    "abs all any bool dict divmod enumerate False filter float int len list map max min None pow "
+    "print range reversed round set sorted str sum True tuple zip".split()
 )
 FORBIDDEN_NAMES = frozenset(dir(builtins)) - SAFE_BUILTINS
 
-# Of cadquery, its classes and their objects; of math; of lists, tuples and dictionaries.
+# Attributes of cadquery, its classes and objects, of math, and of collections.
 CLASSES = frozenset("Workplane Plane Vector Sketch".split())
 ATTRIBUTES = CLASSES | frozenset(
     # Drawing.
-    "moveTo move lineTo line hLine vLine hLineTo vLineTo polarLine polarLineTo polyline close wire threePointArc "
-    "sagittaArc radiusArc tangentArcPoint circle ellipse rect slot2D polygon spline center pushPoints rarray polarArray "
-    "transformed workplane segment arc assemble finalize push face reset clean sketch regularPolygon trapezoid slot "
+    "moveTo move lineTo line hLine vLine hLineTo vLineTo polarLine polarLineTo polyline close wire "
+    "threePointArc sagittaArc radiusArc tangentArcPoint circle ellipse rect slot2D polygon spline "
+    "center pushPoints rarray polarArray transformed workplane segment arc assemble finalize push "
+    "face reset clean sketch regularPolygon trapezoid slot "
     # Bodies.
-    "add extrude cutBlind cutThruAll hole cboreHole cskHole box cylinder sphere union cut intersect combine revolve "
-    "translate rotate rotateAboutCenter mirror mirrorX mirrorY fillet chamfer shell loft "
+    "add extrude cutBlind cutThruAll hole cboreHole cskHole box cylinder sphere union cut "
+    "intersect combine revolve translate rotate rotateAboutCenter mirror mirrorX mirrorY fillet "
+    "chamfer shell loft "
     # The stack.
     "val vals size first last end faces edges vertices wires solids named "
     # Vectors.
@@ -48,8 +52,7 @@ ATTRIBUTES = CLASSES | frozenset(
     "append extend items keys values".split()
 )
 
-
-# Of updates in place, those that no shared object takes.
+# Updates in place that no shared object supports.
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
 
 

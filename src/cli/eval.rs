@@ -121,7 +121,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let evaluation = Evaluation::run(&config, &policy, &dataset, cache_dir)?;
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {
-        write_whole(path, &format!("{:#}\n", evaluation.to_json()))?;
+        write_whole(path, &evaluation.summary_json()?)?;
     }
     println!("{}", evaluation.line());
     Ok(())

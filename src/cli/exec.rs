@@ -32,6 +32,6 @@ pub fn run(args: &ExecArgs) -> Result<()> {
     })?;
     let per_second = summary.n as f64 / summary.seconds.max(1e-9);
     println!("{} programs, VSR {:.4}, {per_second:.1} programs/s", summary.n, summary.vsr);
-    print_engines(&summary.engines, &summary.declined);
+    print_engines(&summary.engines, &summary.declined, summary.panics);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use cadwright_rewards::frames::Frame;
 use cadwright_rollout::jsonl::{ScoreOptions, score};
-use cadwright_rollout::{Engine, ScorerConfig, top_reasons};
+use cadwright_rollout::{Engine, FrameReport, ScorerConfig, top_reasons};
 use clap::Args;
 
 use super::ConfigArgs;
@@ -76,17 +76,20 @@ pub struct ScoreArgs {
 }
 
 /// Prints how many programs each engine executed, and why the native engine declined programs.
-pub fn print_engines(engines: &BTreeMap<Engine, usize>, declined: &BTreeMap<&'static str, usize>) {
+pub fn print_engines<R: AsRef<str>>(engines: &BTreeMap<Engine, usize>, declined: &BTreeMap<R, usize>, panics: usize) {
     let engines: Vec<String> = engines.iter().map(|(engine, count)| format!("{engine} {count}")).collect();
     println!("engines: {}", engines.join(", "));
     if !declined.is_empty() {
         println!("declined by the native engine: {}", top_reasons(declined));
     }
+    if panics > 0 {
+        println!("no result for {panics} programs: cadwright panicked on them");
+    }
 }
 
 /// Runs it.
 pub fn run(args: &ScoreArgs) -> Result<()> {
-    let summary = score(&ScoreOptions {
+    let report = score(&ScoreOptions {
         input: args.input.clone(),
         output: args.output.clone(),
         summary: args.summary.clone(),
@@ -98,18 +101,16 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             ..args.engine.scorer_config()?
         },
     })?;
-    println!("{} pairs, VSR {:.4}, {:.1} pairs/s", summary.n, summary.vsr, summary.pairs_per_second);
-    print_engines(&summary.engines, &summary.declined);
-    for (frame, all) in &summary.iou_all {
-        let valid = summary.iou_valid.get(frame).map_or(0.0, |valid| valid.mean);
-        let [low, high] = all.ci95;
-        println!("IoU {}: {:.4} over all [{low:.4}, {high:.4}], {valid:.4} over valid", frame.name(), all.mean);
+    println!("{} pairs, VSR {:.4}, {:.1} pairs/s", report.n, report.vsr, report.pairs_per_second());
+    print_engines(&report.engines, &report.declined, report.panics);
+    for (frame, FrameReport { iou, iou_ci95: [low, high], iou_valid, .. }) in &report.frames {
+        println!("IoU {frame}: {iou:.4} over all [{low:.4}, {high:.4}], {iou_valid:.4} over valid");
     }
-    if summary.iou_uncertain > 0 {
-        println!("IoU is uncertain for {} pairs: no mesh encloses the solid's volume", summary.iou_uncertain);
+    if report.iou_uncertain > 0 {
+        println!("IoU is uncertain for {} pairs: no mesh encloses the solid's volume", report.iou_uncertain);
     }
-    if summary.shell_undetermined > 0 {
-        println!("IoU shell is undetermined for {} pairs: a part has equal moments", summary.shell_undetermined);
+    if report.shell_undetermined > 0 {
+        println!("IoU shell is undetermined for {} pairs: a part has equal moments", report.shell_undetermined);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cadwright_rewards::stats::{best_at_k, bootstrap_ci95, mean, sign_flip_p};
+use cadwright_rewards::stats::{MeanCi, best_at_k, mean, sign_flip_p};
 use serde_json::{Map, Value, json};
 
 /// One part in an evaluation.
@@ -62,7 +62,6 @@ pub struct Comparison {
     pub largest: Vec<(String, f64, f64)>,
 }
 
-const RESAMPLES: usize = 10_000;
 const LARGEST: usize = 10;
 
 impl Comparison {
@@ -171,8 +170,8 @@ fn difference(
         name: name.to_owned(),
         a: mean(&values.iter().map(|(a, _)| *a).collect::<Vec<_>>()),
         b: mean(&values.iter().map(|(_, b)| *b).collect::<Vec<_>>()),
-        ci95: bootstrap_ci95(&differences, RESAMPLES, 0),
-        p: sign_flip_p(&differences, RESAMPLES, 0),
+        ci95: MeanCi::of(&differences).ci95,
+        p: sign_flip_p(&differences),
         wins_ties_losses: [count(&|d| d > 1e-9), count(&|d| d.abs() <= 1e-9), count(&|d| d < -1e-9)],
     }
 }

@@ -2,14 +2,12 @@
 
 pub mod compare;
 pub mod predict;
-pub mod report;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use cadwright_rewards::frames::Frame;
-use cadwright_rollout::{Engine, Scorer};
+use cadwright_rollout::{Report, Scorer};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -18,19 +16,14 @@ use crate::generate::Sampling;
 use crate::pictures::Pictures;
 use crate::policy::Policy;
 use crate::telemetry::duration;
-use predict::{EvalOptions, Prediction, PromptedDataset, evaluate};
-use report::Report;
+use predict::{EvalOptions, Prediction, PromptedDataset, evaluate, report};
 
 /// An evaluated policy.
 pub struct Evaluation {
     /// Predictions in the order of the rows.
     pub predictions: Vec<Prediction>,
-    /// Counts and means over them.
+    /// Their statistics. Its `frame`, that of tables, is the first of `eval.frames`.
     pub report: Report,
-    /// The frame of tables: the first of `eval.frames`.
-    pub frame: Frame,
-    engine: Engine,
-    seconds: f64,
 }
 
 impl Evaluation {
@@ -64,9 +57,9 @@ impl Evaluation {
         let predictions = evaluate(&policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
             eprintln!("eval {done}/{n}");
         })?;
-        let report = Report::new(&predictions, eval.samples_per_image, &eval.frames, &eval.thresholds);
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Self { predictions, report, frame: eval.frames[0], engine: eval.engine, seconds })
+        let report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
+        Ok(Self { predictions, report })
     }
 
     /// The content of `predictions.json`:
@@ -87,7 +80,7 @@ impl Evaluation {
                 "error": score.error,
                 "malformed": score.malformed,
                 "truncated": prediction.truncated,
-                "iou": score.iou_in(self.frame),
+                "iou": score.iou_in(self.report.frame),
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
             });
@@ -96,40 +89,40 @@ impl Evaluation {
             }
             if samples.len() > 1 {
                 let sample = |p: &Prediction| {
-                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.frame));
+                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.report.frame));
                     json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
                 };
                 row["samples"] = samples.iter().map(sample).collect();
             }
             (format!("sample_{i}"), row)
         };
-        let parts = self.predictions.chunks(self.report.samples);
+        let parts = self.predictions.chunks(self.report.samples_per_image);
         format!("{:#}\n", Value::Object(parts.enumerate().map(row).collect()))
     }
 
-    /// The content of `summary.json`: the report, the engine, and the duration in seconds.
-    pub fn to_json(&self) -> Value {
-        let mut json = self.report.to_json(self.frame);
-        json["engine"] = json!(self.engine.name());
-        json["seconds"] = json!(self.seconds);
-        json
+    /// The report as the text of `summary.json`; see [`Report::eval_summary`].
+    ///
+    /// # Errors
+    /// None that can happen: every number of a report is finite.
+    pub fn summary_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(&self.report.eval_summary())? + "\n")
     }
 
     /// The report in one line, followed by one line for each k of best@k.
     pub fn line(&self) -> String {
-        let frame = self.frame.name();
-        let (iou, [low, high], valid) = self.report.iou.get(&self.frame).copied().unwrap_or_default();
+        let Report { n, vsr, frame, iou, iou_ci95: [low, high], seconds, .. } = &self.report;
+        let (valid, seconds) = (self.report.iou_valid(), duration(*seconds));
         let mut text = format!(
-            "{} parts: VSR {:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {}",
-            self.report.n,
-            self.report.vsr,
-            duration(self.seconds)
+            "{n} parts: VSR {vsr:.3}, IoU ({frame}) over all {iou:.3} [{low:.3}, {high:.3}], over valid {valid:.3}, in {seconds}"
         );
-        for at in &self.report.at_k {
-            let (best, [low, high]) = at.best;
-            text += &format!("\n  k = {:<3} best IoU {best:.3} [{low:.3}, {high:.3}]  pass", at.k);
-            for (threshold, mean, _) in &at.pass {
-                text += &format!("  {mean:.3} (IoU >= {threshold})");
+        if self.report.panics > 0 {
+            text += &format!("\n  {} programs have no score: cadwright panicked on them", self.report.panics);
+        }
+        for (k, at) in &self.report.at_k {
+            let (best, [low, high]) = (at.best_iou, at.best_iou_ci95);
+            text += &format!("\n  k = {k:<3} best IoU {best:.3} [{low:.3}, {high:.3}]  pass");
+            for (threshold, pass) in &at.pass {
+                text += &format!("  {:.3} (IoU >= {threshold})", pass.mean);
             }
         }
         text

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use cadwright_rewards::program::extract_program;
-use cadwright_rollout::{Batch, GroundTruth, Score, ScoreRequest, Scorer};
+use cadwright_rollout::{GroundTruth, Report, ReportBuilder, Score, ScoreBatch, ScoreRequest, Scorer};
 use tch::Tensor;
 
 use crate::data::Dataset;
@@ -67,7 +67,7 @@ pub struct Generated<'a> {
     /// unless [`GenerateOptions::keeps_states`] is set.
     pub states: Vec<Tensor>,
     /// The pending scores, in the order of the completions.
-    pub batch: Batch<'a>,
+    pub batch: ScoreBatch<'a>,
 }
 
 /// How programs are generated.
@@ -159,6 +159,14 @@ pub fn evaluate(
         on_progress(predictions.len() / samples);
     }
     Ok(predictions)
+}
+
+/// The statistics of predictions that `scorer` scored, `samples` for each part one after another. `thresholds` are IoUs for
+/// pass@k; `seconds` is the wall time.
+pub fn report(predictions: &[Prediction], scorer: &Scorer, samples: usize, thresholds: &[f64], seconds: f64) -> Report {
+    let mut builder = ReportBuilder::new(scorer.config(), samples, thresholds);
+    predictions.iter().for_each(|prediction| builder.add(&prediction.score, prediction.truncated));
+    builder.finish(seconds)
 }
 
 /// Keeps the seeds of evaluation distinct from those of training.

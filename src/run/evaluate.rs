@@ -32,7 +32,7 @@ impl Run {
         self.record(stage, steps as usize, &evaluation)?;
         write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(&dataset))?;
         // Last: its presence says that the evaluation is done.
-        write_whole(&directory.join("summary.json"), &format!("{:#}\n", evaluation.to_json()))?;
+        write_whole(&directory.join("summary.json"), &evaluation.summary_json()?)?;
         eprintln!("eval: {stage}  {}", evaluation.line());
         Ok(())
     }
@@ -46,7 +46,6 @@ impl Run {
             StageName::MoreSft => "eval/control",
         };
         let mut telemetry = Telemetry::open(&self.dir, name, step, step + 1)?;
-        let iou = evaluation.report.iou_in(evaluation.frame);
-        telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", iou)])
+        telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", evaluation.report.iou)])
     }
 }

@@ -1,7 +1,7 @@
 //! The summary of a run, and the table that it prints last.
 
 use anyhow::{Result, anyhow};
-use cadwright_rollout::Engine;
+use cadwright_rollout::{Engine, Report};
 use serde_json::{Map, Value, json};
 
 use super::{Run, StageName, read_json};
@@ -19,17 +19,15 @@ impl Run {
         let head = ["VSR [95 %]", "IoU over all [95 %]", "IoU minus SFT's [95 %]"];
         println!("\n{:<8} {:>6}  {:<21}  {:<21}  {}", "", "parts", head[0], head[1], head[2]);
         for stage in [StageName::Sft, StageName::MoreSft, StageName::Ppo] {
-            let Some(report) = read_json(&self.dir.join("eval").join(stage.name()).join("summary.json")) else {
+            let path = self.dir.join("eval").join(stage.name()).join("summary.json");
+            if !path.exists() {
                 continue;
-            };
-            let number = |key: &str| report[key].as_f64().unwrap_or_default();
-            let interval = |key: &str| {
-                let ends = [0, 1].map(|end| report[key][end].as_f64().unwrap_or_default());
-                format!("[{:.3}, {:.3}]", ends[0], ends[1])
-            };
-            let parts = report["n"].as_u64().unwrap_or_default();
-            let vsr = format!("{:.3} {}", number("vsr"), interval("vsr_ci95"));
-            let iou = format!("{:.3} {}", number("iou"), interval("iou_ci95"));
+            }
+            let report = Report::read(&path)?;
+            let with_interval = |mean: f64, [low, high]: [f64; 2]| format!("{mean:.3} [{low:.3}, {high:.3}]");
+            let parts = report.n;
+            let vsr = with_interval(report.vsr, report.vsr_ci95);
+            let iou = with_interval(report.iou, report.iou_ci95);
             let minus_sft = match (stage, predictions(StageName::Sft), predictions(stage)) {
                 (StageName::Sft, ..) | (_, None, _) | (.., None) => String::new(),
                 (_, Some(a), Some(b)) => {
@@ -47,8 +45,8 @@ impl Run {
             if let Some(result) = self.result(stage) {
                 seconds.insert(stage.name().into(), result["seconds"].clone());
             }
-            seconds.insert(format!("eval_{stage}"), report["seconds"].clone());
-            summary.insert(stage.name().into(), report);
+            seconds.insert(format!("eval_{stage}"), json!(report.seconds));
+            summary.insert(stage.name().into(), json!(report.eval_summary()));
         }
         if summary.contains_key("control") {
             println!("\nmore SFT: from SFT's checkpoint, for as long as PPO took");

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use cadwright_rollout::Report;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +37,6 @@ use super::sft::{TokenizedExample, examples, finish};
 use super::validation::{Best, ceiling, ceiling_k, validate};
 use crate::config::{Algorithm, CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::eval::predict::{GenerateOptions, Generated, PromptedDataset, generate_and_score};
-use crate::eval::report::Report;
 use crate::model::{InternVl, ValueHead};
 use crate::pictures::{EmbeddedPictures, Pictures};
 use crate::seeds::seed;
@@ -175,8 +175,7 @@ impl<'a> Learner<'a> {
     fn measure_the_start(&mut self, telemetry: &mut Telemetry) -> Result<()> {
         let config = self.config();
         let report = self.validate(telemetry)?;
-        let mut numbers =
-            vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou_in(config.reward_frame()))];
+        let mut numbers = vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou)];
         if let Some((mean, best)) = ceiling(self.stage, self.policy)? {
             let k = ceiling_k(&config.ppo);
             telemetry
@@ -499,7 +498,7 @@ impl<'a> Learner<'a> {
         telemetry.say(step, progress, &line);
         if progress == 1.0 || self.state.step.is_multiple_of(ppo.validate_every) {
             let report = self.validate(telemetry)?;
-            let iou = report.iou_in(config.reward_frame());
+            let iou = report.iou;
             numbers.extend([("val_vsr".to_owned(), report.vsr), ("val_iou".to_owned(), iou)]);
             let (step, steps, vsr) = (self.state.step, ppo.steps, report.vsr);
             telemetry.note(&format!("ppo {step}/{steps}  validation: VSR {vsr:.3}  IoU {iou:.3}"));

@@ -177,7 +177,7 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             let best = &mut state.best;
             let best_dir = directory.join("best");
             let report = validate(stage, model, sft.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
-            let iou = report.iou_in(config.reward_frame());
+            let iou = report.iou;
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
             telemetry.note(&format!(
                 "{name} {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}",

@@ -1,10 +1,12 @@
 //! Validation while a stage trains: greedy programs for held-out parts, executed; the best checkpoint by their IoU is kept.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 use cadwright_rewards::Body;
 use cadwright_rewards::stats::mean;
+use cadwright_rollout::Report;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +14,7 @@ use super::Stage;
 use crate::config::Ppo;
 use crate::data::Dataset;
 use crate::data::render::{render_csg, render_mesh, side_by_side};
-use crate::eval::predict::{EvalOptions, Prediction, evaluate};
-use crate::eval::report::Report;
+use crate::eval::predict::{EvalOptions, Prediction, evaluate, report};
 use crate::model::InternVl;
 use crate::pictures::{Pictures, decoded};
 use crate::telemetry::Telemetry;
@@ -53,12 +54,13 @@ pub fn validate(
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
     };
+    let started = Instant::now();
     let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
     if let Some(picture) = contact_sheet(validation, &predictions) {
         telemetry.picture(step, "validation", &picture);
     }
-    let report = Report::new(&predictions, 1, &[config.reward_frame()], &[]);
-    let iou = report.iou_in(config.reward_frame());
+    let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64());
+    let iou = report.iou;
     // By IoU, then by VSR; of equals, the one that was trained for longer.
     if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
         *best = Best { iou: Some(iou), vsr: report.vsr, step };

@@ -3,7 +3,7 @@
 use super::layers::Layers;
 use super::section::{Cell, Sweep};
 use super::{CONTACT, CsgSolid, LineCaster, Operation, Primitive, Vec2, Vec3};
-use crate::outcome;
+use crate::mesh;
 
 /// An axis-aligned box.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,10 +60,10 @@ impl CsgSolid {
     }
 
     /// The tight axis-aligned box; see [`CsgSolid::extent`].
-    pub fn tight_bounds(&self, layers: Option<&Layers>) -> Option<outcome::Bounds> {
+    pub fn tight_bounds(&self, layers: Option<&Layers>) -> Option<mesh::Bounds> {
         let extents = [0, 1, 2].map(|axis| self.extent(layers, unit(axis)));
         let [Some(x), Some(y), Some(z)] = extents else { return None };
-        Some(outcome::Bounds { min: [x.0, y.0, z.0], max: [x.1, y.1, z.1] })
+        Some(mesh::Bounds { min: [x.0, y.0, z.0], max: [x.1, y.1, z.1] })
     }
 
     /// How far the solid reaches along `direction`, a unit vector: `(lowest, highest)` of `direction . p`. Unlike
@@ -131,7 +131,7 @@ impl CsgSolid {
 
     /// A bound for the largest `direction . p` that no part exceeds: exact if there are `layers`, else that of the box
     /// `bounds` or of the leaves, whichever is nearer.
-    pub fn reach(&self, layers: Option<&Layers>, bounds: &outcome::Bounds, direction: Vec3) -> f64 {
+    pub fn reach(&self, layers: Option<&Layers>, bounds: &mesh::Bounds, direction: Vec3) -> f64 {
         if let Some(reach) = layers.and_then(|layers| layers.support(direction)) {
             return reach;
         }

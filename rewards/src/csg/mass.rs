@@ -7,7 +7,7 @@
 use super::layers::Layers;
 use super::section::{Flat, Sweep};
 use super::{CsgSolid, Primitive, Vec3};
-use crate::outcome::{Bounds, MassProperties};
+use crate::mesh::{Bounds, MassProperties};
 
 type Mat3 = nalgebra::Matrix3<f64>;
 
@@ -184,12 +184,7 @@ mod tests {
 
     use super::super::{Edge, Extrusion, Operation, Plane, Region, Vec2, Wire};
     use super::*;
-
-    fn block(min: Vec3, size: Vec3) -> CsgSolid {
-        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)].map(|(x, y)| Vec2::new(x, y));
-        let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
-        Extrusion::new(Plane::xy(min), Region::new(Wire::new(edges).unwrap(), vec![]), size.z, false).into()
-    }
+    use crate::samples::block;
 
     fn cylinder(center: Vec3, axis: Vec3, radius: f64, length: f64) -> CsgSolid {
         let x_dir = if axis.x.abs() < 0.9 { Vec3::x() } else { Vec3::y() };

@@ -5,20 +5,10 @@
 
 use std::sync::Arc;
 
+use cadwright_rewards::samples::block_mass;
+pub use cadwright_rewards::samples::block_mesh as block;
 use cadwright_rewards::{Bounds, MassProperties, Mesh, Solid};
 use nalgebra::{Matrix3, Rotation3, Vector3};
-
-/// The box between two corners: six faces of two triangles.
-pub fn block(low: [f64; 3], high: [f64; 3]) -> Mesh {
-    let corner = |bits: usize| std::array::from_fn(|axis| if bits >> axis & 1 == 0 { low[axis] } else { high[axis] });
-    let quads = [[0, 4, 6, 2], [1, 3, 7, 5], [0, 1, 5, 4], [2, 6, 7, 3], [0, 2, 3, 1], [4, 5, 7, 6]];
-    let mut mesh = Mesh { vertices: (0..8).map(corner).collect(), ..Mesh::default() };
-    for (face, [a, b, c, d]) in quads.into_iter().enumerate() {
-        mesh.triangles.extend([[a, b, c], [a, c, d]]);
-        mesh.faces.extend([face as u32; 2]);
-    }
-    mesh
-}
 
 pub fn unit_cube() -> Mesh {
     block([0.0; 3], [1.0; 3])
@@ -81,14 +71,12 @@ pub fn rotation(axis: [f64; 3], angle: f64) -> Matrix3<f64> {
 pub fn block_solid(sides: [f64; 3], axis: [f64; 3], angle: f64, centroid: [f64; 3]) -> Arc<Solid> {
     let half = sides.map(|side| side / 2.0);
     let mesh = moved(&block(half.map(|h| -h), half), axis, angle, centroid);
-    let volume: f64 = sides.iter().product();
-    let squares = sides.map(|side| side * side);
-    let sum: f64 = squares.iter().sum();
-    let diagonal = Matrix3::from_diagonal(&Vector3::from(squares.map(|s| volume * (sum - s) / 12.0)));
+    let straight = block_mass(half.map(|h| -h), half);
+    let diagonal = Matrix3::from_fn(|row, column| straight.inertia[row][column]);
     let turn = rotation(axis, angle);
     let inertia = turn * diagonal * turn.transpose();
     let inertia = std::array::from_fn(|r| std::array::from_fn(|c| inertia[(r, c)]));
     let bounds: Bounds = mesh.bounds();
-    let mass = MassProperties { volume, centroid, inertia, bounds };
+    let mass = MassProperties { volume: straight.volume, centroid, inertia, bounds };
     Arc::new(Solid::meshed(mass, mesh, 1, false))
 }

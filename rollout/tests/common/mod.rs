@@ -3,6 +3,8 @@
 // Each test file is a program of its own and uses some of these.
 #![allow(dead_code)]
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cadwright_rewards::OutcomeClass;
@@ -11,7 +13,7 @@ use cadwright_rollout::{Engine, Execution, Scorer, ScorerConfig};
 pub const TIMEOUT_S: f64 = 3.0;
 pub const CUBE: &str = "solid = cq.Workplane().box(1, 1, 1)";
 
-/// Real CadQuery, so that what is tested does not depend on what the native engine certifies.
+/// Real CadQuery, so that no test depends on which programs the native engine certifies.
 pub fn config(jobs: usize) -> ScorerConfig {
     let engine = Engine::Cadquery;
     ScorerConfig { engine, jobs, timeout_s: TIMEOUT_S, memory_mib: 512, grid: 32, ..ScorerConfig::default() }
@@ -42,4 +44,12 @@ pub fn expect_cube(program: &str) {
         panic!("{:?}\n{program}", execution.answer.error());
     };
     assert!((solid.mass().volume - 1.0).abs() < 1e-12, "{}", solid.mass().volume);
+}
+
+/// The directory of a server: the third argument of its process.
+pub fn directory_of(server: i32) -> PathBuf {
+    let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
+    let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
+    assert!(directory.join("server.py").is_file(), "{directory:?}");
+    directory
 }

@@ -121,15 +121,10 @@ pub fn side_by_side(pictures: &[RgbImage]) -> RgbImage {
 
 #[cfg(test)]
 mod tests {
-    use cadwright_rewards::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Wire};
+    use cadwright_rewards::csg::Operation;
+    use cadwright_rewards::samples::block;
 
     use super::*;
-
-    fn block(min: Vec3, size: Vec3) -> CsgSolid {
-        let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)].map(|(x, y)| Vec2::new(x, y));
-        let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
-        Extrusion::new(Plane::xy(min), Region::new(Wire::new(edges).unwrap(), vec![]), size.z, false).into()
-    }
 
     fn dark_share(picture: &RgbImage) -> f64 {
         let dark = picture.pixels().filter(|pixel| pixel.0[0] < 60).count();

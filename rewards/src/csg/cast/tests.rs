@@ -2,16 +2,10 @@
 
 use super::*;
 use crate::csg::{Plane, Region, Wire};
+use crate::samples::block;
 
 fn v(x: f64, y: f64) -> Vec2 {
     Vec2::new(x, y)
-}
-
-fn block(min: Vec3, size: Vec3) -> CsgSolid {
-    let corners = [v(0.0, 0.0), v(size.x, 0.0), v(size.x, size.y), v(0.0, size.y)];
-    let edges = (0..4).map(|i| Edge::line(corners[i], corners[(i + 1) % 4]).unwrap()).collect();
-    let region = Region::new(Wire::new(edges).unwrap(), vec![]);
-    Extrusion::new(Plane::xy(min), region, size.z, false).into()
 }
 
 fn along_x(solid: &CsgSolid, y: f64, z: f64) -> Vec<(f64, f64)> {

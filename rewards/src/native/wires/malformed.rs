@@ -8,8 +8,8 @@ use nalgebra::Matrix3;
 use super::TANGLED;
 use super::sorting::{self, Sorted};
 use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire};
+use crate::mesh::{Bounds, MassProperties};
 use crate::native::Decline;
-use crate::outcome::{Bounds, MassProperties};
 
 /// What the kernel says of a body, as long as nothing touches it.
 #[derive(Debug, Clone)]

@@ -1,0 +1,99 @@
+//! What the engines answer about a program.
+
+use std::sync::Arc;
+
+use cadwright_rewards::native::Decline;
+use cadwright_rewards::{Outcome, OutcomeClass, Solid};
+use serde::{Serialize, Serializer};
+
+use crate::config::Engine;
+
+/// What the engines say about a program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// A solid or a failure. `None` if the native engine declined and was asked alone, or if our
+    /// own code panicked.
+    pub outcome: Option<Outcome>,
+    /// The engine that answered or declined; never [`Engine::Auto`].
+    pub engine: Engine,
+    /// Why the native engine, if it was asked, handed the program on.
+    pub declined: Option<Decline>,
+    /// The message of a panic of our own code while it worked on the program.
+    pub panic: Option<String>,
+}
+
+impl Answer {
+    /// An engine's outcome.
+    pub fn known(outcome: Outcome, engine: Engine, declined: Option<Decline>) -> Self {
+        Self { outcome: Some(outcome), engine, declined, panic: None }
+    }
+
+    /// No outcome: the native engine was asked alone and declined.
+    pub fn declined(declined: Decline) -> Self {
+        Self { outcome: None, engine: Engine::Native, declined: Some(declined), panic: None }
+    }
+
+    /// The outcome's class, or why there is none.
+    pub fn verdict(&self) -> Verdict {
+        match (&self.panic, &self.outcome) {
+            (Some(_), _) => Verdict::Panicked,
+            (None, Some(outcome)) => Verdict::Known(outcome.class()),
+            (None, None) => Verdict::Declined,
+        }
+    }
+
+    /// The solid, if there is one.
+    pub fn solid(&self) -> Option<&Arc<Solid>> {
+        self.outcome.as_ref().and_then(Outcome::solid)
+    }
+
+    /// Why there is no solid.
+    pub fn error(&self) -> Option<String> {
+        match (&self.panic, &self.outcome) {
+            (Some(message), _) => Some(format!("cadwright panicked: {message}")),
+            (None, Some(outcome)) => outcome.error().map(str::to_owned),
+            (None, None) => self.declined.as_ref().map(Decline::to_string),
+        }
+    }
+}
+
+/// The `outcome` of a row: the class of the program's outcome, or why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The program has an outcome.
+    Known(OutcomeClass),
+    /// The native engine was asked alone and is not certain. This says nothing about the program.
+    Declined,
+    /// Our own code panicked: a fault of ours, which says nothing about the program.
+    Panicked,
+}
+
+impl Verdict {
+    /// The name in rows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Known(class) => class.name(),
+            Self::Declined => "declined",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// The class of the outcome, if there is one.
+    pub fn class(self) -> Option<OutcomeClass> {
+        match self {
+            Self::Known(class) => Some(class),
+            Self::Declined | Self::Panicked => None,
+        }
+    }
+
+    /// Whether the program is known to be valid by the published rule.
+    pub fn is_valid(self) -> bool {
+        self.class().is_some_and(OutcomeClass::is_valid)
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
