@@ -119,8 +119,7 @@ impl<'a> LineCaster<'a> {
         match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
             (PreparedLeaf::Ball(_), _) => false,
             (PreparedLeaf::Revolution(revolution), side) => {
-                let [a, b] = revolution.sides[usize::from(side)];
-                (b.y - a.y).abs() < 1e-12
+                revolution.sides.get(usize::from(side)).is_none_or(|[a, b]| (b.y - a.y).abs() < 1e-12)
             }
             (PreparedLeaf::Extrusion(_), FaceId::LOW_CAP | FaceId::HIGH_CAP) => true,
             (PreparedLeaf::Extrusion(leaf), side) => {
@@ -141,8 +140,14 @@ impl<'a> LineCaster<'a> {
                         self.crossings.clear();
                         revolution.crossings(origin, self.direction, number, &mut self.crossings);
                         self.crossings.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
+                        let start = self.spans.len();
                         for pair in self.crossings.chunks_exact(2) {
                             push_if_long(&mut self.spans, Span { enter: pair[0], leave: pair[1] });
+                        }
+                        if !revolution.is_whole() && self.spans.len() > start {
+                            let middle = self.spans.len();
+                            self.spans.extend(revolution.between_ends(origin, self.direction, number));
+                            intersect(&mut self.spans, start, middle);
                         }
                     }
                     PreparedLeaf::Ball(ball) => self.spans.extend(cast_ball(ball, origin, self.direction, number)),

@@ -196,7 +196,7 @@ enum Leaf<'a> {
     Slanted(&'a Extrusion),
     /// A centre and a radius.
     Ball { center: Vec3, radius: f64 },
-    /// Turned about an axis along the sweep: rings.
+    /// Turned about an axis along the sweep: rings, and two lines from the axis where the turn is not a full one.
     Turned(&'a Revolution),
 }
 
@@ -271,7 +271,7 @@ impl<'a> Sweep<'a> {
         let mut meets_itself = Vec::new();
         for (index, leaf) in self.leaves.iter().enumerate() {
             outlines.push(leaf.outline(height, &self.axes, self.origin));
-            if matches!(leaf, Leaf::Slanted(_)) {
+            if matches!(leaf, Leaf::Slanted(_)) || matches!(leaf, Leaf::Turned(turned) if !turned.is_whole()) {
                 meets_itself.push(index);
             }
         }
@@ -439,7 +439,13 @@ impl<'a> Leaf<'a> {
                     let radius = a.x + share * (b.x - a.x);
                     ((0.0..=1.0).contains(&share) && radius > CONTACT).then_some(Edge::Circle { center, radius })
                 };
-                turned.sides.iter().filter_map(ring).collect()
+                let mut edges: Vec<Edge> = turned.sides.iter().filter_map(ring).collect();
+                if !turned.is_whole() && !edges.is_empty() {
+                    let reach = turned.sides.iter().flatten().map(|end| end.x).fold(0.0, f64::max);
+                    let at = |end: Vec2| flat(turned.plane.to_space(end * reach, 0.0));
+                    edges.extend(turned.ends().map(|end| Edge::Line { from: center, to: at(end) }));
+                }
+                edges
             }
             Self::Lying(prism) => {
                 // The section's plane is a line in the sketch.

@@ -152,7 +152,7 @@ impl CsgSolid {
         match self {
             Self::Extrusion(extrusion) => 2 + extrusion.region.edges().count(),
             Self::Ball(_) => 1,
-            Self::Revolution(revolution) => revolution.sides.len(),
+            Self::Revolution(revolution) => revolution.sides.len() + if revolution.is_whole() { 0 } else { 2 },
             Self::Boolean(_, left, right) => left.faces() + right.faces(),
         }
     }
@@ -191,7 +191,8 @@ impl CsgSolid {
 }
 
 /// A face of a primitive. Of an extrusion 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over
-/// edge `k`; of a ball 0 is all; of a solid of revolution `k` is what side `k` sweeps.
+/// edge `k`; of a ball 0 is all; of a solid of revolution `k` is what side `k` sweeps, then come the two flat ends of less
+/// than a full turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FaceId {
     /// Position of the leaf in [`CsgSolid::primitives`].

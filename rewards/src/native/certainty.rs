@@ -36,7 +36,8 @@ fn sheets_of_leaf(leaf: Primitive<'_>) -> Vec<Sheet<'_>> {
     let surfaces = faces_of(leaf);
     let bounds = leaf.bounds();
     let Primitive::Extrusion(extrusion) = leaf else {
-        return surfaces.into_iter().map(|surface| Sheet { surface, sweep: TAU, bounds, prism: None }).collect();
+        let sweep = if let Primitive::Revolution(turned) = leaf { turned.turn } else { TAU };
+        return surfaces.into_iter().map(|surface| Sheet { surface, sweep, bounds, prism: None }).collect();
     };
     // The caps come first.
     let edges = [None; 2].into_iter().chain(extrusion.region.edges().map(Some));

@@ -214,24 +214,33 @@ pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
 }
 
-/// `revolve` of outlines made of lines, in a full turn, about an axis in their plane that they do not cross.
+/// The axis of `revolve`, in the plane's coordinates. Without an end CadQuery takes the y of the start in space for that of
+/// the end in the plane (experiments `revolve from 1e-16`, `revolve default axis below`).
+fn axis_of_turn(plane: &Plane, from: Option<Vec3>, to: Option<Vec3>) -> Result<(Vec3, Vec3), Stop> {
+    let from = from.unwrap_or_else(Vec3::zeros);
+    let y = to_world(plane, from).y;
+    let to = match to {
+        Some(to) => to,
+        None if y == 0.0 => Vec3::y(),
+        None if y.abs() < CLEAR => return Err(Stop::decline("part of a turn, or an odd axis", "")),
+        None => Vec3::new(0.0, y, 0.0),
+    };
+    if from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
+        return Err(Stop::decline("part of a turn, or an odd axis", ""));
+    }
+    Ok((from, to))
+}
+
+/// `revolve` of outlines made of lines, about an axis in their plane that they do not cross. A negative angle is the rest of
+/// a full turn.
 pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let angle = number_or(bound.get(0), 360.0)?;
     let given = |index: usize| bound.get(index).filter(|value| !matches!(value, Value::None)).map(vector).transpose();
-    let (from, to) = match (given(1)?, given(2)?) {
-        (None, None) => {
-            // CadQuery takes the y of the origin for that of the axis' end (experiment `revolve from 1e-16`).
-            let y = plane.origin.y;
-            if y != 0.0 && y.abs() < CLEAR {
-                return Err(Stop::decline("part of a turn, or an odd axis", ""));
-            }
-            (Vec3::zeros(), Vec3::y())
-        }
-        (Some(from), Some(to)) => (from, to),
-        _ => return Err(Stop::decline("axis with one end", "")),
-    };
-    if angle % 360.0 != 0.0 || from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
-        return Err(Stop::decline("part of a turn, or an odd axis", ""));
+    let (from, to) = axis_of_turn(plane, given(1)?, given(2)?)?;
+    let degrees = angle.rem_euclid(360.0);
+    let is_whole = degrees == 0.0;
+    if !is_whole && !(1.0..=359.0).contains(&degrees) {
+        return Err(Stop::decline("part of a turn, or an odd axis", degrees.to_string()));
     }
     let Profiles::Faces(faces) = profiles(wp, plane)? else { return Err(Stop::decline("revolved sketch", "")) };
     let along = (to - from).normalize().xy();
@@ -250,6 +259,7 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         if reach(1.0).min(reach(-1.0)) > 1e-9 || height.abs() > 1e-9 {
             return Err(Stop::decline("outline across the axis", ""));
         }
+        let is_left = reach(1.0) < reach(-1.0);
         if sides.iter().flatten().any(|end| (1e-9..CLEAR).contains(&end.x.abs())) {
             return Err(Stop::decline("outline nearly on the axis", ""));
         }
@@ -258,8 +268,14 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         }
         sides.retain(|[a, b]| a.x > 0.0 || b.x > 0.0);
         let axis = plane.x * along.x + plane.y * along.y;
-        let turned = Plane { origin: to_world(plane, from), x: plane.z, y: axis.cross(&plane.z), z: axis };
-        parts.push(Body::new(Revolution { plane: turned, sides }));
+        let origin = to_world(plane, from);
+        parts.push(Body::new(if is_whole {
+            Revolution::whole(Plane { origin, x: plane.z, y: axis.cross(&plane.z), z: axis }, sides)
+        } else {
+            let side = (plane.x * out.x + plane.y * out.y) * if is_left { -1.0 } else { 1.0 };
+            let plane = Plane { origin, x: side, y: axis.cross(&side), z: axis };
+            Revolution { plane, sides, turn: degrees.to_radians() }
+        }));
     }
     combine_with_base(wp, parts, combine_mode(bound.get(3))?)
 }
@@ -357,7 +373,7 @@ pub fn countersunk_hole(
     let corners = [(0.0, 0.0), (sink, 0.0), (bore, -throat), (bore, -depth), (0.0, -depth)];
     let corners = corners.map(|(x, y)| Vec2::new(x, y));
     let sides: Vec<[Vec2; 2]> = corners.windows(2).map(|pair| [pair[0], pair[1]]).collect();
-    let at = |plane: Plane| Body::new(Revolution { plane, sides: sides.clone() });
+    let at = |plane: Plane| Body::new(Revolution::whole(plane, sides.clone()));
     let tools: Vec<_> = frames(wp)?.into_iter().map(at).collect();
     Ok(wp.with(vec![Item::Body(shapes::cut(&find_solid(wp)?, &tools)?)]))
 }

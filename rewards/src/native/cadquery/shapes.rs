@@ -273,11 +273,11 @@ impl Motion {
         let Extrusion { plane, region, low, high } = match leaf {
             Primitive::Extrusion(extrusion) => extrusion,
             Primitive::Ball(ball) => return Ball { center: self.point(ball.center), ..*ball }.into(),
-            // A body of revolution is the same in a left-handed frame.
-            Primitive::Revolution(Revolution { plane, sides }) => {
+            // A body of revolution is the same in a left-handed frame, in which it turns from x to y as before.
+            Primitive::Revolution(Revolution { plane, sides, turn }) => {
                 let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
                 let plane = Plane { origin: self.point(plane.origin), x, y, z };
-                return Revolution { plane, sides: sides.clone() }.into();
+                return Revolution { plane, sides: sides.clone(), turn: *turn }.into();
             }
         };
         let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
