@@ -94,6 +94,9 @@ pub(crate) fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
     let extrusion = match primitive {
         Primitive::Extrusion(extrusion) => extrusion,
         Primitive::Revolution(revolution) => return swept_sides(revolution),
+        Primitive::Polyhedron(body) => {
+            return body.faces.iter().map(|face| Surface::plane(face.normal, face.normal * face.offset)).collect();
+        }
         Primitive::Ball(ball) => return vec![Surface::Sphere { center: ball.center, radius: ball.radius }],
     };
     let plane = &extrusion.plane;

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::wires::CLEAR;
-use super::{Decline, turned};
+use super::{Decline, tapered, turned};
 use crate::csg::{
     Bounds, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
@@ -127,6 +127,7 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
         return Err(Decline::new("too many faces", ""));
     }
     turned::check(a, b)?;
+    tapered::check(a, b)?;
     for s in &left {
         for t in &right {
             if let Some(problem) = nearly_touching(s, t) {
@@ -292,11 +293,18 @@ pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
     }
 }
 
-/// The corners of all prisms.
+/// The corners of all prisms and polyhedra.
 fn corners(solid: &CsgSolid) -> Vec<Vec3> {
     let mut found = Vec::new();
     for leaf in solid.primitives() {
-        let Primitive::Extrusion(prism) = leaf else { continue };
+        let prism = match leaf {
+            Primitive::Extrusion(prism) => prism,
+            Primitive::Polyhedron(body) => {
+                found.extend(&body.corners);
+                continue;
+            }
+            Primitive::Ball(_) | Primitive::Revolution(_) => continue,
+        };
         for (corner, _) in prism.region.edges().filter_map(Edge::ends) {
             found.extend([prism.low, prism.high].map(|height| prism.plane.to_space(corner, height)));
         }

@@ -13,7 +13,7 @@ use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Revolution, Surface, Vec2
 /// Directions and distances closer than this are one.
 const SAME: f64 = 1e-9;
 
-fn doubtful(distance: f64) -> bool {
+pub fn doubtful(distance: f64) -> bool {
     (SAME..CLEAR).contains(&distance.abs())
 }
 
@@ -48,7 +48,7 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
-fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
+pub fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
     let (a, b) = (a.bounds(), b.bounds());
     (0..3).all(|axis| a.min[axis] < b.max[axis] + CLEAR && b.min[axis] < a.max[axis] + CLEAR)
 }

@@ -446,7 +446,7 @@ pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Bo
     let leaves = tree.primitives();
     let is_upright = |leaf: &Primitive<'_>| match leaf {
         Primitive::Extrusion(prism) => prism.plane.z.cross(&axis).norm() < 1e-9,
-        Primitive::Ball(_) | Primitive::Revolution(_) => false,
+        Primitive::Ball(_) | Primitive::Revolution(_) | Primitive::Polyhedron(_) => false,
     };
     let prisms: Vec<(usize, &Extrusion)> = leaves
         .iter()
@@ -547,6 +547,7 @@ fn copied(leaf: Primitive<'_>) -> CsgSolid {
         Primitive::Extrusion(prism) => prism.clone().into(),
         Primitive::Ball(ball) => (*ball).into(),
         Primitive::Revolution(turned) => turned.clone().into(),
+        Primitive::Polyhedron(polyhedron) => polyhedron.clone().into(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::geometry::vector;
 use super::methods::{Bound, to_world};
 use super::shapes::{self, Body, Item, check_apart};
 use super::stack::frames;
+use super::taper::tapered;
 use super::workplane::Workplane;
 use super::{flag_or, late_number, number, number_or};
 use crate::csg::{CsgSolid, Edge, Extrusion, Layers, Plane, Region, Revolution, Vec2, Vec3, Wire};
@@ -153,7 +154,7 @@ fn check_distance(distance: f64) -> Result<f64, Stop> {
 }
 
 /// The distance, `both` and `taper` of `extrude` and `cutBlind`, from three parameters.
-fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, bool), Stop> {
+fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, f64), Stop> {
     let until = bound.value(0)?;
     let distance = match until {
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => number(until)?,
@@ -163,21 +164,27 @@ fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, bool), Stop> {
         }
         other => return Err(Stop::decline("extrusion until something", other.class_name())),
     };
-    let tapered = match bound.get(both + 1) {
-        None | Some(Value::None) => false,
-        Some(taper) => late_number(taper)? != 0.0,
+    let taper = match bound.get(both + 1) {
+        None | Some(Value::None) => 0.0,
+        Some(taper) => late_number(taper)?,
     };
-    Ok((distance, flag_or(bound.get(both), false)?, tapered))
+    Ok((distance, flag_or(bound.get(both), false)?, taper))
 }
 
-fn check_taper(profiles: &Profiles, tapered: bool) -> Result<(), Stop> {
-    let Profiles::Faces(faces) = profiles else {
-        return if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) };
-    };
-    if tapered && faces.regions.iter().any(|(region, _)| !region.holes().is_empty()) {
+/// The bodies over the profiles, narrower by `taper` degrees as they go.
+fn extruded(plane: &Plane, profiles: Profiles, distance: f64, both: bool, taper: f64) -> Result<Vec<Rc<Body>>, Stop> {
+    if taper == 0.0 {
+        return Ok(prisms(plane, profiles, check_distance(distance)?, both));
+    }
+    let Profiles::Faces(faces) = profiles else { return Err(Stop::decline("taper", "of a sketch")) };
+    if faces.regions.iter().any(|(region, _)| !region.holes().is_empty()) {
         return Err(Stop::raise("ValueError", "Inner wires not allowed with tapered extrusion"));
     }
-    if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) }
+    if distance.abs() < 1e-3 || faces.tangled || faces.touch {
+        return Err(Stop::decline("taper", "of a thin or odd body"));
+    }
+    let distance = check_distance(distance)?;
+    faces.regions.iter().map(|face| tapered(plane, face, distance, both, taper)).collect()
 }
 
 pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
@@ -185,31 +192,29 @@ pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     if mode == Combine::Cut {
         return cut_blind(wp, plane, &Bound([&bound.0[..1], &bound.0[2..]].concat()));
     }
-    let (distance, both, tapered) = extent(bound, 3)?;
+    let (distance, both, taper) = extent(bound, 3)?;
     let pending = wp.context.borrow().pending_wires.clone();
     let faces = match profiles(wp, plane) {
         // The kernel makes a solid of any wires in a plane, malformed as it may be.
-        Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && !tapered => {
+        Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && taper == 0.0 => {
             let (low, high) = span(check_distance(distance)?, both);
             let known = wires::malformed_prism(&pending, plane, low, high).ok();
             return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt, known))]));
         }
         faces => faces?,
     };
-    check_taper(&faces, tapered)?;
-    combine_with_base(wp, prisms(plane, faces, check_distance(distance)?, both), mode)
+    combine_with_base(wp, extruded(plane, faces, distance, both, taper)?, mode)
 }
 
 pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
-    let (distance, both, tapered) = extent(bound, 2)?;
+    let (distance, both, taper) = extent(bound, 2)?;
     let faces = profiles(wp, plane)?;
-    check_taper(&faces, tapered)?;
     faces.check_separate()?;
     if matches!(&faces, Profiles::Sketches(sketches) if sketches.iter().any(|(tree, _)| tree.leaves() > 1)) {
         // Its faces are not joined yet: experiment `cut by joined faces`.
         return Err(Stop::decline("cut by a sketch of several faces", ""));
     }
-    let tools = prisms(plane, faces, check_distance(distance)?, both);
+    let tools = extruded(plane, faces, distance, both, taper)?;
     let base = find_solid(wp)?;
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
 }

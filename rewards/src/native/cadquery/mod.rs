@@ -13,6 +13,7 @@ mod shapes;
 mod shell;
 mod sketch;
 mod stack;
+mod taper;
 mod topology;
 mod workplane;
 

@@ -273,6 +273,7 @@ impl Motion {
         let Extrusion { plane, region, low, high } = match leaf {
             Primitive::Extrusion(extrusion) => extrusion,
             Primitive::Ball(ball) => return Ball { center: self.point(ball.center), ..*ball }.into(),
+            Primitive::Polyhedron(polyhedron) => return polyhedron.mapped(|point| self.point(point)).into(),
             // A body of revolution is the same in a left-handed frame, in which it turns from x to y as before.
             Primitive::Revolution(Revolution { plane, sides, turn }) => {
                 let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
