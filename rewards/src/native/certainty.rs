@@ -415,7 +415,8 @@ fn is_balanced(solid: &CsgSolid, middle: Vec3) -> bool {
                 gap.0 > gap.1 && (gap.0 + gap.1 - 2.0 * middle[axis]).abs() < 1e-6
             })
         });
-    is_balanced_here || is_balanced(left, middle) || is_balanced(right, middle)
+    // What a cut takes away is no body of the result.
+    is_balanced_here || is_balanced(left, middle) || *operation != Operation::Cut && is_balanced(right, middle)
 }
 
 /// Collects the leaves of a union of prisms whose boxes are apart; false for any other solid.

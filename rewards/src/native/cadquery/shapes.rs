@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::method;
 use super::sketch::Profile;
 use super::topology::Topology;
-use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
+use crate::csg::{Ball, CsgSolid, Extrusion, Layers, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
 use crate::native::wires::{Malformed, SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
@@ -125,8 +125,8 @@ impl Item {
             Self::BodyEdge(topology, edge) => topology.center_of_edge(*edge),
             Self::Wire(wire) => wire.center(),
             Self::Edge(edge) => SpaceWire { edges: vec![(**edge).clone()], for_construction: false }.center(),
+            Self::Body(body) => body.center(),
             Self::Place { .. }
-            | Self::Body(_)
             | Self::Faces(_)
             | Self::Uprights(..)
             | Self::Drawing
@@ -163,6 +163,20 @@ impl Body {
             Some(doubt) => Err(doubt.clone()),
             None => Ok(self.tree.as_ref()),
         }
+    }
+
+    /// `Center()`: the centre of mass, where it is known exactly.
+    pub fn center(&self) -> Result<Vec3, Stop> {
+        let uncertain = || Stop::decline("centre of a shape", "Solid");
+        let tree = self.shape()?.ok_or_else(uncertain)?;
+        certainty::check_centre(tree)?;
+        if let CsgSolid::Ball(ball) = tree {
+            return Ok(ball.center);
+        }
+        let layers = Layers::of(tree).ok_or_else(uncertain)?;
+        let bounds = tree.tight_bounds(Some(&layers)).ok_or_else(uncertain)?;
+        let (mass, is_certain) = tree.mass_properties(Some(&layers), bounds);
+        if is_certain { check_point(Vec3::from(mass.centroid)) } else { Err(uncertain()) }
     }
 
     /// The same body moved.
@@ -339,7 +353,7 @@ impl Object for ShapeObject {
     }
 
     fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop> {
-        let known = ["translate", "rotate", "cut", "fuse", "intersect", "exportStl", "exportStep"];
+        let known = ["translate", "rotate", "Center", "cut", "fuse", "intersect", "exportStl", "exportStep"];
         match known.into_iter().find(|known| *known == name) {
             Some(known) => Ok(method(this, known)),
             None => Err(Stop::decline("attribute of a shape", name)),
@@ -363,6 +377,10 @@ pub fn call_shape(shape: &ShapeObject, name: &str, arguments: Arguments) -> Resu
                 return Err(Stop::decline("Shape.rotate", ""));
             };
             item_value(&Motion::rotation(vector(from)?, vector(to)?, number(angle)?)?.apply(&shape.0)?)
+        }
+        "Center" => {
+            arguments.bind("Shape.Center", &[])?;
+            Ok(super::geometry::vector_value(shape.0.center()?))
         }
         _ => Err(Stop::decline("method of a shape", name)),
     }
