@@ -65,7 +65,8 @@ pub struct Body {
     pub doubt: Option<Decline>,
     /// What the kernel says of it all the same, if nothing works on it.
     pub known: Option<Malformed>,
-    /// Its outline crosses itself next to a corner: the kernel may call it invalid, until a boolean has healed it.
+    /// Its outline crosses itself next to a corner, or it is tapered: the kernel may call it invalid, until a boolean has healed
+    /// it.
     pub tangled: bool,
 }
 
@@ -182,8 +183,10 @@ impl Body {
     /// The same body moved.
     pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
         let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
+        // A tapered prism that was valid may not be so elsewhere.
+        let tangled = self.tangled || matches!(tree, CsgSolid::Polyhedron(_));
         let tree = Some(tree.mapped(&|leaf| motion.leaf(leaf)));
-        Ok(Rc::new(Self { tree, doubt: None, known: None, tangled: self.tangled }))
+        Ok(Rc::new(Self { tree, doubt: None, known: None, tangled }))
     }
 }
 

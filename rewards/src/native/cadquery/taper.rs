@@ -27,11 +27,24 @@ pub fn tapered(
     }
     let base = Plane { origin: plane.to_space(Vec2::zeros(), *height), ..plane.clone() };
     let one = one_way(&base, region.outer(), distance, degrees)?;
-    Ok(Body::new(if both {
-        one.combine(Operation::Union, one_way(&base, region.outer(), -distance, degrees)?)
-    } else {
-        one
-    }))
+    // Both sides are joined by a boolean, which heals.
+    let tangled = !both && matches!(one, CsgSolid::Polyhedron(_)) && !is_centred_rectangle(&base, region.outer());
+    let tree =
+        if both { one.combine(Operation::Union, one_way(&base, region.outer(), -distance, degrees)?) } else { one };
+    Ok(Rc::new(Body { tree: Some(tree), doubt: None, known: None, tangled }))
+}
+
+/// Whether an outline is a rectangle about the origin of space: a narrowing body over any other may be called invalid (one in
+/// fifteen over rectangles elsewhere, and some that were moved), for its corners lie beside its edges by more than the kernel
+/// allows.
+fn is_centred_rectangle(plane: &Plane, outline: &Wire) -> bool {
+    let corners: Vec<Vec2> = outline.edges().iter().filter_map(Edge::ends).map(|(from, _)| from).collect();
+    let [a, b, c, d] = *corners.as_slice() else { return false };
+    plane.origin.norm() < 1e-12
+        && [a + c, b + d].iter().all(|sum| sum.norm() < 1e-12)
+        && (a.norm() - b.norm()).abs() < 1e-12
+        && [plane.x, plane.y].iter().all(|axis| axis.amax() > 1.0 - 1e-12)
+        && [a.x.abs() - b.x.abs(), a.y.abs() - b.y.abs()].iter().all(|off| off.abs() < 1e-12)
 }
 
 fn one_way(plane: &Plane, outline: &Wire, distance: f64, degrees: f64) -> Result<CsgSolid, Stop> {
