@@ -204,7 +204,7 @@ impl Solid {
     /// tell, because leaves lie along several axes or bodies touch within the kernel's tolerance.
     pub fn solids(&self) -> Option<u32> {
         *self.solids.get_or_init(|| match &self.body {
-            Body::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_)) => Some(1),
+            Body::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_) | CsgSolid::Polyhedron(_)) => Some(1),
             Body::Csg(_) => self.layers()?.bodies(),
             Body::Mesh(_) => None,
         })

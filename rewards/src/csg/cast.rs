@@ -1,7 +1,9 @@
 //! Where a line is inside a solid.
 
 use super::region::{cross, within_turn};
-use super::{Ball, CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Primitive, Revolution, Vec2, Vec3};
+use super::{
+    Ball, CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Polyhedron, Primitive, Revolution, Vec2, Vec3,
+};
 
 /// Where a line passes through the surface of a solid.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +40,7 @@ enum PreparedLeaf<'a> {
     Extrusion(Prepared<'a>),
     Ball(&'a Ball),
     Revolution(&'a Revolution),
+    Polyhedron(&'a Polyhedron),
 }
 
 /// An extrusion seen along one direction.
@@ -79,6 +82,7 @@ impl<'a> LineCaster<'a> {
             Primitive::Extrusion(extrusion) => PreparedLeaf::Extrusion(Prepared::new(extrusion, direction)),
             Primitive::Ball(ball) => PreparedLeaf::Ball(ball),
             Primitive::Revolution(revolution) => PreparedLeaf::Revolution(revolution),
+            Primitive::Polyhedron(polyhedron) => PreparedLeaf::Polyhedron(polyhedron),
         };
         let primitives = solid.primitives().into_iter().map(prepare).collect();
         Self { solid, direction, primitives, spans: Vec::new(), crossings: Vec::new() }
@@ -103,6 +107,7 @@ impl<'a> LineCaster<'a> {
         let normal = match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
             (PreparedLeaf::Ball(ball), _) => (at - ball.center) / ball.radius,
             (PreparedLeaf::Revolution(revolution), side) => revolution.normal(at, side),
+            (PreparedLeaf::Polyhedron(polyhedron), face) => polyhedron.faces[usize::from(face)].normal,
             (PreparedLeaf::Extrusion(leaf), FaceId::LOW_CAP | FaceId::HIGH_CAP) => leaf.extrusion.plane.z,
             (PreparedLeaf::Extrusion(Prepared { extrusion, .. }), side) => {
                 let local = extrusion.plane.to_local(at).xy();
@@ -118,9 +123,9 @@ impl<'a> LineCaster<'a> {
     pub fn is_flat(&self, boundary: &Boundary) -> bool {
         match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
             (PreparedLeaf::Ball(_), _) => false,
+            (PreparedLeaf::Polyhedron(_), _) => true,
             (PreparedLeaf::Revolution(revolution), side) => {
-                let [a, b] = revolution.sides[usize::from(side)];
-                (b.y - a.y).abs() < 1e-12
+                revolution.sides.get(usize::from(side)).is_none_or(|[a, b]| (b.y - a.y).abs() < 1e-12)
             }
             (PreparedLeaf::Extrusion(_), FaceId::LOW_CAP | FaceId::HIGH_CAP) => true,
             (PreparedLeaf::Extrusion(leaf), side) => {
@@ -133,7 +138,7 @@ impl<'a> LineCaster<'a> {
     /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to right.
     fn evaluate(&mut self, solid: &CsgSolid, origin: Vec3, next: &mut usize) {
         match solid {
-            CsgSolid::Extrusion(_) | CsgSolid::Ball(_) | CsgSolid::Revolution(_) => {
+            CsgSolid::Extrusion(_) | CsgSolid::Ball(_) | CsgSolid::Revolution(_) | CsgSolid::Polyhedron(_) => {
                 let number = *next as u16;
                 match &self.primitives[*next] {
                     PreparedLeaf::Extrusion(leaf) => leaf.cast(origin, number, &mut self.crossings, &mut self.spans),
@@ -141,10 +146,17 @@ impl<'a> LineCaster<'a> {
                         self.crossings.clear();
                         revolution.crossings(origin, self.direction, number, &mut self.crossings);
                         self.crossings.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
+                        let start = self.spans.len();
                         for pair in self.crossings.chunks_exact(2) {
                             push_if_long(&mut self.spans, Span { enter: pair[0], leave: pair[1] });
                         }
+                        if !revolution.is_whole() && self.spans.len() > start {
+                            let middle = self.spans.len();
+                            self.spans.extend(revolution.between_ends(origin, self.direction, number));
+                            intersect(&mut self.spans, start, middle);
+                        }
                     }
+                    PreparedLeaf::Polyhedron(body) => self.spans.extend(body.cast(origin, self.direction, number)),
                     PreparedLeaf::Ball(ball) => self.spans.extend(cast_ball(ball, origin, self.direction, number)),
                 }
                 *next += 1;

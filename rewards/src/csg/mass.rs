@@ -96,6 +96,7 @@ impl CsgSolid {
         let axis_of = |leaf: &Primitive<'_>| match leaf {
             Primitive::Extrusion(prism) => Some((prism.plane.z, prism.region.edges().count())),
             Primitive::Revolution(turned) => Some((turned.plane.z, turned.sides.len())),
+            Primitive::Polyhedron(body) => body.faces.first().map(|face| (face.normal, body.faces.len())),
             Primitive::Ball(_) => None,
         };
         let world = [Vec3::z(), Vec3::x(), Vec3::y()].map(|axis| (axis, 0));

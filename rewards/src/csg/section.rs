@@ -7,7 +7,7 @@
 
 use super::cast::crossings_of_line;
 use super::region::within_turn;
-use super::{CONTACT, CsgSolid, Edge, Extrusion, LineCaster, Primitive, Revolution, Vec2, Vec3};
+use super::{CONTACT, CsgSolid, Edge, Extrusion, LineCaster, Polyhedron, Primitive, Revolution, Vec2, Vec3};
 
 /// Directions whose dot product is below this are perpendicular; parallel ones differ from 1 by less.
 const ALIGNED: f64 = 1e-9;
@@ -189,15 +189,22 @@ pub struct Sweep<'a> {
 /// How a leaf stands in the planes.
 enum Leaf<'a> {
     /// Extruded along the sweep: the same outline in all planes between two heights.
-    Upright { edges: Vec<Edge>, range: [f64; 2] },
+    Upright {
+        edges: Vec<Edge>,
+        range: [f64; 2],
+    },
     /// Extruded across the sweep: strips.
     Lying(&'a Extrusion),
     /// Extruded aslant, of straight lines alone.
     Slanted(&'a Extrusion),
     /// A centre and a radius.
-    Ball { center: Vec3, radius: f64 },
-    /// Turned about an axis along the sweep: rings.
+    Ball {
+        center: Vec3,
+        radius: f64,
+    },
+    /// Turned about an axis along the sweep: rings, and two lines from the axis where the turn is not a full one.
     Turned(&'a Revolution),
+    Polyhedron(&'a Polyhedron),
 }
 
 impl<'a> Sweep<'a> {
@@ -271,7 +278,7 @@ impl<'a> Sweep<'a> {
         let mut meets_itself = Vec::new();
         for (index, leaf) in self.leaves.iter().enumerate() {
             outlines.push(leaf.outline(height, &self.axes, self.origin));
-            if matches!(leaf, Leaf::Slanted(_)) {
+            if matches!(leaf, Leaf::Slanted(_)) || matches!(leaf, Leaf::Turned(turned) if !turned.is_whole()) {
                 meets_itself.push(index);
             }
         }
@@ -391,6 +398,7 @@ impl<'a> Leaf<'a> {
     fn of(leaf: Primitive<'a>, axes: &[Vec3; 3], origin: Vec3) -> Option<Self> {
         let along = axes[2];
         match leaf {
+            Primitive::Polyhedron(polyhedron) => Some(Self::Polyhedron(polyhedron)),
             Primitive::Ball(ball) => Some(Self::Ball { center: ball.center, radius: ball.radius }),
             Primitive::Revolution(turned) => {
                 (turned.plane.z.dot(&along).abs() > 1.0 - ALIGNED).then_some(Self::Turned(turned))
@@ -421,6 +429,7 @@ impl<'a> Leaf<'a> {
         match self {
             Self::Upright { edges, range } if (range[0]..range[1]).contains(&height) => edges.clone(),
             Self::Upright { .. } => Vec::new(),
+            Self::Polyhedron(polyhedron) => polyhedron.outline(axes[2], rising, flat),
             Self::Ball { center, radius } => {
                 let aside = axes[2].dot(center) - rising;
                 let around = radius * radius - aside * aside;
@@ -439,7 +448,13 @@ impl<'a> Leaf<'a> {
                     let radius = a.x + share * (b.x - a.x);
                     ((0.0..=1.0).contains(&share) && radius > CONTACT).then_some(Edge::Circle { center, radius })
                 };
-                turned.sides.iter().filter_map(ring).collect()
+                let mut edges: Vec<Edge> = turned.sides.iter().filter_map(ring).collect();
+                if !turned.is_whole() && !edges.is_empty() {
+                    let reach = turned.sides.iter().flatten().map(|end| end.x).fold(0.0, f64::max);
+                    let at = |end: Vec2| flat(turned.plane.to_space(end * reach, 0.0));
+                    edges.extend(turned.ends().map(|end| Edge::Line { from: center, to: at(end) }));
+                }
+                edges
             }
             Self::Lying(prism) => {
                 // The section's plane is a line in the sketch.
@@ -506,6 +521,10 @@ impl CsgSolid {
                 }
                 Primitive::Revolution(revolution) => {
                     revolution.breaks(direction, &mut found);
+                    continue;
+                }
+                Primitive::Polyhedron(polyhedron) => {
+                    found.extend(polyhedron.corners.iter().map(|corner| direction.dot(corner)));
                     continue;
                 }
             };

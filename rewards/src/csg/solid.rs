@@ -1,6 +1,6 @@
 //! Extrusions and boolean trees of them.
 
-use super::{LineCaster, Plane, Region, Revolution, Vec3};
+use super::{LineCaster, Plane, Polyhedron, Region, Revolution, Vec3};
 
 /// A region of a plane, swept along the plane's normal from height `low` to height `high`.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,8 @@ pub enum Primitive<'a> {
     Ball(&'a Ball),
     /// A polygon turned about an axis.
     Revolution(&'a Revolution),
+    /// A convex body with flat faces.
+    Polyhedron(&'a Polyhedron),
 }
 
 impl Primitive<'_> {
@@ -64,6 +66,7 @@ impl Primitive<'_> {
             Self::Extrusion(extrusion) => extrusion.support(direction),
             Self::Ball(ball) => direction.dot(&ball.center) + ball.radius * direction.norm(),
             Self::Revolution(revolution) => revolution.support(direction),
+            Self::Polyhedron(polyhedron) => polyhedron.support(direction),
         }
     }
 }
@@ -88,6 +91,8 @@ pub enum CsgSolid {
     Ball(Ball),
     /// A leaf.
     Revolution(Revolution),
+    /// A leaf.
+    Polyhedron(Polyhedron),
     /// A combination of two solids.
     Boolean(Operation, Box<CsgSolid>, Box<CsgSolid>),
 }
@@ -101,6 +106,12 @@ impl From<Extrusion> for CsgSolid {
 impl From<Ball> for CsgSolid {
     fn from(ball: Ball) -> Self {
         Self::Ball(ball)
+    }
+}
+
+impl From<Polyhedron> for CsgSolid {
+    fn from(polyhedron: Polyhedron) -> Self {
+        Self::Polyhedron(polyhedron)
     }
 }
 
@@ -123,6 +134,7 @@ impl CsgSolid {
             Self::Extrusion(extrusion) => leaf(Primitive::Extrusion(extrusion)),
             Self::Ball(ball) => leaf(Primitive::Ball(ball)),
             Self::Revolution(revolution) => leaf(Primitive::Revolution(revolution)),
+            Self::Polyhedron(polyhedron) => leaf(Primitive::Polyhedron(polyhedron)),
             Self::Boolean(operation, left, right) => {
                 Self::Boolean(*operation, Box::new(left.mapped(leaf)), Box::new(right.mapped(leaf)))
             }
@@ -135,6 +147,7 @@ impl CsgSolid {
             Self::Extrusion(extrusion) => Some(Primitive::Extrusion(extrusion)),
             Self::Ball(ball) => Some(Primitive::Ball(ball)),
             Self::Revolution(revolution) => Some(Primitive::Revolution(revolution)),
+            Self::Polyhedron(polyhedron) => Some(Primitive::Polyhedron(polyhedron)),
             Self::Boolean(..) => None,
         }
     }
@@ -152,7 +165,8 @@ impl CsgSolid {
         match self {
             Self::Extrusion(extrusion) => 2 + extrusion.region.edges().count(),
             Self::Ball(_) => 1,
-            Self::Revolution(revolution) => revolution.sides.len(),
+            Self::Revolution(revolution) => revolution.sides.len() + if revolution.is_whole() { 0 } else { 2 },
+            Self::Polyhedron(polyhedron) => polyhedron.faces.len(),
             Self::Boolean(_, left, right) => left.faces() + right.faces(),
         }
     }
@@ -180,6 +194,10 @@ impl CsgSolid {
             Primitive::Extrusion(e) => size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>(),
             Primitive::Ball(ball) => size_of_val(ball),
             Primitive::Revolution(revolution) => size_of_val(revolution) + size_of_val(&*revolution.sides),
+            Primitive::Polyhedron(body) => {
+                let around: usize = body.faces.iter().map(|face| size_of_val(&*face.around)).sum();
+                size_of_val(body) + size_of_val(&*body.corners) + size_of_val(&*body.faces) + around
+            }
         };
         self.primitives().into_iter().map(of).sum()
     }
@@ -191,7 +209,8 @@ impl CsgSolid {
 }
 
 /// A face of a primitive. Of an extrusion 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over
-/// edge `k`; of a ball 0 is all; of a solid of revolution `k` is what side `k` sweeps.
+/// edge `k`; of a ball 0 is all; of a solid of revolution `k` is what side `k` sweeps, then come the two flat ends of less
+/// than a full turn; of a polyhedron `k` is face `k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FaceId {
     /// Position of the leaf in [`CsgSolid::primitives`].

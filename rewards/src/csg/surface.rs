@@ -94,6 +94,9 @@ pub(crate) fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
     let extrusion = match primitive {
         Primitive::Extrusion(extrusion) => extrusion,
         Primitive::Revolution(revolution) => return swept_sides(revolution),
+        Primitive::Polyhedron(body) => {
+            return body.faces.iter().map(|face| Surface::plane(face.normal, face.normal * face.offset)).collect();
+        }
         Primitive::Ball(ball) => return vec![Surface::Sphere { center: ball.center, radius: ball.radius }],
     };
     let plane = &extrusion.plane;
@@ -117,7 +120,7 @@ pub(crate) fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
     surfaces
 }
 
-/// The surfaces that a profile's sides sweep.
+/// The surfaces that a profile's sides sweep, and those of the flat ends.
 fn swept_sides(revolution: &Revolution) -> Vec<Surface> {
     let plane = &revolution.plane;
     let swept = |[a, b]: &[Vec2; 2]| {
@@ -131,7 +134,12 @@ fn swept_sides(revolution: &Revolution) -> Vec<Surface> {
             Surface::Cone { center, axis: plane.z, radius: a.x, slope: (b.x - a.x) / rise }
         }
     };
-    revolution.sides.iter().map(swept).collect()
+    let mut surfaces: Vec<Surface> = revolution.sides.iter().map(swept).collect();
+    if !revolution.is_whole() {
+        let normals = revolution.end_normals();
+        surfaces.extend(normals.map(|flat| Surface::plane(plane.x * flat.x + plane.y * flat.y, plane.origin)));
+    }
+    surfaces
 }
 
 /// Where a circle begins that is given by centre, axis and radius alone, as those of GenCAD-Code's pictures were: at the

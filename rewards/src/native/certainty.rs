@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::wires::CLEAR;
-use super::{Decline, turned, wires};
+use super::{Decline, tapered, turned, wires};
 use crate::csg::{
     Bounds, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
@@ -36,7 +36,8 @@ fn sheets_of_leaf(leaf: Primitive<'_>) -> Vec<Sheet<'_>> {
     let surfaces = faces_of(leaf);
     let bounds = leaf.bounds();
     let Primitive::Extrusion(extrusion) = leaf else {
-        return surfaces.into_iter().map(|surface| Sheet { surface, sweep: TAU, bounds, prism: None }).collect();
+        let sweep = if let Primitive::Revolution(turned) = leaf { turned.turn } else { TAU };
+        return surfaces.into_iter().map(|surface| Sheet { surface, sweep, bounds, prism: None }).collect();
     };
     // The caps come first.
     let edges = [None; 2].into_iter().chain(extrusion.region.edges().map(Some));
@@ -126,6 +127,7 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
         return Err(Decline::new("too many faces", ""));
     }
     turned::check(a, b)?;
+    tapered::check(a, b)?;
     for s in &left {
         for t in &right {
             if let Some(problem) = nearly_touching(s, t) {
@@ -291,11 +293,18 @@ pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
     }
 }
 
-/// The corners of all prisms.
+/// The corners of all prisms and polyhedra.
 fn corners(solid: &CsgSolid) -> Vec<Vec3> {
     let mut found = Vec::new();
     for leaf in solid.primitives() {
-        let Primitive::Extrusion(prism) = leaf else { continue };
+        let prism = match leaf {
+            Primitive::Extrusion(prism) => prism,
+            Primitive::Polyhedron(body) => {
+                found.extend(&body.corners);
+                continue;
+            }
+            Primitive::Ball(_) | Primitive::Revolution(_) => continue,
+        };
         for (corner, _) in prism.region.edges().filter_map(Edge::ends) {
             found.extend([prism.low, prism.high].map(|height| prism.plane.to_space(corner, height)));
         }
@@ -412,8 +421,8 @@ fn is_balanced(solid: &CsgSolid, middle: Vec3) -> bool {
                 gap.0 > gap.1 && (gap.0 + gap.1 - 2.0 * middle[axis]).abs() < 1e-6
             })
         });
-    // What is taken away is no body of the result.
-    is_balanced_here || is_balanced(left, middle) || (*operation != Operation::Cut && is_balanced(right, middle))
+    // What a cut takes away is no body of the result.
+    is_balanced_here || is_balanced(left, middle) || *operation != Operation::Cut && is_balanced(right, middle)
 }
 
 /// Collects the leaves of a union of prisms whose boxes are apart; false for any other solid.

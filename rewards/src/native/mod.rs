@@ -9,6 +9,7 @@
 mod cadquery;
 mod certainty;
 pub mod python;
+mod tapered;
 mod turned;
 mod wires;
 

@@ -8,12 +8,12 @@ use std::f64::consts::TAU;
 
 use super::Decline;
 use super::wires::CLEAR;
-use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Revolution, Vec2, Vec3};
+use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Revolution, Surface, Vec2, Vec3, faces_of};
 
 /// Directions and distances closer than this are one.
 const SAME: f64 = 1e-9;
 
-fn doubtful(distance: f64) -> bool {
+pub fn doubtful(distance: f64) -> bool {
     (SAME..CLEAR).contains(&distance.abs())
 }
 
@@ -27,6 +27,9 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
         for right in b.primitives() {
             match (left, right) {
                 (Primitive::Revolution(one), Primitive::Revolution(other)) if reach_each_other(left, right) => {
+                    if !one.is_whole() || !other.is_whole() {
+                        return Err(uncertain("two turned bodies, one by part of a turn"));
+                    }
                     both_turned(one, other)?;
                 }
                 (Primitive::Revolution(turned), Primitive::Extrusion(prism))
@@ -34,6 +37,9 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
                     if reach_each_other(left, right) =>
                 {
                     with_prism(turned, prism)?;
+                    if !turned.is_whole() {
+                        ends_with_prism(turned, prism)?;
+                    }
                 }
                 _ => {}
             }
@@ -42,7 +48,7 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
-fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
+pub fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
     let (a, b) = (a.bounds(), b.bounds());
     (0..3).all(|axis| a.min[axis] < b.max[axis] + CLEAR && b.min[axis] < a.max[axis] + CLEAR)
 }
@@ -127,7 +133,7 @@ fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
             }
             if is_about_axis {
                 let is_on_it = [a, b].iter().all(|end| (end.x - nearest).abs() < SAME);
-                if is_on_it && edge.sweep() < TAU - 1e-6 {
+                if is_on_it && (edge.sweep() < TAU - 1e-6 || !turned.is_whole()) {
                     return Err(uncertain("arcs on a cylinder"));
                 }
                 continue;
@@ -152,15 +158,15 @@ fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
 /// corners must keep clear of the rims' planes.
 fn crosswise(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
     let radii: Vec<f64> = turned.sides.iter().flatten().map(|end| end.x).filter(|x| *x > 0.0).collect();
-    for surface in crate::csg::faces_of(Primitive::Extrusion(prism)) {
+    for surface in faces_of(Primitive::Extrusion(prism)) {
         match surface {
-            crate::csg::Surface::Plane { normal, offset } if normal.dot(&turned.plane.z).abs() < 1e-5 => {
+            Surface::Plane { normal, offset } if normal.dot(&turned.plane.z).abs() < 1e-5 => {
                 let distance = (normal.dot(&turned.plane.origin) - offset).abs();
                 if radii.iter().any(|radius| (distance - radius).abs() < CLEAR) {
                     return Err(uncertain("a plane touches a cylinder"));
                 }
             }
-            crate::csg::Surface::Cylinder { center, axis, radius, .. } => {
+            Surface::Cylinder { center, axis, radius, .. } => {
                 let heights = turned.sides.iter().flatten().map(|end| turned.plane.origin + turned.plane.z * end.y);
                 let across = axis.dot(&turned.plane.z).abs() < 1e-5;
                 let touches = |point: Vec3| ((point - center).dot(&turned.plane.z).abs() - radius).abs() < CLEAR;
@@ -169,6 +175,68 @@ fn crosswise(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
                 }
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The flat ends of part of a turn and a prism: no straight edge of either may lie in a flat face of the other that none of
+/// its own faces is flush with, nor on a cylinder.
+fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
+    let plane = &turned.plane;
+    let (ends, normals) = (turned.ends(), turned.end_normals());
+    let normals = normals.map(|flat| plane.x * flat.x + plane.y * flat.y);
+    // Straight edges, each with the normals of the flat faces beside it: those around the ends, and that on the axis.
+    let mut edges: Vec<([Vec3; 2], Vec<Vec3>)> = Vec::new();
+    for [a, b] in &turned.sides {
+        for (end, normal) in ends.iter().zip(normals) {
+            let mut beside = vec![normal];
+            if (b.y - a.y).abs() < SAME {
+                beside.push(plane.z);
+            }
+            edges.push(([a, b].map(|at| plane.to_space(end * at.x, at.y)), beside));
+        }
+    }
+    let on_axis = turned.sides.iter().flatten().filter(|end| end.x == 0.0).map(|end| end.y);
+    let span = on_axis.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
+    if span.0 < span.1 {
+        edges.push(([span.0, span.1].map(|height| plane.to_space(Vec2::zeros(), height)), normals.to_vec()));
+    }
+    let near = |distance: f64| distance.abs() < CLEAR;
+    for surface in faces_of(Primitive::Extrusion(prism)) {
+        for (ends, beside) in &edges {
+            match surface {
+                Surface::Plane { normal, offset } => {
+                    let lies_in_it = ends.iter().all(|end| near(normal.dot(end) - offset));
+                    let is_doubtful = ends.iter().any(|end| doubtful(normal.dot(end) - offset));
+                    if is_doubtful || lies_in_it && beside.iter().all(|flush| flush.cross(&normal).norm() > SAME) {
+                        return Err(uncertain("an edge of a flat end lies on a plane"));
+                    }
+                }
+                Surface::Cylinder { center, axis, radius, .. } => {
+                    let distance = |end: &Vec3| (end - center).cross(&axis).norm() - radius;
+                    if ends.iter().any(|end| near(distance(end))) {
+                        return Err(uncertain("an edge of a flat end touches a cylinder"));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    // The edges around the prism's caps; those over its corners are looked at elsewhere.
+    for edge in prism.region.edges() {
+        let Edge::Line { from, to } = edge else { continue };
+        let along = (to - from).normalize();
+        let side = prism.plane.x * along.y - prism.plane.y * along.x;
+        for height in [prism.low, prism.high] {
+            let ends = [from, to].map(|at| prism.plane.to_space(*at, height) - plane.origin);
+            for normal in &normals {
+                let lies_in_it = ends.iter().all(|end| near(normal.dot(end)));
+                let is_flush = [side, prism.plane.z].iter().any(|flush| flush.cross(normal).norm() < SAME);
+                if lies_in_it && !is_flush {
+                    return Err(uncertain("an edge lies on a flat end"));
+                }
+            }
         }
     }
     Ok(())

@@ -404,7 +404,7 @@ fn chamfered_circles(prism: &Extrusion, places: &[EdgePlace], length: f64) -> Re
     let is_chosen = |number: &usize| chosen(false, *number) > 0.0 || chosen(true, *number) > 0.0;
     let turned = |center: Vec2, corners: &[(f64, f64)]| {
         let sides = corners.windows(2).map(|pair| [pair[0], pair[1]].map(|(x, y)| Vec2::new(x, y))).collect();
-        Revolution { plane: Plane { origin: plane.to_space(center, 0.0), ..plane.clone() }, sides }
+        Revolution::whole(Plane { origin: plane.to_space(center, 0.0), ..plane.clone() }, sides)
     };
     // Radii from below upward, wider by `sign` times the chamfer at the caps.
     let profile = |number: usize, radius: f64, sign: f64| {
@@ -446,7 +446,7 @@ pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Bo
     let leaves = tree.primitives();
     let is_upright = |leaf: &Primitive<'_>| match leaf {
         Primitive::Extrusion(prism) => prism.plane.z.cross(&axis).norm() < 1e-9,
-        Primitive::Ball(_) | Primitive::Revolution(_) => false,
+        Primitive::Ball(_) | Primitive::Revolution(_) | Primitive::Polyhedron(_) => false,
     };
     let prisms: Vec<(usize, &Extrusion)> = leaves
         .iter()
@@ -547,6 +547,7 @@ fn copied(leaf: Primitive<'_>) -> CsgSolid {
         Primitive::Extrusion(prism) => prism.clone().into(),
         Primitive::Ball(ball) => (*ball).into(),
         Primitive::Revolution(turned) => turned.clone().into(),
+        Primitive::Polyhedron(polyhedron) => polyhedron.clone().into(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::geometry::vector;
 use super::methods::{Bound, to_world};
 use super::shapes::{self, Body, Item, check_apart};
 use super::stack::frames;
+use super::taper::tapered;
 use super::workplane::Workplane;
 use super::{flag_or, late_number, number, number_or};
 use crate::csg::{CsgSolid, Edge, Extrusion, Layers, Plane, Region, Revolution, Vec2, Vec3, Wire};
@@ -153,7 +154,7 @@ fn check_distance(distance: f64) -> Result<f64, Stop> {
 }
 
 /// The distance, `both` and `taper` of `extrude` and `cutBlind`, from three parameters.
-fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, bool), Stop> {
+fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, f64), Stop> {
     let until = bound.value(0)?;
     let distance = match until {
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => number(until)?,
@@ -163,21 +164,27 @@ fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, bool), Stop> {
         }
         other => return Err(Stop::decline("extrusion until something", other.class_name())),
     };
-    let tapered = match bound.get(both + 1) {
-        None | Some(Value::None) => false,
-        Some(taper) => late_number(taper)? != 0.0,
+    let taper = match bound.get(both + 1) {
+        None | Some(Value::None) => 0.0,
+        Some(taper) => late_number(taper)?,
     };
-    Ok((distance, flag_or(bound.get(both), false)?, tapered))
+    Ok((distance, flag_or(bound.get(both), false)?, taper))
 }
 
-fn check_taper(profiles: &Profiles, tapered: bool) -> Result<(), Stop> {
-    let Profiles::Faces(faces) = profiles else {
-        return if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) };
-    };
-    if tapered && faces.regions.iter().any(|(region, _)| !region.holes().is_empty()) {
+/// The bodies over the profiles, narrower by `taper` degrees as they go.
+fn extruded(plane: &Plane, profiles: Profiles, distance: f64, both: bool, taper: f64) -> Result<Vec<Rc<Body>>, Stop> {
+    if taper == 0.0 {
+        return Ok(prisms(plane, profiles, check_distance(distance)?, both));
+    }
+    let Profiles::Faces(faces) = profiles else { return Err(Stop::decline("taper", "of a sketch")) };
+    if faces.regions.iter().any(|(region, _)| !region.holes().is_empty()) {
         return Err(Stop::raise("ValueError", "Inner wires not allowed with tapered extrusion"));
     }
-    if tapered { Err(Stop::decline("taper", "")) } else { Ok(()) }
+    if distance.abs() < 1e-3 || faces.tangled || faces.touch {
+        return Err(Stop::decline("taper", "of a thin or odd body"));
+    }
+    let distance = check_distance(distance)?;
+    faces.regions.iter().map(|face| tapered(plane, face, distance, both, taper)).collect()
 }
 
 pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
@@ -185,11 +192,11 @@ pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     if mode == Combine::Cut {
         return cut_blind(wp, plane, &Bound([&bound.0[..1], &bound.0[2..]].concat()));
     }
-    let (distance, both, tapered) = extent(bound, 3)?;
+    let (distance, both, taper) = extent(bound, 3)?;
     let pending = wp.context.borrow().pending_wires.clone();
     let faces = match profiles(wp, plane) {
         // The kernel makes a solid of any wires in a plane, malformed as it may be.
-        Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && !tapered => {
+        Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && taper == 0.0 => {
             let (low, high) = span(check_distance(distance)?, both);
             // A sheet to both sides is two sheets, of which the kernel's mass properties are noise.
             let known = wires::known_prism(&pending, plane, low, high).ok();
@@ -198,42 +205,49 @@ pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         }
         faces => faces?,
     };
-    check_taper(&faces, tapered)?;
-    combine_with_base(wp, prisms(plane, faces, check_distance(distance)?, both), mode)
+    combine_with_base(wp, extruded(plane, faces, distance, both, taper)?, mode)
 }
 
 pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
-    let (distance, both, tapered) = extent(bound, 2)?;
+    let (distance, both, taper) = extent(bound, 2)?;
     let faces = profiles(wp, plane)?;
-    check_taper(&faces, tapered)?;
     faces.check_separate()?;
     if matches!(&faces, Profiles::Sketches(sketches) if sketches.iter().any(|(tree, _)| tree.leaves() > 1)) {
         // Its faces are not joined yet: experiment `cut by joined faces`.
         return Err(Stop::decline("cut by a sketch of several faces", ""));
     }
-    let tools = prisms(plane, faces, check_distance(distance)?, both);
+    let tools = extruded(plane, faces, distance, both, taper)?;
     let base = find_solid(wp)?;
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
 }
 
-/// `revolve` of outlines made of lines, in a full turn, about an axis in their plane that they do not cross.
+/// The axis of `revolve`, in the plane's coordinates. Without an end CadQuery takes the y of the start in space for that of
+/// the end in the plane (experiments `revolve from 1e-16`, `revolve default axis below`).
+fn axis_of_turn(plane: &Plane, from: Option<Vec3>, to: Option<Vec3>) -> Result<(Vec3, Vec3), Stop> {
+    let from = from.unwrap_or_else(Vec3::zeros);
+    let y = to_world(plane, from).y;
+    let to = match to {
+        Some(to) => to,
+        None if y == 0.0 => Vec3::y(),
+        None if y.abs() < CLEAR => return Err(Stop::decline("part of a turn, or an odd axis", "")),
+        None => Vec3::new(0.0, y, 0.0),
+    };
+    if from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
+        return Err(Stop::decline("part of a turn, or an odd axis", ""));
+    }
+    Ok((from, to))
+}
+
+/// `revolve` of outlines made of lines, about an axis in their plane that they do not cross. A negative angle is the rest of
+/// a full turn.
 pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let angle = number_or(bound.get(0), 360.0)?;
     let given = |index: usize| bound.get(index).filter(|value| !matches!(value, Value::None)).map(vector).transpose();
-    let (from, to) = match (given(1)?, given(2)?) {
-        (None, None) => {
-            // CadQuery takes the y of the origin for that of the axis' end (experiment `revolve from 1e-16`).
-            let y = plane.origin.y;
-            if y != 0.0 && y.abs() < CLEAR {
-                return Err(Stop::decline("part of a turn, or an odd axis", ""));
-            }
-            (Vec3::zeros(), Vec3::y())
-        }
-        (Some(from), Some(to)) => (from, to),
-        _ => return Err(Stop::decline("axis with one end", "")),
-    };
-    if angle % 360.0 != 0.0 || from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
-        return Err(Stop::decline("part of a turn, or an odd axis", ""));
+    let (from, to) = axis_of_turn(plane, given(1)?, given(2)?)?;
+    let degrees = angle.rem_euclid(360.0);
+    let is_whole = degrees == 0.0;
+    if !is_whole && !(1.0..=359.0).contains(&degrees) {
+        return Err(Stop::decline("part of a turn, or an odd axis", degrees.to_string()));
     }
     let Profiles::Faces(faces) = profiles(wp, plane)? else { return Err(Stop::decline("revolved sketch", "")) };
     let along = (to - from).normalize().xy();
@@ -252,6 +266,7 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         if reach(1.0).min(reach(-1.0)) > 1e-9 || height.abs() > 1e-9 {
             return Err(Stop::decline("outline across the axis", ""));
         }
+        let is_left = reach(1.0) < reach(-1.0);
         if sides.iter().flatten().any(|end| (1e-9..CLEAR).contains(&end.x.abs())) {
             return Err(Stop::decline("outline nearly on the axis", ""));
         }
@@ -260,8 +275,14 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
         }
         sides.retain(|[a, b]| a.x > 0.0 || b.x > 0.0);
         let axis = plane.x * along.x + plane.y * along.y;
-        let turned = Plane { origin: to_world(plane, from), x: plane.z, y: axis.cross(&plane.z), z: axis };
-        parts.push(Body::new(Revolution { plane: turned, sides }));
+        let origin = to_world(plane, from);
+        parts.push(Body::new(if is_whole {
+            Revolution::whole(Plane { origin, x: plane.z, y: axis.cross(&plane.z), z: axis }, sides)
+        } else {
+            let side = (plane.x * out.x + plane.y * out.y) * if is_left { -1.0 } else { 1.0 };
+            let plane = Plane { origin, x: side, y: axis.cross(&side), z: axis };
+            Revolution { plane, sides, turn: degrees.to_radians() }
+        }));
     }
     combine_with_base(wp, parts, combine_mode(bound.get(3))?)
 }
@@ -359,7 +380,7 @@ pub fn countersunk_hole(
     let corners = [(0.0, 0.0), (sink, 0.0), (bore, -throat), (bore, -depth), (0.0, -depth)];
     let corners = corners.map(|(x, y)| Vec2::new(x, y));
     let sides: Vec<[Vec2; 2]> = corners.windows(2).map(|pair| [pair[0], pair[1]]).collect();
-    let at = |plane: Plane| Body::new(Revolution { plane, sides: sides.clone() });
+    let at = |plane: Plane| Body::new(Revolution::whole(plane, sides.clone()));
     let tools: Vec<_> = frames(wp)?.into_iter().map(at).collect();
     Ok(wp.with(vec![Item::Body(shapes::cut(&find_solid(wp)?, &tools)?)]))
 }

@@ -12,7 +12,9 @@ mod select;
 mod shapes;
 mod shell;
 mod sketch;
+mod solids;
 mod stack;
+mod taper;
 mod topology;
 mod workplane;
 
@@ -86,6 +88,7 @@ impl Object for Module {
             "Vector" => Class::Vector,
             "Sketch" => Class::Sketch,
             "exporters" => return Ok(Value::Object(Rc::new(Exporters))),
+            "Solid" => return Ok(Value::Object(Rc::new(solids::SolidClass))),
             _ if EXPORTED.contains(&name) || name.starts_with("__") => {
                 return Err(Stop::decline("CadQuery class not supported", name));
             }
@@ -121,7 +124,6 @@ const EXPORTED: &[&str] = &[
     "Shape",
     "Shell",
     "Sketch",
-    "Solid",
     "StringSyntaxSelector",
     "TypeSelector",
     "UnitLiterals",

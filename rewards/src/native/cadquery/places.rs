@@ -108,7 +108,8 @@ pub fn workplane(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
             let center = if bounds { topology.middle_of_face(*face) } else { topology.faces[*face].center };
             (center, normal, x_direction(normal))
         }
-        Item::Point(_) | Item::Vertex(_) | Item::Corner(_) | Item::Wire(_) | Item::Edge(_) => {
+        Item::Body(_) if option == Center::Bounds => return Err(Stop::decline("workplane on a shape", "Solid")),
+        Item::Point(_) | Item::Vertex(_) | Item::Corner(_) | Item::Wire(_) | Item::Edge(_) | Item::Body(_) => {
             let parent = wp.parent.as_ref().map(|parent| parent.val());
             if matches!(parent, Some(Item::Faces(_) | Item::Face(..))) {
                 return Err(Stop::decline("workplane on a vertex of a face", ""));

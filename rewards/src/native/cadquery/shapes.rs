@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::method;
 use super::sketch::Profile;
 use super::topology::Topology;
-use crate::csg::{Ball, CsgSolid, Extrusion, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
+use crate::csg::{Ball, CsgSolid, Extrusion, Layers, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
 use crate::native::wires::{Known, SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
@@ -66,7 +66,8 @@ pub struct Body {
     pub doubt: Option<Decline>,
     /// What the kernel says of it all the same, if nothing works on it.
     pub known: Option<Known>,
-    /// Its outline crosses itself next to a corner: the kernel may call it invalid, until a boolean has healed it.
+    /// Its outline crosses itself next to a corner, or it is tapered: the kernel may call it invalid, until a boolean has healed
+    /// it.
     pub tangled: bool,
 }
 
@@ -128,8 +129,8 @@ impl Item {
             Self::Edge(edge) => {
                 SpaceWire { edges: vec![(**edge).clone()], for_construction: false, is_assembled: false }.center()
             }
+            Self::Body(body) => body.center(),
             Self::Place { .. }
-            | Self::Body(_)
             | Self::Faces(_)
             | Self::Uprights(..)
             | Self::Drawing
@@ -168,11 +169,27 @@ impl Body {
         }
     }
 
+    /// `Center()`: the centre of mass, where it is known exactly.
+    pub fn center(&self) -> Result<Vec3, Stop> {
+        let uncertain = || Stop::decline("centre of a shape", "Solid");
+        let tree = self.shape()?.ok_or_else(uncertain)?;
+        certainty::check_centre(tree)?;
+        if let CsgSolid::Ball(ball) = tree {
+            return Ok(ball.center);
+        }
+        let layers = Layers::of(tree).ok_or_else(uncertain)?;
+        let bounds = tree.tight_bounds(Some(&layers)).ok_or_else(uncertain)?;
+        let (mass, is_certain) = tree.mass_properties(Some(&layers), bounds);
+        if is_certain { check_point(Vec3::from(mass.centroid)) } else { Err(uncertain()) }
+    }
+
     /// The same body moved.
     pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
         let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
+        // A tapered prism that was valid may not be so elsewhere.
+        let tangled = self.tangled || matches!(tree, CsgSolid::Polyhedron(_));
         let tree = Some(tree.mapped(&|leaf| motion.leaf(leaf)));
-        Ok(Rc::new(Self { tree, doubt: None, known: None, tangled: self.tangled }))
+        Ok(Rc::new(Self { tree, doubt: None, known: None, tangled }))
     }
 }
 
@@ -320,11 +337,12 @@ impl Motion {
         let Extrusion { plane, region, low, high } = match leaf {
             Primitive::Extrusion(extrusion) => extrusion,
             Primitive::Ball(ball) => return Ball { center: self.point(ball.center), ..*ball }.into(),
-            // A body of revolution is the same in a left-handed frame.
-            Primitive::Revolution(Revolution { plane, sides }) => {
+            Primitive::Polyhedron(polyhedron) => return polyhedron.mapped(|point| self.point(point)).into(),
+            // A body of revolution is the same in a left-handed frame, in which it turns from x to y as before.
+            Primitive::Revolution(Revolution { plane, sides, turn }) => {
                 let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
                 let plane = Plane { origin: self.point(plane.origin), x, y, z };
-                return Revolution { plane, sides: sides.clone() }.into();
+                return Revolution { plane, sides: sides.clone(), turn: *turn }.into();
             }
         };
         let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
@@ -385,7 +403,7 @@ impl Object for ShapeObject {
     }
 
     fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop> {
-        let known = ["translate", "rotate", "cut", "fuse", "intersect", "exportStl", "exportStep"];
+        let known = ["translate", "rotate", "Center", "cut", "fuse", "intersect", "exportStl", "exportStep"];
         match known.into_iter().find(|known| *known == name) {
             Some(known) => Ok(method(this, known)),
             None => Err(Stop::decline("attribute of a shape", name)),
@@ -409,6 +427,10 @@ pub fn call_shape(shape: &ShapeObject, name: &str, arguments: Arguments) -> Resu
                 return Err(Stop::decline("Shape.rotate", ""));
             };
             item_value(&Motion::rotation(vector(from)?, vector(to)?, number(angle)?)?.apply(&shape.0)?)
+        }
+        "Center" => {
+            arguments.bind("Shape.Center", &[])?;
+            Ok(super::geometry::vector_value(shape.0.center()?))
         }
         _ => Err(Stop::decline("method of a shape", name)),
     }

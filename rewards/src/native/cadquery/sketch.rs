@@ -365,6 +365,7 @@ pub fn placed(tree: &CsgSolid, place: impl Fn(&Extrusion) -> Extrusion) -> CsgSo
         // Never so: a sketch is made of prisms.
         Primitive::Ball(ball) => (*ball).into(),
         Primitive::Revolution(revolution) => revolution.clone().into(),
+        Primitive::Polyhedron(polyhedron) => polyhedron.clone().into(),
     })
 }
 

@@ -156,7 +156,16 @@ fn body(draw: &mut Draw, part: &mut Part) -> (String, [f64; 3]) {
         "YZ" => [z, x, y],
         _ => [x, y, z],
     };
-    match draw.below(26) {
+    match draw.below(28) {
+        26 | 27 => {
+            let r = plain(rounded(w / 4.0, 4));
+            let solid = match draw.below(3) {
+                0 => format!("makeBox({wt}, {dt}, {ht})"),
+                1 => format!("makeCylinder({r}, {ht}, cq.Vector(0, 0, {}))", plain(draw.signed(10.0))),
+                _ => format!("makeCone({r}, {}, {ht})", plain(rounded(w / 9.0, 4))),
+            };
+            (format!("cq.Workplane({plane}).add(cq.Solid.{solid})"), [w, d, 2.0 * h])
+        }
         0..=6 => (format!("{start}.box({wt}, {dt}, {ht})"), flat(w, d, h)),
         7 => (format!("{start}.box({wt}, {dt}, {ht}, centered=(True, True, False))"), flat(w, d, 2.0 * h)),
         8 => (format!("{start}.rect({wt}, {dt}).extrude({ht})"), flat(w, d, 2.0 * h)),
@@ -205,10 +214,16 @@ fn body(draw: &mut Draw, part: &mut Part) -> (String, [f64; 3]) {
         }
         21 | 22 => {
             let [a, b] = [rounded(w / 8.0, 4), rounded(w / 3.0, 4)];
-            let turn = draw.weighted(&[(5, "360"), (2, "180"), (2, "90"), (1, "270"), (1, "45.5")]);
+            let turn = draw.weighted(&[(5, "360"), (2, "180"), (2, "90"), (1, "270"), (1, "45.5"), (1, "-120")]);
+            let axis = draw.weighted(&[
+                (6, ", (0, 0, 0), (0, 1, 0)"),
+                (2, ""),
+                (1, ", (0, 2, 0), (0, 0, 0)"),
+                (1, ", axisEnd=(0, 3, 0)"),
+            ]);
             (
                 format!(
-                    "{start}.moveTo({0}, 0).lineTo({1}, 0).lineTo({1}, {ht}).lineTo({0}, {2}).close().revolve({turn}, (0, 0, 0), (0, 1, 0))",
+                    "{start}.moveTo({0}, 0).lineTo({1}, 0).lineTo({1}, {ht}).lineTo({0}, {2}).close().revolve({turn}{axis})",
                     plain(a),
                     plain(b),
                     plain(rounded(h / 2.0, 4))
@@ -225,7 +240,13 @@ fn body(draw: &mut Draw, part: &mut Part) -> (String, [f64; 3]) {
         }
         24 => {
             let taper = draw.pick(&["5", "10", "-5", "15"]);
-            (format!("{start}.rect({wt}, {dt}).extrude({ht}, taper={taper})"), flat(w, d, 2.0 * h))
+            let outline = match draw.below(3) {
+                0 => format!("rect({wt}, {dt})"),
+                1 => format!("circle({})", plain(rounded(d / 2.0, 4))),
+                _ => format!("polygon({}, {wt})", draw.int(3, 8)),
+            };
+            let both = draw.weighted(&[(4, ""), (1, ", both=True")]);
+            (format!("{start}.{outline}.extrude({ht}, taper={taper}{both})"), flat(w, d, 2.0 * h))
         }
         _ => {
             let r = plain(rounded(d / 4.0, 4));
@@ -329,7 +350,7 @@ fn shape(draw: &mut Draw, part: &mut Part) -> String {
 /// One more feature.
 fn feature(draw: &mut Draw, part: &mut Part) {
     let [w, d, h] = part.size;
-    let kind = draw.below(40);
+    let kind = draw.below(42);
     let new_chain = draw.chance(0.6);
     if new_chain {
         part.flush();
@@ -393,6 +414,18 @@ fn feature(draw: &mut Draw, part: &mut Part) {
                 true => format!(".edges({edges}).{how}({size})"),
                 false => format!(".faces(\">Z\").edges().{how}({size})"),
             });
+        }
+        40 => {
+            // A workplane on what is there: at the height of its centre of mass.
+            let height = plain(draw.number(1.0, 20.0));
+            let call = format!(".workplane(offset={height}){}.extrude({height})", shape(draw, part));
+            part.chain.push(call);
+        }
+        41 => {
+            let (depth, taper) = (plain(draw.number(1.0, 8.0)), draw.pick(&["5", "10", "-5", "3"]));
+            let how = draw.pick(&["extrude(", "cutBlind(-"]);
+            let call = format!("{}{}.{how}{depth}, taper={taper})", on_face(draw), shape(draw, part));
+            part.chain.push(call);
         }
         24 => {
             let wall = draw.pick(&["-1", "-2", "1", "0.5"]);
