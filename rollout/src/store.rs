@@ -93,7 +93,7 @@ impl Store {
     }
 }
 
-/// Ends a flight when it is dropped, after a panic too: nobody waits for ever.
+/// Ends a flight when it is dropped, also by a panic, so that no request waits for ever.
 struct Landing<'a> {
     store: &'a Store,
     key: Key,

@@ -149,8 +149,8 @@ impl Report {
     /// The file that `cadwright score` writes. Besides the report it has `iou_all` and `iou_valid`,
     /// each by frame with `mean` and `ci95`, and `pairs_per_second`.
     pub fn score_summary(&self) -> impl Serialize + '_ {
-        let all = |of: &FrameReport| MeanCi { mean: of.iou, ci95: of.iou_ci95 };
-        let valid = |of: &FrameReport| MeanCi { mean: of.iou_valid, ci95: of.iou_valid_ci95 };
+        let all = |frame: &FrameReport| MeanCi { mean: frame.iou, ci95: frame.iou_ci95 };
+        let valid = |frame: &FrameReport| MeanCi { mean: frame.iou_valid, ci95: frame.iou_valid_ci95 };
         ScoreFile {
             report: self,
             iou_all: self.frames.iter().map(|(&frame, report)| (frame, all(report))).collect(),

@@ -204,7 +204,7 @@ class Server:
         except OSError as error:
             for descriptor in opened:
                 os.close(descriptor)
-            if pid > 0:  # a child that nobody could watch
+            if pid > 0:  # a child that cannot be watched
                 kill_group(pid)
                 os.waitpid(pid, 0)
             if not shared:

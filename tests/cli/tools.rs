@@ -185,6 +185,31 @@ fn eval_of_a_checkpoint_gives_what_the_run_gave() {
 }
 
 #[test]
+fn score_and_eval_give_the_same_numbers_for_the_same_programs() {
+    let place = Place::new();
+    let directory = smoke_run().join("eval/sft");
+    let (predictions, evaluated) = (json(directory.join("predictions.json")), json(directory.join("summary.json")));
+    let row = |name: &String| {
+        let part = &predictions[name];
+        let (truth, prediction) = (&part["ground_truth_code"], &part["predicted_code"]);
+        format!("{}\n", serde_json::json!({"id": name, "ground_truth": truth, "prediction": prediction}))
+    };
+    let pairs: String = fields(&predictions).iter().map(|name| row(&name.to_string())).collect();
+    std::fs::write(place.path("pairs.jsonl"), pairs).expect("the directory is writable");
+    let engine = evaluated["engine"].as_str().expect("a name");
+    let grid = evaluated["grid"].to_string();
+    let files = ["--input", "pairs.jsonl", "--output", "scores.jsonl", "--summary", "summary.json"];
+    let arguments = [&["score"], &files[..], &["--engine", engine, "--grid", &grid]].concat();
+    place.cadwright(arguments).succeeds();
+    let scored = json(place.path("summary.json"));
+    for key in ["n", "vsr", "vsr_ci95", "frame", "iou", "iou_ci95", "outcomes"] {
+        assert_eq!(scored[key], evaluated[key], "{key}: {scored:#}");
+    }
+    assert_eq!(scored["iou_all"]["canonical"]["ci95"], evaluated["iou_ci95"]);
+    assert_eq!(scored["iou_valid"]["canonical"]["mean"], evaluated["iou_valid"]);
+}
+
+#[test]
 fn several_samples_give_best_at_k_and_evaluations_compare() {
     let place = Place::new();
     let model = smoke_run().join("sft/best").display().to_string();
