@@ -1,28 +1,22 @@
 //! The device that a configuration names.
 
-use anyhow::{Result, bail, ensure};
-use tch::{Cuda, Device};
+use anyhow::{Result, bail};
+use tch::Device;
+
+use crate::cuda::cuda;
 
 /// `auto`, `cpu`, `cuda`, `cuda:1`.
 ///
 /// # Errors
 /// A device that does not exist here.
 pub fn device(name: &str) -> Result<Device> {
-    let device = match name {
-        "auto" => Device::cuda_if_available(),
-        "cpu" => Device::Cpu,
-        "cuda" => Device::Cuda(0),
+    match name {
+        "auto" => Ok(cuda().first_or_cpu()),
+        "cpu" => Ok(Device::Cpu),
+        "cuda" => cuda().device(0),
         other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
-            Some(index) => Device::Cuda(index),
+            Some(index) => cuda().device(index),
             None => bail!("run.device = {other:?}: expected auto, cpu, cuda or cuda:<index>"),
         },
-    };
-    if let Device::Cuda(index) = device {
-        let count = Cuda::device_count();
-        ensure!(
-            (index as i64) < count,
-            "run.device = {name:?}: there are {count} CUDA devices; see `cadwright doctor`"
-        );
     }
-    Ok(device)
 }

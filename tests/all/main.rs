@@ -10,5 +10,6 @@ mod hub;
 mod losses;
 mod model;
 mod ppo;
+mod telemetry;
 mod text;
 mod variants;

@@ -348,7 +348,7 @@ fn helper_that_runs_a_program_for_ever() {
 fn a_killed_trainer_leaves_no_process() {
     use std::io::{BufRead, BufReader};
     let mut helper = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "helper_that_runs_a_program_for_ever"])
+        .args(["--ignored", "--exact", "--nocapture", "hostile::helper_that_runs_a_program_for_ever"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
