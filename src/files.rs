@@ -74,7 +74,7 @@ fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-pub fn is_writable(directory: &Path) -> bool {
+fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".writable").tempfile_in(directory).is_ok()
 }
 

@@ -84,9 +84,14 @@ impl Telemetry {
         self.progress.say(&self.limits.position(step, progress), progress, line);
     }
 
-    /// Shows `line` about a step and keeps it on the terminal.
-    pub fn note(&self, step: usize, progress: f64, line: &str) {
-        self.progress.note(&format!("{} {}  {line}", self.stage, self.limits.position(step, progress)));
+    /// Prints a line that stays on the terminal.
+    pub fn note(&self, line: &str) {
+        self.progress.note(line);
+    }
+
+    /// Prints `line` about the step `step`, which has brought the stage to `progress`, so that it stays on the terminal.
+    pub fn note_step(&self, step: usize, progress: f64, line: &str) {
+        self.note(&format!("{} {}  {line}", self.stage, self.limits.position(step, progress)));
     }
 }
 

@@ -501,7 +501,7 @@ impl<'a> Learner<'a> {
             let report = self.validate(telemetry)?;
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_vsr".to_owned(), report.vsr), ("val_iou".to_owned(), iou)]);
-            telemetry.note(step, progress, &format!("validation: VSR {:.3}  IoU {iou:.3}", report.vsr));
+            telemetry.note_step(step, progress, &format!("validation: VSR {:.3}  IoU {iou:.3}", report.vsr));
         }
         let numbers: Vec<(&str, f64)> = numbers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         telemetry.record(step, &numbers)

@@ -180,7 +180,7 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             let iou = report.iou_in(config.reward_frame());
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
             let line = format!("validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}", report.vsr);
-            telemetry.note(state.step - 1, progress_after, &line);
+            telemetry.note_step(state.step - 1, progress_after, &line);
         }
         telemetry.record(state.step - 1, &numbers)?;
         if state.step.is_multiple_of(sft.checkpoint_every) && !is_last {

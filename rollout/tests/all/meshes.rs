@@ -6,6 +6,8 @@ use std::process::Command;
 use cadwright_rewards::Frame;
 use cadwright_rollout::{ScoreRequest, Scorer, ScorerConfig};
 
+use crate::common::config;
+
 /// Ground truth, prediction, and IoU by OpenCASCADE's booleans. The mesher without inner vertices closed these solids by
 /// wrong triangles: it gave 0.278 and 0.720.
 const PAIRS: [(&str, &str, f64); 2] = [
@@ -25,7 +27,7 @@ const PAIRS: [(&str, &str, f64); 2] = [
 
 #[test]
 fn iou_by_meshes_is_that_of_the_solids() {
-    let config = ScorerConfig { grid: 96, timeout_s: 20.0, ..common::config(2) };
+    let config = ScorerConfig { grid: 96, timeout_s: 20.0, ..config(2) };
     let scorer = Scorer::new(config).expect("Python with CadQuery: run scripts/setup");
     for (ground_truth, prediction, exact) in PAIRS {
         let request =

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use cadwright_rollout::Scorer;
 
+use crate::common::config;
+
 /// Draws only.
 const TAME: &[&str] = &[
     "import cadquery as cq\nsolid = cq.Workplane('XY').box(1, 2, 3)\n",
@@ -100,7 +102,7 @@ fn told(scorer: &Scorer, program: &str, round: usize) -> String {
 /// A shared process may have been through anything before.
 #[test]
 fn answers_do_not_depend_on_what_the_process_did_before() {
-    let scorer = Scorer::new(common::config(1)).expect("Python with CadQuery: run scripts/setup");
+    let scorer = Scorer::new(config(1)).expect("Python with CadQuery: run scripts/setup");
     let first: Vec<String> = TAME.iter().map(|program| told(&scorer, program, 0)).collect();
     for round in 1..4 {
         // Refused, ends its process, hangs in the shared one.
@@ -116,7 +118,7 @@ fn answers_do_not_depend_on_what_the_process_did_before() {
 /// Batches in shuffled orders, beside programs that try to change their neighbours' answers.
 #[test]
 fn a_batch_says_the_same_in_any_order() {
-    let scorer = Scorer::new(common::config(2)).expect("Python with CadQuery: run scripts/setup");
+    let scorer = Scorer::new(config(2)).expect("Python with CadQuery: run scripts/setup");
     let mut programs: Vec<&str> = TAME.to_vec();
     programs.extend([SKETCH, SPOILER, SKETCH, "t = cq.Sketch().arc\nt |= {}\n", SPOILER, SKETCH]);
     let say = |order: &[usize], round: usize| {
