@@ -1,7 +1,9 @@
-//! CUDA: loads libtorch's CUDA half, and says why it cannot be used on a machine that has an NVIDIA device.
+//! CUDA: loads libtorch's CUDA half, and says why it cannot be used on a machine that has an NVIDIA
+//! device.
 //!
-//! The linker drops `libtorch_cuda.so`, because the binary refers to none of its symbols. So the binary starts on a machine
-//! without CUDA, and this module loads the library if the machine has a device.
+//! The linker drops `libtorch_cuda.so`, because the binary refers to none of its symbols. So the
+//! binary starts on a machine without CUDA, and this module loads the library if the machine has a
+//! device.
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +22,8 @@ pub enum Cuda {
     Usable(usize),
     /// The machine shows no NVIDIA device.
     Absent,
-    /// `device` shows that the machine has an NVIDIA device, but libtorch cannot use it. `reason` is one line.
+    /// `device` shows that the machine has an NVIDIA device, but libtorch cannot use it. `reason`
+    /// is one line.
     Unusable {
         /// The file that shows the device.
         device: &'static str,
@@ -29,8 +32,8 @@ pub enum Cuda {
     },
 }
 
-/// What CUDA gives this process. The first call loads the library; it must come before anything asks libtorch for CUDA
-/// devices, because libtorch remembers that there were none.
+/// What CUDA gives this process. The first call loads the library; it must come before anything
+/// asks libtorch for CUDA devices, because libtorch remembers that there were none.
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| {
@@ -46,8 +49,9 @@ pub fn libtorch() -> Option<PathBuf> {
 }
 
 impl Cuda {
-    /// Looks for a device among the paths that `exist`, loads the library from the directory `libtorch` or else by its name,
-    /// and counts devices. `visible` is the value of `CUDA_VISIBLE_DEVICES`.
+    /// Looks for a device among the paths that `exist`, loads the library from the directory
+    /// `libtorch` or else by its name, and counts devices. `visible` is the value of
+    /// `CUDA_VISIBLE_DEVICES`.
     fn probe(
         exists: &dyn Fn(&Path) -> bool,
         libtorch: Option<&Path>,
@@ -100,8 +104,8 @@ impl Cuda {
     }
 }
 
-/// The file that shows an NVIDIA device, if one of them `exists`. Under WSL, `/dev/dxg` may be another vendor's GPU: the
-/// NVIDIA driver is there if it has put its library beside.
+/// The file that shows an NVIDIA device, if one of them `exists`. Under WSL, `/dev/dxg` may be
+/// another vendor's GPU: the NVIDIA driver is there if it has put its library beside.
 fn nvidia_device(exists: &dyn Fn(&Path) -> bool) -> Option<&'static str> {
     const SIGNS: [&[&str]; 3] =
         [&["/dev/nvidiactl"], &["/proc/driver/nvidia"], &["/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1"]];
@@ -117,7 +121,8 @@ fn loaded_from(maps: &str, name: &str) -> Option<PathBuf> {
     path.parent().map(Path::to_path_buf)
 }
 
-/// Opens the library in the directory `libtorch` if it is there, and else by its name, as the dynamic linker finds it.
+/// Opens the library in the directory `libtorch` if it is there, and else by its name, as the
+/// dynamic linker finds it.
 fn load(
     libtorch: Option<&Path>,
     exists: &dyn Fn(&Path) -> bool,
@@ -136,11 +141,13 @@ fn load(
 /// Loads a library for the whole process. The error is what the dynamic linker says, in one line.
 fn open(path: &Path) -> Result<(), String> {
     let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
-    // SAFETY: a NUL-terminated path. The library is libtorch's own, and its initialisers expect to be loaded this way.
+    // SAFETY: a NUL-terminated path. The library is libtorch's own, and its initialisers expect to
+    // be loaded this way.
     if unsafe { !libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() } {
         return Ok(());
     }
-    // SAFETY: dlerror returns null or a string that is valid until this thread calls the linker again.
+    // SAFETY: dlerror returns null or a string that is valid until this thread calls the linker
+    // again.
     let message = unsafe {
         let message = libc::dlerror();
         if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }

@@ -13,7 +13,8 @@ use tch::{Kind, Tensor};
 #[derive(Args)]
 pub struct DoctorArgs {}
 
-/// Runs it. Exits with 1 if something that every run needs is missing, or if an NVIDIA device cannot be used.
+/// Runs it. Exits with 1 if something that every run needs is missing, or if an NVIDIA device
+/// cannot be used.
 pub fn run(_: &DoctorArgs) -> Result<()> {
     let mut faults = 0;
     let mut say = |is_well: bool, what: &str, detail: String| {

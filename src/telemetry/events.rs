@@ -1,8 +1,9 @@
 //! TensorBoard's event files, as TensorFlow's own writers make them.
 //!
-//! A file is a sequence of records: length (u64), checksum of the length (u32), data, checksum of the data (u32), all little
-//! endian (`tensorflow/core/lib/io/record_writer.h`). The data of a record is an `Event` in the encoding of protocol buffers
-//! (`tensorflow/core/util/event.proto`, `tensorflow/core/framework/summary.proto`).
+//! A file is a sequence of records: length (u64), checksum of the length (u32), data, checksum of
+//! the data (u32), all little endian (`tensorflow/core/lib/io/record_writer.h`). The data of a
+//! record is an `Event` in the encoding of protocol buffers (`tensorflow/core/util/event.proto`,
+//! `tensorflow/core/framework/summary.proto`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -20,11 +21,10 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates a new file in `directory`. It says that the writer starts, or goes on, at `step`: readers drop what earlier
-    /// files of the directory have from that step on.
+    /// Creates a new file in `directory`. It says that the writer starts, or goes on, at `step`:
+    /// readers drop what earlier files of the directory have from that step on.
     ///
-    /// # Errors
-    /// The directory cannot be written.
+    /// # Errors The directory cannot be written.
     pub fn create(directory: &Path, step: usize) -> Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         // Readers take the files in the order of their names.
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn checksums_are_those_of_rfc_3720() {
-        // Appendix B.4: 32 bytes of zeros, of ones, and ascending; and the check value of the CRC catalogue.
+        // Appendix B.4: 32 bytes of zeros, of ones, and ascending; and the check value of the CRC
+        // catalogue.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(&std::array::from_fn::<u8, 32, _>(|i| i as u8)), 0x46dd_794e);

@@ -1,4 +1,5 @@
-//! The log of a run: TensorBoard, `metrics.jsonl`, and one line a step on the terminal. `docs/metrics.md` defines every name.
+//! The log of a run: TensorBoard, `metrics.jsonl`, and one line a step on the terminal.
+//! `docs/metrics.md` defines every name.
 
 mod events;
 mod progress;
@@ -26,14 +27,14 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Opens `<run>/metrics.jsonl` and `<run>/tensorboard/<stage>` for a stage of `steps` steps that starts, or goes on, at `step`.
+    /// Opens `<run>/metrics.jsonl` and `<run>/tensorboard/<stage>` for a stage of `steps` steps
+    /// that starts, or goes on, at `step`.
     ///
-    /// What this stage logged from that step on comes from a run that was killed before its next checkpoint. Its lines are
-    /// removed from the file, and TensorBoard is told to drop its points. TensorBoard drops points of all tags in a directory,
-    /// so each stage has its own.
+    /// What this stage logged from that step on comes from a run that was killed before its next
+    /// checkpoint. Its lines are removed from the file, and TensorBoard is told to drop its points.
+    /// TensorBoard drops points of all tags in a directory, so each stage has its own.
     ///
-    /// # Errors
-    /// A directory cannot be written.
+    /// # Errors A directory cannot be written.
     pub fn open(run_dir: &Path, stage: &'static str, step: usize, steps: usize) -> Result<Self> {
         let path = run_dir.join("metrics.jsonl");
         keep_before(&path, stage, step)?;
@@ -79,7 +80,8 @@ impl Telemetry {
         self.tensorboard.flush()
     }
 
-    /// Shows `line` about a step that has just ended and brought the stage to `progress` in [0, 1], with the time left.
+    /// Shows `line` about a step that has just ended and brought the stage to `progress` in [0, 1],
+    /// with the time left.
     pub fn say(&mut self, step: usize, progress: f64, line: &str) {
         self.progress.say(&self.limits.position(step, progress), progress, line);
     }
@@ -89,7 +91,8 @@ impl Telemetry {
         self.progress.note(line);
     }
 
-    /// Prints `line` about the step `step`, which has brought the stage to `progress`, so that it stays on the terminal.
+    /// Prints `line` about the step `step`, which has brought the stage to `progress`, so that it
+    /// stays on the terminal.
     pub fn note_step(&self, step: usize, progress: f64, line: &str) {
         self.note(&format!("{} {}  {line}", self.stage, self.limits.position(step, progress)));
     }

@@ -18,8 +18,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Where a stage stands whose step `step`, counted from 0, has brought it to `progress` in [0, 1]: `12/72` if its steps will
-    /// end it, `step 251, 84 % of 120 s` if its time will.
+    /// Where a stage stands whose step `step`, counted from 0, has brought it to `progress` in [0,
+    /// 1]: `12/72` if its steps will end it, `step 251, 84 % of 120 s` if its time will.
     pub fn position(&self, step: usize, progress: f64) -> String {
         let done = step + 1;
         if self.max_seconds > 0.0 && progress > done as f64 / self.steps.max(1) as f64 {

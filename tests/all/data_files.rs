@@ -86,7 +86,8 @@ fn a_limit_counts_usable_rows_and_the_hundred_subset_is_a_filter() {
 
 #[test]
 fn other_writers_files_are_read_whatever_their_order_types_and_nulls() {
-    // Columns in another order, one more, text without the text mark, nulls at every level, dictionaries, zstd.
+    // Another order of columns, an extra column, text not marked as text, nulls at every level,
+    // dictionaries, zstd.
     let schema = "message other {
         optional binary cadquery;
         optional double score;
@@ -105,7 +106,7 @@ fn other_writers_files_are_read_whatever_their_order_types_and_nulls() {
     let mut group = writer.next_row_group().unwrap();
     let text = |texts: &[&str]| texts.iter().map(|text| ByteArray::from(*text)).collect::<Vec<_>>();
     let pictures = [ByteArray::from(png(1)), ByteArray::from(png(2))];
-    // Row 0 is whole, row 1 lacks the program, row 2 the picture's bytes, row 3 the picture.
+    // Row 0 is complete; row 1 lacks the program, row 2 the picture's bytes, row 3 the picture.
     let mut column = group.next_column().unwrap().unwrap();
     column.typed::<ByteArrayType>().write_batch(&text(&["p", "p", "p"]), Some(&[1, 0, 1, 1]), None).unwrap();
     column.close().unwrap();
@@ -148,7 +149,7 @@ fn a_truncated_or_damaged_file_is_named() {
     for length in [0, 3, 100, whole.len() / 2, whole.len() - 1] {
         damaged(&whole[..length]);
     }
-    // Zeros where the first pages are: the footer is sound.
+    // The first pages become zeros; the footer stays intact.
     let mut holed = whole.clone();
     holed[4..whole.len() / 3].fill(0);
     damaged(&holed);
@@ -193,7 +194,7 @@ fn a_file_a_pattern_and_a_data_directory_serve_too() {
             "{source:?}"
         );
     }
-    // A file of another name serves any split; one that names a split only that.
+    // A file whose name names a split serves that split only; any other file serves every split.
     let plain = directory.path().join("my parts.parquet");
     std::fs::copy(&path, &plain).unwrap();
     assert_eq!(open(&plain, Split::Test).unwrap().len(), 1);
@@ -222,7 +223,8 @@ fn a_shape_may_come_in_a_file_instead_of_a_program_or_beside_it() {
         let picture = png(1);
         let mesh: &[u8] = if is_path { b"meshes/a.stl" } else { stl };
         let level = if column.contains("group") { 2 } else { 1 };
-        // Row 0 has a mesh, row 1 mesh and program, row 2 a program, row 3 neither, row 4 a path that leads nowhere.
+        // Row 0 has a mesh, row 1 mesh and program, row 2 a program, row 3 neither, row 4 a path
+        // that leads nowhere.
         let last: &[u8] = if is_path { b"meshes/none.stl" } else { stl };
         type Column<'a> = (Vec<&'a [u8]>, Option<Vec<i16>>);
         let columns: [Column; 4] = [
@@ -253,7 +255,7 @@ fn a_shape_may_come_in_a_file_instead_of_a_program_or_beside_it() {
         assert_eq!(dataset.get(0).unwrap().ground_truth.shape().unwrap().bytes(), stl);
         assert_eq!(dataset.skipped[0].reason, SkipReason::NoProgram);
         assert!(!is_path || dataset.skipped[1].to_string().contains("meshes/none.stl"), "{:?}", dataset.skipped);
-        // Programs beyond the limit are forgotten, what they build is not.
+        // Programs beyond the limit are hidden, but their shapes remain.
         dataset.keep_programs(2);
         assert_eq!(of(&dataset)[2], row("2", None, false));
         assert_eq!(dataset.get(2).unwrap().ground_truth.program(), Some("p"));

@@ -1,4 +1,5 @@
-//! Pictures: the pixels and tiles that Pillow and torchvision make of them, by scripts/reference/images.py.
+//! Pictures give the pixels and tiles that Pillow and torchvision give
+//! (scripts/reference/images.py).
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ const JPEG: [&str; 8] = [
     "progressive.jpg",
     "rgb.jpg",
     "grey.jpg",
-    // The pixels as stored: Pillow's `convert` does not turn them either.
+    // Pixels stay as stored: Pillow's `convert` does not rotate them either.
     "exif-rotated.jpg",
 ];
 const JPEG_OF_INKS: [&str; 3] = ["cmyk-adobe.jpg", "cmyk-plain.jpg", "ycck.jpg"];
@@ -49,7 +50,7 @@ fn fixture_bytes(name: &str) -> Vec<u8> {
     std::fs::read(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Decoded, tiled and with a thumbnail, each of these is the reference's to the last bit.
+/// Each of these, decoded and tiled with a thumbnail, equals the reference bit by bit.
 #[track_caller]
 fn assert_reference(names: &[&str]) {
     for name in names {
@@ -99,7 +100,8 @@ fn pictures_of_every_shape_are_resized_and_cut_as_by_the_reference() {
 
 #[test]
 fn the_tile_grid_is_the_references_for_every_small_picture() {
-    // A line a height, two hexadecimal digits, columns and rows, a width; tiles of 7.
+    // One line for each height; two hexadecimal digits, columns and rows, for each width. Tiles
+    // have side 7.
     let table = String::from_utf8(fixture_bytes("grids.txt")).unwrap();
     let digit = |digit: u8| char::from(digit).to_digit(16).unwrap();
     let mut compared = 0;
@@ -114,16 +116,17 @@ fn the_tile_grid_is_the_references_for_every_small_picture() {
 
 #[test]
 fn the_tile_grid_follows_the_aspect_ratio_and_prefers_more_tiles_for_large_pictures() {
-    // Worked out by hand from InternVL's dynamic_preprocess with image_size 448 and max_num 12.
+    // Computed by hand from InternVL's dynamic_preprocess with image_size 448 and max_num 12.
     for (size, grid) in [
         ((448, 448), (1, 1)),
         ((896, 448), (2, 1)),
         // 2:1 again: (4, 2) has eight tiles, and the picture more than half of their pixels.
         ((1792, 896), (4, 2)),
-        // 1:1: (2, 2) and (3, 3) tie with (1, 1); 800 x 800 exceeds half of 896 x 896, but not half of 1344 x 1344.
+        // 1:1: (2, 2) and (3, 3) tie with (1, 1); 800 x 800 exceeds half of 896 x 896, but not half
+        // of 1344 x 1344.
         ((800, 800), (2, 2)),
         ((448, 4480), (1, 10)),
-        // Wider than any grid.
+        // Wider than every grid.
         ((9000, 448), (12, 1)),
     ] {
         assert_eq!(tile_grid(size.0, size.1, 448, 12), grid, "{size:?}");
@@ -141,7 +144,7 @@ fn tiles_are_cut_row_by_row_and_the_thumbnail_comes_last() {
         assert_eq!(tile.dimensions(), (32, 32));
     }
     assert_eq!(tiles(&quarters, 32, 4, false).len(), 4);
-    // One tile has no thumbnail, and a picture of the right size is not touched.
+    // A single tile has no thumbnail, and a picture of the right size is not resized.
     assert_eq!(tiles(&quarters, 64, 1, true), [quarters]);
 }
 
@@ -155,7 +158,7 @@ fn what_is_no_picture_is_an_error_that_says_so() {
         let whole = fixture_bytes(name);
         assert_cut_off(name, &whole, 8);
         assert_cut_off(name, &whole, whole.len() / 2);
-        // Pillow refuses a JPEG without its last byte too; most decoders make up the rest.
+        // Pillow also refuses a JPEG without its last byte; most decoders invent the rest.
         if name.ends_with("jpg") {
             assert_cut_off(name, &whole, whole.len() - 1);
         }
@@ -181,7 +184,7 @@ fn a_format_that_is_not_read_is_named_with_those_that_are() {
 fn a_jpeg_that_claims_to_be_enormous_is_refused_before_memory_is_taken() {
     let mut jpeg = fixture_bytes("grey.jpg");
     let start = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("the frame header");
-    // After length and precision, height and width.
+    // Height and width follow length and precision.
     jpeg[start + 5..start + 9].copy_from_slice(&[0x10, 0x00, 0xff, 0x00]);
     let message = decode_rgb(&jpeg).unwrap_err().to_string();
     assert!(message.contains("65280 x 4096 pixels are more than"), "{message}");

@@ -1,4 +1,4 @@
-//! Synthetic parts: what CadQuery makes of them, and that a seed says it all.
+//! Synthetic parts: CadQuery builds the same solids, and the seed determines every file.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -22,7 +22,8 @@ fn config(count: usize, output: &Path) -> SynthConfig {
     }
 }
 
-/// Runs each line of standard input, a JSON string, and prints volume, number of solids and validity.
+/// Executes each line of standard input, a program as a JSON string; prints volume, number of
+/// solids and validity.
 const EXECUTE: &str = r#"
 import json, sys
 import cadquery as cq

@@ -1,5 +1,5 @@
-//! What the tests share: the repository's paths, libtorch's generator, and the binary in a fresh directory, whose failures are
-//! reported with command, directory and output.
+//! What the tests share: the repository's paths, libtorch's generator, and the binary in a fresh
+//! directory, whose failures are reported with command, directory and output.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -39,18 +39,19 @@ pub fn smoke_config() -> String {
 /// A fresh directory.
 pub struct Place {
     path: PathBuf,
-    /// Removes it in the end.
+    /// Removes the directory when it is dropped.
     _guard: Option<TempDir>,
 }
 
 impl Place {
-    /// One that goes with the test.
+    /// A directory that is removed after the test.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         Self { path: directory.path().into(), _guard: Some(directory) }
     }
 
-    /// One that tests share. Nothing is dropped at the end of a process: it stays until the next run empties it.
+    /// A directory that tests share. Statics are not dropped when a process ends, so it stays until
+    /// the next run empties it.
     pub fn shared(name: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         if path.exists() {
@@ -98,7 +99,8 @@ impl Invocation {
         finished
     }
 
-    /// Runs it and expects a failure that is told as people want it: one line, the last one, with every text of `says`.
+    /// Runs it and expects a failure with a message of one line, the last one, which has every text
+    /// of `says`.
     #[track_caller]
     pub fn fails_with(self, says: &[&str]) -> Finished {
         let finished = self.fails();
@@ -145,7 +147,7 @@ impl Invocation {
     }
 }
 
-/// Kills its child, however the test ends.
+/// Kills its child however the test ends.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -155,7 +157,7 @@ impl Drop for Killed {
     }
 }
 
-/// A command that has ended. Its text is all that explains a failure.
+/// A command that has ended. As text it has everything that explains a failure.
 pub struct Finished {
     described: String,
     directory: PathBuf,
@@ -218,7 +220,7 @@ pub fn rows(path: impl AsRef<Path>) -> Vec<Value> {
     text(path).lines().map(parse).collect()
 }
 
-/// `metrics.jsonl` of a run, timings aside: what the same seed must give again.
+/// The rows of `metrics.jsonl` without timings: the same seed must give them again.
 #[track_caller]
 pub fn metrics(run: &Path) -> Vec<Value> {
     let mut rows = rows(run.join("metrics.jsonl"));

@@ -1,5 +1,5 @@
-//! All integration tests of the crate in one program, because linking libtorch takes longer than most of them run.
-//! `cargo test -p cadwright --test all ppo::` runs one module.
+//! All integration tests of the crate in one program, because linking libtorch takes longer than
+//! most of them run. `cargo test -p cadwright --test all ppo::` runs one module.
 
 mod cli;
 mod data_files;

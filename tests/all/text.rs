@@ -1,5 +1,5 @@
-//! Tokenizer, chat templates and prompts, compared with `transformers` (scripts/reference/tokenizer.py), and what is wrong
-//! with those that cannot be used.
+//! Tokenizers, chat templates and prompts, compared with `transformers`
+//! (scripts/reference/tokenizer.py), and the errors for those that cannot be used.
 
 use std::path::{Path, PathBuf};
 
@@ -87,7 +87,7 @@ fn a_saved_tokenizer_is_the_same_and_keeps_its_other_files() {
     for name in TOKENIZER {
         assert_eq!(read(&directory.path().join(name)), read(&fixture().join(name)), "{name}");
     }
-    // What counts is tokenizer.json, with and without the others.
+    // tokenizer.json decides, with and without the other files.
     std::fs::write(directory.path().join("vocab.json"), "{}").unwrap();
     check_tokens(&Tokenizer::load(directory.path()).unwrap(), as_configured);
     for name in TOKENIZER {
@@ -189,7 +189,7 @@ fn a_vocabulary_that_is_larger_than_the_embedding_is_refused() {
     );
 }
 
-/// The fixture's tokenizer with one of its templates, put where `kind` says.
+/// The fixture's tokenizer with one of its templates, in the file that `kind` names.
 fn with_template(template: &str, kind: &str) -> tempfile::TempDir {
     let directory = copy_of(&TOKENIZER);
     let text = read(&fixture().join(format!("{template}.jinja")));
@@ -232,7 +232,7 @@ fn conversations_with_tools_and_every_feature_render_as_in_transformers() {
     let expected = expected();
     let cases = expected["conversations"].as_array().unwrap();
     assert_eq!(cases.len(), 2 * 4 + 3);
-    // Read once more: tools keep the order of their fields.
+    // Parsed again, so that tools keep the order of their fields.
     let ordered: Jinja = serde_json::from_str(&read(&fixture().join("expected.json"))).unwrap();
     let ordered = ordered.get_attr("conversations").unwrap();
     for (i, case) in cases.iter().enumerate() {
@@ -255,7 +255,7 @@ fn without_a_template_the_prompt_is_internvls() {
         assert_eq!(text("S", ""), format!("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n{image}{answer}"));
         assert_eq!(text("", "a <image> b"), format!("<|im_start|>user\na {image} b{answer}"));
     }
-    // The order that transformers looks in, and a place for the picture in a list of parts.
+    // The order in which transformers looks, and a list of parts with a place for the picture.
     let directory = with_template("list", "jinja");
     edit(&directory.path().join("tokenizer_config.json"), |json| json["chat_template"] = json!("{{ nonsense"));
     let text = Prompt::new(Some(directory.path()), "", "a <image> b").unwrap().text(1);
@@ -270,7 +270,7 @@ fn what_was_trained_with_is_read_back_whatever_became_of_the_template() {
     prompt.save(directory.path()).unwrap();
     std::fs::remove_file(directory.path().join("tokenizer_config.json")).unwrap();
     assert_eq!(Prompt::of(directory.path()).unwrap(), Some(prompt));
-    // As earlier versions wrote it.
+    // The format of earlier versions.
     std::fs::write(directory.path().join("prompt.json"), "{\"system\": \"S\", \"user\": \"Q\"}").unwrap();
     assert_eq!(Prompt::of(directory.path()).unwrap(), Some(Prompt::new(None, "S", "Q").unwrap()));
     for (text, says) in [("{", "malformed"), ("{\"system\": \"\"}", "\"user\""), ("[]", "object")] {

@@ -1,6 +1,7 @@
-//! Every kind of InternVL3 checkpoint against `transformers` and `peft`: both layouts, both vision transformers, one to seven
-//! queries to a key, tied and untied heads, pictures of several tiles, left padding, adapters beside the weights and in them.
-//! `scripts/reference/variants.py` made `tests/fixtures/variants`.
+//! Every kind of InternVL3 checkpoint against `transformers` and `peft`: both layouts, both vision
+//! transformers, one to seven queries to a key, tied and untied heads, pictures of several tiles,
+//! left padding, adapters beside the weights and in them. `scripts/reference/variants.py` made
+//! `tests/fixtures/variants`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ fn load(directory: &Path) -> InternVl {
     InternVl::load(directory, Kind::Float, Kind::Float, Device::Cpu).unwrap()
 }
 
-/// What Python was given and what it answered.
+/// The inputs and outputs of the Python reference.
 struct Reference(BTreeMap<String, Tensor>);
 
 impl Reference {
@@ -72,7 +73,7 @@ fn logits_equal_those_of_transformers_in_both_layouts() {
     }
 }
 
-/// Newer `transformers` write the names that tensors have in memory.
+/// Newer versions of `transformers` write tensors under their names in memory.
 #[test]
 fn both_spellings_of_the_hf_layout_load() {
     let (variant, directory) = ("1b", tempfile::tempdir().unwrap());
@@ -121,7 +122,7 @@ fn a_checkpoint_saved_in_either_layout_is_the_same_model() {
             assert_eq!(loaded.config.layout, to);
             assert_small(&format!("{variant}: {from} as {to}"), reference.error(&loaded, "logits"), 1e-4);
         }
-        // The very names and shapes that transformers writes.
+        // The names and shapes are those that transformers writes.
         let directory = tempfile::tempdir().unwrap();
         load(&fixture(variant).join("original")).save(directory.path(), Layout::Hf).unwrap();
         let shapes = |directory: &Path| -> Vec<_> {
@@ -169,7 +170,7 @@ fn loss_and_gradients_of_an_adapter_equal_pefts() {
             assert!(error <= 1e-3, "{variant} {name}: relative error {error:.2e}");
             compared += 1;
         }
-        // Three layers in each of two blocks, two factors.
+        // Three layers in each of two blocks, with two factors each.
         assert_eq!(compared, 2 * 3 * 2);
     }
 }
@@ -184,14 +185,15 @@ fn a_saved_adapter_has_the_keys_that_peft_wrote() {
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, expected) in &expected {
         let error = (&found[name] - expected).abs().max().double_value(&[]);
-        // The module that is saved whole goes by the base's dtype, which is fp32 here.
+        // A module that is saved whole has the dtype of the base, which is fp32 here.
         assert!(error < 1e-6, "{name}: {error}");
     }
     let again = load(&fixture(variant).join("hf")).with_adapter(directory.path()).unwrap();
     assert_eq!(again.lora(), model.lora());
 }
 
-/// In an hf checkpoint the vision transformer has layers called `q_proj`, too: PEFT would look for their adapters.
+/// In an hf checkpoint the vision transformer also has layers called `q_proj`, so PEFT would look
+/// for their adapters.
 #[test]
 fn a_saved_adapter_of_names_means_the_language_model_in_peft() {
     let _guard = sole_user_of_the_generator();
@@ -206,7 +208,7 @@ fn a_saved_adapter_of_names_means_the_language_model_in_peft() {
         let expected = TargetModules::Pattern(format!(r"model\.language_model\.layers\..*\.{pattern}"));
         let settings = again.lora().unwrap().clone();
         assert_eq!(settings.target_modules, expected);
-        // What was saved targets the same layers.
+        // The saved settings target the same layers.
         let count = |model: &InternVl| model.weights().iter().filter(|(name, _)| name.contains("lora_A")).count();
         let anew = load(&fixture("1b").join("hf")).with_new_adapter(settings, 0).unwrap();
         assert_eq!((count(&again), count(&anew)), (count(&model), count(&model)));

@@ -1,4 +1,4 @@
-//! Meshes and solids with known properties, made by code.
+//! Meshes and solids with known properties.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub fn together(mut a: Mesh, b: &Mesh) -> Mesh {
     a
 }
 
-/// The mesh turned inside out: a hole where it lies within another.
+/// The mesh turned inside out. Within another mesh it is a hole.
 pub fn inside_out(mut mesh: Mesh) -> Mesh {
     mesh.triangles.iter_mut().for_each(|t| t.swap(1, 2));
     mesh

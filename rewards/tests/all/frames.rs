@@ -1,4 +1,4 @@
-//! What each frame forgives and what it does not.
+//! Which differences between solids each frame ignores and which it counts.
 
 use crate::common::block_solid;
 use cadwright_rewards::{Frame, frame_iou};

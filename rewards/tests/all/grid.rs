@@ -19,7 +19,7 @@ fn mesh_iou(n: usize, a: &Mesh, b: &Mesh) -> f64 {
     iou(&voxelise(a, &spec), &voxelise(b, &spec))
 }
 
-/// Volume by counting cells, over bounds a little larger than the mesh.
+/// Volume by counting cells, within bounds a little larger than the mesh.
 fn volume(n: usize, mesh: &Mesh) -> f64 {
     let bounds = mesh.bounds();
     let spec = spec(n, bounds.min.map(|m| m - 0.1), bounds.max.map(|m| m + 0.1));
@@ -103,7 +103,7 @@ fn parts_of_thin_walls_are_told_apart() {
     let expected = volume(0.01) / volume(0.015);
     let error = (mesh_iou(64, &shell(0.01), &shell(0.015)) - expected).abs();
     assert!(error < 0.01, "{error}");
-    // Plates, which have the whole grid across their thickness.
+    // Plates: the grid has all of its cells across the thickness too.
     let plate = |t: f64| block([0.0; 3], [1.0, 1.0, t]);
     let error = (mesh_iou(64, &plate(0.01), &plate(0.015)) - 2.0 / 3.0).abs();
     assert!(error < 0.002, "{error}");
@@ -248,7 +248,8 @@ fn volumes_agree_with_the_closed_form() {
     for (name, mesh, expected) in [
         ("cube", unit_cube(), 1.0),
         ("turned cube", turned(&unit_cube()), 1.0),
-        // (n / 2 pi) sin(2 pi / n) per ring of 128 steps and its like in latitude: 0.1 % less.
+        // (n / 2 pi) sin(2 pi / n) per ring of 128 steps and similarly in latitude, in total 0.1 %
+        // less.
         ("ball", ball([1.0, 2.0, 3.0], 0.5, 64), 4.0 / 3.0 * PI * 0.125),
         ("hollow cube", hollow.clone(), 1.0 - 0.343),
         ("turned hollow cube", turned(&hollow), 1.0 - 0.343),

@@ -1,4 +1,5 @@
-//! All integration tests of the crate in one program: `cargo test -p cadwright-rewards --test all grid::` runs one module.
+//! All integration tests of the crate in one program: `cargo test -p cadwright-rewards --test all
+//! grid::` runs one module.
 
 mod common;
 mod frames;

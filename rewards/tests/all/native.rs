@@ -1,4 +1,5 @@
-//! The native engine against the answers of the real CadQuery that `scripts/reference/cadquery_rules.py` wrote down.
+//! The native engine against the answers of real CadQuery, recorded by
+//! `scripts/reference/cadquery_rules.py`.
 
 use cadwright_rewards::native::execute;
 use cadwright_rewards::{Outcome, Solid};
@@ -17,7 +18,7 @@ struct Rule {
     malformed: Option<bool>,
 }
 
-/// What is handed on: malformed solids, and what is not worth its code.
+/// Rules that are handed on: malformed solids, and cases too rare to be worth the code.
 const DECLINED: &[&str] = &[
     "bow tie",
     "spike",

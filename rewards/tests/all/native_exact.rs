@@ -1,5 +1,6 @@
-//! Bounds, volumes, counts of solids and IoU of the native engine where rasters and quadrature used to miss something. The
-//! expected numbers are CadQuery's own (volume, bounding box, booleans), or follow from the arithmetic beside them.
+//! Bounds, volumes, counts of solids and IoU of the native engine, for shapes in which sampling on
+//! rasters and quadrature missed something. The expected numbers are CadQuery's (volume, bounding
+//! box, booleans) or follow from the arithmetic beside them.
 
 use std::sync::Arc;
 
@@ -81,7 +82,8 @@ fn two_triangles_share_what_clipping_says() {
     close(mass.centroid[1], centroid[1], 1e-10);
 }
 
-/// Area and centroid of what two counter-clockwise convex polygons share (Sutherland and Hodgman 1974, shoelace formula).
+/// Area and centroid of what two counter-clockwise convex polygons share (Sutherland and Hodgman
+/// 1974, shoelace formula).
 fn clipped(subject: &[[f64; 2]], clip: &[[f64; 2]]) -> (f64, [f64; 2]) {
     let side = |a: [f64; 2], b: [f64; 2], p: [f64; 2]| (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]);
     let mut polygon = subject.to_vec();
@@ -124,14 +126,15 @@ fn necks_join_and_gaps_part() {
     let touching = "result = cq.Workplane().rect(1, 1).extrude(1)\
         .union(cq.Workplane().center(1, 1).rect(1, 1).extrude(1))\n";
     assert_eq!(solid(touching).solids(), Some(2));
-    // Leaves along several axes: the engine does not say.
+    // Leaves along several axes: the engine gives no count.
     let drilled = "result = cq.Workplane().box(1, 1, 1).cut(cq.Workplane('YZ').circle(0.2).extrude(5, both=True))\n";
     assert_eq!(solid(drilled).solids(), None);
 }
 
 #[test]
 fn drilled_along_three_axes() {
-    // Cylinders of radius 1 along x and z and 0.5 along y, out of a cube of edge 4. Volumes by CadQuery.
+    // Cylinders of radius 1 along x and z and 0.5 along y, out of a cube of edge 4. Volumes by
+    // CadQuery.
     let program = "result = cq.Workplane().box(4, 4, 4)\n\
         result = result.cut(cq.Workplane('XY').circle(1.0).extrude(5, both=True))\n\
         result = result.cut(cq.Workplane('YZ').circle(0.9).extrude(5, both=True))\n\
@@ -155,14 +158,14 @@ fn a_far_sliver_counts_in_full() {
     let exact = 1.0 / wedge.mass().volume;
     close(frame_iou(Frame::Canonical, 64, &wedge, &cube), exact, 0.01);
     close(frame_iou(Frame::Canonical, 64, &cube, &wedge), exact, 0.01);
-    // The wedge: 10^4 x 0.4 / 2 x 3e-4 = 0.6. Of it the cube holds what lies below x = 0.5.
+    // The wedge: 10^4 x 0.4 / 2 x 3e-4 = 0.6. The cube contains the part below x = 0.5.
     let within = (0.5 * 0.4 - 0.5 * 0.5 * 0.5 * 0.4 / 1e4) * 3e-4;
     close(wedge.mass().volume, 1.6 - within, 1e-9);
 }
 
 #[test]
 fn a_name_bound_in_the_iterable_of_a_comprehension_is_handed_on() {
-    // CPython refuses it when it compiles, wherever it stands in the iterable.
+    // CPython refuses it at compile time, at any place in the iterable.
     for program in ["x = [a for a in (b := [1])]\n", "x = [a for a in [c for c in [(b := 1)]]]\n"] {
         assert!(execute(program).is_err(), "{program}");
     }

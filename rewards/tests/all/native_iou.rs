@@ -45,7 +45,8 @@ fn plate(rng: &mut ChaCha8Rng, thickness: f64, plane: &str) -> String {
     )
 }
 
-/// Thin walls that span all three axes: an angle of two sheets, a tube, a tilted plate; slightly different each time.
+/// Thin walls that span all three axes: an angle of two sheets, a tube, a tilted plate; slightly
+/// different each time.
 fn wall(rng: &mut ChaCha8Rng, thickness: f64, kind: &str) -> String {
     let mut near = |value: f64| value * rng.random_range(0.98..1.02);
     let (width, height, wall) = (near(1.0), near(0.8), near(thickness));

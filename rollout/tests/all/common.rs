@@ -1,4 +1,4 @@
-//! A scorer shared by the tests of one file, and programs to run.
+//! A scorer that all tests share, and programs to execute.
 
 use std::sync::OnceLock;
 
@@ -8,13 +8,13 @@ use cadwright_rollout::{Engine, Execution, Scorer, ScorerConfig};
 pub const TIMEOUT_S: f64 = 3.0;
 pub const CUBE: &str = "solid = cq.Workplane().box(1, 1, 1)";
 
-/// Real CadQuery, so that what is tested does not depend on what the native engine certifies.
+/// A scorer with real CadQuery, so that tests do not depend on what the native engine certifies.
 pub fn config(jobs: usize) -> ScorerConfig {
     let engine = Engine::Cadquery;
     ScorerConfig { engine, jobs, timeout_s: TIMEOUT_S, memory_mib: 512, grid: 32, ..ScorerConfig::default() }
 }
 
-/// Starting a server takes seconds, so the tests of a file share one.
+/// Starting a server takes seconds, so the tests share one.
 pub fn scorer() -> &'static Scorer {
     static SCORER: OnceLock<Scorer> = OnceLock::new();
     SCORER.get_or_init(|| Scorer::new(config(2)).expect("Python with CadQuery: run scripts/setup"))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const BLOCK: &str = "solid = cq.Workplane().box(1, 2, 3)";
 
-/// Three different moments, no plane of symmetry.
+/// A part with three different moments of inertia and no plane of symmetry.
 const BRACKET: &str = "solid = cq.Workplane().polyline([(0, 0), (4, 0), (4, 1), (1, 1), (1, 2.5), (0, 2)]).close().extrude(0.7)\n\
     solid = solid.cut(cq.Workplane().circle(0.2).extrude(1).translate((3, 0.4, 0.3)))";
 
@@ -35,7 +35,7 @@ fn exact_is_the_iou_of_solids_in_their_own_coordinates() {
     close(exact(BLOCK, BLOCK), 1.0);
     // Half of each cube is in the other: 1/2 over 3/2.
     close(exact("solid = cq.Workplane().box(1, 1, 1).translate((0.5, 0, 0))", CUBE), 1.0 / 3.0);
-    // A cylinder in the cube around it: pi / 4.
+    // A cylinder in its bounding cube: pi / 4.
     close(exact("solid = cq.Workplane().circle(0.5).extrude(0.5, both=True)", CUBE), std::f64::consts::PI / 4.0);
     close(exact("solid = cq.Workplane().box(1, 1, 1).translate((3, 0, 0))", CUBE), 0.0);
     close(exact("solid = None", CUBE), 0.0);
@@ -51,7 +51,7 @@ fn shell_ignores_pose_and_size_and_is_hard_on_small_differences() {
     assert_eq!(shell(BRACKET, BRACKET), Some(1.0));
     let moved = format!("{BRACKET}\nsolid = solid.translate((5, -3, 2))");
     assert!(shell(&moved, BRACKET).is_some_and(|iou| iou > 0.9));
-    // A tenth too long: 0.91 as a solid.
+    // A tenth too long: the IoU of the solids is 0.91.
     let long = "solid = cq.Workplane().box(1, 2, 3.3)";
     let score = score(&scorer, long, BLOCK);
     assert!(score.iou[&Frame::Canonical].is_some_and(|iou| (iou - 1.0 / 1.1).abs() < 0.02));
@@ -90,7 +90,7 @@ fn an_audit_compares_engines_and_booleans() {
     fs::write(&input, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
     let options = AuditOptions { input, sample: 0, seed: 0, output: Some(output.clone()), scorer: config(2) };
     let report = audit(&options).unwrap();
-    // CUBE counts once.
+    // CUBE is counted once.
     assert_eq!((report.pairs, report.programs), (3, 4));
     let all = &report.styles[ALL];
     assert_eq!((all.programs, all.certified + all.declined.values().sum::<usize>()), (4, 4));

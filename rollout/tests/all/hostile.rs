@@ -1,5 +1,5 @@
-//! One hostile behaviour a test. Every program here is harmless where its guard is missing: it
-//! stops by itself, and what it writes goes to its own directory or to a canary of the test.
+//! One hostile behaviour a test. Every program is harmless if its guard is missing: it stops by
+//! itself, and writes only to its own directory or to the canary file of the test.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn expect_timeout(program: &str) {
     let execution = execute(program);
     let wall = start.elapsed().as_secs_f64();
     assert_eq!(execution.answer.verdict().class(), Some(Timeout), "{:?}", execution.answer.error());
-    // The wall time counts waiting for a place behind at most a few other tests of this kind.
+    // The wall time includes waiting for a worker behind other tests of this kind.
     assert!(wall >= TIMEOUT_S - 0.1, "{wall}");
 }
 
@@ -122,7 +122,7 @@ fn new_processes_are_refused() {
 fn a_process_that_escapes_does_not_outlive_its_program() {
     let directory = tempfile::tempdir().unwrap();
     let canary = directory.path().join("canary");
-    // A double fork into a new session that would sing after two seconds.
+    // A double fork into a new session that would write the canary after two seconds.
     let program = format!(
         "import os, time\ntry:\n  pid = os.fork()\nexcept OSError:\n  pid = 1\n\
          if pid == 0:\n  os.setsid()\n  if os.fork() == 0:\n    time.sleep(2)\n    \
@@ -290,7 +290,7 @@ fn wait_until_gone(pid: i32) {
     }
 }
 
-/// The directory a server was given: its third argument.
+/// The directory of a server, which is in its command line.
 fn directory_of(server: i32) -> std::path::PathBuf {
     let line = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap();
     let directory = Path::new(line.split('\0').nth(4).unwrap()).to_owned();
@@ -334,7 +334,7 @@ fn a_dropped_scorer_leaves_no_process() {
     assert!(!is_running(pid) && !directory.exists());
 }
 
-/// Not a test of its own: the process that the next test kills.
+/// The process that the next test kills; not a test of its own.
 #[test]
 #[ignore = "helper of the test below"]
 fn helper_that_runs_a_program_for_ever() {

@@ -1,4 +1,4 @@
-//! Files in, files out.
+//! `exec` and `score` on JSONL files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ impl Files {
 }
 
 fn keys(row: &str) -> Vec<String> {
-    // Keys at depth one, in the order of the text.
+    // Keys at depth one, in their order in the text.
     let mut depth = 0;
     let mut keys = Vec::new();
     let parts: Vec<&str> = row.split('"').collect();

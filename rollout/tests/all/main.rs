@@ -1,5 +1,5 @@
-//! All integration tests of the crate in one program: `cargo test -p cadwright-rollout --test all hostile::` runs one
-//! module. They share the workers of `common::scorer`.
+//! All integration tests of the crate in one program: `cargo test -p cadwright-rollout --test all
+//! hostile::` runs one module. They share the workers of `common::scorer`.
 
 mod audit;
 mod common;

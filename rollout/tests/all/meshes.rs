@@ -1,4 +1,4 @@
-//! What CadQuery's triangles enclose is what its solids are (`worker/mesh.py`).
+//! CadQuery's triangles enclose the volume of its solids (`worker/mesh.py`).
 
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +8,8 @@ use cadwright_rollout::{ScoreRequest, Scorer, ScorerConfig};
 
 use crate::common::config;
 
-/// Ground truth, prediction, and IoU by OpenCASCADE's booleans. The mesher without inner vertices closed these solids by
-/// wrong triangles: it gave 0.278 and 0.720.
+/// Ground truth, prediction, and IoU by OpenCASCADE's booleans. The mesher without inner vertices
+/// closed these solids by wrong triangles: it gave 0.278 and 0.720.
 const PAIRS: [(&str, &str, f64); 2] = [
     (
         "result = cq.Workplane('XY').cylinder(10, 5)\

@@ -1,4 +1,4 @@
-//! Who executes what: the native engine, CadQuery, or nobody.
+//! Which engine executes a program: the native one, CadQuery, or none.
 
 use std::fs;
 use std::path::Path;
@@ -9,21 +9,21 @@ use cadwright_rollout::jsonl::{ExecOptions, ScoreOptions, exec, score};
 use cadwright_rollout::{Engine, ScoreRequest, Scorer, ScorerConfig, Verdict};
 use serde_json::{Value, json};
 
-/// In GenCAD-Code's dialect: what the native engine is for.
+/// A program in the style of GenCAD-Code, which the native engine executes.
 const PLATE: &str = "import cadquery as cq\n\
     wp_sketch0 = cq.Workplane(cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, 0, 0), cq.Vector(0, 0, 1)))\n\
     loop0=wp_sketch0.moveTo(0, 0).lineTo(2, 0).lineTo(2, 1).lineTo(0, 1).close()\n\
     solid0=wp_sketch0.add(loop0).extrude(0.5)\n\
     solid=solid0";
 
-/// No engine but Python itself can be sure of this.
+/// A program that only Python itself can execute with certainty.
 const ODD: &str = "import os\nsolid = cq.Workplane().box(1, 1, float(len(os.sep)))";
 
 fn with(engine: Engine) -> ScorerConfig {
     ScorerConfig { engine, ..config(2) }
 }
 
-/// Nowhere does this file exist, so whoever starts Python fails.
+/// A path that does not exist, so that starting Python fails.
 fn without_python(engine: Engine) -> ScorerConfig {
     ScorerConfig { python: Some("/nowhere/python".into()), ..with(engine) }
 }
@@ -142,8 +142,8 @@ fn rows_of_declined_programs_say_so() {
 
 #[test]
 fn two_solids_are_compared_in_one_form() {
-    // A thin tube, and the same with what the native engine hands on: as facets against circles they would differ by a
-    // tenth of the wall.
+    // A thin tube, and the same tube as a program that the native engine hands on: facets against
+    // circles would differ by a tenth of the wall.
     let tube = "solid = cq.Workplane().circle(1).circle(0.98).extrude(1)";
     let odd = "import os\nsolid = cq.Workplane().circle(1).circle(0.98).extrude(float(len(os.sep)))";
     assert!(native::execute(tube).is_ok() && native::execute(odd).is_err());

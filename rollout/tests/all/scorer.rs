@@ -1,4 +1,4 @@
-//! Verdicts, scores, order, caches: what a scorer promises about well-behaved programs.
+//! Verdicts, scores, order and caches of a scorer, on well-behaved programs.
 
 use std::fs;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ fn a_failed_prediction_has_iou_zero_and_a_failed_ground_truth_none() {
     assert!(error.starts_with("no_solid: the program defines no"), "{error}");
 }
 
-/// Everything but the time.
+/// A score without its time.
 fn timeless(mut scores: Vec<Score>) -> Vec<Score> {
     scores.iter_mut().for_each(|score| score.micros = 0);
     scores
@@ -210,7 +210,7 @@ fn a_batch_can_be_empty_and_abandoned() {
 fn ground_truths_are_executed_once_and_kept_on_disk() {
     let directory = tempfile::tempdir().unwrap();
     let runs = directory.path().join("runs");
-    // Each execution leaves one more character.
+    // Each execution appends one character.
     let ground_truth = format!("open({:?}, 'a').write('x')\n{CUBE}", runs.to_str().unwrap());
     let cache_dir = Some(directory.path().join("cache"));
     for expected_iou in [1.0, 0.5] {
@@ -263,7 +263,8 @@ fn settings_that_make_no_sense_are_named() {
 fn a_python_without_cadquery_is_one_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     let venv = directory.path().join("python");
-    // The interpreter of the environment, called by a name outside of it, has no site packages.
+    // The interpreter of the virtual environment finds no site packages if it is called by a name
+    // outside of it.
     let real = fs::canonicalize(cadwright_rollout::python::find(None).unwrap()).unwrap();
     std::os::unix::fs::symlink(real, &venv).unwrap();
     let scorer = Scorer::new(ScorerConfig { python: Some(venv.clone()), ..config(1) }).unwrap();

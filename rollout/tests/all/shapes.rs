@@ -10,7 +10,7 @@ use cadwright_rollout::jsonl::{ScoreOptions, score};
 use cadwright_rollout::{Engine, GroundTruth, Score, ScoreRequest, Scorer, ScorerConfig, Shape};
 use serde_json::{Value, json};
 
-/// Round, off-centre, with a hole: what facets and placement could spoil.
+/// A round part, off centre, with a hole: errors of facets or placement would show.
 const FLANGE: &str = "solid = cq.Workplane().circle(1).extrude(0.5).faces('>Z').workplane().circle(0.4).cutThruAll().translate((3, 2, 1))";
 const DISC: &str = "solid = cq.Workplane().circle(1).extrude(0.5).translate((3, 2, 1))";
 
@@ -41,7 +41,7 @@ fn a_file_scores_like_the_program_that_wrote_it() {
                 let by_file = scored(&scorer, prediction, GroundTruth::Shape(Arc::clone(shape)));
                 assert_eq!(by_file.ground_truth_error, None);
                 for frame in [Frame::Canonical, Frame::Normalised, Frame::Aligned] {
-                    // CadQuery's STL export is coarse: a chord of 0.1 rad.
+                    // CadQuery's STL export is coarse: chords of 0.1 rad.
                     let (file, program) = (by_file.iou_in(frame), by_program.iou_in(frame));
                     assert!((file - program).abs() < 0.03, "{engine:?} {shape:?} {frame:?}: {file}, not {program}");
                 }

@@ -1,4 +1,5 @@
-//! Which programs may share a process with others (`worker/tame.py`), and that sharing changes no answer.
+//! Which programs may share a process with others (`worker/tame.py`), and that sharing changes no
+//! answer.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use cadwright_rollout::Scorer;
 
 use crate::common::config;
 
-/// Draws only.
+/// Programs that only draw.
 const TAME: &[&str] = &[
     "import cadquery as cq\nsolid = cq.Workplane('XY').box(1, 2, 3)\n",
     "w = cq.Workplane(cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, 0, 0), cq.Vector(0, 0, 1)))\n\
@@ -19,7 +20,7 @@ const TAME: &[&str] = &[
     "raise_ = 1\nr = cq.Workplane().sketch().rect(2, 2).push([(0, 0)]).circle(0.5, mode='s').finalize().extrude(1)\n",
 ];
 
-/// Might do something else.
+/// Programs that may do something else.
 const WILD: &[&str] = &[
     "import os\n",
     "import cadquery.occ_impl.shapes\n",
@@ -65,10 +66,11 @@ const WILD: &[&str] = &[
     "x = 6\nx <<= 3\n",
 ];
 
-/// `segment` is a dictionary of implementations that all sketches of a process share; this one makes it do nothing.
+/// `segment` is a dictionary of implementations that all sketches of a process share; this one
+/// makes it do nothing.
 const SPOILER: &str = "t = cq.Sketch.segment\nt |= {k: lambda self, *a, **kw: self for k in t.keys()}\n";
 
-/// Draws by `segment`.
+/// A program that draws with `segment`.
 const SKETCH: &str = "s = cq.Workplane().sketch().segment((0, 0), (1, 0)).segment((1, 1)).segment((0, 1)).close().assemble()\n\
      result = s.finalize().extrude(1)\n";
 
@@ -91,21 +93,21 @@ fn only_programs_that_draw_and_nothing_else_share_a_process() {
     }
 }
 
-/// What an execution says, to the last bit.
+/// The result of an execution, bit by bit.
 fn told(scorer: &Scorer, program: &str, round: usize) -> String {
-    // The comment keeps the scorer from remembering.
+    // The comment makes the program new to the scorer's cache.
     let answer = scorer.execute(&format!("{program}# {round}\n")).expect("workers").answer;
     let mass = answer.solid().map(|solid| *solid.mass());
     format!("{:?} {:?} {mass:?}", answer.verdict().class(), answer.error())
 }
 
-/// A shared process may have been through anything before.
+/// Earlier programs in a shared process change no answer.
 #[test]
 fn answers_do_not_depend_on_what_the_process_did_before() {
     let scorer = Scorer::new(config(1)).expect("Python with CadQuery: run scripts/setup");
     let first: Vec<String> = TAME.iter().map(|program| told(&scorer, program, 0)).collect();
     for round in 1..4 {
-        // Refused, ends its process, hangs in the shared one.
+        // One is refused, one ends its process, one hangs in the shared process.
         for wild in ["import os\nos._exit(3)\n", "cq.Workplane.box = None\n", "while True:\n    pass\n"] {
             told(&scorer, wild, round);
         }
@@ -115,7 +117,7 @@ fn answers_do_not_depend_on_what_the_process_did_before() {
     }
 }
 
-/// Batches in shuffled orders, beside programs that try to change their neighbours' answers.
+/// Batches in shuffled orders, together with programs that try to change other programs' answers.
 #[test]
 fn a_batch_says_the_same_in_any_order() {
     let scorer = Scorer::new(config(2)).expect("Python with CadQuery: run scripts/setup");
@@ -132,7 +134,7 @@ fn a_batch_says_the_same_in_any_order() {
     let first = say(&order, 0);
     assert!(first[TAME.len()].contains("Solid"), "{}", first[TAME.len()]);
     for round in 1..4 {
-        // A stride that is prime to the length visits all, in another order each time.
+        // A stride that is coprime to the length visits all programs, in another order each time.
         let stride = [5, 7, 11][round - 1];
         order = (0..programs.len()).map(|k| (k * stride + round) % programs.len()).collect();
         assert_eq!(say(&order, round), first, "round {round}");

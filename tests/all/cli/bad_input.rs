@@ -1,4 +1,5 @@
-//! Bad input: one clear line that names the thing and says what to do, a non-zero exit, and nothing lost.
+//! Bad input gives one clear line that names the cause and says what to do, a non-zero exit code,
+//! and loses nothing.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -68,7 +69,7 @@ fn names_that_mean_nothing_are_refused_with_those_that_do() {
 fn an_output_directory_that_cannot_be_made_is_named() {
     let place = Place::new();
     place.write("file", "");
-    // Below a regular file, where even root cannot write.
+    // Below a regular file even root cannot write.
     place
         .cadwright(["run", "--config", &smoke_config(), "--output-dir", "file/run"])
         .fails_with(&["file/run", "run.output_dir"]);
@@ -107,7 +108,7 @@ fn a_corrupt_picture_is_skipped_and_counted() {
     arguments.extend(["--set", "sft.max_steps=1", "--set", "sft.validation_samples=1"].map(str::to_owned));
     let file = place.path("data/train-00000-of-00001.parquet");
     let mut content = bytes(&file);
-    // Pictures are stored uncompressed: the first PNG signature is that of the first row.
+    // Pictures are stored uncompressed, so the first PNG signature belongs to the first row.
     let start = content.windows(4).position(|window| window == b"\x89PNG").expect("a picture in the file");
     content[start..start + 4].copy_from_slice(b"gone");
     std::fs::write(&file, content).expect("a copy can be written");
@@ -197,7 +198,7 @@ fn a_missing_cadquery_is_told_before_training() {
     // Python without site-packages.
     let bare = place.write("python", &format!("#!/bin/sh\nexec {} -S \"$@\"\n", python().display()));
     std::fs::set_permissions(&bare, std::fs::Permissions::from_mode(0o755)).expect("a file of ours");
-    // What the native engine hands on.
+    // A program that the native engine hands on to CadQuery.
     place.write("in.jsonl", "{\"id\": 1, \"code\": \"import os\"}\n");
     place.write("out.jsonl", "old\n");
     let exec = ["exec", "--input", "in.jsonl", "--output", "out.jsonl"].map(str::to_owned).to_vec();

@@ -1,4 +1,4 @@
-//! The recipes in `configs/`.
+//! The recipes in `configs/` load and have their header.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ fn recipes() -> Vec<PathBuf> {
     recipes
 }
 
-/// The line of the header that starts so, without the start.
+/// The rest of the header's line that begins with `start`.
 fn header(recipe: &PathBuf, start: &str) -> String {
     let text = text(recipe);
     let mut comments = text.lines().take_while(|line| line.starts_with('#'));

@@ -1,4 +1,4 @@
-//! `cadwright data`.
+//! `cadwright data`: synthetic parts and pixels.
 
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -35,7 +35,8 @@ fn synthetic_parts_never_overwrite_a_data_set() {
     assert!(before == FILES.map(|file| bytes(place.path("a").join(file))), "the data set changed\n{finished}");
 }
 
-/// `data pixels` of a picture of the fixture, with its tiles of 14 unless `more` says otherwise.
+/// Arguments of `data pixels` for a picture of the fixture, with tiles of side 14 unless `more`
+/// sets another.
 fn pixels(image: &str, more: &[&str]) -> Vec<String> {
     let image = repository().join("tests/fixtures/images").join(image).display().to_string();
     let arguments = ["data", "pixels", "--image", &image, "--output", "out.safetensors"];
@@ -57,11 +58,12 @@ fn pixels_are_the_normalised_tiles_that_the_reference_cuts() {
     let (summary, shape) = summary(pixels("wide.png", &[]), &place);
     let expected = image::open(repository().join("tests/fixtures/images/wide.png.tiles.png")).expect("PNG").into_rgb8();
     let count = i64::from(expected.height() / 14);
-    // 70 x 15, tiles of 14: 5 x 1 is the nearest ratio to 4.67, and the thumbnail makes six.
+    // 70 x 15 in tiles of side 14: the ratio nearest to 4.67 is 5 x 1; the thumbnail is the sixth
+    // tile.
     assert_eq!(summary, json!({"width": 70, "height": 15, "columns": 5, "rows": 1, "tiles": 6}));
     assert_eq!((count, shape), (6, vec![6, 3, 14, 14]));
     let found = &Tensor::read_safetensors(place.path("out.safetensors")).expect("safetensors")[0].1;
-    // Back from ImageNet's mean and deviation: the reference's bytes.
+    // Undoing ImageNet's mean and deviation gives the bytes of the reference.
     let column = |values: [f64; 3]| Tensor::from_slice(&values).view([3, 1, 1]);
     let bytes = (found * column([0.229, 0.224, 0.225]) + column([0.485, 0.456, 0.406])) * 255.0;
     let expected = Tensor::from_slice(expected.as_raw()).view([count, 14, 14, 3]).permute([0, 3, 1, 2]);

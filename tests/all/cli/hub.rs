@@ -1,4 +1,4 @@
-//! Models and adapters from the hub, by way of a server that imitates it.
+//! Models and adapters from a server that imitates the hub.
 
 use cadwright::data::encode_png;
 use cadwright::model::Tokenizer;
@@ -56,7 +56,7 @@ fn a_model_and_an_adapter_from_the_hub_say_what_the_local_ones_say() {
     assert_eq!(from_hub(&["someone/model"], &model).stdout(), local);
     assert_eq!(model.downloads("model.safetensors"), [0]);
     assert!(place.path("hf/hub/models--someone--model/refs/main").exists());
-    // A commit by its name needs no server any more.
+    // A commit that is in the cache needs no server.
     let offline = place.cadwright([&GENERATE[..], &["someone/model", "--revision", COMMIT]].concat());
     let offline = offline.env("HF_HUB_OFFLINE", "1").env("HF_HOME", place.path("hf"));
     assert_eq!(offline.succeeds().stdout(), local);

@@ -1,11 +1,13 @@
-//! A run that is killed with SIGKILL at any moment goes on, and ends as if nothing had happened.
+//! A run that is killed with SIGKILL at any moment goes on when it is started again, and ends with
+//! the same results.
 
 use std::path::Path;
 
 use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
 use crate::harness::{Place, copy_directory, metrics, text};
 
-/// Kills `cadwright <stage>` in `<place>/run` once it has a checkpoint, and runs it again to the end.
+/// Kills `cadwright <stage>` in `<place>/run` once it has a checkpoint, and runs it again to the
+/// end.
 #[track_caller]
 fn kill_and_go_on(place: &Place, stage: &str) {
     let run = place.path("run");
@@ -65,7 +67,8 @@ fn a_log_line_cut_short_is_dropped_and_made_again() {
     let place = Place::new();
     let run = place.path("run");
     copy_directory(tiny_run(), &run);
-    // As a kill during PPO's first step leaves it: SFT is whole, PPO has a piece of a line and no result.
+    // The state after a kill in PPO's first step: SFT is complete, PPO has part of a line and no
+    // result.
     std::fs::remove_dir_all(run.join("ppo")).expect("ppo/ is there");
     std::fs::remove_dir_all(run.join("eval/ppo")).expect("eval/ppo is there");
     let log = text(run.join("metrics.jsonl"));

@@ -1,4 +1,4 @@
-//! What a whole run leaves, on real CadQuery, and how it repeats.
+//! What a whole run leaves with real CadQuery, and that it can be repeated.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use crate::harness::{
 };
 use crate::telemetry::steps_in_tensorboard;
 
-/// The one run of `configs/smoke.toml` that tests read, none changes and several start from.
+/// The one run of `configs/smoke.toml`. Tests read it or start from it; none changes it.
 pub fn smoke_run() -> &'static Path {
     static RUN: OnceLock<(Place, PathBuf)> = OnceLock::new();
     let (_, path) = RUN.get_or_init(|| {
@@ -22,8 +22,8 @@ pub fn smoke_run() -> &'static Path {
     path
 }
 
-/// Arguments of a run that starts from the smoke run's policy on its data, and takes seconds: 6 steps of SFT with a
-/// checkpoint before the first validation, 3 of PPO.
+/// Arguments of a run that starts from the smoke run's policy on its data, and takes seconds: 6
+/// steps of SFT with a checkpoint before the first validation, 3 of PPO.
 pub fn tiny(output_dir: &str) -> Vec<String> {
     let smoke = smoke_run();
     let path = |key: &str, part: &str| format!("{key}={:?}", smoke.join(part).display().to_string());
@@ -45,7 +45,7 @@ pub fn tiny(output_dir: &str) -> Vec<String> {
         "ppo.validate_every=2",
         "ppo.validation_samples=2",
         "ppo.checkpoint_every=1",
-        // Failures of different kinds differ in reward, so that a score that goes astray shows.
+        // Each kind of failure has its own reward, so that a score at the wrong completion shows.
         "reward.penalty_syntax=0.1",
         "reward.penalty_exception=0.2",
         "reward.penalty_truncated=0.3",
@@ -122,7 +122,8 @@ fn predictions_have_the_documented_shape() {
     }
 }
 
-/// `predictions.json`: `sample_0` to `sample_<n - 1>`, each with the four documented fields at least.
+/// `predictions.json`: `sample_0` to `sample_<n - 1>`, each with the four documented fields at
+/// least.
 pub fn check_predictions(path: &Path, n: usize) {
     const OUTCOMES: [&str; 8] = ["solid", "syntax", "exception", "no_solid", "empty", "timeout", "memory", "crash"];
     let predictions = json(path);
@@ -141,7 +142,7 @@ pub fn check_predictions(path: &Path, n: usize) {
 
 #[test]
 fn a_second_run_trains_nothing() {
-    // In a copy: the directory of the smoke run is for reading.
+    // In a copy, because the smoke run must not change.
     let place = Place::new();
     crate::harness::copy_directory(smoke_run(), &place.path("run"));
     let finished = place.cadwright(["run", "--config", &smoke_config(), "--output-dir", "run"]).succeeds();
@@ -165,7 +166,7 @@ fn a_run_directory_is_refused_to_other_values() {
     }
 }
 
-/// The README's sequence: what is said of PPO after SFT counts, what SFT was done with stands.
+/// After SFT, keys of PPO may still change; the keys that SFT was done with stay.
 #[test]
 fn ppo_may_be_configured_after_sft_is_done() {
     let place = Place::new();
@@ -376,7 +377,7 @@ fn the_flags_of_sft_land_in_the_config() {
         assert_eq!(config["lora"]["rank"].as_integer(), Some(8));
         let adapter = json(place.path(output).join("sft/best/adapter_config.json"));
         assert_eq!(adapter["r"], 8);
-        // 3 rows, 3 a step: two epochs are two steps.
+        // 3 rows and 3 a step, so two epochs are two steps.
         assert_eq!(metrics(&place.path(output)).len(), 2, "{finished}");
     }
 }
@@ -401,14 +402,14 @@ fn a_control_is_more_sft_for_as_long_as_ppo_took() {
     let place = Place::new();
     let run = place.path("tiny");
     copy_directory(&tiny_run().join("sft"), &run.join("sft"));
-    // PPO without a reward changes nothing that counts, but takes its time.
+    // The control lasts as long as PPO did.
     let finished = place.cadwright(tiny_command("run", "tiny", &["run.control=true", "ppo.steps=2"])).succeeds();
     let [ppo, control] = ["ppo", "control"].map(|stage| json(run.join(stage).join("result.json")));
     let seconds = |result: &Value| result["seconds"].as_f64().unwrap();
     assert!(seconds(&control) >= seconds(&ppo), "{control:#} {ppo:#}");
     assert!(control["steps"].as_u64() < Some(1000), "the time ends it: {control:#}");
     assert!(metrics(&run).iter().any(|row| row.get("control/loss").is_some()));
-    // What ends the stage is told, not its limit of steps.
+    // The terminal shows the time, which ends the stage, and not the limit of steps.
     let lines = finished.stderr();
     assert!(lines.contains("control step ") && lines.contains(", 100 % of "), "{finished}");
     assert!(!lines.contains("/1000000"), "{finished}");

@@ -79,7 +79,8 @@ fn score_answers_every_row_in_order_with_the_documented_fields_and_a_summary() {
         assert_eq!((&row["id"], &row["outcome"]), (&id.into(), &outcome.into()), "{row:#}");
         assert_eq!(fields(&row["iou"]), ["canonical", "normalised"]);
         let found = row["iou"]["canonical"].as_f64().unwrap_or(f64::NAN);
-        // A plane of the half box falls between cells or on their centres: one layer of 64 either way.
+        // A face of the half box lies between cells or on their centres, which changes one layer of
+        // 64.
         assert!((found - iou).abs() < 1.0 / 64.0, "{row:#}");
     }
     let summary = json(place.path("summary.json"));
@@ -144,7 +145,7 @@ fn generate_writes_the_program_of_a_picture_and_says_what_came_of_it() {
     assert!(stdout.contains("import cadquery as cq"), "{finished}");
     let outcome = stdout.lines().last().unwrap_or_default();
     assert!(outcome.starts_with("# solid, volume ") || outcome.contains(": "), "{finished}");
-    // Greedy is the default; samples of one picture differ.
+    // Decoding is greedy by default; samples of one picture differ.
     let greedy = place.cadwright([&arguments[..], &["--greedy"]].concat()).succeeds();
     assert_eq!(greedy.stdout(), stdout);
     let sampled = place.cadwright([&arguments[..], &["--temperature", "2", "--count", "3"]].concat()).succeeds();

@@ -1,4 +1,4 @@
-//! The hub's cache, without the hub and with a server that imitates it.
+//! The cache of the hub, first without a hub and then with a server that imitates it.
 
 pub mod server;
 
@@ -27,7 +27,7 @@ fn cache(files: &[&str]) -> tempfile::TempDir {
 }
 
 fn hub(cache: &Path, offline: bool) -> Hub {
-    // Nothing listens on the discard port: a hub that cannot be reached, without waiting for it.
+    // Nothing listens on the discard port, so connections fail at once.
     Hub { cache: cache.to_owned(), offline, token: None, endpoint: Some("http://127.0.0.1:9".to_owned()) }
 }
 
@@ -127,7 +127,7 @@ fn of_a_checkpoint_what_is_needed_is_downloaded_once() {
     assert_eq!(std::fs::read(directory.join(NEEDED[1])).unwrap(), weights());
     assert_eq!(hub.checkpoint("someone/model", "main").unwrap(), directory);
     assert_eq!(server.downloads(NEEDED[1]), [0], "the second time it is there");
-    // Without the server, and offline.
+    // Without a server, and offline.
     let away = Hub { endpoint: Some("http://127.0.0.1:9".into()), ..hub.clone() };
     assert_eq!(away.checkpoint("someone/model", "main").unwrap(), directory);
     let offline = Hub { offline: true, ..away };
@@ -146,12 +146,12 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
 
 #[test]
 fn a_process_that_was_killed_leaves_a_download_that_the_next_goes_on_with() {
-    // Parts of the file, too: all of it, and more than all of it.
+    // A partial file may also have the whole length, or more.
     for (part, starts) in [(100_000, vec![100_000]), (300_000, vec![0]), (300_001, vec![0])] {
         let server = Server::start(&model_files());
         let cache = tempfile::tempdir().unwrap();
         let hub = hub_of(&server, cache.path());
-        // To learn the name of the blob.
+        // This download shows the name of the blob.
         let directory = hub.checkpoint("someone/model", "main").unwrap();
         let blob = std::fs::canonicalize(directory.join(NEEDED[1])).unwrap();
         std::fs::remove_file(directory.join(NEEDED[1])).unwrap();
@@ -169,7 +169,7 @@ fn a_process_that_was_killed_leaves_a_download_that_the_next_goes_on_with() {
 #[test]
 fn a_download_of_another_size_than_announced_is_removed() {
     let server = Server::start(&model_files());
-    // To learn the name of the blob.
+    // This download shows the name of the blob.
     let other = tempfile::tempdir().unwrap();
     let directory = hub_of(&server, other.path()).checkpoint("someone/model", "main").unwrap();
     let blob = std::fs::canonicalize(directory.join(NEEDED[1])).unwrap();
@@ -177,7 +177,7 @@ fn a_download_of_another_size_than_announced_is_removed() {
     let blobs = cache.path().join("models--someone--model/blobs");
     std::fs::create_dir_all(&blobs).unwrap();
     std::fs::write(blobs.join(blob.file_name().unwrap()).with_extension("part"), &weights()[..100_000]).unwrap();
-    // A server that cannot go on sends what is there once more.
+    // A server that ignores ranges sends the whole file again.
     server.repository.lock().unwrap().ignores_ranges = true;
     let hub = hub_of(&server, cache.path());
     let error = hub.checkpoint("someone/model", "main").unwrap_err().to_string();

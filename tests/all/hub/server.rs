@@ -13,13 +13,14 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub struct Repository {
     pub commit: String,
     pub files: BTreeMap<String, Vec<u8>>,
-    /// Without it in the request, the answer is 401.
+    /// Requests without this token get status 401.
     pub token: Option<String>,
-    /// Downloads break off after this many bytes, as often as the second number says.
+    /// Downloads break off after the first number of bytes, as many times as the second number
+    /// says.
     pub breaks: (usize, usize),
-    /// Files are sent whole, whatever range is asked for.
+    /// Files are sent whole, whatever range is requested.
     pub ignores_ranges: bool,
-    /// What was downloaded: path and first byte.
+    /// The downloads so far: path and first byte.
     pub requests: Vec<(String, usize)>,
 }
 

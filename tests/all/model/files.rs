@@ -1,4 +1,4 @@
-//! Checkpoints and adapters on disk: what is saved, what loads, and what is refused with a reason.
+//! Checkpoints and adapters on disk: what is saved, what loads, and what is refused and why.
 
 use super::*;
 
@@ -66,7 +66,8 @@ fn a_new_adapter_changes_nothing_until_it_is_trained() {
     let reference = Reference::read();
     let model = load(Kind::Float).with_new_adapter(lora(&["q_proj", "mlp.up_proj", "attn.qkv"]), 1).unwrap();
     assert_close("logits", &reference.logits(&model), &reference.logits(&load(Kind::Float)), 0.0);
-    // One pair for each of three decoder layers, twice, and of two vision layers.
+    // A and B of two targets in each of three decoder layers, and of one target in each of two
+    // vision layers.
     assert_eq!(model.weights().iter().filter(|(name, _)| is_adapter(name)).count(), 2 * (3 + 3 + 2));
     let error = load(Kind::Float).with_new_adapter(lora(&["q_proj", "proj_q", "oj"]), 1).err().unwrap().to_string();
     assert!(error.contains("named proj_q") && error.contains("named oj") && !error.contains("named q_proj"), "{error}");
@@ -92,7 +93,7 @@ fn an_adapter_that_does_not_fit_is_refused_with_every_name() {
     }
 }
 
-/// Kinds of LoRA that compute something else from the same tensors.
+/// Variants of LoRA that compute something else from the same tensors.
 #[test]
 fn an_adapter_that_would_be_computed_wrongly_is_refused() {
     for (field, value) in [

@@ -1,5 +1,6 @@
-//! The model and the decoding engine against `transformers` and `peft`: `scripts/reference/internvl.py` made the tiny
-//! random InternVL3 in `tests/fixtures/internvl` and wrote down what they compute with it.
+//! The model and the decoding engine against `transformers` and `peft`:
+//! `scripts/reference/internvl.py` made the tiny random InternVL3 in `tests/fixtures/internvl` and
+//! recorded what they compute with it.
 
 mod files;
 
@@ -36,7 +37,7 @@ fn byte_tokenizer() -> Tokenizer {
     tokenizer
 }
 
-/// What Python was given and what it answered.
+/// The inputs and outputs of the Python reference.
 struct Reference {
     tensors: BTreeMap<String, Tensor>,
 }
@@ -115,7 +116,7 @@ fn max_error(found: &Tensor, expected: &Tensor) -> f64 {
     (found.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
-/// Largest absolute difference; NaN never passes.
+/// Largest absolute difference. NaN passes no tolerance.
 fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
     let error = max_error(found, expected);
     println!("{what}: max error {error:.2e}, tolerance {tolerance:.0e}");
@@ -211,7 +212,8 @@ fn bf16_logits_stay_within_the_rounding_that_transformers_has() {
     let error = reference.of_tokens(&(reference.logits(&model) - reference.get("logits"))).abs();
     let (max, mean) = (error.max().double_value(&[]), error.mean(Kind::Float).double_value(&[]));
     println!("bf16 logits: max error {max:.3}, mean {mean:.4}");
-    // transformers in bf16 is off by 0.133 at most and 0.0209 on average, on logits of standard deviation 3.
+    // transformers in bf16 is off by 0.133 at most and 0.0209 on average, on logits of standard
+    // deviation 3.
     assert!(max < 0.133 && mean < 0.0209, "max {max}, mean {mean}");
 }
 
@@ -282,7 +284,7 @@ fn checkpointing_gives_the_gradients_of_plain_backward() {
     }
 }
 
-/// With other dropout in the second pass the gradient would not be that of the loss.
+/// If the second pass drew other dropout, the gradient would not be that of the loss.
 #[test]
 fn checkpointed_dropout_is_the_same_in_both_passes() {
     let _guard = sole_user_of_the_generator();
@@ -328,12 +330,12 @@ fn greedy_tokens_equal_those_of_transformers() {
     let prompts = reference.prompts(&model);
     let completions = generate(&model, &byte_tokenizer(), &prompts, &[0, 0], greedy(12), 2, |_, _| {});
     for (row, completion) in completions.iter().enumerate() {
-        // The reference fills up with padding after an end.
+        // The reference pads after an end token.
         let mut tokens = completion.tokens.clone();
         tokens.resize(12, 0);
         assert_eq!(tokens, ints(&reference.get("greedy").get(row as i64)), "row {row}");
     }
-    // One ends by itself, the other is cut off.
+    // One completion ends with an end token, the other at the limit.
     assert_eq!(completions[0].tokens.last(), Some(&2));
     assert_eq!(completions.iter().map(|completion| completion.truncated).collect::<Vec<_>>(), [false, true]);
 }
@@ -361,8 +363,8 @@ fn decoding_with_the_cache_equals_the_full_forward() {
     });
 }
 
-/// Probabilities of the tokens at `temperature`, the nucleus of `top_p` renormalised: written out as in section 3.1 of
-/// Holtzman et al. 2019, in f64.
+/// Probabilities of the tokens at `temperature`, renormalised over the nucleus of `top_p`, as
+/// defined in section 3.1 of Holtzman et al. 2019, in f64.
 fn nucleus(logits: &[f64], temperature: f64, top_p: f64) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = logits.iter().map(|logit| ((logit - highest) / temperature).exp()).collect();
@@ -467,7 +469,7 @@ fn batch_size_changes_no_token() {
     }
 }
 
-/// Memory is what a batch size bounds, so it holds for the samples of a single prompt as well.
+/// The batch size limits memory, so it also applies to the samples of a single prompt.
 #[test]
 fn no_more_than_a_batch_is_written_at_a_time() {
     let (model, reference) = (load(Kind::Float), Reference::read());
@@ -484,7 +486,7 @@ fn no_more_than_a_batch_is_written_at_a_time() {
     assert_eq!(order(1), [0, 1, 2, 3, 4, 5], "one at a time, each is done before the next begins");
 }
 
-/// A sampled `<IMG_CONTEXT>` is a token like others: it takes no row of a picture.
+/// A sampled `<IMG_CONTEXT>` is an ordinary token: it takes no row of a picture's embeddings.
 #[test]
 fn an_image_token_that_the_model_writes_is_not_a_picture() {
     let (model, reference) = (load(Kind::Float), Reference::read());
@@ -519,7 +521,7 @@ fn pictures_that_do_not_fill_their_tokens_are_refused() {
 fn a_frozen_copy_computes_the_same_and_keeps_it() {
     for compute in [Kind::Float, Kind::BFloat16] {
         let (mut model, reference) = (load_tuned(compute), Reference::read());
-        // Masters off the bf16 grid, as after an optimiser step.
+        // Master weights that bf16 cannot represent, as after an optimiser step.
         model.weights_mut().set_trainable(|_| true);
         let nudge = |by: f64| {
             tch::no_grad(|| {
