@@ -75,7 +75,8 @@ impl Place {
     pub fn cadwright(&self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Invocation {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cadwright"));
         command.args(arguments.into_iter().map(Into::into)).current_dir(&self.path);
-        command.env("CADWRIGHT_PYTHON", python()).stdin(Stdio::null());
+        // Cargo sets the policy for the tests. Without it, the binary starts as it does elsewhere.
+        command.env("CADWRIGHT_PYTHON", python()).env_remove("OMP_WAIT_POLICY").stdin(Stdio::null());
         Invocation { command }
     }
 }
