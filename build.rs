@@ -14,7 +14,6 @@ fn main() {
         panic!("no libtorch at {}: {error}. Run scripts/setup first", lib.display());
     });
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
-    println!("cargo:rustc-env=CADWRIGHT_LIBTORCH={}", libtorch.display());
     println!("cargo:rustc-env=CADWRIGHT_COMMIT={}", commit());
     println!("cargo:rerun-if-changed=build.rs");
     if std::path::Path::new(".git/logs/HEAD").exists() {

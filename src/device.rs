@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tch::{Cuda, Device};
+use tch::Device;
+
+use crate::cuda::cuda;
 
 /// Where torch computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,16 +29,9 @@ impl DeviceChoice {
     /// A CUDA device that this machine does not have.
     pub fn open(self) -> Result<Device> {
         match self {
-            Self::Auto => Ok(Device::cuda_if_available()),
+            Self::Auto => Ok(cuda().first_or_cpu()),
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) => {
-                let count = Cuda::device_count();
-                ensure!(
-                    i64::try_from(index).is_ok_and(|index| index < count),
-                    "run.device = \"{self}\": there are {count} CUDA devices; see `cadwright doctor`"
-                );
-                Ok(Device::Cuda(index))
-            }
+            Self::Cuda(index) => cuda().device(index),
         }
     }
 }

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
     cadwright::libtorch::wait_passively();
     cadwright::libtorch::keep_freed_memory();
     let cli = Cli::parse_from(cli::hyphenated(std::env::args_os()));
-    cadwright::libtorch::load_cuda();
+    if let Some(warning) = cadwright::cuda::cuda().warning() {
+        eprintln!("warning: {warning}");
+    }
     let result = match &cli.command {
         Command::Run(args) => cli::stage::run(args),
         Command::Sft(args) => cli::stage::sft(args),

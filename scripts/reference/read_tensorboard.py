@@ -1,14 +1,15 @@
-"""Prints what TensorBoard's own reader finds in a directory of event files: {tag: [steps]}, scalars and pictures alike."""
+"""Prints what TensorBoard's own reader finds in the event files below a directory: {tag: [steps]}, scalars and pictures alike."""
 
 import json
 import sys
+from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
-def steps_by_tag(directory: str) -> dict[str, list[int]]:
+def steps_by_tag(directory: Path) -> dict[str, list[int]]:
     # 0 keeps every event; the default keeps a sample.
-    events = EventAccumulator(directory, size_guidance={"scalars": 0, "images": 0})
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     tags = events.Tags()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in tags["scalars"]}
@@ -23,4 +24,10 @@ def steps_by_tag(directory: str) -> dict[str, list[int]]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: read_tensorboard.py DIR")
-    print(json.dumps(steps_by_tag(sys.argv[1])))
+    # TensorBoard takes each directory that has event files as a run.
+    directories = {path.parent for path in Path(sys.argv[1]).rglob("*tfevents*")}
+    runs = [steps_by_tag(directory) for directory in sorted(directories)]
+    steps = {tag: steps for run in runs for tag, steps in run.items()}
+    if len(steps) < sum(map(len, runs)):
+        sys.exit("a tag is in two runs")
+    print(json.dumps(steps))

@@ -1,4 +1,4 @@
-"""The losses of reinforcement learning by an independent implementation, for tests/losses.rs.
+"""The losses of reinforcement learning by an independent implementation, for tests/all/losses.rs.
 
 Written in the form that most trainers have: right-padded batches with masks, float64, gradients by autograd. Ours has no padding; the
 numbers must be the same.

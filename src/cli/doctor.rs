@@ -4,15 +4,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use cadwright::cuda::{Cuda, cuda, libtorch};
 use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use clap::Args;
-use tch::{Cuda, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Say what this machine has, what is missing and what to do
 #[derive(Args)]
 pub struct DoctorArgs {}
 
-/// Runs it. Exits with 1 where something that every run needs is missing.
+/// Runs it. Exits with 1 if something that every run needs is missing, or if an NVIDIA device
+/// cannot be used.
 pub fn run(_: &DoctorArgs) -> Result<()> {
     let mut faults = 0;
     let mut say = |is_well: bool, what: &str, detail: String| {
@@ -20,12 +22,12 @@ pub fn run(_: &DoctorArgs) -> Result<()> {
         faults += usize::from(!is_well);
     };
     say(true, "cadwright", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("CADWRIGHT_COMMIT")));
-    say(true, "libtorch", env!("CADWRIGHT_LIBTORCH").to_owned());
-    let devices = match Cuda::device_count() {
-        0 => "CPU only; for CUDA run scripts/setup --full on a machine with an NVIDIA driver".to_owned(),
-        count => format!("{count} CUDA devices"),
-    };
-    say(true, "devices", devices);
+    say(true, "libtorch", libtorch().map_or_else(|| "linked".to_owned(), |path| path.display().to_string()));
+    match cuda() {
+        Cuda::Usable(count) => say(true, "devices", format!("{count} CUDA devices")),
+        Cuda::Absent => say(true, "devices", "CPU only: this machine has no NVIDIA device".to_owned()),
+        unusable @ Cuda::Unusable { .. } => say(false, "devices", unusable.warning().unwrap_or_default()),
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     say(true, "threads", format!("{} for torch, {cores} cores", tch::get_num_threads()));
     say(
@@ -65,7 +67,7 @@ fn teraflops(kind: Kind) -> f64 {
     rounds as f64 * 2.0 * (SIDE as f64).powi(3) / started.elapsed().as_secs_f64() / 1e12
 }
 
-/// Has a box made and looks at its volume.
+/// Executes a program that makes a box, and checks the volume of the box.
 fn smoke_test() -> Result<String> {
     let scorer = Scorer::new(ScorerConfig { engine: Engine::Cadquery, jobs: 1, ..ScorerConfig::default() })?;
     let info = scorer.ready()?;
@@ -95,7 +97,7 @@ fn memory_gib() -> Option<f64> {
 fn disk_gib(path: &Path) -> Option<f64> {
     let path = std::ffi::CString::new(path.to_str()?).ok()?;
     let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: a NUL-terminated path, and a buffer that statvfs fills where it returns 0.
+    // SAFETY: a NUL-terminated path, and a buffer that statvfs fills if it returns 0.
     let status = unsafe {
         if libc::statvfs(path.as_ptr(), status.as_mut_ptr()) != 0 {
             return None;

@@ -54,7 +54,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let pictures = Pictures::new(train, config.model.max_tiles, cache_mib);
     let prompted = stage.prompted(train, &pictures);
     let mut learner = Learner::new(stage, &prompted, policy)?;
-    let mut telemetry = Telemetry::open(&stage.run_dir, "ppo", learner.state.step, ppo.steps)?;
+    let mut telemetry = Telemetry::open(&stage.run_dir, "ppo", learner.state.step, ppo.steps)?.within(ppo.max_seconds);
     if learner.state.step == 0 {
         learner.measure_the_start(&mut telemetry)?;
     }
@@ -166,7 +166,7 @@ impl<'a> Learner<'a> {
         let directory = learner.checkpoint_dir();
         if let Some(saved) = checkpoint::load::<PpoState>(&directory, &mut learner.parts())? {
             learner.state = saved;
-            eprintln!("ppo: goes on at step {} of {}", learner.state.step, ppo.steps);
+            eprintln!("ppo: goes on at step {}", learner.state.step);
         }
         Ok(learner)
     }
@@ -500,8 +500,7 @@ impl<'a> Learner<'a> {
             let report = self.validate(telemetry)?;
             let iou = report.iou;
             numbers.extend([("val_vsr".to_owned(), report.vsr), ("val_iou".to_owned(), iou)]);
-            let (step, steps, vsr) = (self.state.step, ppo.steps, report.vsr);
-            telemetry.note(&format!("ppo {step}/{steps}  validation: VSR {vsr:.3}  IoU {iou:.3}"));
+            telemetry.note_step(step, progress, &format!("validation: VSR {:.3}  IoU {iou:.3}", report.vsr));
         }
         let numbers: Vec<(&str, f64)> = numbers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         telemetry.record(step, &numbers)

@@ -110,9 +110,9 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
     let mut state = SftState { step: 0, best: Best::default(), seconds: 0.0 };
     if let Some(saved) = checkpoint::load::<SftState>(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
-        eprintln!("{name}: goes on at step {} of {steps}", state.step);
+        eprintln!("{name}: goes on at step {}", state.step);
     }
-    let mut telemetry = Telemetry::open(run_dir, name, state.step, steps)?;
+    let mut telemetry = Telemetry::open(run_dir, name, state.step, steps)?.within(sft.max_seconds);
     let started = Instant::now();
     let seconds_before = state.seconds;
     let run_seed = u64::from(config.run.seed);
@@ -179,10 +179,8 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             let report = validate(stage, model, sft.validation_samples, state.step, best, &best_dir, &mut telemetry)?;
             let iou = report.iou;
             numbers.extend([("val_loss", loss), ("val_vsr", report.vsr), ("val_iou", iou)]);
-            telemetry.note(&format!(
-                "{name} {}/{steps}  validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}",
-                state.step, report.vsr
-            ));
+            let line = format!("validation: loss {loss:.3}  VSR {:.3}  IoU {iou:.3}", report.vsr);
+            telemetry.note_step(state.step - 1, progress_after, &line);
         }
         telemetry.record(state.step - 1, &numbers)?;
         if state.step.is_multiple_of(sft.checkpoint_every) && !is_last {

@@ -56,8 +56,11 @@ pub fn validate(
     };
     let started = Instant::now();
     let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
-    if let Some(picture) = contact_sheet(validation, &predictions) {
-        telemetry.picture(step, "validation", &picture);
+    if let Some([input, built]) = strips(validation, &predictions) {
+        // As numbers have it, steps count from 0.
+        let step = step.saturating_sub(1);
+        telemetry.picture(step, "validation/input", &input)?;
+        telemetry.picture(step, "validation/built", &built)?;
     }
     let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64());
     let iou = report.iou;
@@ -72,9 +75,9 @@ pub fn validate(
 /// Pictures shown in TensorBoard.
 const PICTURES_SHOWN: usize = 4;
 
-/// The first predictions that built a solid: the input beside the predicted solid, pair after pair.
-fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbImage> {
-    let pairs: Vec<RgbImage> = predictions
+/// Two strips of the first predictions that built a solid, in the same order: the input pictures and the predicted solids.
+fn strips(dataset: &Dataset, predictions: &[Prediction]) -> Option<[RgbImage; 2]> {
+    let (inputs, built): (Vec<RgbImage>, Vec<RgbImage>) = predictions
         .iter()
         .filter_map(|prediction| Some((prediction, prediction.score.solid.as_ref()?)))
         .take(PICTURES_SHOWN)
@@ -84,10 +87,10 @@ fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbIma
                 Body::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?,
                 Body::Csg(csg) => render_csg(csg, input.width()),
             };
-            Some(side_by_side(&[input, predicted]))
+            Some((input, predicted))
         })
-        .collect();
-    (!pairs.is_empty()).then(|| side_by_side(&pairs))
+        .unzip();
+    (!inputs.is_empty()).then(|| [side_by_side(&inputs), side_by_side(&built)])
 }
 
 /// Samples of a part for the ceiling: as many as the rollouts have, but no fewer than say something of what a policy could write.

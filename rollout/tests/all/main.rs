@@ -1,0 +1,16 @@
+//! All integration tests of the crate in one program: `cargo test -p cadwright-rollout --test all
+//! hostile::` runs one module. They share the workers of `common::scorer`.
+
+mod audit;
+mod common;
+mod exploits;
+mod frames;
+mod hostile;
+mod jsonl;
+mod meshes;
+mod refusals;
+mod report;
+mod routing;
+mod scorer;
+mod shapes;
+mod tame;

@@ -1,0 +1,163 @@
+//! Reinforcement learning's choices, each in the real loop: what it logs, and that it goes on where it was killed.
+
+use serde_json::Value;
+
+use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
+use crate::harness::{Place, bytes, copy_directory, metrics, smoke_config};
+
+/// A directory in which SFT is done.
+fn after_sft(place: &Place, name: &str) -> std::path::PathBuf {
+    let run = place.path(name);
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    run
+}
+
+/// The rows of PPO's steps.
+fn steps(run: &std::path::Path) -> Vec<Value> {
+    metrics(run).into_iter().filter(|row| row.get("ppo/reward_mean").is_some()).collect()
+}
+
+#[test]
+fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
+    let place = Place::new();
+    for (algorithm, more) in [
+        ("ppo", ["ppo.epochs=4", "ppo.target_kl=1e-7", "model.dtype=f32"].as_slice()),
+        ("rloo", &["ppo.curriculum=signal", "ppo.ce_schedule=guarded"]),
+        ("rloo", &["ppo.prefix_baseline=true", "ppo.keep_images=2", "ppo.curriculum=signal"]),
+        ("grpo", &["ppo.keep_per_image=1", "ppo.length_penalty=0.5"]),
+        ("dr_grpo", &["ppo.reward_normalisation=true", "ppo.advantage_clip=0.5", "reward.iou_power=2"]),
+    ] {
+        let name = format!("{algorithm}-{}", more[0]);
+        let run = after_sft(&place, &name);
+        let choice = format!("ppo.algorithm={algorithm}");
+        let overrides = [&[choice.as_str(), "ppo.steps=2"], more].concat();
+        let finished = place.cadwright(tiny_command("ppo", &name, &overrides)).succeeds();
+        let steps = steps(&run);
+        assert_eq!(steps.len(), 2, "{finished}");
+        for step in &steps {
+            let has = |name: &str| step.get(format!("ppo/{name}")).is_some();
+            assert_eq!(has("explained_variance"), algorithm == "ppo", "{step:#}");
+            assert_eq!(has("value_loss"), algorithm == "ppo", "{step:#}");
+            assert_eq!(has("parts_seen"), algorithm == "rloo", "{step:#}");
+            assert!(has("approx_kl") && has("updates"), "{step:#}");
+        }
+        // The first update of a step is made from the policy that sampled; any later one finds that it has moved.
+        let updates = steps[0]["ppo/updates"].as_f64().unwrap();
+        if algorithm == "ppo" {
+            assert_eq!(updates, 2.0, "the limit is reached by the second of four epochs: {:#}", steps[0]);
+        }
+        assert!(run.join("ppo/best/model.safetensors").exists());
+    }
+}
+
+/// At a rate that ruins the policy: `best` is where PPO started from, `last` is the ruin.
+#[test]
+fn the_last_policy_is_kept_beside_a_better_one_and_a_held_rate_does_not_fall() {
+    let place = Place::new();
+    let run = place.path("run");
+    for part in ["model", "data", "sft"] {
+        copy_directory(&smoke_run().join(part), &run.join(part));
+    }
+    let config = smoke_config();
+    let mut arguments = vec!["ppo", "--config", config.as_str(), "--output-dir", "run"];
+    for ruinous in ["ppo.steps=3", "ppo.learning_rate=0.03", "ppo.hold=1.0"] {
+        arguments.extend(["--set", ruinous]);
+    }
+    let finished = place.cadwright(arguments).succeeds();
+    let weights = |policy: &str| bytes(run.join(policy).join("model.safetensors"));
+    assert!(weights("ppo/best") == weights("sft/best"), "{finished}");
+    assert!(weights("ppo/last") != weights("ppo/best"), "{finished}");
+    let rates: Vec<f64> = steps(&run).iter().filter_map(|step| step["ppo/lr"].as_f64()).collect();
+    assert_eq!(rates, [0.03; 3], "{finished}");
+}
+
+#[test]
+fn what_the_choices_remember_survives_a_kill() {
+    let place = Place::new();
+    let choices = [
+        "ppo.algorithm=rloo",
+        "ppo.curriculum=signal",
+        "ppo.ce_schedule=guarded",
+        "ppo.reward_normalisation=true",
+        "data.programs_limit=8",
+        "ppo.ce_own_share=0.5",
+        "ppo.ce_own_iou=0.01",
+        "ppo.steps=4",
+    ];
+    let whole = after_sft(&place, "whole");
+    place.cadwright(tiny_command("ppo", "whole", &choices)).succeeds();
+    let killed = after_sft(&place, "killed");
+    let checkpoint = killed.join("ppo/checkpoint/state.json");
+    place.cadwright(tiny_command("ppo", "killed", &choices)).kill_when(|| checkpoint.exists());
+    let finished = place.cadwright(tiny_command("ppo", "killed", &choices)).succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
+    assert_same_run(&whole, &killed, &["ppo"], &finished);
+}
+
+#[test]
+fn without_a_reward_a_step_is_a_step_of_sft() {
+    let place = Place::new();
+    // The labelled rows are one batch, so that both stages see the same; the reward is 0 whatever is written.
+    let same = [
+        "data.train_limit=8",
+        "model.freeze_vision=true",
+        "sft.max_steps=1",
+        "sft.batch_size=8",
+        "sft.warmup_steps=0",
+        "ppo.steps=1",
+        "ppo.images_per_step=4",
+        "ppo.algorithm=rloo",
+        "ppo.ce_weight=1",
+        "ppo.ce_schedule=constant",
+        "ppo.ce_batch_size=8",
+        "ppo.kl_coef=0",
+        "ppo.minibatch_size=8",
+        "reward.syntax_bonus=0",
+        "reward.iou_weight=0",
+        "reward.penalty_syntax=0",
+        "reward.penalty_exception=0",
+        "reward.penalty_truncated=0",
+    ];
+    let policy = format!("model.path={:?}", tiny_run().join("sft/best").display().to_string());
+    let more = [&same[..], &[policy.as_str()]].concat();
+    let run = after_sft(&place, "ppo");
+    place.cadwright(tiny_command("ppo", "ppo", &more)).succeeds();
+    place.cadwright(tiny_command("sft", "sft", &more)).succeeds();
+    let ppo = &steps(&run)[0];
+    let sft = metrics(&place.path("sft")).into_iter().find(|row| row.get("sft/loss").is_some()).unwrap();
+    for (of_ppo, of_sft) in [("ppo/ce_loss", "sft/loss"), ("ppo/grad_norm", "sft/grad_norm")] {
+        let (a, b) = (ppo[of_ppo].as_f64().unwrap(), sft[of_sft].as_f64().unwrap());
+        assert!((a - b).abs() < 2e-3 * b, "{of_ppo} {a}, {of_sft} {b}");
+    }
+    assert_eq!(ppo["ppo/policy_loss"].as_f64().map(f64::abs), Some(0.0), "{ppo:#}");
+}
+
+#[test]
+fn a_minibatch_may_be_cut_into_micro_batches() {
+    let place = Place::new();
+    // The vision tower learns too: it hears of all micro-batches and of the cross-entropy at once.
+    let same = ["model.dtype=f32", "ppo.freeze_vision=false", "ppo.steps=1", "ppo.epochs=2", "ppo.kl_coef=0.1"];
+    let first = |micro_batch_size: usize| {
+        let (name, size) = (format!("cut-{micro_batch_size}"), format!("ppo.micro_batch_size={micro_batch_size}"));
+        let run = after_sft(&place, &name);
+        place.cadwright(tiny_command("ppo", &name, &[&same[..], &[size.as_str()]].concat())).succeeds();
+        steps(&run).swap_remove(0)
+    };
+    let (whole, cut) = (first(0), first(1));
+    for name in ["policy_loss", "kl", "entropy", "ce_loss", "grad_norm", "approx_kl"] {
+        let [a, b] = [&whole, &cut].map(|step| step[format!("ppo/{name}")].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-4 + 2e-3 * a.abs(), "{name}: {a} whole, {b} in pieces of one");
+    }
+    assert!(whole["ppo/kl"].as_f64().unwrap() > 0.0, "two epochs have moved the policy: {whole:#}");
+}
+
+#[test]
+fn kl_is_watched_where_it_is_no_term_of_the_loss() {
+    let place = Place::new();
+    let run = after_sft(&place, "watched");
+    let choices = ["model.dtype=f32", "ppo.kl_coef=0", "ppo.steps=3", "ppo.learning_rate=1e-3"];
+    place.cadwright(tiny_command("ppo", "watched", &choices)).succeeds();
+    let kl: Vec<f64> = steps(&run).iter().map(|step| step["ppo/kl"].as_f64().unwrap()).collect();
+    assert!(kl[0].abs() < 1e-6, "the first step's policy is the reference: {kl:?}");
+    assert!(kl[2] > kl[0] + 1e-6, "two steps have moved it: {kl:?}");
+}

@@ -1,0 +1,15 @@
+//! All integration tests of the crate in one program, because linking libtorch takes longer than
+//! most of them run. `cargo test -p cadwright --test all ppo::` runs one module.
+
+mod cli;
+mod data_files;
+mod data_image;
+mod data_synth;
+mod harness;
+mod hub;
+mod losses;
+mod model;
+mod ppo;
+mod telemetry;
+mod text;
+mod variants;
