@@ -33,7 +33,7 @@ pub fn run(_: &DoctorArgs) -> Result<()> {
     say(
         true,
         "matmul",
-        format!("bf16 {:.2}, f32 {:.2} TFLOP/s on the CPU", teraflops(Kind::BFloat16), teraflops(Kind::Float)),
+        format!("bf16 {:.3}, f32 {:.3} TFLOP/s on the CPU", teraflops(Kind::BFloat16), teraflops(Kind::Float)),
     );
     match smoke_test() {
         Ok(detail) => say(true, "cadquery", detail),
@@ -56,7 +56,7 @@ pub fn run(_: &DoctorArgs) -> Result<()> {
 }
 
 fn teraflops(kind: Kind) -> f64 {
-    const SIDE: i64 = 1024;
+    const SIDE: i64 = 512;
     let matrix = Tensor::ones([SIDE, SIDE], (kind, tch::Device::Cpu));
     let _warm_up = matrix.matmul(&matrix);
     let started = Instant::now();
