@@ -77,7 +77,7 @@ fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
 }
 
 /// Whether a file can be made in `directory`.
-fn is_writable(directory: &Path) -> bool {
+pub fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".writable").tempfile_in(directory).is_ok()
 }
 

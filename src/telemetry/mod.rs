@@ -34,7 +34,8 @@ impl Telemetry {
     /// checkpoint. Its lines are removed from the file, and TensorBoard is told to drop its points.
     /// TensorBoard drops points of all tags in a directory, so each stage has its own.
     ///
-    /// # Errors A directory cannot be written.
+    /// # Errors
+    /// A directory cannot be written.
     pub fn open(run_dir: &Path, stage: &'static str, step: usize, steps: usize) -> Result<Self> {
         let path = run_dir.join("metrics.jsonl");
         keep_before(&path, stage, step)?;
@@ -59,8 +60,7 @@ impl Telemetry {
         let stage = self.stage;
         let tagged: Vec<(String, f64)> =
             numbers.iter().map(|(name, number)| (format!("{stage}/{name}"), *number)).collect();
-        self.tensorboard.scalars(step, tagged.iter().map(|(tag, number)| (tag.as_str(), *number as f32)))?;
-        self.tensorboard.flush()?;
+        self.tensorboard.scalars(step, tagged.iter().map(|(tag, number)| (tag.as_str(), *number as f32)));
         let mut row = Map::from_iter([("stage".to_owned(), json!(stage)), ("step".to_owned(), json!(step))]);
         row.extend(
             tagged
@@ -74,10 +74,9 @@ impl Telemetry {
     /// Shows a picture under `<stage>/<name>` in TensorBoard.
     ///
     /// # Errors
-    /// The disk is full.
+    /// The picture cannot be encoded.
     pub fn picture(&mut self, step: usize, name: &str, picture: &RgbImage) -> Result<()> {
-        self.tensorboard.picture(step, &format!("{}/{name}", self.stage), picture)?;
-        self.tensorboard.flush()
+        self.tensorboard.picture(step, &format!("{}/{name}", self.stage), picture)
     }
 
     /// Shows `line` about a step that has just ended and brought the stage to `progress` in [0, 1],
