@@ -72,6 +72,7 @@ fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// Whether files can be created in `directory`.
 pub fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".writable").tempfile_in(directory).is_ok()
 }

@@ -17,8 +17,9 @@ use crate::data::Dataset;
 use crate::generate::Sampling;
 use crate::pictures::Pictures;
 use crate::policy::Policy;
+use crate::rollouts::PromptedDataset;
 use crate::telemetry::duration;
-use predict::{EvalOptions, Prediction, PromptedDataset, evaluate};
+use predict::{EvalOptions, Prediction, evaluate};
 use report::Report;
 
 /// An evaluated policy.

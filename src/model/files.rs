@@ -125,6 +125,18 @@ pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Resu
     Ok(())
 }
 
+/// All tensors of a safetensors file by name, on the CPU at the file's dtype.
+///
+/// # Errors
+/// See [`read_safetensors`].
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, ModelError> {
+    let mut tensors = BTreeMap::new();
+    read_safetensors(path, |name, tensor| {
+        tensors.insert(name.to_owned(), tensor);
+    })?;
+    Ok(tensors)
+}
+
 /// A tensor whose bytes are fetched when they are written.
 struct Stored<'a> {
     tensor: &'a Tensor,

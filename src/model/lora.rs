@@ -1,6 +1,5 @@
 //! Low-rank adapters: which layers get one, PEFT's files, and merging.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use regex::Regex;
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::error::ModelError;
-use super::files::{read_safetensors, write_safetensors};
+use super::files::{read_tensors, write_safetensors};
 use super::layout::Layout;
 use super::linear::LoraScale;
 use super::weights::Weights;
@@ -173,10 +172,7 @@ impl LoraConfig {
         }
         let config: Self = serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
         let path = directory.join("adapter_model.safetensors");
-        let mut saved = BTreeMap::new();
-        read_safetensors(&path, |name, tensor| {
-            saved.insert(name.to_owned(), tensor);
-        })?;
+        let saved = read_tensors(&path)?;
         let mut problems = Vec::new();
         let mut matched = Vec::new();
         for (name, tensor) in saved {
