@@ -1,4 +1,5 @@
-//! Files and directories that are complete or absent: each is written under another name beside its own and renamed.
+//! Files and directories that are complete or absent: each is written under another name beside its
+//! own and renamed.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -7,10 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use cadwright_rollout::files;
 
-/// Makes the directory of a file that is to be written later, after long work, and tries to write in it.
+/// Makes the directory of a file that long work will write at its end, and checks that it can be
+/// written.
 ///
 /// # Errors
-/// A directory that cannot be made or written.
+/// A directory that cannot be made or written, or `path` is a directory.
 pub fn prepare_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)
@@ -28,10 +30,12 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     files::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Fills a directory of another name and puts it in the place of `directory`.
+/// Calls `fill` with a new directory of another name, and then gives that the name `directory`, in
+/// place of what has it.
 ///
 /// # Errors
-/// What `fill` says, or a directory that cannot be written; then the old one is as it was.
+/// An error of `fill`, or a directory that cannot be written. The old directory then stays as it
+/// was.
 pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let beside = |mark: &str| -> PathBuf {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
@@ -50,7 +54,7 @@ pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()
         return std::fs::rename(&aside, directory).with_context(|| cannot(directory));
     }
     if exchange(&aside, directory).is_err() {
-        // A file system that cannot exchange names; for an instant there is no checkpoint.
+        // The file system cannot exchange names: for an instant neither directory has the name.
         std::fs::rename(directory, &old).with_context(|| cannot(directory))?;
         std::fs::rename(&aside, directory).with_context(|| cannot(directory))?;
     }
@@ -62,7 +66,7 @@ pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()
     Ok(())
 }
 
-/// Gives each of two directories the other's name, at once.
+/// Exchanges the names of two directories atomically.
 fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     let [a, b] = [a, b].map(|path| CString::new(path.as_os_str().as_bytes()));
     let (a, b) = (a?, b?);
@@ -72,7 +76,7 @@ fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Whether files can be created in `directory`.
+/// Whether a file can be made in `directory`.
 pub fn is_writable(directory: &Path) -> bool {
     tempfile::Builder::new().prefix(".writable").tempfile_in(directory).is_ok()
 }

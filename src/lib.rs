@@ -1,5 +1,5 @@
-//! cadwright teaches a vision-language model to write the CadQuery program of the part in a picture: LoRA fine-tuning,
-//! then PPO with an IoU reward.
+//! cadwright teaches a vision-language model to write the CadQuery program of the part in a
+//! picture: LoRA fine-tuning, then PPO with an IoU reward.
 
 pub mod config;
 pub mod data;

@@ -1,6 +1,7 @@
 //! The command line of cadwright: parse, then one match on the subcommand.
 //!
-//! Exit codes: 0 done; 1 something failed, in one message on standard error; 2 the command line itself is wrong.
+//! Exit codes: 0 done; 1 something failed, in one message on standard error; 2 the command line
+//! itself is wrong.
 
 mod cli;
 

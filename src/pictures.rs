@@ -1,4 +1,4 @@
-//! From a dataset's pictures to the embeddings that the decoder sees.
+//! Computes the embeddings of a data set's pictures that the decoder reads.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -11,46 +11,49 @@ use crate::data::image::{decode_rgb, tile_grid, tiles, to_tensor};
 use crate::data::{Dataset, Example};
 use crate::model::InternVl;
 
-/// The picture of an example.
+/// The decoded picture of an example.
 ///
 /// # Panics
-/// Never for a row of a [`Dataset`], which leaves out what cannot be decoded.
+/// The picture cannot be decoded, which never happens for a row of a [`Dataset`].
 pub fn decoded(example: &Example) -> RgbImage {
     decode_rgb(&example.image).expect("a dataset holds only pictures that decode")
 }
 
-/// Pictures embedded once for an update that takes several passes over them. The vision tower hears of all passes together.
+/// The embedded pictures of an update. They are embedded once for all passes of the update, whose
+/// gradients reach the vision tower together.
 pub struct EmbeddedPictures {
-    /// In the dataset, ascending.
+    /// Indices in the data set, ascending.
     indices: Vec<usize>,
-    /// `[image tokens, hidden]` f32 each.
+    /// The embeddings of each picture, `[image tokens, hidden]` f32.
     parts: Vec<Tensor>,
-    /// What the tower gave and the leaf that the passes see in its stead, where it is trained.
+    /// If the vision tower is trained: its output, and the leaf tensor that the passes use in its
+    /// place.
     tower: Option<(Tensor, Tensor)>,
 }
 
 impl EmbeddedPictures {
-    /// Those of the pictures `indices`, one after another: `[image tokens, hidden]` f32.
+    /// The embeddings of the pictures `indices`, concatenated: `[image tokens, hidden]` f32.
     ///
     /// # Panics
-    /// Where a picture is not among them.
+    /// A picture that is not part of this update.
     pub fn concatenated(&self, indices: impl Iterator<Item = usize>) -> Tensor {
         let part = |index: usize| &self.parts[self.indices.binary_search(&index).expect("a picture of this update")];
         Tensor::cat(&indices.map(part).collect::<Vec<_>>(), 0)
     }
 
-    /// Carries the gradients of all passes back into the vision tower.
+    /// Backpropagates the gradients of all passes into the vision tower.
     pub fn backward(self) {
         if let Some((embedded, leaf)) = self.tower
             && leaf.grad().defined()
         {
-            // The gradient of sum(embedded * g) with respect to embedded is g.
+            // The gradient of sum(embedded * g) with respect to `embedded` is g.
             (embedded * leaf.grad()).sum(Kind::Float).backward();
         }
     }
 }
 
-/// Decodes, tiles and embeds the pictures of one dataset; keeps the embeddings where the vision tower is frozen.
+/// Decodes, tiles and embeds the pictures of one data set, and keeps the embeddings if the vision
+/// tower is frozen.
 pub struct Pictures<'a> {
     dataset: &'a Dataset,
     max_tiles: usize,
@@ -60,13 +63,15 @@ pub struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    /// Embeddings are kept up to `cache_mib` of host memory; 0 where the vision tower is being trained.
+    /// Embeddings are kept in up to `cache_mib` MiB of host memory. It must be 0 if the vision
+    /// tower is trained.
     pub fn new(dataset: &'a Dataset, max_tiles: usize, cache_mib: usize) -> Self {
         let budget_bytes = cache_mib << 20;
         Self { dataset, max_tiles, cache: RefCell::default(), cache_bytes: RefCell::default(), budget_bytes }
     }
 
-    /// The tiles of the pictures, one after another: `[tiles, 3, size, size] u8`; and how many each has.
+    /// The tiles of the pictures, concatenated: `[tiles, 3, size, size] u8`; and the number of
+    /// tiles of each.
     pub fn tiles(&self, model: &InternVl, indices: &[usize]) -> (Tensor, Vec<i64>) {
         let size = model.config.force_image_size as u32;
         let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch) as u32;
@@ -80,7 +85,7 @@ impl<'a> Pictures<'a> {
         (to_tensor(&pictures.concat()), counts)
     }
 
-    /// How many embeddings each picture becomes, without embedding it.
+    /// The number of embeddings of the picture at `index`, without embedding it.
     pub fn image_tokens(&self, model: &InternVl, index: usize) -> usize {
         let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch);
         if max_tiles == 1 {
@@ -92,7 +97,8 @@ impl<'a> Pictures<'a> {
         (tiles + usize::from(tiles > 1 && model.config.use_thumbnail)) * model.config.tokens_per_tile()
     }
 
-    /// The pictures for an update: with the way back into the vision tower where that is trained. Where it is not, those that are
+    /// Embeds the pictures for an update. If the vision tower is trained,
+    /// [`EmbeddedPictures::backward`] leads back into it. If not, pictures whose embeddings are in
     /// `known` are not embedded again.
     pub fn embed_for_update(
         &self,
@@ -115,14 +121,16 @@ impl<'a> Pictures<'a> {
         }
         let (tiles, counts) = self.tiles(model, &distinct);
         let embedded = model.embed_tiles(&tiles, true);
-        // Rounded as those that are kept, so that the update sees what the rollouts saw; the gradient passes straight through.
+        // Rounded as kept embeddings are, so that the update sees what the rollouts saw. The
+        // gradient ignores the rounding.
         let leaf = embedded.detach().to_kind(Kind::BFloat16).to_kind(Kind::Float).set_requires_grad(true);
         let parts = leaf.split_with_sizes(&counts, 0).iter().map(|part| part.flatten(0, 1)).collect();
         EmbeddedPictures { indices: distinct, parts, tower: Some((embedded, leaf)) }
     }
 
-    /// Embeddings of the vision tower as it is, one tensor `[image tokens, hidden]` f32 a picture, on the model's device. They are
-    /// rounded to bf16, as those that are kept, so that results do not depend on what was kept.
+    /// Embeds pictures without gradients: one tensor `[image tokens, hidden]` f32 per picture, on
+    /// the model's device. They are rounded to bf16, as kept embeddings are, so that results do not
+    /// depend on which ones were kept.
     pub fn embed(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
         const PICTURES_AT_A_TIME: usize = 32;
         let mut fresh = HashMap::new();

@@ -1,4 +1,5 @@
-//! A policy: a model with its adapter, its tokenizer and its prompt. Every command loads and saves policies here.
+//! A policy: a model with its adapter, its tokenizer and its prompt. Every command loads and saves
+//! policies here.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,8 @@ pub struct PolicyPath {
 }
 
 impl PolicyPath {
-    /// The local directories of a checkpoint and, if any, of its adapter. Each name is a directory or a hub id, which is
-    /// downloaded if need be, at the revision beside it.
+    /// The local directories of a checkpoint and, if any, of its adapter. Each name is a directory
+    /// or a hub id, which is downloaded if need be, at the revision beside it.
     ///
     /// # Errors
     /// A name that is neither a directory nor a hub id, or a download that fails.
@@ -32,7 +33,8 @@ impl PolicyPath {
         })
     }
 
-    /// The prompt that the policy was trained with: the adapter's, else the checkpoint's, if either is stored.
+    /// The prompt that the policy was trained with: the adapter's, else the checkpoint's, if either
+    /// is stored.
     ///
     /// # Errors
     /// A malformed `prompt.json`.
@@ -56,12 +58,13 @@ impl PolicyPath {
         }
     }
 
-    /// The model with its adapter. Its weights have dtype `stored`, its products `compute`; adapters are fp32.
+    /// The model with its adapter. Its weights have dtype `weights_dtype`, its products
+    /// `compute_dtype`; adapters are fp32.
     ///
     /// # Errors
     /// Files that are missing or malformed, or that do not fit each other.
-    pub fn load_model(&self, stored: Kind, compute: Kind, device: Device) -> Result<InternVl, ModelError> {
-        let model = InternVl::load(&self.checkpoint, stored, compute, device)?;
+    pub fn load_model(&self, weights_dtype: Kind, compute_dtype: Kind, device: Device) -> Result<InternVl, ModelError> {
+        let model = InternVl::load(&self.checkpoint, weights_dtype, compute_dtype, device)?;
         match &self.adapter {
             Some(adapter) => model.with_adapter(adapter),
             None => Ok(model),
@@ -69,7 +72,8 @@ impl PolicyPath {
     }
 }
 
-/// The prompt that the configuration asks for, rendered by the chat template of `checkpoint` if `prompt.template` allows it.
+/// The prompt that the configuration asks for, rendered by the chat template of `checkpoint` if
+/// `prompt.template` allows it.
 ///
 /// # Errors
 /// See [`Prompt::new`].
@@ -99,23 +103,24 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Loads the policy at `path` onto `device`, with the dtypes that `model.dtype` and `purpose` ask for.
+    /// Loads the policy at `path` onto `device`, with the dtypes that `model.dtype` and `purpose`
+    /// ask for.
     ///
     /// # Errors
-    /// Files that are missing or malformed, that do not fit each other, or a model whose positions do not suffice for
-    /// `generate.max_new_tokens`.
+    /// Files that are missing or malformed, that do not fit each other, or a model whose positions
+    /// do not suffice for `generate.max_new_tokens`.
     pub fn load(config: &Config, path: &PolicyPath, prompt: Prompt, purpose: Purpose, device: Device) -> Result<Self> {
         // Small files first: the weights can take minutes.
         let architecture = InternVlConfig::read(&path.checkpoint)?;
         let tokenizer = Tokenizer::load(&path.checkpoint)?;
         tokenizer.check_fits(architecture.llm_config.vocab_size)?;
         check_positions(config, &architecture)?;
-        let compute = config.model.dtype.kind_on(device);
-        let stored = match (purpose, config.model.tune) {
+        let compute_dtype = config.model.dtype.kind_on(device);
+        let weights_dtype = match (purpose, config.model.tune) {
             (Purpose::Training, Tune::Full) => Kind::Float,
-            (Purpose::Training, Tune::Lora) | (Purpose::Inference, _) => compute,
+            (Purpose::Training, Tune::Lora) | (Purpose::Inference, _) => compute_dtype,
         };
-        let model = path.load_model(stored, compute, device)?;
+        let model = path.load_model(weights_dtype, compute_dtype, device)?;
         Ok(Self { model, tokenizer, prompt })
     }
 }
@@ -130,8 +135,9 @@ fn check_positions(config: &Config, architecture: &InternVlConfig) -> Result<()>
     Ok(())
 }
 
-/// Writes what training changed, complete or not at all: the adapter of `model`, or, if it has none, a whole checkpoint with
-/// its tokenizer; and the prompt. `base_model` is the path or hub id that PEFT will look for the adapter's checkpoint at.
+/// Writes what training changed, complete or not at all: the adapter of `model`, or, if it has
+/// none, a whole checkpoint with its tokenizer; and the prompt. `base_model` is the path or hub id
+/// that PEFT will look for the adapter's checkpoint at.
 ///
 /// # Errors
 /// A directory that cannot be written.
@@ -153,20 +159,22 @@ pub fn save(
     })
 }
 
-/// Adds the adapter at `path` to its checkpoint's weights and writes the sum as a checkpoint: in `layout`, with weights of
-/// dtype `stored` (`None`: that of the checkpoint), the checkpoint's other files, and the prompt that the policy was
-/// trained with.
+/// Adds the adapter at `path` to its checkpoint's weights and writes the sum as a checkpoint: in
+/// `layout`, with weights of dtype `weights_dtype` (`None`: that of the checkpoint), the
+/// checkpoint's other files, and the prompt that the policy was trained with.
 ///
 /// # Errors
-/// Files that are missing or malformed, that do not fit each other, or a directory that cannot be written.
-pub fn merge(path: &PolicyPath, stored: Option<Kind>, layout: Layout, output: &Path) -> Result<()> {
-    let stored = match stored {
+/// Files that are missing or malformed, that do not fit each other, or a directory that cannot be
+/// written.
+pub fn merge(path: &PolicyPath, weights_dtype: Option<Kind>, layout: Layout, output: &Path) -> Result<()> {
+    let weights_dtype = match weights_dtype {
         Some(kind) => kind,
         None => files::stored_kind(&path.checkpoint)?,
     };
     let prompt = path.trained_prompt()?;
-    let mut model = path.load_model(stored, stored, Device::Cpu)?.merged();
-    // A checkpoint can be merged without a tokenizer; only the id of the image token is then unknown.
+    let mut model = path.load_model(weights_dtype, weights_dtype, Device::Cpu)?.merged();
+    // A checkpoint can be merged without a tokenizer; only the id of the image token is then
+    // unknown.
     if let Ok(tokenizer) = Tokenizer::load(&path.checkpoint) {
         model.config.image_token_id = Some(tokenizer.image_token);
     }
@@ -179,7 +187,8 @@ pub fn merge(path: &PolicyPath, stored: Option<Kind>, layout: Layout, output: &P
     })
 }
 
-/// Copies what belongs to a checkpoint besides its weights and configuration: tokenizer, templates, preprocessing.
+/// Copies what belongs to a checkpoint besides its weights and configuration: tokenizer, templates,
+/// preprocessing.
 fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     for name in COMPANIONS {
         let path = from.join(name);

@@ -1,5 +1,6 @@
 //! A completion's life: its prompt, its tokens, its program and the program's score, then what
-//! reinforcement learning adds. Validation, evaluation and PPO all generate and score programs here.
+//! reinforcement learning adds. Validation, evaluation and PPO all generate and score programs
+//! here.
 
 use std::rc::Rc;
 
@@ -44,8 +45,9 @@ impl PromptedDataset<'_> {
     }
 }
 
-/// One completion from its prompt to its advantages. Generation fills the first four fields, scoring the
-/// fifth, and a step of reinforcement learning the rest; lists have one f32 per token of the completion.
+/// One completion from its prompt to its advantages. Generation fills the first four fields,
+/// scoring the fifth, and a step of reinforcement learning the rest; lists have one f32 per token
+/// of the completion.
 #[derive(Debug, Default)]
 pub struct Rollout {
     /// Index of the part in its dataset.
@@ -58,8 +60,8 @@ pub struct Rollout {
     pub program: String,
     /// The program's score; `None` until it is known.
     pub score: Option<Score>,
-    /// The reward that is trained on: the score's, shaped. `None` for a completion that could not be
-    /// compared with its ground truth, which says nothing about the policy.
+    /// The reward that is trained on: the score's, shaped. `None` for a completion that could not
+    /// be compared with its ground truth, which says nothing about the policy.
     pub reward: Option<f32>,
     /// The critic's value of each token; empty without a critic.
     pub values: Vec<f32>,
@@ -119,8 +121,9 @@ impl PendingRollouts<'_> {
     }
 }
 
-/// Completes the prompt of each part `seeds.len() / indices.len()` times, and submits each program to `scorer`
-/// the moment its completion ends. The rollouts of a part follow each other, parts are in the order of `indices`.
+/// Completes the prompt of each part `seeds.len() / indices.len()` times, and submits each program
+/// to `scorer` the moment its completion ends. The rollouts of a part follow each other, parts are
+/// in the order of `indices`.
 pub fn generate_and_score<'a>(
     model: &InternVl,
     prompted: &PromptedDataset,

@@ -1,7 +1,9 @@
-//! Seeds: one for each thing that is random, so that nothing depends on the order of draws.
+//! Seeds. Every random choice has a seed of its own, so that no result depends on the order of
+//! draws.
 
-/// A seed for one thing that is random, from the run's seed and what the thing is: stage, step, prompt, sample. The
-/// mixing function is SplitMix64's (Steele et al. 2014).
+/// The seed of one random choice, derived from the run's seed and the numbers that identify the
+/// choice: stage, step, prompt, sample. The mixing function is that of SplitMix64 (Steele et al.
+/// 2014, doi:10.1145/2660193.2660195).
 pub fn seed(parts: &[u64]) -> u64 {
     parts.iter().fold(0x9e37_79b9_7f4a_7c15, |state, part| {
         let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use cadwright::data::dataset::{SkipReason, files};
+use cadwright::data::dataset::SkipReason;
 use cadwright::data::parquet::{Row, ShardWriter};
+use cadwright::data::source::files;
 use cadwright::data::{DataError, DataSource, Dataset, Selection, Split, encode_png};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType};

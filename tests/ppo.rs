@@ -16,8 +16,9 @@ use tch::{Device, Kind, Tensor};
 const TEMPERATURE: f64 = 0.8;
 const SAMPLES: usize = 3;
 
-/// The tiny random InternVL3 of the model's tests with an adapter that has dropout, its tokenizer, and two prompts of
-/// different length: padded on the left when they are completed, on the right when they are scored.
+/// The tiny random InternVL3 of the model's tests with an adapter that has dropout, its tokenizer,
+/// and two prompts of different length: padded on the left when they are completed, on the right
+/// when they are scored.
 fn policy() -> (InternVl, Tokenizer, Vec<PromptInput>) {
     policy_in(Kind::Float)
 }
@@ -49,7 +50,8 @@ fn completions(policy: &InternVl, tokenizer: &Tokenizer, prompts: &[PromptInput]
     generate(policy, tokenizer, prompts, &seeds, options, |_, _| {})
 }
 
-/// A forward pass over every completion after its prompt, as the update makes it, and the completions' tokens.
+/// A forward pass over every completion after its prompt, as the update makes it, and the
+/// completions' tokens.
 fn score<'a>(
     policy: &'a InternVl,
     tokenizer: &Tokenizer,
@@ -125,12 +127,13 @@ fn in_bf16_the_ratio_before_the_first_step_is_one_to_rounding() {
     let (pass, targets) = score(&policy, &tokenizer, &prompts, &completions, PassMode::default());
     let errors = ((pass.logprobs(&targets, TEMPERATURE) - &old).exp() - 1.0).abs();
     let (mean, most) = (errors.mean(Kind::Float).double_value(&[]), errors.max().double_value(&[]));
-    // Sums of products are rounded in another order when all tokens are there at once. docs/metrics.md states this bound.
+    // Sums of products are rounded in another order when all tokens are there at once.
+    // docs/metrics.md states this bound.
     assert!(mean < 0.005 && most < 0.15, "the ratio is off by {mean} on average and {most} at most");
 }
 
-/// An evaluated policy has a frozen adapter in fp32. Its copy has it in the dtype of the products, so that generation
-/// does not convert it at every token, and computes the same.
+/// An evaluated policy has a frozen adapter in fp32. Its copy has it in the dtype of the products,
+/// so that generation does not convert it at every token, and computes the same.
 #[test]
 fn a_frozen_copy_holds_adapters_in_the_dtype_of_products_and_computes_the_same() {
     let (mut policy, tokenizer, prompts) = policy_in(Kind::BFloat16);
@@ -191,8 +194,8 @@ fn every_kind_of_failure_moves_the_policy_away_from_it_under_every_algorithm() {
     {
         let (policy, tokenizer, prompts) = policy();
         let completions = completions(&policy.frozen_copy(), &tokenizer, &prompts);
-        // The second completion of each picture fails. The others build solids that do not overlap with the part, which
-        // is better than to fail.
+        // The second completion of each picture fails. The others build solids that do not overlap
+        // with the part, which is better than to fail.
         let fails = |i: usize| i % SAMPLES == 1;
         let mut rollouts: Vec<Rollout> = completions
             .iter()

@@ -1,4 +1,5 @@
-//! Files that are complete or absent: each is written under another name beside its own and renamed.
+//! Files that are complete or absent: each is written under another name beside its own and
+//! renamed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// A file that appears under its name when it is complete; dropped before, it leaves nothing. A device or a pipe is written as
-/// it is: to rename over `/dev/null` would replace it for the whole machine.
+/// A file that appears under its name when it is complete; dropped before, it leaves nothing. A
+/// device or a pipe is written as it is: to rename over `/dev/null` would replace it for the whole
+/// machine.
 #[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,
@@ -36,7 +38,8 @@ impl WholeFile {
             false => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                // Temporary files are private by default; this one is for everyone whom the umask allows.
+                // Temporary files are private by default; this one is for everyone whom the umask
+                // allows.
                 let file = tempfile::Builder::new()
                     .prefix(&format!(".{name}."))
                     .suffix(".partial")

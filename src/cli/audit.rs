@@ -7,10 +7,11 @@ use cadwright_rollout::ScorerConfig;
 use cadwright_rollout::audit::{AuditOptions, FuzzOptions, Progress, Style, audit, fuzz};
 use clap::Args;
 
-/// Programs or pairs between two lines about how far it has come.
+/// Programs or pairs between two lines of progress.
 const REPORT_EVERY: usize = 200;
 
-/// Compare the native engine with CadQuery and with exact booleans: verdicts, volumes, bounds, IoU, and where they disagree
+/// Compare the native engine with CadQuery and with exact booleans: verdicts, volumes, bounds, IoU,
+/// and where they disagree
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["input", "generate"])))]
 pub struct AuditArgs {
@@ -35,17 +36,19 @@ pub struct AuditArgs {
     /// Decides which pairs are drawn, and every random program
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// JSON file for everything that was found, with the programs of disagreements and of the worst cases
+    /// JSON file for everything that was found, with the programs of disagreements and of the worst
+    /// cases
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Cells along an edge of the occupancy grid; 64 for a file and 96 for random programs unless told otherwise
+    /// Cells along an edge of the occupancy grid; 64 for a file and 96 for random programs unless
+    /// told otherwise
     #[arg(long)]
     grid: Option<usize>,
     /// Programs executed at the same time; 0 for one a core
     #[arg(long, default_value_t = 0)]
     jobs: usize,
-    /// Deadline in seconds of one program, and of the booleans of one pair; 30 for a file and 10 for random programs unless
-    /// told otherwise
+    /// Deadline in seconds of one program, and of the booleans of one pair; 30 for a file and 10
+    /// for random programs unless told otherwise
     #[arg(long)]
     timeout_s: Option<f64>,
 }
@@ -83,7 +86,7 @@ pub fn run(args: &AuditArgs) -> Result<()> {
     Ok(())
 }
 
-/// A line on stderr, now and then.
+/// Prints progress and findings on stderr.
 fn tell(options: &FuzzOptions, progress: &Progress) {
     match progress {
         Progress::Programs(n) if n % REPORT_EVERY == 0 => eprintln!("{n} of {} programs", options.programs),

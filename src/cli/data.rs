@@ -22,10 +22,12 @@ pub struct DataArgs {
 enum DataCommand {
     /// Make random sketch-extrude parts with their pictures, as parquet in GenCAD-Code's schema
     Synth(SynthArgs),
-    /// Write the pixel values that the model sees of a picture: InternVL's tiles, normalised, as safetensors
+    /// Write the pixel values that the model sees of a picture: InternVL's tiles, normalised, as
+    /// safetensors
     Pixels(PixelsArgs),
 }
 
+/// Parses the name of a number format.
 fn numbers() -> impl TypedValueParser<Value = Numbers> {
     PossibleValuesParser::new(["short", "full"]).map(|name| if name == "full" { Numbers::Full } else { Numbers::Short })
 }

@@ -8,13 +8,12 @@ use cadwright::data::{DataSource, open_dataset};
 use cadwright::device::set_threads;
 use cadwright::eval::Evaluation;
 use cadwright::files::{prepare_parent, write_whole};
-use cadwright::hub::is_hub_id;
 use cadwright::policy::{Policy, PolicyPath, Purpose};
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
 
-/// Which policy to use.
+/// The policy to use.
 #[derive(Args)]
 pub struct PolicyArgs {
     /// Checkpoint directory or hub id (owner/name)
@@ -32,12 +31,13 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// The flags that were given, as overrides of the configuration.
+    /// The given flags, as overrides of the configuration.
     pub fn flags(&self) -> Vec<String> {
         self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
     }
 
-    /// The policy, with the prompt that it was trained with, or else the configured one.
+    /// The policy, with the prompt that it was trained with; if none is stored, with the configured
+    /// one.
     ///
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
@@ -74,10 +74,12 @@ pub struct EvalArgs {
     /// 0 decodes greedily (eval.temperature, by default 0)
     #[arg(long)]
     temperature: Option<f64>,
-    /// Programs for each part; more than one need a temperature, and give mean@k, best@k and pass@k (eval.samples_per_image, by default 1)
+    /// Programs for each part; more than one need a temperature, and give mean@k, best@k and pass@k
+    /// (eval.samples_per_image, by default 1)
     #[arg(long)]
     samples_per_image: Option<usize>,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact (eval.frames, by default canonical)
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact
+    /// (eval.frames, by default canonical)
     #[arg(long)]
     frames: Option<String>,
     #[command(flatten)]
@@ -85,7 +87,7 @@ pub struct EvalArgs {
 }
 
 impl EvalArgs {
-    /// The flags that were given, as overrides of the configuration.
+    /// The given flags, as overrides of the configuration.
     fn flags(&self) -> Vec<String> {
         let frames = |list: &String| {
             let names: Vec<String> = list.split(',').map(|name| format!("{:?}", name.trim())).collect();
@@ -111,15 +113,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     set_threads(config.run.threads);
     let policy = args.policy.load(&config)?;
-    let source = match PathBuf::from(&args.dataset) {
-        path if path.exists() => DataSource::Path(path),
-        _ if is_hub_id(&args.dataset) => {
-            DataSource::Hub { repo: args.dataset.clone(), revision: config.data.revision.clone() }
-        }
-        path => DataSource::Path(path),
-    };
+    let source = DataSource::named(&args.dataset, &config.data.revision);
     let dataset = open_dataset(&source, config.eval_selection())?;
-    // Without a run directory, executed ground truths are kept only where somebody says so.
+    // There is no run directory: executed ground truths are kept only if the configuration names a
+    // place.
     let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
     let evaluation = Evaluation::run(&config, &policy, &dataset, cache_dir)?;
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;

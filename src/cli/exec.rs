@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::score::{EngineArgs, print_engines};
 
-/// Execute programs: rows {"id", "code"} in; outcome, volume, centroid, bounding box, inertia out, in input order
+/// Execute programs: rows {"id", "code"} in; outcome, volume, centroid, bounding box, inertia out,
+/// in input order
 #[derive(Args)]
 pub struct ExecArgs {
     /// JSONL file with "id" and "code" in each row

@@ -49,7 +49,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         id: args.image.display().to_string(),
         image: bytes.into(),
         program: None,
-        // Nothing is compared here.
+        // No ground truth: nothing is compared.
         ground_truth: "".into(),
         hundred_subset: false,
     }])?;

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand, each a thin door to the library.
+//! The command line: one file for each subcommand, which parses flags and calls the library.
 
 pub mod audit;
 pub mod compare;
@@ -57,7 +57,7 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
-/// Where a configuration comes from.
+/// The sources of a configuration.
 #[derive(Args)]
 pub struct ConfigArgs {
     /// A recipe, for example configs/quickstart.toml; without one, the defaults
@@ -69,7 +69,8 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The configuration; `flags` stand for other overrides, which `--set` may override again.
+    /// The configuration. `flags` are the overrides of other flags; `--set` takes precedence over
+    /// them.
     ///
     /// # Errors
     /// See [`Config::load`].
@@ -84,7 +85,8 @@ pub fn text_override(key: &str, value: &str) -> String {
     format!("{key}={}", toml::Value::String(value.into()))
 }
 
-/// The arguments with `--batch_size` spelled `--batch-size`, as people coming from Python scripts write them.
+/// The arguments with flags such as `--batch_size`, which users of Python scripts write, spelled
+/// `--batch-size`.
 pub fn hyphenated(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     arguments
         .map(|argument| match argument.to_str() {

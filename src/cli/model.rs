@@ -48,7 +48,7 @@ impl FileDtype {
         }
     }
 
-    /// Bytes of a number.
+    /// Bytes per number.
     fn width(self) -> u64 {
         match self {
             Self::Bf16 => 2,
@@ -57,13 +57,15 @@ impl FileDtype {
     }
 }
 
+/// Parses the name of a layout.
 fn layouts() -> impl TypedValueParser<Value = Layout> {
     PossibleValuesParser::new(Layout::ALL.map(Layout::name)).try_map(|name| name.parse())
 }
 
 #[derive(Args)]
 struct InitArgs {
-    /// nano, internvl3-1b, internvl3-2b, internvl3-8b, internvl3-14b, internvl3-38b or internvl3-78b
+    /// nano, internvl3-1b, internvl3-2b, internvl3-8b, internvl3-14b, internvl3-38b or
+    /// internvl3-78b
     #[arg(long, required_unless_present = "config", conflicts_with = "config")]
     preset: Option<String>,
     /// A config.json of either layout instead of a preset
@@ -75,7 +77,8 @@ struct InitArgs {
     /// Dtype of the weights
     #[arg(long, value_enum, default_value_t = FileDtype::Bf16)]
     dtype: FileDtype,
-    /// original (InternVLChatModel) or hf (InternVLForConditionalGeneration); by default that of --config, or original
+    /// original (InternVLChatModel) or hf (InternVLForConditionalGeneration); by default that of
+    /// --config, or original
     #[arg(long, value_parser = layouts())]
     layout: Option<Layout>,
     /// Tokens of the nano model's vocabulary
@@ -121,8 +124,9 @@ struct LogitsArgs {
     /// Directory or hub id of an adapter in PEFT's format
     #[arg(long, value_name = "ADAPTER")]
     lora_path: Option<String>,
-    /// safetensors with input_ids [b, t] i64, and optionally pixel_values [tiles, 3, size, size] f32 (normalised; the n-th image token
-    /// takes the n-th row of their embeddings) and attention_mask [b, t] (0 for padding)
+    /// safetensors with input_ids [b, t] i64, and optionally pixel_values [tiles, 3, size, size]
+    /// f32 (normalised; the n-th image token takes the n-th row of their embeddings) and
+    /// attention_mask [b, t] (0 for padding)
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// safetensors to write: logits [b, t, vocab] f32
@@ -257,15 +261,12 @@ fn logits(args: &LogitsArgs) -> Result<()> {
     let path = policy_path(&args.model_path, &args.revision, args.lora_path.as_deref())?;
     let kind = args.dtype.kind();
     let model = path.load_model(kind, kind, args.device.open()?)?;
-    let (mut ids, mut pixels, mut mask) = (None, None, None);
-    files::read_safetensors(&args.input, |name, tensor| match name {
-        "input_ids" => ids = Some(tensor),
-        "pixel_values" => pixels = Some(tensor),
-        "attention_mask" => mask = Some(tensor),
-        _ => {}
-    })?;
+    let mut inputs = files::read_tensors(&args.input)?;
+    let (pixels, mask) = (inputs.remove("pixel_values"), inputs.remove("attention_mask"));
+    let ids = inputs.remove("input_ids");
     let ids = ids.with_context(|| format!("{}: tensor input_ids [b, t] i64 is missing", args.input.display()))?;
-    // The hf layout says it in its configuration, the original one in its tokenizer.
+    // The id of the image token is in config.json of the hf layout, and in the tokenizer of the
+    // original one.
     let of_tokenizer = || Tokenizer::load(&path.checkpoint).ok().map(|tokenizer| tokenizer.image_token);
     let image_token = model.config.image_token_id.or_else(of_tokenizer);
     let logits = tch::no_grad(|| model.logits(&ids, pixels.as_ref(), mask.as_ref(), image_token))

@@ -11,11 +11,12 @@ use clap::Args;
 
 use super::ConfigArgs;
 
-/// Who executes programs, and within what limits.
+/// The engine that executes programs, and its limits.
 #[derive(Args)]
 pub struct EngineArgs {
-    /// Who executes programs. native: the built-in engine, which leaves what it is not sure of as declined and needs no
-    /// Python; cadquery: real CadQuery in a sandbox; auto: native first, cadquery for what it declines
+    /// Who executes programs. native: the built-in engine, which leaves what it is not sure of as
+    /// declined and needs no Python; cadquery: real CadQuery in a sandbox; auto: native first,
+    /// cadquery for what it declines
     #[arg(long, default_value = "auto")]
     engine: String,
     /// Programs executed at the same time; 0 for one a core
@@ -48,7 +49,8 @@ impl EngineArgs {
     }
 }
 
-/// Score predictions: rows {"id", "ground_truth", "prediction"} in; outcome, IoU and reward out, in input order
+/// Score predictions: rows {"id", "ground_truth", "prediction"} in; outcome, IoU and reward out, in
+/// input order
 #[derive(Args)]
 pub struct ScoreArgs {
     /// JSONL file with "id", "ground_truth" and "prediction" in each row
@@ -63,8 +65,8 @@ pub struct ScoreArgs {
     /// Cells along an edge of the occupancy grid
     #[arg(long, default_value_t = 64)]
     grid: usize,
-    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact. The first makes
-    /// the reward
+    /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact. The
+    /// first makes the reward
     #[arg(long, default_value = "canonical")]
     frames: String,
     #[command(flatten)]
@@ -73,7 +75,7 @@ pub struct ScoreArgs {
     config: ConfigArgs,
 }
 
-/// Who answered, and why the native engine handed programs on.
+/// Prints how many programs each engine executed, and why the native engine declined programs.
 pub fn print_engines(engines: &BTreeMap<Engine, usize>, declined: &BTreeMap<&'static str, usize>) {
     let engines: Vec<String> = engines.iter().map(|(engine, count)| format!("{engine} {count}")).collect();
     println!("engines: {}", engines.join(", "));

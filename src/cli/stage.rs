@@ -58,14 +58,15 @@ impl SftArgs {
         let mut flags = output_dir(self.output_dir.as_deref());
         if let Some(name) = &self.model_name {
             let is_preset = name.parse::<Preset>().is_ok();
-            // A preset is used where there is no path: one from the config would hide it.
+            // A preset is used only if there is no path: one in the config file would take
+            // precedence.
             flags.push(text_override("model.path", if is_preset { "" } else { name }));
             if is_preset {
                 flags.push(text_override("model.preset", name));
             }
         }
         let number = |key: &str, value: Option<String>| value.map(|value| format!("{key}={value}"));
-        // Steps overrule epochs: those of the config would hide the flag.
+        // Steps take precedence over epochs: those in the config file would hide the flag.
         flags.extend(self.num_epochs.map(|_| "sft.max_steps=0".to_owned()));
         flags.extend(number("sft.epochs", self.num_epochs.map(|n| n.to_string())));
         flags.extend(number("sft.batch_size", self.batch_size.map(|n| n.to_string())));

@@ -1,5 +1,5 @@
-//! A file and overrides, merged over the defaults key by key. Every key is checked by itself, so that one wrong value does
-//! not hide another.
+//! A file and overrides, merged over the defaults key by key. Every key is checked by itself, so
+//! that one wrong value does not hide another.
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ impl Layers {
         Ok(Self { merged, problems: Vec::new() })
     }
 
-    /// Lays the values of `table` over the earlier ones. `origin` names their file or flag in messages. Values that cannot be
-    /// used are left out and reported by [`Self::merged`].
+    /// Lays the values of `table` over the earlier ones. `origin` names their file or flag in
+    /// messages. Values that cannot be used are left out and reported by [`Self::merged`].
     pub fn add(&mut self, table: &Table, origin: &str) {
         merge(&mut self.merged, table, &mut Vec::new(), origin, &mut self.problems);
     }
@@ -56,7 +56,8 @@ pub(super) fn read_file(path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// Parses `section.key=value`. A bare word is a string, so that `--set model.preset=nano` needs no quotes.
+/// Parses `section.key=value`. A bare word is a string, so that `--set model.preset=nano` needs no
+/// quotes.
 pub(super) fn parse_override(text: &str) -> Result<Table, ConfigError> {
     let invalid = |reason: String| ConfigError::Syntax { origin: format!("--set {text}"), reason };
     let (key, value) =
@@ -67,7 +68,8 @@ pub(super) fn parse_override(text: &str) -> Result<Table, ConfigError> {
     parsed.map_err(|error| invalid(error.message().to_owned()))
 }
 
-/// Lays `new` over `known`, whose keys and types decide what is allowed. `path` holds the names of the sections around.
+/// Lays `new` over `known`, whose keys and types decide what is allowed. `path` holds the names of
+/// the sections around.
 fn merge<'a>(known: &mut Table, new: &'a Table, path: &mut Vec<&'a str>, origin: &str, problems: &mut Vec<String>) {
     for (key, value) in new {
         path.push(key);

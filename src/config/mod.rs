@@ -1,4 +1,5 @@
-//! From TOML and flags to one checked [`Config`]. Nothing else reads config files or `--set`.
+//! Makes one checked [`Config`] from a TOML file and flags. No other module reads config files or
+//! `--set`.
 
 mod keys;
 mod layers;
@@ -41,15 +42,17 @@ pub enum ConfigError {
     Invalid(Vec<String>),
 }
 
-/// Beyond any machine; libtorch aborts on more than it can have.
+/// More threads than any machine has. libtorch aborts if it cannot start as many as asked for.
 const MOST_THREADS: usize = 4096;
 
 impl Config {
-    /// Reads a TOML file (`None`: the defaults), applies `overrides` (`section.key=value`), and checks the result.
+    /// Reads a TOML file (`None`: the defaults), applies `overrides` (`section.key=value`), and
+    /// checks the result.
     ///
     /// # Errors
-    /// A file or an override that cannot be parsed. Else all problems at once: unknown keys with the nearest known key,
-    /// values of the wrong type or with an unknown name, and values that contradict each other.
+    /// A file or an override that cannot be parsed. Else all problems at once: unknown keys with
+    /// the nearest known key, values of the wrong type or with an unknown name, and values that
+    /// contradict each other.
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
         let mut layers = Layers::new()?;
         if let Some(path) = path {
@@ -106,7 +109,8 @@ impl Config {
         }
     }
 
-    /// What the values say against each other or against all sense, each with both names and both values.
+    /// A line for each value that is out of range or contradicts another one, with the names and
+    /// values of both.
     fn contradictions(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut require = |is_right: bool, problem: String| {

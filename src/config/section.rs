@@ -1,4 +1,5 @@
-//! One declaration gives a section of the configuration its keys, types, defaults and documentation.
+//! One declaration gives a section of the configuration its keys, types, defaults and
+//! documentation.
 
 /// Declares a config section: a struct of documented keys with their defaults, read strictly.
 macro_rules! section {

@@ -1,6 +1,5 @@
 //! A split of a data set in memory, whatever it was read from.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,164 +9,21 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use super::Split;
+use super::error::DataError;
 use super::image::{ImageError, decode_rgb};
-use super::remote;
 use super::rows::{RawRow, RowReader, ShapeSource};
-use crate::hub::{Hub, HubError};
+use super::source::{DataSource, files};
 
-/// Where a data set comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DataSource {
-    /// A directory of parquet files, one file, or a pattern with `*` and `?` in the file name.
-    Path(PathBuf),
-    /// A data set on the Hugging Face hub.
-    Hub {
-        /// `owner/name`.
-        repo: String,
-        /// Branch, tag or commit.
-        revision: String,
-    },
-}
-
-impl fmt::Display for DataSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::Hub { repo, revision } => write!(f, "{repo}@{revision} on the hub"),
-        }
-    }
-}
-
-/// Why a data set cannot be read.
-#[derive(Debug, Error)]
-pub enum DataError {
-    /// The file system refuses.
-    #[error("cannot read {path}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// There is no such file or directory.
-    #[error(
-        "no data at {path}: give a directory of parquet files, one file, or a pattern such as 'data/train-*.parquet'"
-    )]
-    NotFound {
-        /// The path given.
-        path: PathBuf,
-    },
-    /// The source lacks the split.
-    #[error("{origin} has no {split} split: expected files named {split}-*.parquet, found {}", list(found))]
-    MissingSplit {
-        /// The source.
-        origin: String,
-        /// The split wanted.
-        split: Split,
-        /// What there is instead: splits, or files where no split is recognised.
-        found: Vec<String>,
-    },
-    /// The file is not parquet, or not all of it is there.
-    #[error("{path} is damaged or incomplete ({detail}); remove it and download or generate it again")]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder says.
-        detail: String,
-    },
-    /// A row cannot be decoded; what follows it is lost too.
-    #[error("{path} is damaged at row {row} ({detail}); remove it and download or generate it again")]
-    CorruptRow {
-        /// The file.
-        path: PathBuf,
-        /// The row, from 0.
-        row: usize,
-        /// What the decoder says.
-        detail: String,
-    },
-    /// The file is compressed in a way this program is built without.
-    #[error("{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these")]
-    Codec {
-        /// The file.
-        path: PathBuf,
-        /// The codec found.
-        codec: String,
-    },
-    /// The file is some other parquet file.
-    #[error(
-        "{path} has no column {column:?}: expected image, deepcad_id, cadquery (or ground_truth_mesh), found {}",
-        list(found)
-    )]
-    MissingColumn {
-        /// The file.
-        path: PathBuf,
-        /// The column missing.
-        column: &'static str,
-        /// The columns there are.
-        found: Vec<String>,
-    },
-    /// Not one row is usable.
-    #[error("the {split} split of {origin} has no usable row: {skipped} skipped{}", example(first))]
-    Empty {
-        /// The source.
-        origin: String,
-        /// The split.
-        split: Split,
-        /// Number of rows skipped.
-        skipped: usize,
-        /// The first of them.
-        first: Option<Box<SkippedRow>>,
-    },
-    /// A picture given by itself cannot be decoded.
-    #[error("{}", path.display())]
-    Picture {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder says.
-        source: ImageError,
-    },
-    /// Some files of a split are in the cache, but not all.
-    #[error(
-        "the cache {cache} has {found} of {expected} files of the {split} split of {repo}@{revision}: download it completely \
-         (hf download --repo-type dataset {repo} --revision {revision})"
-    )]
-    Incomplete {
-        /// The split.
-        split: Split,
-        /// `owner/name`.
-        repo: String,
-        /// The revision.
-        revision: String,
-        /// Files there.
-        found: usize,
-        /// Files there should be.
-        expected: usize,
-        /// The cache looked in.
-        cache: PathBuf,
-    },
-    /// The hub cannot be reached.
-    #[error(transparent)]
-    Hub(#[from] HubError),
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-fn example(first: &Option<Box<SkippedRow>>) -> String {
-    first.as_ref().map_or_else(String::new, |row| format!(", the first: {row}"))
-}
-
-/// One picture with what it shows.
+/// One picture with the program and shape of its part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// `deepcad_id`; where there is none, file name and row.
+    /// `deepcad_id`; if the row has none, file name and row number.
     pub id: String,
-    /// The picture as it was stored, PNG as a rule.
+    /// The encoded picture as it was stored, usually PNG.
     pub image: Arc<[u8]>,
-    /// The ground-truth program, where there is one that may be learnt from.
+    /// The ground-truth program, if the row has one that may be used for learning.
     pub program: Option<String>,
-    /// What the part is: the file in `ground_truth_mesh`, or what `cadquery` builds.
+    /// The shape of the part: the file in `ground_truth_mesh`, or the solid that `cadquery` builds.
     pub ground_truth: GroundTruth,
     /// Whether the row belongs to the small public test.
     pub hundred_subset: bool,
@@ -180,9 +36,9 @@ pub struct SkippedRow {
     pub file: PathBuf,
     /// The row in it, from 0.
     pub row: usize,
-    /// `deepcad_id`; where there is none, file name and row.
+    /// `deepcad_id`; if the row has none, file name and row number.
     pub id: String,
-    /// Why.
+    /// Why it is left out.
     pub reason: SkipReason,
 }
 
@@ -212,7 +68,7 @@ pub enum SkipReason {
     NoShape(String),
 }
 
-/// Which rows to take.
+/// The rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection {
     /// The split.
@@ -232,8 +88,9 @@ impl Selection {
 
 /// A split in memory.
 ///
-/// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training rows take 1 to 2 GB
-/// with their programs. Every picture is decoded once on opening, to know which rows are usable.
+/// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training
+/// rows take 1 to 2 GB with their programs. Every picture is decoded once on opening, to know which
+/// rows are usable.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     examples: Vec<Example>,
@@ -294,7 +151,8 @@ impl Dataset {
         Ok(Self { examples, skipped: Vec::new() })
     }
 
-    /// Forgets the programs of all rows but the first `count`, except for the shapes that they build.
+    /// Removes the programs of all rows but the first `count`. The shapes that they build stay as
+    /// ground truths.
     pub fn keep_programs(&mut self, count: usize) {
         self.examples.iter_mut().skip(count).for_each(|example| example.program = None);
     }
@@ -304,7 +162,7 @@ impl Dataset {
         self.examples.len()
     }
 
-    /// True where there is no usable row.
+    /// Whether there is no usable row.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }
@@ -360,130 +218,4 @@ pub fn open_dataset(source: &DataSource, selection: Selection) -> Result<Dataset
         eprintln!("data: {count} rows of the {} split are unusable and skipped; the first: {first}", selection.split);
     }
     Ok(dataset)
-}
-
-/// The parquet files of a split, by name.
-pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataError> {
-    let path = match source {
-        DataSource::Hub { repo, revision } => return remote::split_files(&Hub::from_env()?, repo, revision, split),
-        DataSource::Path(path) => path,
-    };
-    let candidates = local_files(path)?;
-    let names: Vec<String> =
-        candidates.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
-    let chosen: Vec<PathBuf> = candidates
-        .iter()
-        .zip(&names)
-        .filter(|(_, name)| match split_of(name) {
-            Some(named) => named == split.name(),
-            // A file given by name that says nothing about splits serves any.
-            None => path.is_file(),
-        })
-        .map(|(file, _)| file.clone())
-        .collect();
-    if chosen.is_empty() {
-        return Err(missing_split(source.to_string(), split, &names));
-    }
-    Ok(chosen)
-}
-
-/// The error for a source whose files are `names`.
-pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> DataError {
-    let splits: BTreeSet<String> = names.iter().filter_map(|name| split_of(name)).map(str::to_owned).collect();
-    let found = if splits.is_empty() { names.to_vec() } else { splits.into_iter().collect() };
-    DataError::MissingSplit { origin, split, found }
-}
-
-/// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and `train.parquet`.
-pub(crate) fn split_of(name: &str) -> Option<&str> {
-    let stem = name.strip_suffix(".parquet")?;
-    let word = stem.split(['-', '.']).next()?;
-    let is_shard = stem.len() == word.len() || stem[word.len() + 1..].starts_with(|c: char| c.is_ascii_digit());
-    (is_shard && !word.is_empty()).then_some(word).filter(|word| {
-        // Other data sets have splits of other names; anything short and alphabetic may be one.
-        word.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
-    })
-}
-
-/// Parquet files at a path, sorted by name: those of a directory (or of its `data` directory), a file, or all that match a
-/// pattern.
-fn local_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    if path.is_file() {
-        return Ok(vec![path.to_owned()]);
-    }
-    if path.is_dir() {
-        let files = parquet_files(path, "*.parquet")?;
-        // Clones of hub repositories keep their files one level down.
-        return if files.is_empty() && path.join("data").is_dir() {
-            parquet_files(&path.join("data"), "*.parquet")
-        } else {
-            Ok(files)
-        };
-    }
-    let pattern = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !pattern.contains(['*', '?']) || !parent.is_dir() {
-        return Err(DataError::NotFound { path: path.to_owned() });
-    }
-    let files = parquet_files(parent, &pattern)?;
-    if files.is_empty() { Err(DataError::NotFound { path: path.to_owned() }) } else { Ok(files) }
-}
-
-fn parquet_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataError> {
-    let io = |source| DataError::Io { path: directory.to_owned(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_file() && !name.starts_with('.') && matches_pattern(pattern.as_bytes(), name.as_bytes()) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// `*` stands for any text, `?` for one byte.
-fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
-        (Some((b'?', rest)), Some((_, tail))) => matches_pattern(rest, tail),
-        (Some((wanted, rest)), Some((found, tail))) => wanted == found && matches_pattern(rest, tail),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn splits_are_read_from_file_names() {
-        for (name, split) in [
-            ("train-00000-of-00002.parquet", Some("train")),
-            ("test.parquet", Some("test")),
-            ("validation-00000-of-00001.parquet", Some("validation")),
-            ("holdout-0.parquet", Some("holdout")),
-            ("my-parts.parquet", None),
-            ("0000.parquet", None),
-            ("train.csv", None),
-        ] {
-            assert_eq!(split_of(name), split, "{name}");
-        }
-    }
-
-    #[test]
-    fn patterns() {
-        for (pattern, name, fits) in [
-            ("*.parquet", "a.parquet", true),
-            ("train-*-of-*.parquet", "train-00000-of-00002.parquet", true),
-            ("train-0000?-*", "train-00001-x", true),
-            ("train-*", "test-0", false),
-            ("*", "", true),
-            ("a?", "a", false),
-        ] {
-            assert_eq!(matches_pattern(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
-        }
-    }
 }

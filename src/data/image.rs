@@ -1,5 +1,6 @@
-//! Pictures as InternVL3's own preprocessing sees them: Pillow's decoding and bicubic resizing, InternVL's tiles,
-//! torchvision's normalisation. `scripts/reference/images.py` compares all of it with these.
+//! Pictures as InternVL3's own preprocessing sees them: Pillow's decoding and bicubic resizing,
+//! InternVL's tiles, torchvision's normalisation. `scripts/reference/images.py` compares all of it
+//! with these.
 
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use tch::{Kind, Tensor};
@@ -23,12 +24,15 @@ pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// ImageNet's standard deviation of red, green and blue.
 pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Decodes PNG, JPEG or WebP, by content, to what Pillow's `Image.open(..).convert("RGB")` gives, to the last bit:
+/// Decodes PNG, JPEG or WebP, by content, to what Pillow's `Image.open(..).convert("RGB")` gives,
+/// to the last bit:
 ///
-/// - Grey becomes RGB, palettes are looked up, inks are mixed, and an alpha channel is dropped: what a transparent pixel
-///   hides is seen.
-/// - Of 16 bits, the upper 8 are taken, except in a grey picture without alpha, where values above 255 are white.
-/// - The pixels are as stored: an EXIF orientation does not turn the picture, because `convert` does not.
+/// - Grey becomes RGB, palettes are looked up, inks are mixed, and an alpha channel is dropped:
+///   what a transparent pixel hides is seen.
+/// - Of 16 bits, the upper 8 are taken, except in a grey picture without alpha, in which values
+///   above 255 are white.
+/// - The pixels are as stored: an EXIF orientation does not turn the picture, because `convert`
+///   does not.
 /// - Of an animation, the first picture is taken.
 pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let picture = match ::image::guess_format(bytes) {
@@ -51,7 +55,8 @@ fn decode_png_or_webp(bytes: &[u8], format: ImageFormat) -> ::image::ImageResult
         other => other,
     };
     let (width, height, colour) = (picture.width(), picture.height(), picture.color());
-    // The colour type in PNG's first chunk: a grey with a transparent value decodes as one with alpha.
+    // The colour type in PNG's first chunk: a grey with a transparent value decodes as one with
+    // alpha.
     let is_grey = format == ImageFormat::Png && bytes[25] == 0;
     let is_16_bit = colour.bytes_per_pixel() > colour.channel_count();
     let samples: Vec<u8> = if is_16_bit {
@@ -65,9 +70,9 @@ fn decode_png_or_webp(bytes: &[u8], format: ImageFormat) -> ::image::ImageResult
     Ok(from_raw(width, height, rgb.collect()))
 }
 
-/// Columns and rows of the tile grid InternVL chooses for a picture of `width` x `height`: of all grids of at most
-/// `max_tiles`, the one with the nearest aspect ratio; of several, a larger one if the picture has more than half of its
-/// pixels.
+/// Columns and rows of the tile grid InternVL chooses for a picture of `width` x `height`: of all
+/// grids of at most `max_tiles`, the one with the nearest aspect ratio; of several, a larger one if
+/// the picture has more than half of its pixels.
 pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u32, u32) {
     let mut grids: Vec<(u32, u32)> =
         (1..=max_tiles).flat_map(|columns| (1..=max_tiles / columns).map(move |rows| (columns, rows))).collect();
@@ -87,8 +92,8 @@ pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u3
     best
 }
 
-/// InternVL's tiles, row by row, and, if there is more than one and `use_thumbnail`, the whole picture at the end. A
-/// square picture is one tile.
+/// InternVL's tiles, row by row, and, if there is more than one and `use_thumbnail`, the whole
+/// picture at the end. A square picture is one tile.
 pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: bool) -> Vec<RgbImage> {
     let (columns, rows) = tile_grid(picture.width(), picture.height(), tile_size, max_tiles);
     let resized = resize_bicubic(picture, columns * tile_size, rows * tile_size);
@@ -111,9 +116,9 @@ pub fn to_tensor(tiles: &[RgbImage]) -> Tensor {
     Tensor::from_slice(&bytes).view([tiles.len() as i64, side, side, 3]).permute([0, 3, 1, 2]).contiguous()
 }
 
-/// Pixels as the model takes them: `[.., 3, height, width] u8` to `f32` of the same shape, as torchvision's `ToTensor` and
-/// `Normalize` do with ImageNet's mean and deviation. 0 to 255 becomes -2.118 to 2.249 in red, -2.036 to 2.429 in green and
-/// -1.804 to 2.640 in blue.
+/// Pixels as the model takes them: `[.., 3, height, width] u8` to `f32` of the same shape, as
+/// torchvision's `ToTensor` and `Normalize` do with ImageNet's mean and deviation. 0 to 255 becomes
+/// -2.118 to 2.249 in red, -2.036 to 2.429 in green and -1.804 to 2.640 in blue.
 pub fn normalise(pixels: &Tensor) -> Tensor {
     let constant = |values: [f32; 3]| Tensor::from_slice(&values).to_device(pixels.device()).view([3, 1, 1]);
     (pixels.to_kind(Kind::Float) / 255.0 - constant(MEAN)) / constant(DEVIATION)
@@ -128,12 +133,12 @@ struct ResampleWeights {
     weights: Vec<i32>,
 }
 
-/// Resizes as Pillow's `resize((width, height), BICUBIC)`, to the last bit: antialiased when shrinking, along rows and along
-/// columns, rounded to 8 bits between.
+/// Resizes as Pillow's `resize((width, height), BICUBIC)`, to the last bit: antialiased when
+/// shrinking, along rows and along columns, rounded to 8 bits between.
 ///
-/// Rows come first, but for pictures that lose more than twice as many rows as columns: since Pillow 13 columns come first there
-/// (python-pillow/Pillow#9549), which only thumbnails of upright pictures meet, and which moves sharp edges by a few levels of
-/// 255 from what older ones give.
+/// Rows come first, but for pictures that lose more than twice as many rows as columns: since
+/// Pillow 13 columns come first there (python-pillow/Pillow#9549), which only thumbnails of upright
+/// pictures meet, and which moves sharp edges by a few levels of 255 from what older ones give.
 fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
     let (columns, rows) = (lost(picture.width(), width), lost(picture.height(), height));

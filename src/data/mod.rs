@@ -1,12 +1,13 @@
 //! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
 
 pub mod dataset;
+mod error;
 pub mod image;
 mod jpeg;
 pub mod parquet;
-pub mod remote;
 pub mod render;
 pub mod rows;
+pub mod source;
 pub mod synth;
 
 use std::fmt;
@@ -15,7 +16,9 @@ use std::str::FromStr;
 use ::image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-pub use dataset::{DataError, DataSource, Dataset, Example, Selection, SkippedRow, open_dataset};
+pub use dataset::{Dataset, Example, Selection, SkippedRow, open_dataset};
+pub use error::DataError;
+pub use source::DataSource;
 
 /// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! Writing parquet files in GenCAD-Code's schema.
 //!
-//! Columns: `image` (struct of PNG `bytes` and `path`), `deepcad_id`, `cadquery`, `token_count` (int64), `prompt`,
-//! `hundred_subset` (bool). File names are the hub's: `train-00000-of-00001.parquet`. A file is written aside and
-//! renamed when it is complete, so that a directory never holds half of one.
+//! Columns: `image` (struct of PNG `bytes` and `path`), `deepcad_id`, `cadquery`, `token_count`
+//! (int64), `prompt`, `hundred_subset` (bool). File names are the hub's:
+//! `train-00000-of-00001.parquet`. A file is written aside and renamed when it is complete, so that
+//! a directory never holds half of one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,7 +103,8 @@ pub struct ClosedShard {
 }
 
 impl ShardWriter {
-    /// Begins the file of a split. The directory is made if need be; it must not hold a file of the split.
+    /// Begins the file of a split. The directory is made if need be; it must not hold a file of the
+    /// split.
     pub fn create(directory: &Path, split: Split) -> Result<Self, ParquetError> {
         let io = |source| ParquetError::Io { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -157,7 +159,8 @@ impl ClosedShard {
 }
 
 fn write_group(writer: &mut SerializedFileWriter<WholeFile>, rows: &[Row]) -> ::parquet::errors::Result<()> {
-    // How many of the optional levels down to the value are present: `image` and its field, or the column alone.
+    // How many of the optional levels down to the value are present: `image` and its field, or the
+    // column alone.
     const NESTED: i16 = 2;
     const FLAT: i16 = 1;
     let text = |field: fn(&Row) -> &str| rows.iter().map(|row| ByteArray::from(field(row))).collect::<Vec<_>>();

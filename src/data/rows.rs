@@ -11,16 +11,17 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row, reader::RowIter};
 use ::parquet::schema::types::{Type, TypePtr};
 
-use super::dataset::DataError;
+use super::error::DataError;
 
-/// What is read of a row. Any of it may be missing; whether that matters is for the reader's user to say.
+/// The fields that are read of a row. Any field may be missing; the caller decides whether that is
+/// an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawRow {
     /// Position in the file, from 0.
     pub row: usize,
     /// `deepcad_id`.
     pub id: Option<String>,
-    /// `image.bytes`, or `image` where it is a binary column.
+    /// `image.bytes`, or `image` if it is a binary column.
     pub image: Option<Vec<u8>>,
     /// `image.path`.
     pub image_path: Option<String>,
@@ -28,7 +29,7 @@ pub struct RawRow {
     pub program: Option<String>,
     /// `ground_truth_mesh`: an STL or STEP file.
     pub shape: Option<ShapeSource>,
-    /// `hundred_subset`; false where the column is missing or null.
+    /// `hundred_subset`; false if the column is missing or null.
     pub hundred_subset: bool,
 }
 
@@ -37,21 +38,22 @@ pub struct RawRow {
 pub enum ShapeSource {
     /// The content of a file: a binary column, or one with `bytes` in it.
     Bytes(Vec<u8>),
-    /// Its path, from the parquet file's directory: a text column, or one with `path` and no `bytes`.
+    /// Its path, from the parquet file's directory: a text column, or one with `path` and no
+    /// `bytes`.
     Path(String),
 }
 
-/// Streams the rows of a file, one row group in memory at a time. Columns may come in any order, with others among
-/// them, in any encoding and compression the parquet crate reads.
+/// Streams the rows of a file, one row group in memory at a time. Columns may come in any order,
+/// with others among them, in any encoding and compression the parquet crate reads.
 pub struct RowReader {
     path: PathBuf,
     rows: RowIter<'static>,
     next: usize,
 }
 
-/// Columns without which a file is of no use; of the latter group one is enough.
+/// Required columns. Of the second group, one is enough.
 const NEEDED: [&[&str]; 2] = [&["image"], &["cadquery", "ground_truth_mesh"]];
-/// Columns that are read where they exist.
+/// Optional columns.
 const WANTED: [&str; 5] = ["image", "deepcad_id", "cadquery", "ground_truth_mesh", "hundred_subset"];
 
 impl RowReader {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use cadwright_rewards::stats::{best_at_k, bootstrap_ci95, mean, sign_flip_p};
 use serde_json::{Map, Value, json};
 
-/// What an evaluation says of one part.
+/// One part in an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 struct EvaluatedPart {
     id: String,
     ground_truth: Value,
-    /// Of each sample.
+    /// The IoU of each sample.
     ious: Vec<f64>,
+    /// 1 for each sample that is valid, else 0.
     valid: Vec<f64>,
 }
 
@@ -32,10 +33,10 @@ impl EvaluatedPart {
     }
 }
 
-/// The paired difference of one number: B less A, over parts.
+/// The paired difference of one number over parts: B minus A.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// What is compared.
+    /// Name of the number.
     pub name: String,
     /// Mean of A.
     pub a: f64,
@@ -45,16 +46,17 @@ pub struct Difference {
     pub ci95: [f64; 2],
     /// Two-sided p-value of a sign-flip test.
     pub p: f64,
-    /// Parts on which B is better, equal to 1e-9, and worse.
+    /// Number of parts on which B is better than A, equal within 1e-9, and worse.
     pub wins_ties_losses: [usize; 3],
 }
 
 /// Two evaluations of the same parts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// Parts that both have.
+    /// Number of parts in both evaluations.
     pub n: usize,
-    /// `iou` and `vsr` (means over a part's samples), and, where both have the same number of samples, `best@k`.
+    /// `iou` and `vsr` (means over a part's samples); also `best@k` if both have the same number of
+    /// samples.
     pub differences: Vec<Difference>,
     /// Parts whose mean IoU changed most: id, IoU in A, IoU in B.
     pub largest: Vec<(String, f64, f64)>,
@@ -64,10 +66,10 @@ const RESAMPLES: usize = 10_000;
 const LARGEST: usize = 10;
 
 impl Comparison {
-    /// Compares two `predictions.json`. With `common`, parts that only one has are left out.
+    /// Compares two `predictions.json`. With `common`, parts in only one of them are left out.
     ///
     /// # Errors
-    /// Files that are no such thing, or that are about different parts.
+    /// A file that is not a `predictions.json`, or two files about different parts.
     pub fn new(a: &Value, b: &Value, common: bool) -> Result<Self, String> {
         let [a, b] = [read(a).map_err(|e| format!("A: {e}"))?, read(b).map_err(|e| format!("B: {e}"))?];
         let only = |x: &BTreeMap<String, EvaluatedPart>, y: &BTreeMap<String, EvaluatedPart>| {
@@ -105,7 +107,7 @@ impl Comparison {
 
     /// The comparison as JSON.
     pub fn to_json(&self) -> Value {
-        let of = |d: &Difference| {
+        let row = |d: &Difference| {
             let [wins, ties, losses] = d.wins_ties_losses;
             let json = json!({
                 "a": d.a, "b": d.b, "difference": d.b - d.a, "ci95": d.ci95, "p": d.p,
@@ -113,13 +115,13 @@ impl Comparison {
             });
             (d.name.clone(), json)
         };
-        let differences: Map<String, Value> = self.differences.iter().map(of).collect();
+        let differences: Map<String, Value> = self.differences.iter().map(row).collect();
         let largest: Vec<Value> =
             self.largest.iter().map(|(id, a, b)| json!({"id": id, "iou_a": a, "iou_b": b})).collect();
         json!({"n": self.n, "differences": differences, "largest_changes": largest})
     }
 
-    /// A table for people.
+    /// The comparison as a text table.
     pub fn table(&self) -> String {
         let mut text = format!(
             "{} parts\n{:<8} {:>7} {:>7} {:>8} {:>18} {:>7}  {}\n",
@@ -141,13 +143,13 @@ impl Comparison {
     }
 }
 
-/// Parts by id; a dataset's ids are its own, and `sample_<i>` stands in where a row has none.
+/// Parts by id. A row without an id has its key `sample_<i>` as its id.
 fn read(predictions: &Value) -> Result<BTreeMap<String, EvaluatedPart>, String> {
     let rows = predictions.as_object().filter(|rows| !rows.is_empty()).ok_or("holds no predictions")?;
     let mut parts = BTreeMap::new();
     for (key, row) in rows {
         let part = EvaluatedPart::read(key, row)?;
-        // The same part may occur twice in a dataset.
+        // A data set may contain the same part twice.
         let mut id = part.id.clone();
         while parts.contains_key(&id) {
             id.push('\'');
@@ -160,9 +162,9 @@ fn read(predictions: &Value) -> Result<BTreeMap<String, EvaluatedPart>, String> 
 fn difference(
     name: &str,
     pairs: &[(&EvaluatedPart, &EvaluatedPart)],
-    of: impl Fn(&EvaluatedPart) -> f64,
+    number: impl Fn(&EvaluatedPart) -> f64,
 ) -> Difference {
-    let values: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (of(a), of(b))).collect();
+    let values: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (number(a), number(b))).collect();
     let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
     let count = |is: &dyn Fn(f64) -> bool| differences.iter().filter(|d| is(**d)).count();
     Difference {
@@ -197,31 +199,32 @@ mod tests {
         assert_eq!((vsr.a, vsr.b, vsr.wins_ties_losses), (2.0 / 3.0, 1.0, [1, 2, 0]));
         assert_eq!(found.largest[0], ("y".into(), 0.0, 0.5));
         assert!(iou.ci95[0] >= 0.0 && iou.ci95[1] <= 0.5);
-        // Of the 4 signs of 0.25 and 0.5 two are as far from 0.
+        // Of the 4 choices of signs of 0.25 and 0.5, two give a sum as far from 0 as the observed
+        // one.
         assert!((iou.p - 0.5).abs() < 0.02, "{}", iou.p);
     }
 
     #[test]
     fn a_difference_that_is_always_the_same_is_certain() {
         let ids: Vec<String> = (0..50).map(|i| i.to_string()).collect();
-        let of = |iou: f64| predictions(&ids.iter().map(|id| (id.as_str(), iou)).collect::<Vec<_>>());
-        let found = Comparison::new(&of(0.25), &of(0.5), false).unwrap();
+        let all_at = |iou: f64| predictions(&ids.iter().map(|id| (id.as_str(), iou)).collect::<Vec<_>>());
+        let found = Comparison::new(&all_at(0.25), &all_at(0.5), false).unwrap();
         assert_eq!(found.differences[0].ci95, [0.25, 0.25]);
         assert!(found.differences[0].p < 2e-4);
-        let same = Comparison::new(&of(0.5), &of(0.5), false).unwrap();
+        let same = Comparison::new(&all_at(0.5), &all_at(0.5), false).unwrap();
         assert_eq!((same.differences[0].p, same.differences[0].wins_ties_losses), (1.0, [0, 50, 0]));
     }
 
     #[test]
     fn samples_give_best_at_k() {
-        let of = |ious: [f64; 4]| {
+        let with_samples = |ious: [f64; 4]| {
             let samples: Vec<Value> = ious.iter().map(|iou| json!({"outcome": "solid", "iou": iou})).collect();
             json!({"sample_0": {"id": "x", "ground_truth_code": "", "outcome": "solid", "iou": ious[0], "samples": samples}})
         };
-        let found = Comparison::new(&of([0.0, 0.0, 0.0, 1.0]), &of([0.5; 4]), false).unwrap();
+        let found = Comparison::new(&with_samples([0.0, 0.0, 0.0, 1.0]), &with_samples([0.5; 4]), false).unwrap();
         let names: Vec<&str> = found.differences.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(names, ["iou", "vsr", "best@2", "best@4"]);
-        // Of the six pairs three hold the 1.
+        // Of the six pairs, three contain the 1.
         for (d, a) in found.differences[2..].iter().zip([0.5, 1.0]) {
             assert!((d.a - a).abs() < 1e-12 && (d.b - 0.5).abs() < 1e-12, "{d:?}");
         }

@@ -1,4 +1,4 @@
-//! What a policy is worth: predictions, their scores, the report, and the comparison of two.
+//! Evaluation: predictions, their scores, the report, and the comparison of two evaluations.
 
 pub mod compare;
 pub mod predict;
@@ -35,8 +35,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Evaluates `policy` on the first `eval.num_samples` rows, executed by `eval.engine`. Executed ground truths are kept in
-    /// `cache_dir`, if one is given.
+    /// Evaluates `policy` on the first `eval.num_samples` rows, executed by `eval.engine`. Executed
+    /// ground truths are kept in `cache_dir`, if one is given.
     ///
     /// # Errors
     /// The scorer cannot start or continue.
@@ -70,9 +70,11 @@ impl Evaluation {
         Ok(Self { predictions, report, frame: eval.frames[0], engine: eval.engine, seconds })
     }
 
-    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, `iou` in the first frame. With several
-    /// samples of a part these are the first one's, and `samples` lists `{"predicted_code", "outcome", "iou"}` of all. Where the
-    /// ground truth is a file, `ground_truth_code` is null and `ground_truth_mesh` the hash of its content.
+    /// The content of `predictions.json`:
+    /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, with `iou`
+    /// in the first frame. If a part has several samples, these fields are the first sample's, and
+    /// `samples` lists `{"predicted_code", "outcome", "iou"}` of all. If the ground truth is a
+    /// file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its content.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let prediction = &samples[0];
@@ -106,7 +108,7 @@ impl Evaluation {
         format!("{:#}\n", Value::Object(parts.enumerate().map(row).collect()))
     }
 
-    /// The report as JSON with the time it took.
+    /// The content of `summary.json`: the report, the engine, and the duration in seconds.
     pub fn to_json(&self) -> Value {
         let mut json = self.report.to_json(self.frame);
         json["engine"] = json!(self.engine.name());
@@ -114,7 +116,7 @@ impl Evaluation {
         json
     }
 
-    /// The report in one line.
+    /// The report in one line, followed by one line for each k of best@k.
     pub fn line(&self) -> String {
         let frame = self.frame.name();
         let (iou, [low, high], valid) = self.report.iou.get(&self.frame).copied().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Generates programs for a set of pictures and scores them: the same way in validation and final evaluation.
+//! Generates programs for a set of pictures and scores them: the same way in validation and final
+//! evaluation.
 
 use anyhow::Result;
 use cadwright_rollout::{Score, Scorer};
@@ -8,15 +9,15 @@ use crate::model::InternVl;
 use crate::rollouts::{PendingRollouts, PromptedDataset, generate_and_score};
 use crate::seeds::seed;
 
-/// A program that the model wrote, and what it is worth.
+/// A program that the model wrote, with its score.
 pub struct Prediction {
     /// The dataset's id of the part.
     pub id: String,
     /// Index in the dataset.
     pub index: usize,
-    /// The program, taken out of the completion.
+    /// The program, extracted from the completion.
     pub program: String,
-    /// Whether the completion was cut off.
+    /// Whether the completion was cut off at `max_new_tokens`.
     pub truncated: bool,
     /// Outcome, IoU and reward.
     pub score: Score,
@@ -27,19 +28,20 @@ pub struct Prediction {
 pub struct EvalOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Completions written for each part.
+    /// Completions generated for each part.
     pub samples: usize,
-    /// Completions written at the same time.
+    /// Completions generated at the same time.
     pub batch_size: usize,
     /// The run's seed.
     pub seed: u64,
 }
 
-/// Generates `options.samples` completions for each part in `indices` and scores them. Returns them in order, those
-/// of a part one after another. The programs of one batch are scored while the next batch is generated.
+/// Generates `options.samples` completions for each part in `indices` and scores them. Returns them
+/// in order, those of a part one after another. The programs of one batch are scored while the next
+/// batch is generated.
 ///
 /// # Errors
-/// The scorer cannot go on.
+/// The scorer cannot continue.
 pub fn evaluate(
     model: &InternVl,
     prompted: &PromptedDataset,
@@ -78,8 +80,9 @@ pub fn evaluate(
     Ok(predictions)
 }
 
-/// Calls `start` and then `finish` for each item, in order, but starts an item before it finishes the one before it: what
-/// `start` sets going in the background has the time of the next `start` to complete.
+/// Calls `start` and then `finish` for each item, in order, but starts an item before it finishes
+/// the one before it: what `start` sets going in the background has the time of the next `start` to
+/// complete.
 fn overlapped<T, P>(
     items: impl Iterator<Item = T>,
     mut start: impl FnMut(T) -> P,

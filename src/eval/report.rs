@@ -9,14 +9,16 @@ use serde_json::{Map, Value, json};
 
 use super::predict::Prediction;
 
-/// What the best of several samples of a part is worth, in the first frame. Estimates are unbiased; intervals are over parts.
+/// Statistics of the best of `k` samples of a part, in the first frame. Estimates are unbiased;
+/// intervals are over parts.
 #[derive(Debug, Clone)]
 pub struct AtK {
-    /// Samples.
+    /// Number of samples.
     pub k: usize,
     /// Expected best IoU of `k` samples, and its 95 % interval.
     pub best: (f64, [f64; 2]),
-    /// By threshold: the chance that one of `k` samples has an IoU of at least that, and its 95 % interval.
+    /// For each threshold: the probability that at least one of `k` samples reaches it, with its 95
+    /// % interval.
     pub pass: Vec<(f64, f64, [f64; 2])>,
 }
 
@@ -27,19 +29,20 @@ pub struct Report {
     pub n: usize,
     /// Predictions for each part. Means are over all of them, intervals over parts.
     pub samples: usize,
-    /// For k = 1, 2, 4, ... samples, where there are several.
+    /// For k = 1, 2, 4, ... `samples`; empty for a single sample.
     pub at_k: Vec<AtK>,
     /// Valid syntax rate: the share whose outcome is a solid.
     pub vsr: f64,
-    /// 95 % bootstrap interval of it.
+    /// 95 % bootstrap interval of `vsr`.
     pub vsr_ci95: [f64; 2],
-    /// By frame: mean IoU over all predictions, failures counted as 0; its 95 % interval; mean over the valid ones.
+    /// By frame: mean IoU over all predictions, failures counted as 0; its 95 % interval; mean over
+    /// the valid ones.
     pub iou: BTreeMap<Frame, (f64, [f64; 2], f64)>,
     /// Mean reward.
     pub reward: f64,
-    /// Predictions of each outcome class.
+    /// Number of predictions of each outcome class.
     pub outcomes: BTreeMap<OutcomeClass, usize>,
-    /// Completions that were cut off.
+    /// Number of completions that were cut off.
     pub truncated: usize,
 }
 
@@ -48,8 +51,8 @@ const RESAMPLES: usize = 2000;
 fn at_k(predictions: &[Prediction], samples: usize, frame: Frame, thresholds: &[f64]) -> Vec<AtK> {
     let parts: Vec<Vec<f64>> =
         predictions.chunks(samples).map(|part| part.iter().map(|p| p.score.iou_in(frame)).collect()).collect();
-    let over_parts = |of: &dyn Fn(&[f64]) -> f64| {
-        let values: Vec<f64> = parts.iter().map(|part| of(part)).collect();
+    let over_parts = |statistic: &dyn Fn(&[f64]) -> f64| {
+        let values: Vec<f64> = parts.iter().map(|part| statistic(part)).collect();
         (mean(&values), bootstrap_ci95(&values, RESAMPLES, 0))
     };
     let passing = |ious: &[f64], threshold: f64| ious.iter().filter(|iou| **iou >= threshold).count();
@@ -69,11 +72,12 @@ fn at_k(predictions: &[Prediction], samples: usize, frame: Frame, thresholds: &[
 }
 
 impl Report {
-    /// The report of these predictions, `samples` for each part one after another, with each of `frames` by name.
+    /// The report of `predictions`, which hold `samples` for each part, part after part. IoU is
+    /// reported in each of `frames`.
     pub fn new(predictions: &[Prediction], samples: usize, frames: &[Frame], thresholds: &[f64]) -> Self {
-        // A part's samples are no independent observations: intervals are over the means of parts.
-        let by_part = |of: &dyn Fn(&Prediction) -> f64| -> Vec<f64> {
-            predictions.chunks(samples).map(|part| part.iter().map(of).sum::<f64>() / part.len() as f64).collect()
+        // The samples of one part are not independent: intervals are over the means of parts.
+        let by_part = |number: &dyn Fn(&Prediction) -> f64| -> Vec<f64> {
+            predictions.chunks(samples).map(|part| part.iter().map(number).sum::<f64>() / part.len() as f64).collect()
         };
         let is_valid = by_part(&|p| f64::from(p.score.verdict.is_valid()));
         let frame = |&frame: &Frame| {
@@ -103,7 +107,7 @@ impl Report {
     }
 
     fn at_k_json(&self) -> Value {
-        let of = |at: &AtK| {
+        let entry = |at: &AtK| {
             let pass: Map<String, Value> = at
                 .pass
                 .iter()
@@ -111,7 +115,7 @@ impl Report {
                 .collect();
             (at.k.to_string(), json!({"best_iou": at.best.0, "best_iou_ci95": at.best.1, "pass": pass}))
         };
-        Value::Object(self.at_k.iter().map(of).collect())
+        Value::Object(self.at_k.iter().map(entry).collect())
     }
 
     /// Mean IoU over all predictions in `frame`.
@@ -119,7 +123,8 @@ impl Report {
         self.iou.get(&frame).map_or(0.0, |(mean, ..)| *mean)
     }
 
-    /// As in `summary.json`: `vsr`, `iou` and `iou_ci95` in `frame`, and the rest.
+    /// The content of `summary.json`: `vsr`, `iou` and `iou_ci95` in `frame`, and all other
+    /// numbers.
     pub fn to_json(&self, frame: Frame) -> Value {
         let (iou, iou_ci95, iou_valid) = self.iou.get(&frame).copied().unwrap_or_default();
         let frames: Map<String, Value> = self

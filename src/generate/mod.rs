@@ -1,5 +1,5 @@
-//! The decoding engine: writes many completions at once and hands each over the moment it ends, with the
-//! log-probability of every token under the distribution that it was sampled from.
+//! The decoding engine: writes many completions at once and hands each over the moment it ends,
+//! with the log-probability of every token under the distribution that it was sampled from.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,8 +12,8 @@ use crate::model::{InternVl, KvCache, Positions, Tokenizer};
 pub struct Sampling {
     /// Logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
-    /// Samples only among the likeliest tokens that together have this probability, and always from at
-    /// least one (nucleus; Holtzman et al. 2019, arXiv:1904.09751); 1 samples among all.
+    /// Samples only among the likeliest tokens that together have this probability, and always from
+    /// at least one (nucleus; Holtzman et al. 2019, arXiv:1904.09751); 1 samples among all.
     pub top_p: f64,
     /// A completion of this many tokens without an end is cut off.
     pub max_new_tokens: usize,
@@ -49,17 +49,18 @@ pub struct Completion {
     pub logprobs: Vec<f32>,
     /// Whether it was cut off at `max_new_tokens`.
     pub truncated: bool,
-    /// `[tokens, hidden]` in the compute dtype: for each token, the normed state that its logits were
-    /// computed from. `None` unless [`GenerateOptions::keeps_states`], and until the batch has ended.
+    /// `[tokens, hidden]` in the compute dtype: for each token, the normed state that its logits
+    /// were computed from. `None` unless [`GenerateOptions::keeps_states`], and until the batch has
+    /// ended.
     pub states: Option<Tensor>,
 }
 
-/// Completes every prompt `seeds.len() / prompts.len()` times. Completion `i` belongs to prompt
-/// `i / samples` and draws only from a generator seeded with `seeds[i]`. Calls `on_done(i, completion)`
-/// as completions end; the result is in order.
+/// Completes every prompt `seeds.len() / prompts.len()` times. Completion `i` belongs to prompt `i
+/// / samples` and draws only from a generator seeded with `seeds[i]`. Calls `on_done(i,
+/// completion)` as completions end; the result is in order.
 ///
-/// In a batch, a prompt is run through the model once and its keys and values are shared by its samples.
-/// A prompt with more samples than a batch holds is run once for each batch.
+/// In a batch, a prompt is run through the model once and its keys and values are shared by its
+/// samples. A prompt with more samples than a batch holds is run once for each batch.
 ///
 /// # Panics
 /// If the number of seeds is not a multiple of the number of prompts.
@@ -100,14 +101,15 @@ struct States {
 }
 
 impl States {
-    /// Adds `states [rows, hidden]`, from which the next token of the completions `owners` is chosen.
+    /// Adds `states [rows, hidden]`, from which the next token of the completions `owners` is
+    /// chosen.
     fn add(&mut self, states: &Tensor, owners: &[usize]) {
         self.steps.push(states.shallow_clone());
         self.owners.extend(owners);
     }
 
-    /// The states of each completion: `[tokens, hidden]` each. A row is computed for a few steps after its
-    /// completion has ended; those states are left out.
+    /// The states of each completion: `[tokens, hidden]` each. A row is computed for a few steps
+    /// after its completion has ended; those states are left out.
     fn by_completion(&self, completions: &[Completion]) -> Vec<Tensor> {
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); completions.len()];
         for (row, &owner) in self.owners.iter().enumerate() {
@@ -122,14 +124,15 @@ impl States {
     }
 }
 
-/// Completions in progress. A row is a sequence in the KV cache; rows of completions that have ended are
-/// dropped from time to time.
+/// Completions in progress. A row is a sequence in the KV cache; rows of completions that have
+/// ended are dropped from time to time.
 struct Batch<'a> {
     model: &'a InternVl,
     tokenizer: &'a Tokenizer,
     sampling: Sampling,
     cache: KvCache,
-    /// `[rows, s] bool`: which cached positions hold a token; `None` if all prompts have the same length.
+    /// `[rows, s] bool`: which cached positions hold a token; `None` if all prompts have the same
+    /// length.
     is_token: Option<Tensor>,
     /// Position of each row's next token.
     next_position: Vec<i64>,
@@ -230,7 +233,8 @@ impl<'a> Batch<'a> {
                 return;
             }
             let mut tokens = tokens;
-            // Copying the cache costs about as much as one step, so drop rows only once a quarter has ended.
+            // Copying the cache costs about as much as one step, so drop rows only once a quarter
+            // has ended.
             if live.len() * 4 <= is_live.len() * 3 {
                 self.keep(&live);
                 tokens = live.iter().map(|&row| tokens[row as usize]).collect();
@@ -300,8 +304,8 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Restricts `logprobs [rows, vocab]` to the smallest set of likeliest tokens whose probability reaches
-/// `top_p`, at least one, and normalises them; all others become -inf.
+/// Restricts `logprobs [rows, vocab]` to the smallest set of likeliest tokens whose probability
+/// reaches `top_p`, at least one, and normalises them; all others become -inf.
 fn nucleus(logprobs: &Tensor, top_p: f64) -> Tensor {
     if top_p >= 1.0 {
         return logprobs.shallow_clone();
@@ -316,8 +320,9 @@ fn nucleus(logprobs: &Tensor, top_p: f64) -> Tensor {
     kept.empty_like().scatter(-1, &order, &kept)
 }
 
-/// Samples by inverting the cumulative distribution of `logprobs [rows, vocab]` at `draws [rows, 1] f64` in
-/// [0, 1): `[rows, 1] i64`. One draw for each row makes its tokens independent of the rest of the batch.
+/// Samples by inverting the cumulative distribution of `logprobs [rows, vocab]` at `draws [rows, 1]
+/// f64` in [0, 1): `[rows, 1] i64`. One draw for each row makes its tokens independent of the rest
+/// of the batch.
 fn invert_cdf(logprobs: &Tensor, draws: &Tensor) -> Tensor {
     let cumulative = logprobs.to_kind(Kind::Double).exp().cumsum(-1, Kind::Double);
     let total = cumulative.narrow(-1, cumulative.size()[1] - 1, 1);

@@ -1,4 +1,5 @@
-//! The architecture of an InternVL3 checkpoint, as its Hugging Face `config.json` states it, and named presets.
+//! The architecture of an InternVL3 checkpoint, as its Hugging Face `config.json` states it, and
+//! named presets.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::ModelError;
 use super::layout::{self, Layout};
-use super::preset::Preset;
 
-/// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025, arXiv:2504.10479).
+/// InternVL3: a vision transformer, a projector and a Qwen2.5 decoder (Zhu et al. 2025,
+/// arXiv:2504.10479).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InternVlConfig {
     /// The vision transformer.
@@ -26,7 +27,8 @@ pub struct InternVlConfig {
     /// Whether an image of more than one tile is also shown whole.
     #[serde(default)]
     pub use_thumbnail: bool,
-    /// Id of `<IMG_CONTEXT>`, where the file says it. The tokenizer says it too, and is who is asked first.
+    /// Id of `<IMG_CONTEXT>`, if the file has it. The tokenizer has it too, and is
+    /// asked first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_token_id: Option<i64>,
     /// How its files are written.
@@ -38,7 +40,8 @@ fn default_max_tiles() -> usize {
     12
 }
 
-/// InternViT: 300M (LayerNorm) in models of up to 14B, 6B (RMSNorm, norms on queries and keys) in larger ones.
+/// InternViT: 300M (LayerNorm) in models of up to 14B, 6B (RMSNorm, norms on queries and keys) in
+/// larger ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width.
@@ -94,7 +97,7 @@ pub struct LanguageConfig {
     pub num_attention_heads: i64,
     /// Key and value heads (grouped-query attention).
     pub num_key_value_heads: i64,
-    /// Width of a head; `hidden_size / num_attention_heads` where the file does not say.
+    /// Width of a head; `hidden_size / num_attention_heads` if the file does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<i64>,
     /// Epsilon of the RMS norms.
@@ -103,7 +106,8 @@ pub struct LanguageConfig {
     pub rope_theta: f64,
     /// Longest sequence.
     pub max_position_embeddings: i64,
-    /// `dynamic`, which InternVL3 has, changes nothing up to `max_position_embeddings`; other kinds are not supported.
+    /// `dynamic`, which InternVL3 has, changes nothing up to `max_position_embeddings`; other kinds
+    /// are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<Value>,
     /// Whether the output head is the input embedding.
@@ -122,7 +126,8 @@ impl InternVlConfig {
     /// Reads `config.json` of a checkpoint directory.
     ///
     /// # Errors
-    /// A missing or malformed file, a missing field, or an architecture that is not supported, by name.
+    /// A missing or malformed file, a missing field, or an architecture that is not supported, by
+    /// name.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
         Self::read_file(&directory.join("config.json"))
     }
@@ -233,83 +238,6 @@ impl InternVlConfig {
         json
     }
 
-    /// The architecture of a preset; for `nano`, `vocab_size` comes from its tokenizer.
-    pub fn preset(preset: Preset, vocab_size: i64) -> Self {
-        let internvit_300m = VisionConfig {
-            hidden_size: 1024,
-            intermediate_size: 4096,
-            num_attention_heads: 16,
-            num_hidden_layers: 24,
-            patch_size: 14,
-            image_size: 448,
-            layer_norm_eps: 1e-6,
-            norm_type: "layer_norm".into(),
-            qk_normalization: false,
-            qkv_bias: true,
-        };
-        let internvit_6b = VisionConfig {
-            hidden_size: 3200,
-            intermediate_size: 12_800,
-            num_attention_heads: 25,
-            num_hidden_layers: 45,
-            norm_type: "rms_norm".into(),
-            qk_normalization: true,
-            qkv_bias: false,
-            ..internvit_300m.clone()
-        };
-        let qwen = |hidden_size, intermediate_size, layers, heads, kv_heads| LanguageConfig {
-            vocab_size: 151_674,
-            hidden_size,
-            intermediate_size,
-            num_hidden_layers: layers,
-            num_attention_heads: heads,
-            num_key_value_heads: kv_heads,
-            head_dim: None,
-            rms_norm_eps: 1e-6,
-            rope_theta: 1e6,
-            max_position_embeddings: 32_768,
-            rope_scaling: None,
-            tie_word_embeddings: false,
-        };
-        let (vision_config, llm_config) = match preset {
-            Preset::Nano => (
-                VisionConfig {
-                    hidden_size: 128,
-                    intermediate_size: 512,
-                    num_attention_heads: 2,
-                    num_hidden_layers: 3,
-                    image_size: 112,
-                    ..internvit_300m
-                },
-                LanguageConfig {
-                    vocab_size,
-                    head_dim: Some(64),
-                    rope_theta: 1e4,
-                    max_position_embeddings: 2048,
-                    tie_word_embeddings: true,
-                    ..qwen(192, 512, 4, 3, 1)
-                },
-            ),
-            Preset::InternVl3_1b => (internvit_300m, qwen(896, 4864, 24, 14, 2)),
-            Preset::InternVl3_2b => (internvit_300m, qwen(1536, 8960, 28, 12, 2)),
-            Preset::InternVl3_8b => (internvit_300m, qwen(3584, 18_944, 28, 28, 4)),
-            Preset::InternVl3_14b => (internvit_300m, qwen(5120, 13_824, 48, 40, 8)),
-            Preset::InternVl3_38b => (internvit_6b, qwen(5120, 27_648, 64, 40, 8)),
-            Preset::InternVl3_78b => (internvit_6b, qwen(8192, 29_568, 80, 64, 8)),
-        };
-        let force_image_size = vision_config.image_size;
-        Self {
-            vision_config,
-            llm_config,
-            downsample_ratio: 0.5,
-            force_image_size,
-            max_dynamic_patch: if preset == Preset::Nano { 1 } else { 12 },
-            use_thumbnail: true,
-            image_token_id: None,
-            layout: Layout::Original,
-        }
-    }
-
     /// Every parameter of the model, by the name that [`Layout`] gives it.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut list = Vec::new();
@@ -387,7 +315,8 @@ impl InternVlConfig {
     }
 }
 
-/// Fields that change what a model computes and that we know one value of: they may be absent, not different.
+/// Fields that change what a model computes and that we know one value of: they may be absent, not
+/// different.
 fn unsupported(config: &Value) -> Vec<String> {
     [
         ("/ps_version", json!("v2")),
@@ -434,12 +363,14 @@ pub enum Init {
     Normal(f64),
     /// A Gaussian of deviation `1 / sqrt(fan_in)`.
     FanIn,
-    /// [`Init::FanIn`] divided by `sqrt(divisor)`: for projections into the residual stream (GPT-2, section 2.3).
+    /// [`Init::FanIn`] divided by `sqrt(divisor)`: for projections into the residual stream (GPT-2,
+    /// section 2.3).
     FanInScaled {
         /// Number of residual branches.
         divisor: i64,
     },
-    /// `1 / sqrt(2 layers)` per channel: InternViT starts at 0.1, which is slow for a model trained from nothing.
+    /// `1 / sqrt(2 layers)` per channel: InternViT starts at 0.1, which is slow for a model trained
+    /// from nothing.
     LayerScale {
         /// Number of blocks.
         layers: i64,

@@ -12,7 +12,7 @@ pub enum ModelError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file cannot be written.
@@ -20,7 +20,7 @@ pub enum ModelError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A configuration that is malformed or contradicts itself.
@@ -50,7 +50,7 @@ pub enum ModelError {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// The parser's answer.
+        /// The parser's message.
         reason: String,
     },
     /// Weights that do not fit the architecture: every name at once.
@@ -58,7 +58,7 @@ pub enum ModelError {
     Weights {
         /// The file or directory.
         path: PathBuf,
-        /// What they were held against.
+        /// What they were compared with.
         expected: String,
         /// One line each: missing, unexpected or wrongly shaped.
         problems: Vec<String>,
@@ -104,7 +104,7 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
-    /// libtorch refused.
+    /// An error of libtorch.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
 }

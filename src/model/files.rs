@@ -23,10 +23,11 @@ pub struct Header {
     pub dtype: String,
 }
 
-/// The files of a checkpoint directory: `model.safetensors`, or those that `model.safetensors.index.json` names.
+/// The files of a checkpoint directory: `model.safetensors`, or those that
+/// `model.safetensors.index.json` names.
 ///
 /// # Errors
-/// An index that cannot be read, or names files that are not there: all of them.
+/// An index that cannot be read, or that names missing files: the message names all of them.
 pub fn shards(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let index = directory.join("model.safetensors.index.json");
     if !index.exists() {
@@ -52,7 +53,8 @@ pub fn shards(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
 fn map(path: &Path) -> Result<Mmap, ModelError> {
     let unreadable = |source| ModelError::Read { path: path.into(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    // SAFETY: as with every reader of mapped checkpoints, nobody may truncate the file while it is read.
+    // SAFETY: as with every reader of mapped checkpoints, nobody may truncate the file while it is
+    // read.
     unsafe { Mmap::map(&file) }.map_err(unreadable)
 }
 
@@ -89,8 +91,8 @@ pub fn stored_kind(directory: &Path) -> Result<Kind, ModelError> {
     })
 }
 
-/// Calls `take` with each tensor of a safetensors file, on the CPU at the file's dtype. Memory that has been read is given back,
-/// so that no more than one tensor is held here.
+/// Calls `take` with each tensor of a safetensors file, on the CPU at the file's dtype. Memory
+/// that has been read is released, so that no more than one tensor is held at a time.
 ///
 /// # Errors
 /// The file is missing, cut short, or holds a dtype that models do not use.
@@ -118,8 +120,8 @@ pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Resu
         let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
         take(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
         let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
-        // SAFETY: the mapping is private and never written, so that dropped pages are read from the file again if need be.
-        // Advice may be refused, and nothing depends on it.
+        // SAFETY: the mapping is private and never written, so that dropped pages are read from the
+        // file again if need be. Advice may be refused, and nothing depends on it.
         let _ = unsafe { bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, view.data().len()) };
     }
     Ok(())
@@ -128,7 +130,7 @@ pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Resu
 /// All tensors of a safetensors file by name, on the CPU at the file's dtype.
 ///
 /// # Errors
-/// See [`read_safetensors`].
+/// As [`read_safetensors`].
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, ModelError> {
     let mut tensors = BTreeMap::new();
     read_safetensors(path, |name, tensor| {
@@ -203,8 +205,8 @@ pub fn write_safetensors<'a>(
     })
 }
 
-/// Writes the tensors of a checkpoint into an existing directory: to `model.safetensors`, or, where that would be larger than
-/// `shard_bytes`, to several files with an index.
+/// Writes the tensors of a checkpoint into an existing directory: to `model.safetensors`, or, if
+/// that would be larger than `shard_bytes`, to several files with an index.
 ///
 /// # Errors
 /// As [`write_safetensors`].

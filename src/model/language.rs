@@ -1,8 +1,8 @@
 //! The Qwen2.5 decoder: grouped-query attention with rotary positions, SwiGLU, RMS norms, KV cache.
 //!
-//! Precision: products run in the compute dtype (bf16 or fp32); the residual stream, norms, rotary embedding, softmax
-//! and logits are fp32. `transformers` keeps the residual stream in the compute dtype, so in bf16 the two differ by
-//! its rounding.
+//! Precision: products run in the compute dtype (bf16 or fp32); the residual stream, norms, rotary
+//! embedding, softmax and logits are fp32. `transformers` keeps the residual stream in the compute
+//! dtype, so in bf16 the two differ by its rounding.
 
 use tch::{Device, Kind, Tensor};
 
@@ -35,7 +35,8 @@ pub(super) enum Seen {
     All,
     /// Of as many keys as queries, its own and those before it.
     Causal,
-    /// Those where this is 0 and not a large negative number: `[b or 1, 1, t, s]` f32.
+    /// 0 at positions that are attended to, a large negative number at all others:
+    /// `[b or 1, 1, t, s]` f32.
     Masked(Tensor),
 }
 
@@ -43,7 +44,8 @@ pub(super) enum Seen {
 const UNSEEN: f64 = -1e9;
 
 impl Positions {
-    /// Positions `0..t` that see themselves and what is before them; padding is on the right, so nobody sees it.
+    /// Positions `0..t` that see themselves and what is before them; padding is on the right, so
+    /// nobody sees it.
     pub fn causal(config: &LanguageConfig, t: i64, device: Device) -> Self {
         let positions = Tensor::arange(t, (Kind::Float, device)).unsqueeze(0);
         Self::new(config, &positions, Seen::Causal)
@@ -59,7 +61,8 @@ impl Positions {
         Self::new(config, &positions, Seen::Masked(mask))
     }
 
-    /// One more token for each sequence: at `positions [b] f32`, seeing the keys of `is_token [b, s]`, or all of them.
+    /// One more token for each sequence: at `positions [b] f32`, seeing the keys of
+    /// `is_token [b, s]`, or all of them.
     pub fn next(config: &LanguageConfig, positions: &Tensor, is_token: Option<&Tensor>) -> Self {
         let seen = is_token.map_or(Seen::All, |is_token| {
             Seen::Masked(is_token.logical_not().to_kind(Kind::Float).unsqueeze(1).unsqueeze(1) * UNSEEN)
@@ -76,7 +79,8 @@ impl Positions {
         Self { cos: angles.cos(), sin: angles.sin(), seen }
     }
 
-    /// Su et al. 2021 (arXiv:2104.09864, eq. 34), in the half-split order that Qwen2 uses. `x: [b, heads, t, d]`.
+    /// Su et al. 2021 (arXiv:2104.09864, eq. 34), in the half-split order that Qwen2 uses.
+    /// `x: [b, heads, t, d]`.
     fn rotate(&self, x: &Tensor, kind: Kind) -> Tensor {
         let x = x.to_kind(Kind::Float);
         let halves = x.chunk(2, -1);
@@ -156,7 +160,8 @@ impl Decoder {
         Tensor::embedding(&self.embedding, ids, -1, false, false).to_kind(Kind::Float)
     }
 
-    /// `x [b, t, hidden] f32 -> [b, t, hidden] f32` before the last norm. With a cache, `x` is what follows it.
+    /// `x [b, t, hidden] f32 -> [b, t, hidden] f32` before the last norm. With a cache, `x` is what
+    /// follows it.
     pub fn blocks(&self, x: Tensor, positions: &Positions, mut cache: Option<&mut KvCache>, train: bool) -> Tensor {
         let t = x.size()[1];
         let mut x = x;
@@ -169,9 +174,10 @@ impl Decoder {
         x
     }
 
-    /// As [`Self::blocks`] without a cache, but keeping only each block's input: activations are computed again in
-    /// [`Tape::backward`] (Chen et al. 2016, arXiv:1604.06174). The returned tensor is a leaf whose gradient the tape
-    /// takes. `seed` makes dropout the same in both passes.
+    /// As [`Self::blocks`] without a cache, but keeping only each block's input: activations are
+    /// computed again in [`Tape::backward`] (Chen et al. 2016, arXiv:1604.06174). The returned
+    /// tensor is a leaf whose gradient the tape takes. `seed` makes dropout the same in both
+    /// passes.
     pub fn blocks_with_tape(&self, x: Tensor, positions: Positions, train: bool, seed: i64) -> (Tensor, Tape<'_>) {
         let input = x;
         let mut inputs = Vec::with_capacity(self.blocks.len());
@@ -209,7 +215,8 @@ pub struct Tape<'a> {
 }
 
 impl Tape<'_> {
-    /// Carries the gradient of the blocks' output, `[b, t, hidden]`, back into the weights and the input.
+    /// Carries the gradient of the blocks' output, `[b, t, hidden]`, back into the weights and the
+    /// input.
     pub fn backward(self, gradient: &Tensor) {
         let mut gradient = gradient.shallow_clone();
         for (layer, input) in self.inputs.into_iter().enumerate().rev() {
@@ -217,7 +224,8 @@ impl Tape<'_> {
             tch::manual_seed(self.seed.wrapping_add(layer as i64));
             let output =
                 self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, self.train);
-            // The gradient of sum(output * g) with respect to output is g: the vector-Jacobian product.
+            // The gradient of sum(output * g) with respect to output is g: the vector-Jacobian
+            // product.
             (output * &gradient).sum(Kind::Float).backward();
             gradient = input.grad();
         }
@@ -298,11 +306,13 @@ impl Block {
     }
 }
 
-/// Grouped-query attention: `q [b, heads, t, d]`, `k, v [b, kv_heads, s, d]`; returns `[b, heads, t, d]`.
+/// Grouped-query attention: `q [b, heads, t, d]`, `k, v [b, kv_heads, s, d]`; returns
+/// `[b, heads, t, d]`.
 ///
-/// On CUDA this is libtorch's fused kernel, which takes grouped heads only where there is no mask. On the CPU the backward of
-/// the fused bf16 kernel is three times slower than two batched products, and grouping the queries of one key head into rows
-/// spares the copies of keys and values.
+/// On CUDA this is libtorch's fused kernel, which takes grouped heads only if there is no mask.
+/// On the CPU the backward of the fused bf16 kernel is three times slower than two batched
+/// products, and grouping the queries of one key head into rows spares the copies of keys and
+/// values.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, seen: &Seen, kv_heads: i64) -> Tensor {
     let (b, heads, t, d) = q.size4().expect("q: [b, heads, t, d]");
     let groups = heads / kv_heads;

@@ -1,9 +1,11 @@
 //! The two ways in which InternVL3 checkpoints are written, and what is called what in each.
 //!
-//! `Original` is the layout of `OpenGVLab/InternVL3-*` (`InternVLChatModel`); `Hf` that of `OpenGVLab/InternVL3-*-hf`, which is part
-//! of `transformers` (`InternVLForConditionalGeneration`) and has two spellings: in files `language_model.model.layers...`,
-//! in memory `model.language_model.layers...`. Here every tensor has the name of the original layout, except that the `Hf` layout keeps
-//! its queries, keys and values of the vision transformer apart: `attn.{q,k,v}_proj` for `attn.qkv`.
+//! `Original` is the layout of `OpenGVLab/InternVL3-*` (`InternVLChatModel`); `Hf` that of
+//! `OpenGVLab/InternVL3-*-hf`, which is part of `transformers` (`InternVLForConditionalGeneration`)
+//! and has two spellings: in files `language_model.model.layers...`, in memory
+//! `model.language_model.layers...`. Here every tensor has the name of the original layout, except
+//! that the `Hf` layout keeps its queries, keys and values of the vision transformer apart:
+//! `attn.{q,k,v}_proj` for `attn.qkv`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,7 +59,8 @@ impl Layout {
         }
     }
 
-    /// What a tensor is called here that is called `name` in a file of this layout, in either spelling.
+    /// What a tensor is called here that is called `name` in a file of this layout, in either
+    /// spelling.
     pub fn own_name(self, name: &str) -> String {
         match self {
             Self::Original => name.to_owned(),
@@ -75,8 +78,8 @@ impl Layout {
         }
     }
 
-    /// The module that PEFT would call by this name if it wrapped the language model alone, as InternVL's own fine-tuning does
-    /// (`Original`), or all of the model (`Hf`).
+    /// The module that PEFT would call by this name if it wrapped the language model alone, as
+    /// InternVL's own fine-tuning does (`Original`), or all of the model (`Hf`).
     pub fn peft_name(self, name: &str) -> String {
         match (self, name.strip_prefix("language_model.")) {
             (Self::Original, inner) => inner.unwrap_or(name).to_owned(),
@@ -117,7 +120,8 @@ const IN_VISION_BLOCKS: [(&str, &str); 11] = [
     (".mlp.", ".mlp."),
 ];
 
-/// A name with what the tables say put for its prefix; `direction` tells what is put for what. Names that no table knows stay.
+/// A name with what the tables say put for its prefix; `direction` tells what is put for what.
+/// Names that no table knows stay.
 fn renamed(name: &str, direction: impl Fn((&'static str, &'static str)) -> (&'static str, &'static str)) -> String {
     let prefix = PREFIXES.into_iter().map(&direction).find_map(|(from, to)| Some((name.strip_prefix(from)?, to)));
     let Some((rest, to)) = prefix else { return name.to_owned() };

@@ -25,10 +25,12 @@ pub struct LoraConfig {
     pub lora_dropout: f64,
     /// Which layers get an adapter.
     pub target_modules: TargetModules,
-    /// The scale is `alpha / sqrt(r)` (Kalajdzievski 2023, arXiv:2312.03732) instead of `alpha / r`.
+    /// The scale is `alpha / sqrt(r)` (Kalajdzievski 2023, arXiv:2312.03732) instead of
+    /// `alpha / r`.
     #[serde(default)]
     pub use_rslora: bool,
-    /// Modules that were trained whole and are kept beside the adapter, by the last parts of their names.
+    /// Modules that were trained whole and are kept beside the adapter, by the last parts of their
+    /// names.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
 }
@@ -37,10 +39,11 @@ pub struct LoraConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {
-    /// A regular expression that the whole name of a layer matches, or `all-linear`: every linear layer of the language model
-    /// but its head.
+    /// A regular expression that the whole name of a layer matches, or `all-linear`: every linear
+    /// layer of the language model but its head.
     Pattern(String),
-    /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...; of the language model's where it has such.
+    /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...; of the language model's
+    /// if it has such.
     Names(Vec<String>),
 }
 
@@ -86,7 +89,8 @@ impl TargetModules {
     }
 }
 
-/// The same layers, for PEFT around all of a model: there the vision transformer has layers of these names, too.
+/// The same layers, for PEFT around all of a model: there the vision transformer has layers of
+/// these names, too.
 fn of_language_model(targets: &TargetModules) -> TargetModules {
     let names = match targets {
         TargetModules::Pattern(all) if all == TargetModules::ALL_LINEAR => r"\w+_proj".to_owned(),
@@ -131,8 +135,8 @@ impl LoraConfig {
         LoraScale { scale: self.lora_alpha / divisor, dropout: self.lora_dropout }
     }
 
-    /// Adds a pair of fp32 tensors for every targeted layer: `A` uniform as PEFT draws it (Kaiming, a = sqrt 5), `B`
-    /// zero.
+    /// Adds a pair of fp32 tensors for every targeted layer: `A` uniform as PEFT draws it (Kaiming,
+    /// a = sqrt 5), `B` zero.
     pub(super) fn add_to(&self, weights: &mut Weights, layout: Layout, seed: i64) -> Result<(), ModelError> {
         tch::manual_seed(seed);
         let is_linear = |name: &str, tensor: &Tensor| tensor.dim() == 2 && !name.ends_with(".embed_tokens.weight");
@@ -159,8 +163,9 @@ impl LoraConfig {
         Ok(())
     }
 
-    /// Reads `adapter_config.json` and `adapter_model.safetensors`. A key is matched by what follows PEFT's prefix,
-    /// whichever module was wrapped. Modules that were saved whole take the place of the base's.
+    /// Reads `adapter_config.json` and `adapter_model.safetensors`. A key is matched by what
+    /// follows PEFT's prefix, whichever module was wrapped. Modules that were saved whole take the
+    /// place of the base's.
     pub(super) fn load_into(weights: &mut Weights, directory: &Path) -> Result<Self, ModelError> {
         let path = directory.join("adapter_config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
@@ -224,8 +229,9 @@ impl LoraConfig {
         names.iter().any(|module| saved().any(|name| is_named(module, name)))
     }
 
-    /// Writes both files. Where only the language model of an original checkpoint has adapters, names are those of PEFT around
-    /// the language model alone, as InternVL's own fine-tuning script writes them; else those of PEFT around all of the model.
+    /// Writes both files. Where only the language model of an original checkpoint has adapters,
+    /// names are those of PEFT around the language model alone, as InternVL's own fine-tuning
+    /// script writes them; else those of PEFT around all of the model.
     pub(super) fn save(
         &self,
         weights: &Weights,
@@ -289,7 +295,8 @@ fn own_name(weights: &Weights, key: &str) -> Option<(String, Tensor)> {
     let adapter = [".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight", ".lora_B.default.weight"]
         .iter()
         .find_map(|suffix| Some((inner.strip_suffix(suffix)?, suffix.replace(".default", ""))));
-    // An adapter stands beside the weight of its layer; anything else is the name of a tensor itself.
+    // An adapter stands beside the weight of its layer; anything else is the name of a tensor
+    // itself.
     let (base, part) = match &adapter {
         Some((layer, part)) => (format!("{layer}.weight"), part.as_str()),
         None => (inner.to_owned(), ""),

@@ -59,7 +59,8 @@ impl InternVlConfig {
         }
     }
 
-    /// LoRA fine-tuning: fp32 adapters with gradient and two moments, and what the backward pass needs.
+    /// LoRA fine-tuning: fp32 adapters with gradient and two moments, and what the backward pass
+    /// needs.
     pub fn sft_memory(&self, usage: &Usage) -> Memory {
         Memory {
             parts: vec![
@@ -72,7 +73,8 @@ impl InternVlConfig {
         }
     }
 
-    /// PPO: as fine-tuning, with the adapters of the reference and of the rollouts, and keys and values.
+    /// PPO: as fine-tuning, with the adapters of the reference and of the rollouts, and keys and
+    /// values.
     pub fn ppo_memory(&self, usage: &Usage) -> Memory {
         let mut memory = self.sft_memory(usage);
         let adapters = self.adapter_count(usage.rank) * (4 + usage.width);
@@ -100,9 +102,10 @@ impl InternVlConfig {
         usage.batch * usage.length * per_token as u64 * usage.width
     }
 
-    /// What a decoder block keeps for its backward pass: two fp32 residuals, two normed inputs, queries, keys, values and their
-    /// mixture, three inner vectors of the SwiGLU, and the scores of the attention in fp32 and rounded. With checkpointing, a
-    /// residual for each block and the activations of one.
+    /// What a decoder block keeps for its backward pass: two fp32 residuals, two normed inputs,
+    /// queries, keys, values and their mixture, three inner vectors of the SwiGLU, and the scores
+    /// of the attention in fp32 and rounded. With checkpointing, a residual for each block and the
+    /// activations of one.
     fn activation_bytes(&self, usage: &Usage) -> u64 {
         let llm = &self.llm_config;
         let [hidden, inner, heads, kv_heads, head_dim] =

@@ -42,7 +42,7 @@ pub struct InternVl {
     /// The architecture.
     pub config: InternVlConfig,
     /// Dtype of the products.
-    pub compute: Kind,
+    pub compute_dtype: Kind,
     lora: Option<LoraConfig>,
     weights: Weights,
     vision: Vision,
@@ -50,22 +50,27 @@ pub struct InternVl {
 }
 
 impl InternVl {
-    /// A model over these weights. `compute` is the dtype of the products.
-    pub fn new(config: InternVlConfig, weights: Weights, lora: Option<LoraConfig>, compute: Kind) -> Self {
+    /// A model over these weights. `compute_dtype` is the dtype of the products.
+    pub fn new(config: InternVlConfig, weights: Weights, lora: Option<LoraConfig>, compute_dtype: Kind) -> Self {
         let scale = lora.as_ref().map(LoraConfig::scale);
-        let vision = Vision::new(&weights, &config, scale, compute);
-        let decoder = Decoder::new(&weights, "language_model", &config.llm_config, scale, compute);
-        Self { config, compute, lora, weights, vision, decoder }
+        let vision = Vision::new(&weights, &config, scale, compute_dtype);
+        let decoder = Decoder::new(&weights, "language_model", &config.llm_config, scale, compute_dtype);
+        Self { config, compute_dtype, lora, weights, vision, decoder }
     }
 
-    /// Reads a checkpoint directory in either layout, with its weights at dtype `store`.
+    /// Reads a checkpoint directory in either layout, with its weights at dtype `weights_dtype`.
     ///
     /// # Errors
     /// See [`InternVlConfig::read`] and [`Weights::load`].
-    pub fn load(directory: &Path, store: Kind, compute: Kind, device: Device) -> Result<Self, ModelError> {
+    pub fn load(
+        directory: &Path,
+        weights_dtype: Kind,
+        compute_dtype: Kind,
+        device: Device,
+    ) -> Result<Self, ModelError> {
         let config = InternVlConfig::read(directory)?;
-        let weights = Weights::load(directory, &config, store, device)?;
-        Ok(Self::new(config, weights, None, compute))
+        let weights = Weights::load(directory, &config, weights_dtype, device)?;
+        Ok(Self::new(config, weights, None, compute_dtype))
     }
 
     /// Writes `config.json` and the weights into an existing directory, without the adapter.
@@ -90,22 +95,22 @@ impl InternVl {
     /// This model with its adapter added to its weights.
     #[must_use]
     pub fn merged(self) -> Self {
-        let Self { config, compute, mut weights, lora, .. } = self;
+        let Self { config, compute_dtype, mut weights, lora, .. } = self;
         if let Some(lora) = lora {
             lora.merge_into(&mut weights);
         }
-        Self::new(config, weights, None, compute)
+        Self::new(config, weights, None, compute_dtype)
     }
 
-    /// This model with a new adapter beside the layers that `lora.target_modules` names: `A` random, `B` zero, so that
-    /// the model computes what it did. Adapters are fp32.
+    /// This model with a new adapter beside the layers that `lora.target_modules` names: `A`
+    /// random, `B` zero, so that the model's output does not change. Adapters are fp32.
     ///
     /// # Errors
     /// A target that names no linear layer.
     pub fn with_new_adapter(self, lora: LoraConfig, seed: i64) -> Result<Self, ModelError> {
-        let Self { config, compute, mut weights, .. } = self;
+        let Self { config, compute_dtype, mut weights, .. } = self;
         lora.add_to(&mut weights, config.layout, seed)?;
-        Ok(Self::new(config, weights, Some(lora), compute))
+        Ok(Self::new(config, weights, Some(lora), compute_dtype))
     }
 
     /// This model with an adapter in PEFT's format.
@@ -113,9 +118,9 @@ impl InternVl {
     /// # Errors
     /// A file that is missing or malformed, or adapters that match no layer, by name.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, ModelError> {
-        let Self { config, compute, mut weights, .. } = self;
+        let Self { config, compute_dtype, mut weights, .. } = self;
         let lora = LoraConfig::load_into(&mut weights, directory)?;
-        Ok(Self::new(config, weights, Some(lora), compute))
+        Ok(Self::new(config, weights, Some(lora), compute_dtype))
     }
 
     /// Writes the adapter in PEFT's format into an existing directory.
@@ -144,13 +149,20 @@ impl InternVl {
         &mut self.weights
     }
 
-    /// The model as it is now, for generation or as a reference: later training steps do not change it. Frozen weights
-    /// are shared, trainable ones copied, so that it computes what this one does.
+    /// The model as it is now, for generation or as a reference: later training steps do not change
+    /// it. Frozen weights are shared, trainable ones copied, so that it computes what this one
+    /// does.
     pub fn frozen_copy(&self) -> Self {
-        Self::new(self.config.clone(), self.weights.frozen_copy(self.compute), self.lora.clone(), self.compute)
+        Self::new(
+            self.config.clone(),
+            self.weights.frozen_copy(self.compute_dtype),
+            self.lora.clone(),
+            self.compute_dtype,
+        )
     }
 
-    /// Whether anything besides the language model is being trained: the vision tower or the projector.
+    /// Whether anything besides the language model is being trained: the vision tower or the
+    /// projector.
     pub fn trains_vision(&self) -> bool {
         self.weights.trainable().any(|(name, _)| !is_language(name))
     }
@@ -165,49 +177,55 @@ impl InternVl {
         &self.decoder
     }
 
-    /// Tiles as 8-bit pixels `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32` in the decoder's space.
+    /// Tiles as 8-bit pixels `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32` in the
+    /// decoder's space.
     pub fn embed_tiles(&self, tiles: &Tensor, train: bool) -> Tensor {
         self.embed_pixels(&normalise(&tiles.to_device(self.device())), train)
     }
 
-    /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the decoder's space.
+    /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the
+    /// decoder's space.
     pub fn embed_pixels(&self, pixels: &Tensor, train: bool) -> Tensor {
         self.vision.forward(pixels, train)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts, row by row, takes
-    /// the n-th row of `image [.., hidden]`. A row's prompt has one run of image tokens; later ones were written by the
-    /// model, which may sample any token, and are embedded as text.
+    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts,
+    /// row by row, takes the n-th row of `image [.., hidden]`. A row's prompt has one run of image
+    /// tokens; later ones were written by the model, which may sample any token, and are embedded
+    /// as text.
     ///
     /// # Panics
-    /// Where the prompts have another number of image tokens than `image` has rows.
+    /// The number of image tokens in the prompts is not the number of rows of `image`.
     pub fn embed_prompt(&self, ids: &Tensor, image: &Tensor, image_token: i64) -> Tensor {
         let (_, t) = ids.size2().expect("ids: [b, t]");
         let is_image = ids.eq(image_token);
-        // In the first run, the n-th image token is the n-th position counted from the first image token.
+        // In the first run, the n-th image token is the n-th position counted from the first image
+        // token.
         let first = is_image.to_kind(Kind::Int64).argmax(1, true);
         let offset = Tensor::arange(t, (Kind::Int64, ids.device())).unsqueeze(0) - first;
         let is_picture = is_image.logical_and(&(offset + 1).eq_tensor(&is_image.cumsum(1, Kind::Int64)));
         self.embed(ids, &is_picture, image)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th position of `is_picture [b, t] bool`, row by row, takes the n-th
-    /// row of `image [.., hidden]`.
+    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th position of
+    /// `is_picture [b, t] bool`, row by row, takes the n-th row of `image [.., hidden]`.
     ///
     /// # Panics
-    /// Where there are more or fewer such positions than rows.
+    /// The number of such positions is not the number of rows.
     pub fn embed(&self, ids: &Tensor, is_picture: &Tensor, image: &Tensor) -> Tensor {
         let (tokens, rows) = (is_picture.sum(Kind::Int64).int64_value(&[]), image.numel() as i64 / self.hidden());
         assert_eq!(tokens, rows, "{tokens} image tokens for {rows} rows of picture embeddings");
         self.decoder.embed(ids).masked_scatter(&is_picture.unsqueeze(-1), image)
     }
 
-    /// Logits of every position, `[b, t, vocab] f32`, of `ids [b, t] i64` with normalised `pixels [tiles, 3, size, size] f32`, of which
-    /// the n-th row of embeddings takes the place of the n-th image token, row by row. `mask [b, t]` is 0 for padding. Where
-    /// nobody knows the id of the image token, it is the one that occurs as often as there are rows.
+    /// Logits of every position, `[b, t, vocab] f32`, of `ids [b, t] i64` with normalised
+    /// `pixels [tiles, 3, size, size] f32`, of which the n-th row of embeddings takes the place of
+    /// the n-th image token, row by row. `mask [b, t]` is 0 for padding. If `image_token`
+    /// is `None`, the image token is the one that occurs as often as there are rows.
     ///
     /// # Errors
-    /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than of rows.
+    /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than
+    /// of rows.
     pub fn logits(
         &self,
         ids: &Tensor,

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ModelError;
+use super::config::{InternVlConfig, LanguageConfig, VisionConfig};
+use super::{Layout, ModelError};
 
 /// The architecture of a model that is made from random weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,5 +80,84 @@ impl TryFrom<String> for Preset {
 impl From<Preset> for String {
     fn from(preset: Preset) -> Self {
         preset.name().to_owned()
+    }
+}
+
+impl InternVlConfig {
+    /// The architecture of a preset; for `nano`, `vocab_size` comes from its tokenizer.
+    pub fn preset(preset: Preset, vocab_size: i64) -> Self {
+        let internvit_300m = VisionConfig {
+            hidden_size: 1024,
+            intermediate_size: 4096,
+            num_attention_heads: 16,
+            num_hidden_layers: 24,
+            patch_size: 14,
+            image_size: 448,
+            layer_norm_eps: 1e-6,
+            norm_type: "layer_norm".into(),
+            qk_normalization: false,
+            qkv_bias: true,
+        };
+        let internvit_6b = VisionConfig {
+            hidden_size: 3200,
+            intermediate_size: 12_800,
+            num_attention_heads: 25,
+            num_hidden_layers: 45,
+            norm_type: "rms_norm".into(),
+            qk_normalization: true,
+            qkv_bias: false,
+            ..internvit_300m.clone()
+        };
+        let qwen = |hidden_size, intermediate_size, layers, heads, kv_heads| LanguageConfig {
+            vocab_size: 151_674,
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim: None,
+            rms_norm_eps: 1e-6,
+            rope_theta: 1e6,
+            max_position_embeddings: 32_768,
+            rope_scaling: None,
+            tie_word_embeddings: false,
+        };
+        let (vision_config, llm_config) = match preset {
+            Preset::Nano => (
+                VisionConfig {
+                    hidden_size: 128,
+                    intermediate_size: 512,
+                    num_attention_heads: 2,
+                    num_hidden_layers: 3,
+                    image_size: 112,
+                    ..internvit_300m
+                },
+                LanguageConfig {
+                    vocab_size,
+                    head_dim: Some(64),
+                    rope_theta: 1e4,
+                    max_position_embeddings: 2048,
+                    tie_word_embeddings: true,
+                    ..qwen(192, 512, 4, 3, 1)
+                },
+            ),
+            Preset::InternVl3_1b => (internvit_300m, qwen(896, 4864, 24, 14, 2)),
+            Preset::InternVl3_2b => (internvit_300m, qwen(1536, 8960, 28, 12, 2)),
+            Preset::InternVl3_8b => (internvit_300m, qwen(3584, 18_944, 28, 28, 4)),
+            Preset::InternVl3_14b => (internvit_300m, qwen(5120, 13_824, 48, 40, 8)),
+            Preset::InternVl3_38b => (internvit_6b, qwen(5120, 27_648, 64, 40, 8)),
+            Preset::InternVl3_78b => (internvit_6b, qwen(8192, 29_568, 80, 64, 8)),
+        };
+        let force_image_size = vision_config.image_size;
+        Self {
+            vision_config,
+            llm_config,
+            downsample_ratio: 0.5,
+            force_image_size,
+            max_dynamic_patch: if preset == Preset::Nano { 1 } else { 12 },
+            use_thumbnail: true,
+            image_token_id: None,
+            layout: Layout::Original,
+        }
     }
 }

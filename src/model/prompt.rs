@@ -9,11 +9,12 @@ use super::template::ChatTemplate;
 use super::tokenizer::{END_OF_TURN, IMAGE_CONTEXT, IMAGE_END, IMAGE_START, START_OF_TURN};
 use super::tokenizer_files::read_object;
 
-/// Stands for the picture in text that people write, and in what templates render.
+/// Marks the place of the picture in configured text and in rendered templates.
 const IMAGE: &str = "<image>";
 const FILE: &str = "prompt.json";
 
-/// A chat template filled with one picture and one request: what stands before the picture and what after it.
+/// A chat template filled with one picture and one request: what stands before the picture and what
+/// after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     system: String,
@@ -23,12 +24,13 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// The prompt of a system message and a request, either of which may be empty. It is rendered by the chat template of
-    /// `checkpoint` where there is one, else by the one that InternVL documents. The picture precedes the request,
-    /// unless that names its place with `<image>`.
+    /// The prompt of a system message and a request, either of which may be empty. It is rendered
+    /// by the chat template of `checkpoint` if it has one, else by the one that InternVL
+    /// documents. The picture precedes the request, unless that names its place with `<image>`.
     ///
     /// # Errors
-    /// A template that cannot be used, or text that does not leave exactly one picture in the prompt.
+    /// A template that cannot be used, or text that does not leave exactly one picture in the
+    /// prompt.
     pub fn new(checkpoint: Option<&Path>, system: &str, user: &str) -> Result<Self, ModelError> {
         let origin = "prompt.system and prompt.user";
         let pictures = picture_count(system) + picture_count(user);
@@ -63,8 +65,9 @@ impl Prompt {
         format!("{}{IMAGE_START}{image}{IMAGE_END}{}", self.before, self.after)
     }
 
-    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`: as rendered, so that whoever
-    /// loads it needs no template, and a template that changes meanwhile changes nothing.
+    /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`: in
+    /// rendered form, so that loading it needs no template and does not depend on later changes of
+    /// the template.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -75,7 +78,7 @@ impl Prompt {
         std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
     }
 
-    /// The prompt that the model or adapter in `directory` was trained with, where it says so.
+    /// The prompt that the model or adapter in `directory` was trained with, if it is stored there.
     ///
     /// # Errors
     /// A malformed `prompt.json`.
@@ -110,7 +113,8 @@ fn with_picture(user: &str) -> String {
     }
 }
 
-/// InternVL2.5's and InternVL3's conversation template; without a system message there is no system turn.
+/// InternVL2.5's and InternVL3's conversation template; without a system message there is no system
+/// turn.
 fn documented(system: &str, user: &str) -> String {
     let system = match system {
         "" => String::new(),
@@ -120,9 +124,10 @@ fn documented(system: &str, user: &str) -> String {
     format!("{system}{START_OF_TURN}user\n{user}{END_OF_TURN}\n{START_OF_TURN}assistant\n")
 }
 
-/// Templates are of two kinds. Those of `-hf` checkpoints take a message as a list of pictures and texts and mark the
-/// picture themselves; those of language models take text, in which `<image>` marks it. Which one this is shows when it
-/// renders a list: the second kind refuses it, or prints it without a mark.
+/// Templates are of two kinds. Those of `-hf` checkpoints take a message as a list of pictures and
+/// texts and mark the picture themselves; those of language models take text, in which `<image>`
+/// marks it. Which one this is shows when it renders a list: the second kind refuses it, or prints
+/// it without a mark.
 fn rendered_by(template: &ChatTemplate, system: &str, user: &str) -> Result<String, ModelError> {
     let object = |fields: Vec<(&'static str, Value)>| Value::from_iter(fields);
     let text = |text: &str| object(vec![("type", Value::from("text")), ("text", Value::from(text))]);

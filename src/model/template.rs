@@ -21,8 +21,8 @@ pub struct ChatTemplate {
 const NAME: &str = "chat template";
 
 impl ChatTemplate {
-    /// The template of a checkpoint directory, if it has one: `chat_template.jinja`, `chat_template.json`, or
-    /// `chat_template` of `tokenizer_config.json`, in this order.
+    /// The template of a checkpoint directory, if it has one: `chat_template.jinja`,
+    /// `chat_template.json`, or `chat_template` of `tokenizer_config.json`, in this order.
     ///
     /// # Errors
     /// A file that cannot be read, or a template that is not Jinja.
@@ -47,7 +47,8 @@ impl ChatTemplate {
         &self.path
     }
 
-    /// The text of a conversation up to where the assistant answers. `tools` is `None` or a list of JSON schemas.
+    /// The text of a conversation up to the start of the assistant's answer. `tools` is `None` or a
+    /// list of JSON schemas.
     ///
     /// # Errors
     /// What the template refuses.
@@ -147,7 +148,8 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     // One character more, so that an empty text is told from a buffer that is too small.
     let format = std::ffi::CString::new(format!("{format}.")).map_err(|_| failed())?;
     let mut buffer = [0u8; 1024];
-    // SAFETY: localtime_r fills `time` from `now`; strftime writes at most the length given and says how much.
+    // SAFETY: localtime_r fills `time` from `now`; strftime writes at most the length given and
+    // says how much.
     let written = unsafe {
         let now = libc::time(std::ptr::null_mut());
         let mut time: libc::tm = std::mem::zeroed();

@@ -47,8 +47,8 @@ const COMPANIONS: [&str; 7] = [
 ];
 
 impl Tokenizer {
-    /// Reads the tokenizer of a checkpoint directory: `tokenizer.json`, or else Qwen2's `vocab.json` and `merges.txt` as
-    /// the published InternVL3 checkpoints have them.
+    /// Reads the tokenizer of a checkpoint directory: `tokenizer.json`, or else Qwen2's
+    /// `vocab.json` and `merges.txt` as the published InternVL3 checkpoints have them.
     ///
     /// # Errors
     /// Missing or malformed files, or a tokenizer without InternVL's special tokens, by name.
@@ -96,12 +96,13 @@ impl Tokenizer {
         Ok(Self { inner, companions: Vec::new(), image_token, end_of_turn, end_of_text })
     }
 
-    /// A byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) for the nano model. A number is never split from its
-    /// sign nor merged with its neighbours, so a number that occurs often becomes one token; other text merges
-    /// freely, across spaces and lines, so that boilerplate is short. Any text can be encoded.
+    /// A byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) for the nano model. A number is
+    /// never split from its sign nor merged with its neighbours, so a number that occurs often
+    /// becomes one token; other text merges freely, across spaces and lines, so that boilerplate is
+    /// short. Any text can be encoded.
     ///
     /// # Errors
-    /// Where the library cannot train on this text.
+    /// The library cannot train on this text.
     pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize) -> Result<Self, ModelError> {
         let failed = |reason: String| ModelError::Tokenizer { path: "tokenizer.json".into(), reason };
         let number = SplitPattern::Regex(r"-?\d+\.\d+".into());
@@ -133,7 +134,8 @@ impl Tokenizer {
         Self::new(inner, Path::new("tokenizer.json"))
     }
 
-    /// The special tokens and the 256 bytes: what any text can be written with, for models that are only tried out.
+    /// The special tokens and the 256 bytes: what any text can be written with, for models that are
+    /// only tried out.
     ///
     /// # Errors
     /// As [`Self::train`].
@@ -141,7 +143,8 @@ impl Tokenizer {
         Self::train(std::iter::once(""), 262)
     }
 
-    /// Writes `tokenizer.json` into an existing directory, with the other files of the checkpoint that it came from.
+    /// Writes `tokenizer.json` into an existing directory, with the other files of the checkpoint
+    /// that it came from.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -162,10 +165,10 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1)
     }
 
-    /// Whether a model with `vocab_size` embeddings has one for every token.
+    /// Checks that a model with `vocab_size` embeddings has one for every token.
     ///
     /// # Errors
-    /// It has not: model and tokenizer are not of one checkpoint.
+    /// It has fewer: model and tokenizer are not of one checkpoint.
     pub fn check_fits(&self, vocab_size: i64) -> Result<(), ModelError> {
         let tokens = self.vocab_size();
         if usize::try_from(vocab_size).is_ok_and(|rows| tokens <= rows) {
@@ -183,7 +186,8 @@ impl Tokenizer {
         encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
     }
 
-    /// Tokens to text, without special tokens; bytes that are not UTF-8 become replacement characters.
+    /// Tokens to text, without special tokens; bytes that are not UTF-8 become replacement
+    /// characters.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
         self.inner.decode(&ids, true).unwrap_or_default()
@@ -195,7 +199,8 @@ impl Tokenizer {
     }
 }
 
-/// What `tokenizer_config.json` says about added tokens beyond `tokenizer.json`: tokens that are new, or special only there.
+/// What `tokenizer_config.json` says about added tokens beyond `tokenizer.json`: tokens that are
+/// new, or special only there.
 fn add_configured(inner: &mut tokenizers::Tokenizer, config: &TokenizerConfig, path: &Path) -> Result<(), ModelError> {
     if config.get("added_tokens_decoder").is_none() {
         return Ok(());

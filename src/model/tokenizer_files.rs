@@ -1,4 +1,5 @@
-//! What a checkpoint says about its tokenizer in files beside `tokenizer.json`, read as `transformers` reads them.
+//! What a checkpoint says about its tokenizer in files beside `tokenizer.json`, read as
+//! `transformers` reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use tokenizers::AddedToken;
 
 use super::error::ModelError;
 
-/// `tokenizer_config.json` and, where that leaves it open, `special_tokens_map.json` and `added_tokens.json`.
+/// `tokenizer_config.json` and, if that does not decide it, `special_tokens_map.json` and
+/// `added_tokens.json`.
 pub(super) struct TokenizerConfig {
     directory: PathBuf,
     settings: Map<String, Value>,
@@ -17,7 +19,7 @@ pub(super) struct TokenizerConfig {
 /// The roles that a special token may have, in the order in which `transformers` goes through them.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const ADDITIONAL: &str = "additional_special_tokens";
-/// Roles that Qwen2's tokenizer fills where the files do not.
+/// Roles that Qwen2's tokenizer fills if the files do not.
 const QWEN2_ROLES: [&str; 3] = ["eos_token", "unk_token", "pad_token"];
 
 /// How Qwen2 splits text before merging bytes.
@@ -31,7 +33,8 @@ impl TokenizerConfig {
     /// A file that is not a JSON object.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
         let mut settings = read_object(&directory.join("tokenizer_config.json"))?.unwrap_or_default();
-        // Files of before 2023 keep the special tokens apart; a list of added tokens marks the newer kind.
+        // Files of before 2023 keep the special tokens apart; a list of added tokens marks the
+        // newer kind.
         if !settings.contains_key("added_tokens_decoder")
             && let Some(map) = read_object(&directory.join("special_tokens_map.json"))?
         {
@@ -146,8 +149,8 @@ impl TokenizerConfig {
             let last = tokens.keys().chain(added.keys()).max().map_or(0, |id| id + 1);
             added.insert(ids.get(&token).copied().unwrap_or(last), AddedToken::from(token, true));
         }
-        // Added tokens stand in the vocabulary, too, with their own ids: the library would number them anew. No merge makes
-        // them, so text never becomes one by accident.
+        // Added tokens stand in the vocabulary, too, with their own ids: the library would number
+        // them anew. No merge makes them, so text never becomes one by accident.
         for (&id, token) in &added {
             let taken = tokens.insert(id, token.content.clone()).filter(|taken| *taken != token.content);
             let moved = ids.insert(token.content.clone(), id).filter(|&before| before != id);
@@ -221,7 +224,7 @@ fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value["content"].as_str()).filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
-/// The object in a file of JSON; `None` where there is no such file.
+/// The object in a file of JSON; `None` if there is no such file.
 pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, ModelError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

@@ -27,15 +27,17 @@ impl ValueHead {
         Self { weights }
     }
 
-    /// Has an untrained head say `value` of every state. A critic that starts at the mean return does no harm before it has
-    /// learnt anything; one that starts above it teaches the policy to put off the end.
+    /// Has an untrained head say `value` of every state. A critic that starts at the mean return
+    /// does no harm before it has learnt anything; one that starts above it teaches the policy to
+    /// put off the end.
     pub fn start_at(&mut self, value: f64) {
         tch::no_grad(|| {
             let _ = self.weights.get("value_head.fc2.bias").fill_(value);
         });
     }
 
-    /// `hidden [n, hidden] -> values [n] f32`. The critic does not shape the policy: no gradient reaches `hidden`.
+    /// `hidden [n, hidden] -> values [n] f32`. The critic does not shape the policy: no gradient
+    /// reaches `hidden`.
     pub fn forward(&self, hidden: &Tensor) -> Tensor {
         let get = |name: &str| self.weights.get(name);
         let hidden = hidden.detach().to_kind(Kind::Float);

@@ -61,7 +61,8 @@ impl Vision {
         }
     }
 
-    /// `pixels [tiles, 3, size, size] f32, normalised -> [tiles, tokens, hidden] f32` in the decoder's space.
+    /// `pixels [tiles, 3, size, size] f32, normalised -> [tiles, tokens, hidden] f32` in the
+    /// decoder's space.
     pub fn forward(&self, pixels: &Tensor, train: bool) -> Tensor {
         let (weight, bias) = (self.patch_weight.to_kind(self.compute), self.patch_bias.to_kind(self.compute));
         let stride = [self.patch_size; 2];
@@ -73,7 +74,8 @@ impl Vision {
         for block in &self.blocks {
             x = block.forward(&x, self.compute, train);
         }
-        // The class token goes; 2 x 2 neighbours become the channels of one token, columns before rows.
+        // The class token goes; 2 x 2 neighbours become the channels of one token, columns before
+        // rows.
         let x = x.narrow(1, 1, rows * columns).view([tiles, rows, columns / 2, 2 * width]);
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, columns / 2, rows / 2, 4 * width]);
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, rows * columns / 4, 4 * width]);
@@ -122,7 +124,7 @@ impl VisionBlock {
 /// Of the norms on queries and keys, in both published implementations.
 const QK_NORM_EPS: f64 = 1e-6;
 
-/// LayerNorm, or, where there is no bias, RMSNorm; computed in fp32.
+/// LayerNorm, or, if there is no bias, RMSNorm; computed in fp32.
 struct Norm {
     weight: Tensor,
     bias: Option<Tensor>,

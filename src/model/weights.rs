@@ -11,7 +11,8 @@ use super::files::{headers, read_safetensors, shards, write_safetensors};
 use super::layout::Layout;
 use super::lora::is_adapter;
 
-/// Tensors by name. Modules hold shallow clones of these: an optimiser step in place is seen by both.
+/// Tensors by name. Modules hold shallow clones of these: an optimiser step in place is seen by
+/// both.
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
@@ -22,8 +23,8 @@ impl Weights {
         Self { tensors: BTreeMap::new() }
     }
 
-    /// Parameters of a model that is to be trained from nothing, in `kind` on `device`. The same seed gives the same
-    /// values on every device: they are drawn on the CPU in fp32.
+    /// Random parameters of a new model, in `kind` on `device`. The same
+    /// seed gives the same values on every device: they are drawn on the CPU in fp32.
     pub fn random(config: &InternVlConfig, seed: i64, kind: Kind, device: Device) -> Self {
         tch::manual_seed(seed);
         let draw = |parameter: &Parameter| {
@@ -47,12 +48,13 @@ impl Weights {
         Self { tensors }
     }
 
-    /// Reads a checkpoint directory (`model.safetensors`, or shards with `model.safetensors.index.json`) tensor by
-    /// tensor from mapped memory. The files' headers are checked before anything is read.
+    /// Reads a checkpoint directory (`model.safetensors`, or shards with
+    /// `model.safetensors.index.json`) tensor by tensor from mapped memory. The files' headers are
+    /// checked before anything is read.
     ///
     /// # Errors
-    /// Every missing, unexpected or wrongly shaped tensor and every one that is not of floats, by its name in the files, all at
-    /// once.
+    /// Every missing, unexpected or wrongly shaped tensor and every one that is not of floats, by
+    /// its name in the files, all at once.
     pub fn load(directory: &Path, config: &InternVlConfig, kind: Kind, device: Device) -> Result<Self, ModelError> {
         let shards = shards(directory)?;
         let layout = config.layout;
@@ -91,8 +93,8 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// The tensors by their names in files of a layout: where that keeps the vision transformer's queries, keys and values
-    /// apart and these do not, or the other way round, they are split or joined.
+    /// The tensors by their names in files of `layout`. The vision transformer's queries, keys and
+    /// values are split or joined if `layout` stores them differently.
     pub fn in_layout(&self, config: &InternVlConfig, layout: Layout) -> Vec<(String, Tensor)> {
         let mut found = Vec::new();
         for (name, tensor) in self.iter() {
@@ -128,7 +130,8 @@ impl Weights {
     /// The tensor of that name.
     ///
     /// # Panics
-    /// Where there is none: [`Weights::load`] and [`Weights::random`] have filled every name of the architecture.
+    /// There is none. [`Weights::load`] and [`Weights::random`] fill every name of the
+    /// architecture.
     pub fn get(&self, name: &str) -> Tensor {
         self.find(name).unwrap_or_else(|| panic!("no weight named {name}"))
     }
@@ -165,10 +168,11 @@ impl Weights {
         }
     }
 
-    /// Copies that later steps do not change: trainable tensors are copied, frozen ones are shared. Matrices
-    /// are copied in `kind`, the dtype of the products that they enter, and frozen adapters of another dtype
-    /// are converted to it, so that generation does not convert them at every token. Norms, scales and
-    /// embeddings enter the fp32 residual stream and keep their dtype.
+    /// Copies that later steps do not change: trainable tensors are copied, frozen ones are shared.
+    /// Matrices are copied in `kind`, the dtype of the products that they enter, and frozen
+    /// adapters of another dtype are converted to it, so that generation does not convert them at
+    /// every token. Norms, scales and embeddings enter the fp32 residual stream and keep their
+    /// dtype.
     pub fn frozen_copy(&self, kind: Kind) -> Self {
         let copy = |name: &str, tensor: &Tensor| {
             let is_factor = tensor.dim() > 1 && !name.contains(".embed");
@@ -207,7 +211,8 @@ impl Weights {
     }
 }
 
-/// What some writers add: the head where it is the embedding, and tables that follow from the configuration.
+/// Whether a tensor is one that some writers add: the head if it is tied to the embedding, and
+/// tables that follow from the configuration.
 fn is_left_out(name: &str, config: &InternVlConfig) -> bool {
     (config.llm_config.tie_word_embeddings && name == "language_model.lm_head.weight")
         || name.ends_with(".rotary_emb.inv_freq")

@@ -10,8 +10,9 @@ use crate::policy::{Policy, Purpose};
 use crate::telemetry::Telemetry;
 
 impl Run {
-    /// Evaluates a stage's best policy on `eval.split`, unless that is done: `eval/<stage>/predictions.json` and
-    /// `summary.json`, and `eval/<stage>/vsr` and `iou` in the metrics, at the step at which the stage ended.
+    /// Evaluates a stage's best policy on `eval.split`, unless that is done:
+    /// `eval/<stage>/predictions.json` and `summary.json`, and `eval/<stage>/vsr` and `iou` in the
+    /// metrics, at the step at which the stage ended.
     ///
     /// # Errors
     /// Data, policy or scorer cannot be loaded, or a file cannot be written.
@@ -36,8 +37,8 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the evaluation to the metrics, under the policy's own name: every policy keeps its row, and an evaluation that was
-    /// killed before it was done is replaced.
+    /// Writes the evaluation to the metrics, under the policy's own name: every policy keeps its
+    /// row, and an evaluation that was killed before it was done is replaced.
     fn record(&self, stage: StageName, step: usize, evaluation: &Evaluation) -> Result<()> {
         let name = match stage {
             StageName::Sft => "eval/sft",

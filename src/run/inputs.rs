@@ -1,4 +1,4 @@
-//! What a run works on: its data, its model, its prompt, its scorer.
+//! The inputs of a run: its data, its model and its scorer.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
 use crate::policy::configured_prompt;
 
 impl Run {
-    /// The split, made or downloaded where needed.
+    /// The split; made or downloaded if need be.
     pub(super) fn dataset(&self, split: Split) -> Result<Dataset> {
         let train_limit = self.config.data.train_limit;
         let limit = (split == Split::Train && train_limit > 0).then_some(train_limit);
@@ -27,13 +27,15 @@ impl Run {
         Ok(dataset)
     }
 
+    /// Where the data is. Synthetic data is made if the run has none yet.
     pub(super) fn data_source(&self) -> Result<DataSource> {
         let data = &self.config.data;
         Ok(match data.source {
             Source::Synth => {
                 let directory = self.dir.join("data");
                 if !directory.exists() {
-                    // Aside first: where the run is killed meanwhile, the next one makes them anew.
+                    // Under another name first: if the run is killed meanwhile, the next one starts
+                    // again.
                     replace_directory(&directory, |aside| {
                         let options = synth_options(&self.config, aside);
                         eprintln!("data: making {} synthetic parts", options.count);
@@ -48,17 +50,18 @@ impl Run {
         })
     }
 
-    /// A random model in the run directory, where the configuration names none.
+    /// Makes a random model in the run directory, unless the configuration names a model or it
+    /// exists already.
     pub(super) fn prepare_model(&self, train: &Dataset) -> Result<()> {
         let directory = self.dir.join("model");
         if !self.config.model.path.is_empty() || directory.exists() {
             return Ok(());
         }
-        // A model that is made has no template of its own.
+        // A random model has no chat template of its own.
         let prompt = configured_prompt(&self.config, None)?;
         replace_directory(&directory, |aside| {
             let preset = InternVlConfig::preset(self.config.model.preset, 0);
-            // The prompt is in every example: its words deserve tokens as much as the programs' do.
+            // The prompt occurs in every example, so the tokenizer learns its words too.
             let prompt = prompt.text(preset.tokens_per_tile());
             let programs: Vec<&str> =
                 train.examples().iter().filter_map(|example| example.program.as_deref()).collect();
@@ -82,6 +85,7 @@ impl Run {
         })
     }
 
+    /// The directory of the base model; downloaded if need be.
     pub(super) fn model_dir(&self) -> Result<PathBuf> {
         if let Some(directory) = self.model_dir.get() {
             return Ok(directory.clone());
@@ -108,6 +112,7 @@ impl Run {
     }
 }
 
+/// The options of the synthetic data set that `[data.synth]` describes, written to `directory`.
 fn synth_options(config: &Config, directory: &Path) -> SynthConfig {
     let synth = &config.data.synth;
     SynthConfig {

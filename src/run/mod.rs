@@ -28,7 +28,8 @@ pub struct Run {
     dir: PathBuf,
     device: Device,
     started: Instant,
-    /// The checkpoint that training starts from. It is resolved once, so that all stages have the same one.
+    /// The checkpoint that training starts from. It is resolved once, so that all stages have the
+    /// same one.
     model_dir: OnceLock<PathBuf>,
 }
 
@@ -63,7 +64,8 @@ impl fmt::Display for StageName {
 impl Run {
     /// Makes the run directory and writes what is run: `config.toml` and `run.json`.
     ///
-    /// If the directory holds a run already, this one continues it: see [`resume::continued`] for what may differ.
+    /// If the directory holds a run already, this one continues it. Keys that change only speed or
+    /// memory may then differ, and so may the sections of stages that have not begun.
     ///
     /// # Errors
     /// A directory that cannot be written, or one that holds a run of another configuration.
@@ -100,7 +102,8 @@ impl Run {
             }
         }
         for stage in stages {
-            // A policy's scores are written before the next stage starts, whatever becomes of that one.
+            // A policy's scores are written before the next stage starts, whatever becomes of that
+            // one.
             self.train(stage)?;
             self.evaluate(stage)?;
         }
@@ -110,7 +113,8 @@ impl Run {
     /// Trains the policy of a stage, unless that is done.
     ///
     /// # Errors
-    /// Data, model or scorer cannot be loaded, the policy that the stage starts from is missing, or training fails.
+    /// Data, model or scorer cannot be loaded, the policy that the stage starts from is missing, or
+    /// training fails.
     pub fn train(&self, name: StageName) -> Result<()> {
         if self.result(name).is_some() {
             eprintln!("{name}: done before");
@@ -130,7 +134,8 @@ impl Run {
 
     /// Loads what a stage works on and calls `train`.
     fn stage(&self, name: StageName, train: impl FnOnce(&Stage, &mut InternVl) -> Result<()>) -> Result<()> {
-        // CadQuery starts while the data is read. It may be needed only after long training: a fault must show before.
+        // CadQuery starts while the data is read. It may be needed only after long training: a
+        // fault must show before.
         let scorer = self.training_scorer()?;
         let training = self.dataset(Split::Train)?;
         let validation = self.dataset(Split::Validation)?;

@@ -23,7 +23,8 @@ impl Run {
         })
     }
 
-    /// Where the policy is stored that a stage starts from: the base model for SFT, else the SFT policy.
+    /// Where the policy is stored that a stage starts from: the base model for SFT, else the SFT
+    /// policy.
     pub(super) fn starting_path(&self, stage: StageName) -> Result<PolicyPath> {
         match stage {
             StageName::Sft => Ok(PolicyPath { checkpoint: self.model_dir()?, adapter: None }),
@@ -46,7 +47,8 @@ impl Run {
     /// The policy that a stage starts from, with what the stage trains marked as trainable.
     pub(super) fn starting_policy(&self, stage: StageName, path: &PolicyPath) -> Result<Policy> {
         let prompt = match stage {
-            // SFT teaches the configured prompt, whatever the base model was trained with; a continued one, what it taught.
+            // SFT teaches the configured prompt, whatever the base model was trained with; a
+            // continued one, what it taught.
             StageName::Sft => match Prompt::of(&self.dir.join("sft/best"))? {
                 Some(prompt) => prompt,
                 None => configured_prompt(&self.config, Some(&path.checkpoint))?,
@@ -79,7 +81,8 @@ impl Run {
     }
 }
 
-/// Marks the weights that a stage trains. PPO may leave the vision tower alone even if SFT trains it.
+/// Marks the weights that a stage trains. PPO may leave the vision tower alone even if SFT trains
+/// it.
 fn set_trainable(model: &mut InternVl, config: &Config, stage: StageName) {
     match config.model.tune {
         Tune::Full => {

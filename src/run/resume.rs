@@ -8,7 +8,8 @@ use toml::{Table, Value};
 
 use crate::config::{Config, Dtype, Sft};
 
-/// Keys that change how fast a run is or how much memory it takes, but not what it computes, rounding apart.
+/// Keys that change how fast a run is or how much memory it takes, but not what it computes,
+/// rounding apart.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
 const HARMLESS: [&str; 12] = [
@@ -29,12 +30,14 @@ const HARMLESS: [&str; 12] = [
 /// Harmless together: SFT's examples in one optimiser step are the product of the two.
 const STEP_OF_SFT: [&str; 2] = ["sft.batch_size", "sft.gradient_accumulation"];
 
-/// The configuration with which the run in `dir` starts or continues: `config` with `model.dtype` resolved for `device`.
+/// The configuration with which the run in `dir` starts or continues: `config` with `model.dtype`
+/// resolved for `device`.
 ///
 /// If the directory holds a run already:
 /// - keys that change only speed or memory may differ;
 /// - sections of stages that have not begun may differ;
-/// - if SFT is done, its section and the adapter's are what it was done with, whatever `config` says;
+/// - if SFT is done, its section and the adapter's are what it was done with, whatever `config`
+///   says;
 /// - `model.dtype = "auto"` is the dtype that the run began with, on another device too.
 ///
 /// # Errors
@@ -70,7 +73,8 @@ pub(super) fn continued(mut config: Config, dir: &Path, device: Device) -> Resul
     Ok(config)
 }
 
-/// What SFT was done with, except that more SFT may take other micro-batches or write checkpoints at other steps.
+/// What SFT was done with, except that more SFT may take other micro-batches or write checkpoints
+/// at other steps.
 fn done_sft(before: &Sft, now: &Sft) -> Sft {
     let per_step = |sft: &Sft| sft.batch_size.checked_mul(sft.gradient_accumulation);
     let mut sft = Sft { checkpoint_every: now.checkpoint_every, ..before.clone() };
@@ -80,7 +84,8 @@ fn done_sft(before: &Sft, now: &Sft) -> Sft {
     sft
 }
 
-/// Each key that decides what is computed and differs, with both values, in sections that `is_bound`.
+/// Each key that decides what is computed and differs, with both values, in sections that
+/// `is_bound`.
 fn differing_keys(before: &Table, now: &Table, is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for (section, now) in now.iter().filter(|(section, _)| is_bound(section)) {
@@ -92,8 +97,8 @@ fn differing_keys(before: &Table, now: &Table, is_bound: impl Fn(&str) -> bool) 
         batch?.checked_mul(accumulation?)
     };
     let is_same_step = per_step(before) == per_step(now);
-    found
-        .retain(|(key, _)| !HARMLESS.contains(&key.as_str()) && !(is_same_step && STEP_OF_SFT.contains(&key.as_str())));
+    let is_harmless = |key: &str| HARMLESS.contains(&key) || is_same_step && STEP_OF_SFT.contains(&key);
+    found.retain(|(key, _)| !is_harmless(key));
     found.into_iter().map(|(_, difference)| difference).collect()
 }
 
@@ -161,6 +166,23 @@ mod tests {
                 "{found:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_run_on_another_device_keeps_the_dtype_that_it_began_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+            Config::load(None, &overrides).unwrap()
+        };
+        for dtype in ["bf16", "f32"] {
+            let before = config(&[&format!("model.dtype={dtype}"), "run.device=cuda"]);
+            std::fs::write(directory.path().join("config.toml"), before.to_toml().unwrap()).unwrap();
+            let now = continued(config(&["run.device=cpu"]), directory.path(), Device::Cpu).unwrap();
+            assert_eq!(now.model.dtype, before.model.dtype);
+        }
+        let error = continued(config(&["model.dtype=bf16"]), directory.path(), Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("model.dtype = \"f32\" there, \"bf16\" now"), "{error}");
     }
 
     #[test]

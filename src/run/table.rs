@@ -10,7 +10,7 @@ use crate::files::write_whole;
 use crate::telemetry::duration;
 
 impl Run {
-    /// Writes `summary.json` and prints the table: the plateau, the control where there is one, and PPO.
+    /// Writes `summary.json` and prints the table: SFT, more SFT if it was run, and PPO.
     pub(super) fn summarise(&self) -> Result<()> {
         let mut summary = Map::new();
         let mut seconds = Map::new();
@@ -53,7 +53,7 @@ impl Run {
         if summary.contains_key("control") {
             println!("\nmore SFT: from SFT's checkpoint, for as long as PPO took");
         }
-        // The sum: this process may have found some of it done.
+        // The sum over stages: an earlier process may have run some of them.
         let total: f64 = seconds.values().filter_map(Value::as_f64).sum();
         seconds.insert("total".into(), json!(total));
         summary.insert("seconds".into(), Value::Object(seconds));
@@ -69,7 +69,7 @@ impl Run {
     }
 }
 
-/// Who executed the programs, in words.
+/// The engine that executed the programs, in words.
 fn executed_by(engine: Engine) -> &'static str {
     match engine {
         Engine::Cadquery => "CadQuery",

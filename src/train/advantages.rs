@@ -1,24 +1,24 @@
-//! Turns the rewards of a step's rollouts into the advantages of their tokens. PPO, RLOO, GRPO and Dr. GRPO differ
-//! here, and in [`length_factor`], and nowhere else.
+//! Turns the rewards of a step's rollouts into the advantages of their tokens. PPO, RLOO, GRPO and
+//! Dr. GRPO differ here, and in [`length_factor`], and nowhere else.
 
 use super::losses::{gae, is_constant, leave_one_out, whiten};
 use crate::config::{Algorithm, Ppo};
 use crate::rollouts::Rollout;
 
-/// Sets the advantages of a step's rollouts, and with a critic their returns, from their rewards and values. Returns
-/// the indices of the rollouts to update on, ascending; see [`select_for_update`]. The `samples_per_image` rollouts
-/// of each picture follow each other.
+/// Sets the advantages of a step's rollouts, and with a critic their returns, from their rewards
+/// and values. Returns the indices of the rollouts to update on, ascending; see
+/// [`select_for_update`]. The `samples_per_image` rollouts of each picture follow each other.
 ///
 /// - `ppo`: GAE, whitened over the tokens that are updated on.
-/// - `rloo`: the reward minus the mean reward of the picture's other rollouts, whitened likewise. (The paper does not
-///   whiten; with it, a learning rate means the same as in PPO.) With `prefix_baseline`, the others are those that
-///   share the tokens so far.
+/// - `rloo`: the reward minus the mean reward of the picture's other rollouts, whitened likewise.
+///   (The paper does not whiten; with it, a learning rate means the same as in PPO.) With
+///   `prefix_baseline`, the others are those that share the tokens so far.
 /// - `grpo`: the reward minus its picture's mean, divided by its picture's standard deviation.
-/// - `dr_grpo`: the reward minus its picture's mean. The loss is the mean over tokens; the paper divides the sum over
-///   tokens by a constant.
+/// - `dr_grpo`: the reward minus its picture's mean. The loss is the mean over tokens; the paper
+///   divides the sum over tokens by a constant.
 ///
-/// The advantage is 0 for a rollout without a reward and, if rewards are compared within a picture, for all rollouts
-/// of a picture whose rewards are equal up to rounding.
+/// The advantage is 0 for a rollout without a reward and, if rewards are compared within a picture,
+/// for all rollouts of a picture whose rewards are equal up to rounding.
 pub fn assign_advantages(rollouts: &mut [Rollout], ppo: &Ppo) -> Vec<usize> {
     let rewards: Vec<Option<f32>> = rollouts.iter().map(|rollout| rollout.reward).collect();
     for rollout in rollouts.iter_mut() {
@@ -41,7 +41,8 @@ pub fn assign_advantages(rollouts: &mut [Rollout], ppo: &Ppo) -> Vec<usize> {
         whiten(&mut updated.flat_map(|(_, rollout)| &mut rollout.advantages).collect::<Vec<_>>());
     }
     if ppo.algorithm.is_grouped() {
-        // Whitening has moved the zeros of tied pictures: away from 0 they would teach nothing but length.
+        // Whitening has moved the zeros of tied pictures: away from 0 they would teach nothing but
+        // length.
         for group in rollouts.chunks_mut(ppo.samples_per_image).filter(|group| is_tied(group)) {
             group.iter_mut().for_each(|rollout| rollout.advantages.fill(0.0));
         }
@@ -70,7 +71,8 @@ fn compare_within(group: &mut [Rollout], ppo: &Ppo) {
     }
 }
 
-/// Whether the rewards of the rollouts of one picture are equal up to rounding, so that comparing them says nothing.
+/// Whether the rewards of the rollouts of one picture are equal up to rounding, so that comparing
+/// them says nothing.
 fn is_tied(group: &[Rollout]) -> bool {
     is_constant(group.iter().filter_map(|rollout| rollout.reward))
 }
@@ -91,11 +93,12 @@ fn group_advantages(rewards: &[Option<f32>], algorithm: Algorithm) -> Vec<f32> {
     rewards.iter().map(advantage).collect()
 }
 
-/// For each token of each completion of one picture, the reward minus the mean reward of the other completions that
-/// begin with the same tokens up to it; if no other does, of those that shared the most tokens. A token is thus
-/// credited with what it decides, and not with what follows from later tokens. The baseline does not depend on the
-/// token itself, so the gradient stays unbiased. (A tree of samples in place of VinePPO's additional ones;
-/// Kazemnejad et al. 2024, arXiv:2410.01679.)
+/// For each token of each completion of one picture, the reward minus the mean reward of the other
+/// completions that begin with the same tokens up to it; if no other does, of those that shared the
+/// most tokens. A token is thus credited with what it decides, and not with what follows from later
+/// tokens. The baseline does not depend on the token itself, so the gradient stays unbiased. (A
+/// tree of samples in place of VinePPO's additional ones; Kazemnejad et al. 2024,
+/// arXiv:2410.01679.)
 fn prefix_advantages(tokens: &[&[i64]], rewards: &[Option<f32>]) -> Vec<Vec<f32>> {
     let shared = |i: usize, j: usize| tokens[i].iter().zip(tokens[j]).take_while(|(a, b)| a == b).count();
     let advantages = |i: usize| {
@@ -115,18 +118,20 @@ fn prefix_advantages(tokens: &[&[i64]], rewards: &[Option<f32>]) -> Vec<Vec<f32>
     (0..tokens.len()).map(advantages).collect()
 }
 
-/// Factor of the advantages of a completion of `length` tokens in the loss of a minibatch, which is a mean over all
-/// tokens of its completions; `mean_length` is their mean length. GRPO takes the mean over a completion's tokens first
-/// and then the mean over completions. The surrogate is linear in the advantage, so that the factor
-/// `mean_length / length` turns one mean into the other, whichever completions a minibatch has. 1 for the others.
+/// Factor of the advantages of a completion of `length` tokens in the loss of a minibatch, which is
+/// a mean over all tokens of its completions; `mean_length` is their mean length. GRPO takes the
+/// mean over a completion's tokens first and then the mean over completions. The surrogate is
+/// linear in the advantage, so that the factor `mean_length / length` turns one mean into the
+/// other, whichever completions a minibatch has. 1 for the others.
 pub fn length_factor(algorithm: Algorithm, length: usize, mean_length: f32) -> f32 {
     if algorithm == Algorithm::Grpo { mean_length / length.max(1) as f32 } else { 1.0 }
 }
 
-/// Selects the completions to update on by their rewards; those without one never are. Of each picture's completions,
-/// selects the `keep` whose rewards vary most, which are some of the best and some of the worst (max-variance
-/// down-sampling; Xu et al. 2025, arXiv:2504.13818); of the pictures, the `images` whose selected rewards vary most,
-/// since equal rewards teach little. 0 selects all.
+/// Selects the completions to update on by their rewards; those without one never are. Of each
+/// picture's completions, selects the `keep` whose rewards vary most, which are some of the best
+/// and some of the worst (max-variance down-sampling; Xu et al. 2025, arXiv:2504.13818); of the
+/// pictures, the `images` whose selected rewards vary most, since equal rewards teach little. 0
+/// selects all.
 pub fn select_for_update(rewards: &[Option<f32>], samples_per_image: usize, keep: usize, images: usize) -> Vec<usize> {
     let spread = |group: &[(usize, f32)]| {
         let mean = group.iter().map(|(_, reward)| *reward).sum::<f32>() / group.len() as f32;
@@ -203,8 +208,8 @@ mod tests {
 
     #[test]
     fn grpo_counts_completions_alike_in_every_minibatch() {
-        // Advantages of completions of 1, 3, 2 and 6 tokens. The policy loss of a minibatch is the mean over its tokens of
-        // factor x advantage; GRPO asks for the mean over completions.
+        // Advantages of completions of 1, 3, 2 and 6 tokens. The policy loss of a minibatch is the
+        // mean over its tokens of factor x advantage; GRPO asks for the mean over completions.
         let (lengths, advantages) = ([1usize, 3, 2, 6], [-1.0f32, 1.0, 0.5, 2.0]);
         for minibatch in [&[0usize, 1, 2, 3][..], &[0, 1], &[2, 3], &[0, 3], &[1]] {
             let tokens = minibatch.iter().map(|&i| lengths[i]).sum::<usize>() as f32;
@@ -222,8 +227,8 @@ mod tests {
 
     #[test]
     fn rloo_compares_with_the_others_and_whitens() {
-        // -2 once, 2 three times, 0 four times: mean 0.5, variance (6.25 + 3 x 2.25 + 4 x 0.25) / 8 = 1.75. The second
-        // picture's rewards are equal.
+        // -2 once, 2 three times, 0 four times: mean 0.5, variance (6.25 + 3 x 2.25 + 4 x 0.25) / 8
+        // = 1.75. The second picture's rewards are equal.
         let d = 1.75f32.sqrt();
         let found = advantages_of(rollouts(), &ppo(Algorithm::Rloo));
         assert_close(&found, &[&[-2.5 / d], &[1.5 / d; 3], &[0.0; 2], &[0.0; 2]]);
@@ -259,8 +264,9 @@ mod tests {
         };
         let rewards = [Some(6.0), Some(3.0), Some(0.0), None];
         let found = prefix_advantages(&[&[1, 2, 3], &[1, 2, 4], &[1, 5], &[1, 2, 3]], &rewards);
-        // All share the beginning: 6 - (3 + 0) / 2, 3 - (6 + 0) / 2, 0 - (6 + 3) / 2. When the second token is chosen, all
-        // still agree. When the third is chosen, two do: 6 - 3 and 3 - 6.
+        // All share the beginning: 6 - (3 + 0) / 2, 3 - (6 + 0) / 2, 0 - (6 + 3) / 2. When the
+        // second token is chosen, all still agree. When the third is chosen, two do: 6 - 3 and 3 -
+        // 6.
         assert_close(&found, &[&[4.5, 4.5, 3.0], &[0.0, 0.0, -3.0], &[-4.5, -4.5], &[0.0; 3]]);
         // A single completion has nothing to be compared with.
         assert_close(&prefix_advantages(&[&[1, 2, 3]], &[Some(6.0)]), &[&[0.0; 3]]);
@@ -268,7 +274,8 @@ mod tests {
         let mut rollouts = group();
         assert_eq!(assign_advantages(&mut rollouts, &ppo), [0, 1, 2]);
         assert_eq!(rollouts[3].advantages, [0.0; 3]);
-        // Whitened: the mean of the eight is (9 + 3 - 3 - 9) / 8 = 0, the variance (4 x 20.25 + 2 x 9) / 8 = 12.375.
+        // Whitened: the mean of the eight is (9 + 3 - 3 - 9) / 8 = 0, the variance (4 x 20.25 + 2 x
+        // 9) / 8 = 12.375.
         let d = 12.375f32.sqrt();
         assert!((rollouts[0].advantages[2] - 3.0 / d).abs() < 1e-4, "{:?}", rollouts[0].advantages);
     }
@@ -279,7 +286,8 @@ mod tests {
         rollouts.iter_mut().for_each(|rollout| rollout.values = vec![2.0; rollout.tokens().len()]);
         assign_advantages(&mut rollouts, &ppo(Algorithm::Ppo));
         assert_eq!(rollouts[1].returns, [3.0; 3]);
-        // -1 once, 1 three times, 0 four times: mean 0.25, variance (1.5625 + 3 x 0.5625 + 4 x 0.0625) / 8 = 0.4375.
+        // -1 once, 1 three times, 0 four times: mean 0.25, variance (1.5625 + 3 x 0.5625 + 4 x
+        // 0.0625) / 8 = 0.4375.
         let d = 0.4375f32.sqrt();
         let expected: [&[f32]; 4] = [&[-1.25 / d], &[0.75 / d; 3], &[-0.25 / d; 2], &[-0.25 / d; 2]];
         assert_close(&rollouts.into_iter().map(|rollout| rollout.advantages).collect::<Vec<_>>(), &expected);

@@ -1,4 +1,4 @@
-//! A checkpoint from which a killed run goes on: complete, or absent.
+//! Checkpoints from which a killed run continues. Each is complete or absent.
 
 use std::path::Path;
 
@@ -13,16 +13,15 @@ use crate::model::files::{read_tensors, write_safetensors};
 
 /// A set of trainable tensors with its optimiser.
 pub struct CheckpointPart<'a> {
-    /// Name of its files: `policy`, `value_head`.
+    /// The stem of its file names: `policy` or `value_head`.
     pub name: &'static str,
-    /// The checkpoint holds the trainable ones.
+    /// The weights, of which the trainable ones are saved.
     pub weights: &'a mut Weights,
-    /// The checkpoint holds its moments.
+    /// The optimiser, whose moments are saved.
     pub optimizer: &'a mut Optimizer,
 }
 
-/// Writes the parts and `state` to `directory`. Replaces what is there in one operation: readers see the old checkpoint or
-/// the new one.
+/// Writes the parts and `state` to `directory`. An older checkpoint there is replaced atomically.
 ///
 /// # Errors
 /// A directory that cannot be written.
@@ -40,10 +39,11 @@ pub fn save(directory: &Path, parts: &[CheckpointPart], state: &impl Serialize) 
     })
 }
 
-/// Restores the parts from the checkpoint in `directory` and returns its state, or `None` if there is no checkpoint.
+/// Restores the checkpoint in `directory`, if there is one, and returns its state.
 ///
 /// # Errors
-/// A checkpoint that is damaged or of another model: the error names every tensor that does not fit.
+/// A checkpoint that is damaged or of another model. The message names every tensor that does not
+/// fit.
 pub fn load<S: DeserializeOwned>(directory: &Path, parts: &mut [CheckpointPart]) -> Result<Option<S>> {
     let path = directory.join("state.json");
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };

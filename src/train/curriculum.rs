@@ -5,12 +5,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// How much the rewards of each training part's completions varied when it was last seen. A part whose
-/// completions are all right or all wrong teaches nothing to an algorithm that compares them.
+/// How much the rewards of each training part's completions varied when it was last seen. A part
+/// whose completions are all right or all wrong teaches nothing to an algorithm that compares them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RewardSpread {
-    /// For each part, a running mean of the standard deviation of its completions' rewards; negative
-    /// before the part is seen.
+    /// For each part, a running mean of the standard deviation of its completions' rewards;
+    /// negative before the part is seen.
     spreads: Vec<f32>,
     /// For each part, a running mean of the mean reward.
     means: Vec<f32>,
@@ -25,8 +25,8 @@ impl RewardSpread {
         Self { spreads: vec![-1.0; parts], means: vec![0.0; parts] }
     }
 
-    /// Takes the rewards of one part's completions into account. `None` is a completion that could not be
-    /// scored and does not count. Fewer than two rewards have no spread and change nothing.
+    /// Takes the rewards of one part's completions into account. `None` is a completion that could
+    /// not be scored and does not count. Fewer than two rewards have no spread and change nothing.
     pub fn observe(&mut self, part: usize, rewards: impl Iterator<Item = Option<f32>>) {
         let rewards: Vec<f32> = rewards.flatten().collect();
         if rewards.len() < 2 {
@@ -46,14 +46,15 @@ impl RewardSpread {
         self.spreads.iter().filter(|spread| **spread >= 0.0).count()
     }
 
-    /// Draws `count` different parts with chances in proportion to their spreads, but at least a tenth of the
-    /// highest. Parts not seen yet have the mean spread of those that were.
+    /// Draws `count` different parts with chances in proportion to their spreads, but at least a
+    /// tenth of the highest. Parts not seen yet have the mean spread of those that were.
     pub fn draw(&self, count: usize, seed: u64) -> Vec<usize> {
         let known: Vec<f32> = self.spreads.iter().copied().filter(|spread| *spread >= 0.0).collect();
         let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
         let highest = known.iter().copied().fold(1e-6, f32::max);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // The largest of u^(1 / w) are a weighted sample without replacement (Efraimidis & Spirakis 2006).
+        // The largest of u^(1 / w) are a weighted sample without replacement (Efraimidis & Spirakis
+        // 2006).
         let mut keys: Vec<(f32, usize)> = self
             .spreads
             .iter()
@@ -69,8 +70,8 @@ impl RewardSpread {
     }
 }
 
-/// The `count` parts of step `step` if epochs follow each other. Each epoch goes through all parts in an order of
-/// its own, drawn with the seed `seed_of(epoch)`.
+/// The `count` parts of step `step` if epochs follow each other. Each epoch goes through all parts
+/// in an order of its own, drawn with the seed `seed_of(epoch)`.
 pub fn by_epochs(parts: usize, count: usize, step: usize, seed_of: impl Fn(u64) -> u64) -> Vec<usize> {
     let count = count.min(parts);
     let steps_per_epoch = (parts / count).max(1);

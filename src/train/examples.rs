@@ -44,7 +44,8 @@ pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
     ids
 }
 
-/// Tokenizes the rows that have a program. Returns those of at most `max_length` tokens, and the number of longer ones.
+/// Tokenizes the rows that have a program. Returns those of at most `max_length` tokens, and the
+/// number of longer ones.
 pub fn tokenized_examples(
     prompted: &PromptedDataset,
     model: &InternVl,
@@ -73,8 +74,9 @@ pub fn tokenized_examples(
     (examples, too_long)
 }
 
-/// An epoch in random order: steps, each a list of micro-batches of indices into `examples`. Examples of similar length
-/// share a micro-batch, so that it needs little padding; the order of lengths is random.
+/// An epoch in random order: steps, each a list of micro-batches of indices into `examples`.
+/// Examples of similar length share a micro-batch, so that it needs little padding; the order of
+/// lengths is random.
 pub fn length_bucketed_batches(
     examples: &[TokenizedExample],
     per_step: usize,
@@ -99,8 +101,9 @@ pub fn response_tokens<'a>(examples: impl IntoIterator<Item = &'a TokenizedExamp
     examples.into_iter().map(|example| example.response.len()).sum()
 }
 
-/// Adds `weight` times the gradients of the mean cross-entropy over the response tokens of `examples` to the trainable
-/// tensors. Returns that mean in nats, and the number of tokens without padding.
+/// Adds `weight` times the gradients of the mean cross-entropy over the response tokens of
+/// `examples` to the trainable tensors. Returns that mean in nats, and the number of tokens without
+/// padding.
 pub fn cross_entropy_backward<'a>(
     model: &InternVl,
     tokenizer: &Tokenizer,

@@ -1,5 +1,5 @@
-//! The programs that PPO's cross-entropy imitates: ground truths, and the policy's own best programs for rows that have
-//! none (self-imitation; Oh et al. 2018, arXiv:1806.05635).
+//! The programs that PPO's cross-entropy imitates: ground truths, and the policy's own best
+//! programs for rows that have none (self-imitation; Oh et al. 2018, arXiv:1806.05635).
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,8 @@ struct OwnProgram {
 }
 
 impl OwnPrograms {
-    /// Keeps the programs of `rollouts` that are solids of at least `ppo.ce_own_iou`, for rows of `dataset` without a
-    /// program, if they are better than the ones before.
+    /// Keeps the programs of `rollouts` that are solids of at least `ppo.ce_own_iou`, for rows of
+    /// `dataset` without a program, if they are better than the ones before.
     pub fn observe_rollouts(&mut self, rollouts: &[Rollout], dataset: &Dataset, config: &Config) {
         for rollout in rollouts {
             let iou = rollout.iou_in(config.reward_frame());
@@ -56,8 +56,9 @@ impl OwnPrograms {
     }
 }
 
-/// Draws the programs for the cross-entropy of one optimiser step, sorted by length: the share `ppo.ce_own_share` of the
-/// policy's own, as far as there are any, and ground truths of random rows.
+/// Draws the programs for the cross-entropy of one optimiser step, sorted by length: the share
+/// `ppo.ce_own_share` of the policy's own, as far as there are any, and ground truths of random
+/// rows.
 pub(super) fn draw_demonstrations(
     ground_truths: &[TokenizedExample],
     own_programs: &OwnPrograms,

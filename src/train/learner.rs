@@ -1,5 +1,5 @@
-//! The state of reinforcement learning: policy, reference and critic, what a checkpoint keeps, and what a step needs of
-//! them. `ppo.rs` has the step itself.
+//! The state of reinforcement learning: policy, reference and critic, what a checkpoint keeps, and
+//! what a step needs of them. `ppo.rs` has the step itself.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,12 +53,14 @@ pub(super) struct PpoState {
     pub(super) own_programs: OwnPrograms,
     pub(super) skipped: SkippedUpdates,
     pub(super) skipped_by_critic: SkippedUpdates,
-    /// The parts of the next step. They are chosen one step ahead, so that their ground truths are executed in time.
+    /// The parts of the next step. They are chosen one step ahead, so that their ground truths are
+    /// executed in time.
     pub(super) next: Vec<usize>,
 }
 
 impl<'a> Learner<'a> {
-    /// A learner whose reference is `policy` as it is now, restored from its checkpoint if there is one.
+    /// A learner whose reference is `policy` as it is now, restored from its checkpoint if there is
+    /// one.
     pub(super) fn new(
         stage: &'a Stage<'a>,
         prompted: &'a PromptedDataset<'a>,
@@ -108,7 +110,8 @@ impl<'a> Learner<'a> {
         Ok(learner)
     }
 
-    /// Validates the SFT policy, so that the best policy of PPO is at least as good on the validation parts.
+    /// Validates the SFT policy, so that the best policy of PPO is at least as good on the
+    /// validation parts.
     pub(super) fn measure_the_start(&mut self, training: &mut TrainingLoop) -> Result<()> {
         let report = training.validate(&mut self.state.position, self.policy)?;
         let iou = report.iou_in(self.config().reward_frame());
@@ -143,7 +146,8 @@ impl<'a> Learner<'a> {
         self.state.kl_coef > 0.0 || self.ppo().kl_target > 0.0
     }
 
-    /// KL(policy that sampled || reference) per token, for the log only: estimated from every eighth rollout.
+    /// KL(policy that sampled || reference) per token, for the log only: estimated from every
+    /// eighth rollout.
     pub(super) fn sampled_kl(&self, rollouts: &[Rollout], selected: &[&Rollout]) -> f64 {
         let members: Vec<&Rollout> = selected.iter().copied().step_by(8).collect();
         if members.is_empty() {
@@ -156,7 +160,8 @@ impl<'a> Learner<'a> {
 
     /// Log-probabilities of the tokens of `members` under the reference.
     pub(super) fn ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Vec<Vec<f32>> {
-        // A vision tower that is trained has moved away from the reference's, which then embeds the pictures itself.
+        // A vision tower that is trained has moved away from the reference's, which then embeds the
+        // pictures itself.
         let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
         let parts: Vec<usize> = members.iter().map(|rollout| rollout.index).collect();
         let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, &parts, &known));

@@ -37,13 +37,14 @@ pub(super) fn per_token<'a>(
     Tensor::from_slice(&numbers).to_device(device)
 }
 
-/// By index in the dataset: the picture embeddings that the policy saw when it generated the rollouts.
+/// By index in the dataset: the picture embeddings that the policy saw when it generated the
+/// rollouts.
 pub(super) fn embeddings_when_generated(rollouts: &[Rollout]) -> BTreeMap<usize, Tensor> {
     rollouts.iter().map(|rollout| (rollout.index, rollout.prompt.image.shallow_clone())).collect()
 }
 
-/// Log-probabilities of the tokens of each rollout under `model` at `temperature`, without gradients: one list for
-/// each rollout, in order.
+/// Log-probabilities of the tokens of each rollout under `model` at `temperature`, without
+/// gradients: one list for each rollout, in order.
 pub(super) fn logprobs_under(
     model: &InternVl,
     prompted: &PromptedDataset,

@@ -32,7 +32,7 @@ use crate::policy;
 use crate::rollouts::PromptedDataset;
 use crate::seeds::seed;
 
-/// What the stages of a run share.
+/// What a stage of a run works with.
 pub struct Stage<'a> {
     /// The resolved configuration.
     pub config: &'a Config,
@@ -42,25 +42,26 @@ pub struct Stage<'a> {
     pub validation: &'a Dataset,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// What is asked about each picture.
+    /// The prompt for each picture.
     pub prompt: Prompt,
-    /// Executes and scores programs.
+    /// The scorer of training and validation.
     pub scorer: &'a Scorer,
     /// The run directory.
     pub run_dir: PathBuf,
-    /// The checkpoint that adapters belong to: a path or hub id.
+    /// The path or hub id of the base model, which an adapter's configuration names.
     pub base_model: String,
 }
 
 impl Stage<'_> {
-    /// The training pictures. Their embeddings are kept unless the vision tower of `policy` is trained.
+    /// The training pictures. Their embeddings are kept unless the vision tower of `policy` is
+    /// trained.
     pub fn training_pictures(&self, policy: &InternVl) -> Pictures<'_> {
         let model = &self.config.model;
         let cache_mib = if policy.trains_vision() { 0 } else { model.vision_cache_mib };
         Pictures::new(self.train, model.max_tiles, cache_mib)
     }
 
-    /// A dataset's pictures with this run's prompt.
+    /// A data set's pictures with this run's prompt.
     pub fn prompted<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> PromptedDataset<'b> {
         PromptedDataset { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
     }
@@ -70,7 +71,7 @@ impl Stage<'_> {
         Sampling { temperature, top_p, max_new_tokens: self.config.generate.max_new_tokens }
     }
 
-    /// Writes what training changes, complete or not at all: the adapter, or a whole checkpoint with its tokenizer.
+    /// Writes the policy, complete or not at all: see [`policy::save`].
     ///
     /// # Errors
     /// A directory that cannot be written.

@@ -22,8 +22,9 @@ pub struct OptimizerConfig {
     pub max_grad_norm: f64,
 }
 
-/// Counts the updates that an optimiser skipped because their gradient was not finite. SFT and PPO have the same rule:
-/// such an update changes nothing and is counted, and several in a row end the stage.
+/// Counts the updates that an optimiser skipped because their gradient was not finite. SFT and PPO
+/// have the same rule: such an update changes nothing and is counted, and several in a row end the
+/// stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedUpdates {
     /// Updates skipped since the stage began.
@@ -32,12 +33,13 @@ pub struct SkippedUpdates {
 }
 
 impl SkippedUpdates {
-    /// A stage ends after this many skipped updates in a row. One unusual minibatch overflows once or twice; if this many
-    /// different ones overflow, the weights are at fault, and since no update changes them, further ones are in vain.
+    /// A stage ends after this many skipped updates in a row. One unusual minibatch overflows once
+    /// or twice; if this many different ones overflow, the weights are at fault, and since no
+    /// update changes them, further ones are in vain.
     pub const LIMIT_IN_A_ROW: usize = 8;
 
-    /// Counts an update by the norm of its gradient and returns whether it was applied. `key` is the configuration key of
-    /// its learning rate, and `learning_rate` the key's value.
+    /// Counts an update by the norm of its gradient and returns whether it was applied. `key` is
+    /// the configuration key of its learning rate, and `learning_rate` the key's value.
     ///
     /// # Errors
     /// [`Self::LIMIT_IN_A_ROW`] updates in a row were skipped.
@@ -59,8 +61,9 @@ impl SkippedUpdates {
 
 /// Updates the trainable tensors of a model in place.
 ///
-/// AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2. Muon: Jordan et al. 2024, with the update scaled to
-/// the size of AdamW's as in Liu et al. 2025 (arXiv:2502.16982, eq. 4), so that both share one learning rate.
+/// AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2. Muon: Jordan et al. 2024, with
+/// the update scaled to the size of AdamW's as in Liu et al. 2025 (arXiv:2502.16982, eq. 4), so
+/// that both share one learning rate.
 pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
@@ -84,7 +87,8 @@ impl Optimizer {
     /// An optimiser of the tensors of `weights` that are trainable now.
     pub fn new(weights: &Weights, config: OptimizerConfig) -> Self {
         let slot = |(name, tensor): (&str, &Tensor)| {
-            // The rows of embeddings are independent: an orthogonal update would move them all alike.
+            // The rows of embeddings are independent: an orthogonal update would move them all
+            // alike.
             let is_muon = config.kind == OptimizerKind::Muon && tensor.dim() == 2 && !is_table(name);
             let zeros = || tensor.detach().zeros_like();
             let second = if is_muon { Tensor::zeros([0], (Kind::Float, tensor.device())) } else { zeros() };
@@ -93,8 +97,9 @@ impl Optimizer {
         Self { config, slots: weights.trainable().map(slot).collect(), step: 0 }
     }
 
-    /// Applies the gradients, clears them and returns their total norm before clipping. Tensors without a gradient do not
-    /// change. If the norm is not finite, neither tensors nor moments nor the number of steps change.
+    /// Applies the gradients, clears them and returns their total norm before clipping. Tensors
+    /// without a gradient do not change. If the norm is not finite, neither tensors nor moments nor
+    /// the number of steps change.
     pub fn step(&mut self, learning_rate: f64) -> f64 {
         let norm = self.grad_norm();
         tch::no_grad(|| {
@@ -146,7 +151,8 @@ impl Optimizer {
         })
     }
 
-    /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of applied steps (`step`).
+    /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of applied steps
+    /// (`step`).
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let moments = self.slots.iter().flat_map(|slot| {
             [
@@ -209,8 +215,9 @@ impl Slot {
     }
 }
 
-/// For each matrix of `[n, rows, columns]`, the nearest one with singular values of about 1, by five steps of the quintic
-/// Newton-Schulz iteration. Only the direction counts, so bf16 is enough if the hardware multiplies it.
+/// For each matrix of `[n, rows, columns]`, the nearest one with singular values of about 1, by
+/// five steps of the quintic Newton-Schulz iteration. Only the direction counts, so bf16 is enough
+/// if the hardware multiplies it.
 fn orthogonalised(matrices: &Tensor) -> Tensor {
     let (_, rows, columns) = matrices.size3().expect("matrices: [n, rows, columns]");
     let is_tall = rows > columns;
@@ -245,7 +252,8 @@ mod tests {
         let w = weights.get("w");
         (&w * Tensor::from_slice(&[3.0f32, -0.5])).sum(Kind::Float).backward();
         optimizer.step(0.01);
-        // First step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so w <- w (1 - 0.01 * 0.1) - 0.01 sign(g).
+        // First step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so w <- w (1 - 0.01 * 0.1) - 0.01
+        // sign(g).
         for (index, expected) in [(0, 0.999 - 0.01), (1, -1.998 + 0.01)] {
             assert!((w.double_value(&[0, index]) - expected).abs() < 1e-6);
         }

@@ -1,14 +1,18 @@
-//! Proximal policy optimisation on the reward of executed programs (Schulman et al. 2017, arXiv:1707.06347).
+//! Proximal policy optimisation on the reward of executed programs (Schulman et al. 2017,
+//! arXiv:1707.06347).
 //!
 //! Each step:
-//! 1. *Collect*: the policy writes programs for a few pictures. Each is scored while others are still being written.
-//! 2. *Compare*: rewards become advantages, by a critic (PPO) or within a picture (RLOO, GRPO, Dr. GRPO; `advantages.rs`).
-//! 3. *Update*: the clipped surrogate, KL to the reference, entropy, and cross-entropy on known programs with a weight that is
-//!    annealed; the critic's clipped value loss.
+//! 1. *Collect*: the policy writes programs for a few pictures. Each is scored while others are
+//!    still being written.
+//! 2. *Compare*: rewards become advantages, by a critic (PPO) or within a picture (RLOO, GRPO, Dr.
+//!    GRPO; `advantages.rs`).
+//! 3. *Update*: the clipped surrogate, KL to the reference, entropy, and cross-entropy on known
+//!    programs with a weight that is annealed; the critic's clipped value loss.
 //! 4. *Log*, and validate.
 //!
-//! Departures from the paper: the KL divergence to the frozen SFT model is a term of the loss (as in GRPO), not of the
-//! reward; the critic is a head on the policy's last hidden state and sends no gradient into it.
+//! Departures from the paper: the KL divergence to the frozen SFT model is a term of the loss (as
+//! in GRPO), not of the reward; the critic is a head on the policy's last hidden state and sends no
+//! gradient into it.
 
 use std::time::Instant;
 
@@ -35,12 +39,13 @@ use crate::model::InternVl;
 use crate::pictures::EmbeddedPictures;
 use crate::rollouts::{Rollout, generate_and_score};
 
-/// Trains `policy`, whose state at the start is the reference. Leaves the best checkpoint by validation IoU in
-/// `<run>/ppo/best` and the last one in `<run>/ppo/last`. A killed stage goes on from its last checkpoint.
+/// Trains `policy`, whose state at the start is the reference. Leaves the best checkpoint by
+/// validation IoU in `<run>/ppo/best` and the last one in `<run>/ppo/last`. A killed stage goes on
+/// from its last checkpoint.
 ///
 /// # Errors
-/// A directory cannot be written, a checkpoint is of another model, the scorer cannot go on, or several gradients in a
-/// row are not finite.
+/// A directory cannot be written, a checkpoint is of another model, the scorer cannot go on, or
+/// several gradients in a row are not finite.
 pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let pictures = stage.training_pictures(policy);
     let prompted = stage.prompted(stage.train, &pictures);
@@ -103,8 +108,8 @@ impl Learner<'_> {
         Ok((rollouts, Seconds { generate, score_wait, update: 0.0 }))
     }
 
-    /// (2) Fills in rewards, values, advantages and the reference's log-probabilities. Returns the indices of the rollouts to
-    /// update on.
+    /// (2) Fills in rewards, values, advantages and the reference's log-probabilities. Returns the
+    /// indices of the rollouts to update on.
     fn compare(&mut self, rollouts: &mut [Rollout]) -> Vec<usize> {
         let config = self.config();
         let ppo = &config.ppo;
@@ -137,8 +142,9 @@ impl Learner<'_> {
         selected
     }
 
-    /// (3) The critic's update, then the policy's: `epochs` passes over the rollouts `selected` in minibatches, each with some
-    /// cross-entropy. Returns means over the minibatches whose update was applied.
+    /// (3) The critic's update, then the policy's: `epochs` passes over the rollouts `selected` in
+    /// minibatches, each with some cross-entropy. Returns means over the minibatches whose update
+    /// was applied.
     fn update(
         &mut self,
         rollouts: &[Rollout],
@@ -183,7 +189,8 @@ impl Learner<'_> {
         Ok(means)
     }
 
-    /// Fits the critic to the returns of all scored rollouts, several times: it costs next to nothing.
+    /// Fits the critic to the returns of all scored rollouts, several times: it costs next to
+    /// nothing.
     fn fit_critic(&mut self, rollouts: &[Rollout], rng: &mut ChaCha8Rng, means: &mut Means) -> Result<()> {
         let ppo = self.ppo();
         let mut scored: Vec<&Rollout> = rollouts.iter().filter(|rollout| rollout.reward.is_some()).collect();
@@ -206,8 +213,8 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// Adds the gradients of the surrogate, KL and entropy terms of a minibatch. Each is the mean over the minibatch's tokens,
-    /// however it is divided into micro-batches.
+    /// Adds the gradients of the surrogate, KL and entropy terms of a minibatch. Each is the mean
+    /// over the minibatch's tokens, however it is divided into micro-batches.
     fn rl_backward(&self, minibatch: &[&Rollout], embedded: &EmbeddedPictures, means: &mut Means) {
         let (ppo, policy, tokenizer) = (self.ppo(), &*self.policy, self.prompted.tokenizer);
         let device = policy.device();
@@ -255,7 +262,8 @@ impl Learner<'_> {
         }
     }
 
-    /// Adds `weight` times the gradients of the mean cross-entropy over the tokens of the demonstrations.
+    /// Adds `weight` times the gradients of the mean cross-entropy over the tokens of the
+    /// demonstrations.
     fn ce_backward(
         &self,
         demonstrations: &[TokenizedExample],
@@ -273,7 +281,8 @@ impl Learner<'_> {
         }
     }
 
-    /// Adapts the coefficients for the next step. `further` is the progress of the stage in this one.
+    /// Adapts the coefficients for the next step. `further` is the progress of the stage in this
+    /// one.
     fn adapt(&mut self, rollouts: &[Rollout], means: &Means, further: f64) {
         let kl_target = self.ppo().kl_target;
         if let Some(kl) = means.get("kl") {

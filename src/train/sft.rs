@@ -1,4 +1,5 @@
-//! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the policy's programs build.
+//! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the
+//! policy's programs build.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -32,12 +33,13 @@ struct SftState {
     skipped: SkippedUpdates,
 }
 
-/// Trains `model` with the settings `sft`. Leaves the best checkpoint by validation IoU in `<run>/<name>/best` and the last one
-/// in `<run>/<name>/last`. A killed stage goes on from its last checkpoint.
+/// Trains `model` with the settings `sft`. Leaves the best checkpoint by validation IoU in
+/// `<run>/<name>/best` and the last one in `<run>/<name>/last`. A killed stage goes on from its
+/// last checkpoint.
 ///
 /// # Errors
-/// No row has a program, a directory cannot be written, a checkpoint is of another model, the scorer cannot go on, or several
-/// gradients in a row are not finite.
+/// No row has a program, a directory cannot be written, a checkpoint is of another model, the
+/// scorer cannot go on, or several gradients in a row are not finite.
 pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl) -> Result<()> {
     let Stage { config, train, run_dir, .. } = stage;
     let pictures = stage.training_pictures(model);
@@ -124,8 +126,8 @@ pub(super) fn epoch_seed(stage: &str, run_seed: u64, epoch: usize) -> u64 {
     seed(&[run_seed, stream(stage), epoch as u64])
 }
 
-/// Adds the gradients of a step's loss: the mean over its response tokens, however they are divided into micro-batches.
-/// Returns that mean in nats, and the number of tokens without padding.
+/// Adds the gradients of a step's loss: the mean over its response tokens, however they are divided
+/// into micro-batches. Returns that mean in nats, and the number of tokens without padding.
 fn backward(
     model: &InternVl,
     prompted: &PromptedDataset,

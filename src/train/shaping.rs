@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::rollouts::Rollout;
 
-/// Sets the rewards that are trained on: the score's minus the penalty for length and, if configured, in units of the
-/// running standard deviation. A rollout that could not be scored has none and does not enter `scale`.
+/// Sets the rewards that are trained on: the score's minus the penalty for length and, if
+/// configured, in units of the running standard deviation. A rollout that could not be scored has
+/// none and does not enter `scale`.
 pub fn shape_rewards(rollouts: &mut [Rollout], config: &Config, scale: &mut RunningScale) {
     let ppo = &config.ppo;
     let shaped = |rollout: &Rollout| {

@@ -105,7 +105,8 @@ pub struct StepRates {
     pub learning_rate: f64,
 }
 
-/// The frame around the steps of a stage. The stage owns its [`Position`], which goes into its checkpoints.
+/// The frame around the steps of a stage. The stage owns its [`Position`], which goes into its
+/// checkpoints.
 pub struct TrainingLoop<'a> {
     /// The log.
     pub telemetry: Telemetry,
@@ -136,7 +137,8 @@ impl<'a> TrainingLoop<'a> {
         progress(position.step, self.config.steps, position.seconds, self.config.max_seconds)
     }
 
-    /// The rates of the next step; `None` if the stage is over. The stage's time runs from the first call on.
+    /// The rates of the next step; `None` if the stage is over. The stage's time runs from the
+    /// first call on.
     pub fn begin_step(&mut self, position: &Position) -> Option<StepRates> {
         self.clock.get_or_insert_with(|| (Instant::now(), position.seconds));
         let progress = self.progress(position);
@@ -152,8 +154,9 @@ impl<'a> TrainingLoop<'a> {
         position.step += 1;
     }
 
-    /// Logs the step that was counted last: `line` on the terminal, `numbers` in the metrics. If a validation is due, adds
-    /// its numbers, among them the cross-entropy that `validation_loss` computes.
+    /// Logs the step that was counted last: `line` on the terminal, `numbers` in the metrics. If a
+    /// validation is due, adds its numbers, among them the cross-entropy that `validation_loss`
+    /// computes.
     ///
     /// # Errors
     /// The scorer cannot go on, or a file cannot be written.

@@ -1,5 +1,5 @@
-//! Validation while a stage trains: generates greedy programs for held-out parts, executes them, and keeps the policy with
-//! the best IoU.
+//! Validation while a stage trains: generates greedy programs for held-out parts, executes them,
+//! and keeps the policy with the best IoU.
 
 use std::path::Path;
 
@@ -30,8 +30,8 @@ pub struct Best {
     pub step: usize,
 }
 
-/// Validates `model` after `step` steps on the first `samples` validation parts, and logs pictures of some of them. Writes the
-/// model to `directory` if it is the best so far.
+/// Validates `model` after `step` steps on the first `samples` validation parts, and logs pictures
+/// of some of them. Writes the model to `directory` if it is the best so far.
 ///
 /// # Errors
 /// The scorer cannot go on, or the directory cannot be written.
@@ -71,7 +71,8 @@ pub fn validate(
 /// Pictures shown in TensorBoard.
 const PICTURES_SHOWN: usize = 4;
 
-/// One picture of the first predictions that built a solid: for each, the input picture beside the predicted solid.
+/// One picture of the first predictions that built a solid: for each, the input picture beside the
+/// predicted solid.
 fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbImage> {
     let pairs: Vec<RgbImage> = predictions
         .iter()
@@ -89,15 +90,15 @@ fn contact_sheet(dataset: &Dataset, predictions: &[Prediction]) -> Option<RgbIma
     (!pairs.is_empty()).then(|| side_by_side(&pairs))
 }
 
-/// Programs that the ceiling takes the best of: as many as a picture has rollouts, but at least 8, because the best of a
-/// few says little about what the policy can write.
+/// Programs that the ceiling takes the best of: as many as a picture has rollouts, but at least 8,
+/// because the best of a few says little about what the policy can write.
 pub fn ceiling_k(ppo: &Ppo) -> usize {
     ppo.samples_per_image.max(8)
 }
 
-/// Samples [`ceiling_k`] programs at PPO's temperature for each of the first validation parts. Returns their mean IoU, and the
-/// mean of the best IoU of each part, which a policy that chooses among what this one writes cannot exceed. `None` if
-/// `ppo.ceiling_samples` is 0.
+/// Samples [`ceiling_k`] programs at PPO's temperature for each of the first validation parts.
+/// Returns their mean IoU, and the mean of the best IoU of each part, which a policy that chooses
+/// among what this one writes cannot exceed. `None` if `ppo.ceiling_samples` is 0.
 ///
 /// # Errors
 /// The scorer cannot go on.

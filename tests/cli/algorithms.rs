@@ -1,4 +1,5 @@
-//! The options of reinforcement learning, each in the real loop: what is logged, and that a killed run goes on.
+//! The options of reinforcement learning, each in the real loop: what is logged, and that a killed
+//! run goes on.
 
 use serde_json::Value;
 
@@ -42,7 +43,8 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
             assert_eq!(has("parts_seen"), algorithm == "rloo", "{step:#}");
             assert!(has("approx_kl") && has("updates"), "{step:#}");
         }
-        // The first update of a step is made from the policy that sampled; any later one finds that it has moved.
+        // The first update of a step is made from the policy that sampled; any later one finds that
+        // it has moved.
         let updates = steps[0]["ppo/updates"].as_f64().unwrap();
         if algorithm == "ppo" {
             assert_eq!(updates, 2.0, "the limit is reached by the second of four epochs: {:#}", steps[0]);
@@ -51,7 +53,8 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
     }
 }
 
-/// At a learning rate that ruins the policy, `best` is the policy that PPO started from, and `last` is the ruined one.
+/// At a learning rate that ruins the policy, `best` is the policy that PPO started from, and `last`
+/// is the ruined one.
 #[test]
 fn the_last_policy_is_kept_beside_a_better_one_and_a_held_rate_does_not_fall() {
     let place = Place::new();
@@ -98,7 +101,8 @@ fn what_the_choices_remember_survives_a_kill() {
 #[test]
 fn without_a_reward_a_step_is_a_step_of_sft() {
     let place = Place::new();
-    // The labelled rows are one batch, so that both stages see the same; the reward is 0 whatever is written.
+    // The labelled rows are one batch, so that both stages see the same; the reward is 0 whatever
+    // is written.
     let same = [
         "data.train_limit=8",
         "model.freeze_vision=true",
@@ -181,8 +185,8 @@ fn shapes_alone_suffice_if_the_policy_imitates_its_own_programs_only() {
     assert_eq!(steps(&run).len(), 1);
 }
 
-/// The first update ruins the weights. All later gradients are not finite: they change nothing, are counted, and in the end
-/// the stage gives up, in SFT as in PPO.
+/// The first update ruins the weights. All later gradients are not finite: they change nothing, are
+/// counted, and in the end the stage gives up, in SFT as in PPO.
 #[test]
 fn gradients_that_are_not_finite_are_skipped_counted_and_end_the_stage() {
     let place = Place::new();

@@ -11,7 +11,7 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     place.write("stepz.toml", "[ppo]\nstepz = 3\n");
     place.write("type.toml", "[ppo]\nsteps = \"many\"\n");
     place.write("broken.toml", "[ppo\nsteps = 3\n");
-    let cases: [(&[&str], &[&str]); 23] = [
+    let cases: [(&[&str], &[&str]); 27] = [
         (&["--set", "ppo.stepz=3"], &["ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--config", "stepz.toml"], &["stepz.toml", "ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--set", "modell.tune=lora"], &["modell", "did you mean `model`"]),
@@ -38,6 +38,10 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
         (&["--set", "rollout.engine=native"], &["rollout.engine = \"native\"", "use auto"]),
         (&["--set", "eval.engine=native"], &["eval.engine = \"native\"", "use auto"]),
         (&["--set", "rollout.frame=shell"], &["rollout.frame = \"shell\"", "canonical"]),
+        (&["--set", "eval.frames=[\"sideways\"]"], &["eval.frames = [\"sideways\"]", "canonical", "shell"]),
+        (&["--set", "eval.split=dev"], &["eval.split = \"dev\"", "train", "validation", "test"]),
+        (&["--set", "run.device=gpu"], &["run.device = \"gpu\"", "auto", "cpu", "cuda:<index>"]),
+        (&["--set", "model.preset=tiny"], &["model.preset = \"tiny\"", "nano", "internvl3-1b"]),
     ];
     for (arguments, says) in cases {
         place.cadwright([&["run", "--output-dir", "out"], arguments].concat()).fails_with(says);

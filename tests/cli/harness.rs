@@ -85,7 +85,8 @@ impl Invocation {
         finished
     }
 
-    /// Runs it and expects a failure that is told as people want it: one line, the last one, with every text of `says`.
+    /// Runs it and expects a failure that is told as people want it: one line, the last one, with every text of `says`, and its
+    /// cause once.
     #[track_caller]
     pub fn fails_with(self, says: &[&str]) -> Finished {
         let finished = self.fails();
@@ -94,6 +95,7 @@ impl Invocation {
         for text in says {
             assert!(message.contains(text), "expected {text:?} in the message\n{finished}");
         }
+        assert!(message.matches("(os error ").count() <= 1, "the cause is told more than once\n{finished}");
         finished
     }
 

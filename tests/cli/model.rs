@@ -58,7 +58,21 @@ fn logits_are_those_of_transformers_and_a_merged_checkpoint_is_the_same_model() 
             serde_json::from_str(&std::fs::read_to_string(place.path(&merged).join("config.json")).unwrap()).unwrap();
         assert_eq!(config["architectures"], json!(["InternVLForConditionalGeneration"]));
         place.cadwright(arguments).fails_with(&[&merged, "exists"]);
+        assert!(!place.path(&merged).join("prompt.json").exists(), "a prompt that nobody trained with");
     }
+}
+
+#[test]
+fn a_merged_checkpoint_keeps_the_prompt_of_its_adapter() {
+    let place = Place::new();
+    copy_directory(&fixture("adapter"), &place.path("adapter"));
+    let prompt = json!({"system": "", "user": "What?", "text": "<image> What?"}).to_string();
+    place.write("adapter/prompt.json", &prompt);
+    let model = fixture("hf").display().to_string();
+    let arguments = ["model", "merge", "--model-path", &model, "--lora-path", "adapter", "--output", "merged"];
+    place.cadwright(arguments).succeeds();
+    let written = crate::harness::json(place.path("merged/prompt.json"));
+    assert_eq!(written["text"], "<image> What?");
 }
 
 #[test]

@@ -23,6 +23,51 @@ fn sft_goes_on_to_the_same_end() {
 }
 
 #[test]
+fn sft_that_ran_out_of_memory_goes_on_with_smaller_batches() {
+    let place = Place::new();
+    let run = place.path("run");
+    let checkpoint = run.join("sft/checkpoint/state.json");
+    place.cadwright(tiny_command("sft", "run", &[])).kill_when(|| checkpoint.exists());
+    let fewer = tiny_command("sft", "run", &["sft.batch_size=4"]);
+    place.cadwright(fewer).fails_with(&["sft.batch_size = 8 there, 4 now"]);
+    // The same 8 examples in every optimiser step, half of them at a time.
+    let smaller = [
+        "sft.batch_size=4",
+        "sft.gradient_accumulation=2",
+        "sft.checkpoint_every=1",
+        "generate.batch_size=2",
+        "model.gradient_checkpointing=true",
+        "model.vision_cache_mib=0",
+        "run.threads=1",
+    ];
+    let finished = place.cadwright(tiny_command("sft", "run", &smaller)).succeeds();
+    assert!(finished.stderr().contains("sft: goes on at step"), "{finished}");
+    let losses = |run: &Path| -> Vec<f64> { metrics(run).iter().filter_map(|row| row["sft/loss"].as_f64()).collect() };
+    let (expected, found) = (losses(tiny_run()), losses(&run));
+    assert_eq!((expected.len(), found.len()), (6, 6), "{finished}");
+    for (expected, found) in expected.iter().zip(&found) {
+        assert!((expected - found).abs() < 1e-3, "{expected} without, {found} with the smaller batches\n{finished}");
+    }
+}
+
+#[test]
+fn ppo_that_ran_out_of_memory_goes_on_with_smaller_batches() {
+    let place = Place::new();
+    let run = place.path("run");
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    let checkpoint = run.join("ppo/checkpoint/state.json");
+    place.cadwright(tiny_command("ppo", "run", &[])).kill_when(|| checkpoint.exists());
+    place
+        .cadwright(tiny_command("ppo", "run", &["ppo.minibatch_size=2"]))
+        .fails_with(&["ppo.minibatch_size = 4 there, 2 now"]);
+    let smaller = ["ppo.micro_batch_size=1", "ppo.checkpoint_every=2", "generate.batch_size=2", "rollout.workers=1"];
+    let finished = place.cadwright(tiny_command("ppo", "run", &smaller)).succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
+    let steps = metrics(&run).iter().filter(|row| row.get("ppo/reward_mean").is_some()).count();
+    assert_eq!(steps, 3, "{finished}");
+}
+
+#[test]
 fn ppo_goes_on_to_the_same_end() {
     let place = Place::new();
     copy_directory(&tiny_run().join("sft"), &place.path("run/sft"));

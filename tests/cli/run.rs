@@ -189,7 +189,8 @@ fn tensorboard_reads_the_log_with_growing_steps() {
         "ppo/{ce_loss,ce_weight,lr,response_length,truncated}",
         "ppo/outcome/{solid,syntax,exception,no_solid,empty,timeout,memory,crash}",
         "ppo/{seconds_generate,seconds_score_wait,seconds_update}",
-        "eval/{vsr,iou}",
+        "eval/sft/{vsr,iou}",
+        "eval/ppo/{vsr,iou}",
     ];
     for (stage, name) in scalars.iter().flat_map(|group| expand(group)) {
         let tag = format!("{stage}/{name}");
@@ -197,7 +198,8 @@ fn tensorboard_reads_the_log_with_growing_steps() {
         let is_growing = found.windows(2).all(|pair| pair[0].as_u64() < pair[1].as_u64());
         assert!(found.len() >= if name.starts_with("val_") { 2 } else { 1 } && is_growing, "{tag}: {found:?}");
     }
-    for (tag, expected) in [("sft/loss", 72), ("ppo/kl", 2), ("ppo/outcome/solid", 2), ("eval/iou", 2)] {
+    let counts = [("sft/loss", 72), ("ppo/kl", 2), ("ppo/outcome/solid", 2), ("eval/sft/iou", 1), ("eval/ppo/iou", 1)];
+    for (tag, expected) in counts {
         assert_eq!(steps[tag].len(), expected, "{tag}: {:?}", steps[tag]);
     }
 }
@@ -405,12 +407,13 @@ fn epochs_and_preset_on_the_command_line_overrule_the_config() {
 }
 
 #[test]
-fn a_control_is_more_sft_for_as_long_as_ppo_took() {
+fn more_sft_goes_on_for_as_long_as_ppo_took_and_every_policy_keeps_its_evaluation() {
     let place = Place::new();
     let run = place.path("tiny");
     copy_directory(&tiny_run().join("sft"), &run.join("sft"));
     // PPO without a reward changes nothing that counts, but takes its time.
-    let finished = place.cadwright(tiny_command("run", "tiny", &["run.control=true", "ppo.steps=2"])).succeeds();
+    let arguments = tiny_command("run", "tiny", &["run.control=true", "ppo.steps=2", "eval.engine=auto"]);
+    let finished = place.cadwright(arguments.clone()).succeeds();
     let [ppo, control] = ["ppo", "control"].map(|stage| json(run.join(stage).join("result.json")));
     let seconds = |result: &Value| result["seconds"].as_f64().unwrap();
     assert!(seconds(&control) >= seconds(&ppo), "{control:#} {ppo:#}");
@@ -418,7 +421,36 @@ fn a_control_is_more_sft_for_as_long_as_ppo_took() {
     assert!(metrics(&run).iter().any(|row| row.get("control/loss").is_some()));
     let stdout = finished.stdout();
     let table: Vec<&str> = stdout.lines().filter(|line| line.contains('[')).collect();
-    let names: Vec<&str> = table.iter().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(names, ["SFT", "control", "PPO"], "{finished}");
-    assert!(json(run.join("summary.json"))["control"]["iou"].is_number());
+    let names: Vec<&str> = table.iter().skip(1).map(|line| line[..8].trim_end()).collect();
+    assert_eq!(names, ["SFT", "more SFT", "PPO"], "{finished}");
+    assert!(stdout.contains("executed by the native engine, and by CadQuery if that declines"), "{finished}");
+    let summary = json(run.join("summary.json"));
+    let evaluations = ["sft", "ppo", "control"].map(|stage| {
+        let steps = json(run.join(stage).join("result.json"))["steps"].clone();
+        assert_eq!(summary[stage]["engine"], "auto");
+        (stage, steps, ["vsr", "iou"].map(|name| (format!("eval/{stage}/{name}"), summary[stage][name].clone())))
+    });
+    let check_log = |finished: &Finished| {
+        for (stage, steps, numbers) in &evaluations {
+            let of_stage = |row: &Value| row["stage"] == format!("eval/{stage}");
+            let rows: Vec<Value> = metrics(&run).into_iter().filter(of_stage).collect();
+            assert_eq!(rows.len(), 1, "eval/{stage}\n{finished}");
+            assert_eq!(&rows[0]["step"], steps, "eval/{stage}\n{finished}");
+            for (tag, expected) in numbers {
+                assert_eq!(&rows[0][tag], expected, "{tag}\n{finished}");
+            }
+        }
+    };
+    check_log(&finished);
+    let in_tensorboard = steps_in_tensorboard(&run);
+    for (_, steps, numbers) in &evaluations {
+        for (tag, _) in numbers {
+            assert_eq!(in_tensorboard.get(tag), Some(&vec![steps.clone()]), "{tag}\n{finished}");
+        }
+    }
+    // An evaluation that a kill interrupted after its row was written is made again, and replaces only its own row.
+    std::fs::remove_file(run.join("eval/ppo/summary.json")).expect("eval/ppo is done");
+    let finished = place.cadwright(arguments).succeeds();
+    assert!(finished.stderr().contains("eval: ppo  "), "{finished}");
+    check_log(&finished);
 }

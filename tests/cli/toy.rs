@@ -1,9 +1,11 @@
-//! A task whose optimum is known. The picture shows a bar, and the right program builds a box of the bar's height. Most
-//! programs in the data are wrong, and nearly all of these in the same way, so that cross-entropy learns a wrong height best.
-//! The shapes are right: what the policy gains comes from the reward alone.
+//! A task whose optimum is known. The picture shows a bar, and the right program builds a box of
+//! the bar's height. Most programs in the data are wrong, and nearly all of these in the same way,
+//! so that cross-entropy learns a wrong height best. The shapes are right: what the policy gains
+//! comes from the reward alone.
 //!
-//! A height is one digit, and except for the rare 9 no two pictures share one, right or wrong. When they did, what one picture
-//! learned was at first another's mistake, and some runs did not recover (docs/log.md).
+//! A height is one digit, and except for the rare 9 no two pictures share one, right or wrong. When
+//! they did, what one picture learned was at first another's mistake, and some runs did not recover
+//! (docs/log.md).
 
 use std::fs::File;
 use std::path::Path;
@@ -66,7 +68,8 @@ ceiling_samples = 0
 checkpoint_every = 0
 "#;
 
-/// A bar as wide as the picture and as high as the box, on a logarithmic scale; its brightness depends on `variant`.
+/// A bar as wide as the picture and as high as the box, on a logarithmic scale; its brightness
+/// depends on `variant`.
 fn picture(height: usize, variant: u32) -> Vec<u8> {
     let top = SIDE - 28 * height as u32 - 14;
     let grey = (variant * 7 % 60) as u8;
@@ -87,8 +90,8 @@ fn stl(height: u32) -> String {
     format!("solid box\n{facets}endsolid box\n")
 }
 
-/// The program that the data has for a row. Of ten programs for one picture, six are wrong in the same way, two are wrong in
-/// another, and two are right.
+/// The program that the data has for a row. Of ten programs for one picture, six are wrong in the
+/// same way, two are wrong in another, and two are right.
 fn program(row: usize) -> String {
     let picture = row % HEIGHTS.len();
     let height = match row / HEIGHTS.len() % 10 {
@@ -151,7 +154,8 @@ fn the_reward_alone_teaches_what_the_programs_in_the_data_do_not() {
     let has_ce = |row: &Value| row.get("ppo/ce_loss").is_some();
     assert!(!metrics(&place.path("run")).iter().any(has_ce), "with weight 0 no cross-entropy is computed");
 
-    // It imitates only its right programs, although nearly all programs that it was taught are wrong.
+    // It imitates only its right programs, although nearly all programs that it was taught are
+    // wrong.
     copy_directory(&place.path("run/sft"), &place.path("own/sft"));
     let choices =
         ["data.programs_limit=16", "ppo.steps=8", "ppo.ce_weight=1", "ppo.ce_own_share=1", "ppo.ce_own_iou=0.95"];

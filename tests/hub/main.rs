@@ -4,7 +4,7 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
-use cadwright::data::remote::split_files;
+use cadwright::data::source::split_files;
 use cadwright::data::{DataError, Split};
 use cadwright::hub::{Hub, HubError, RepoKind, is_hub_id, resolve_checkpoint};
 

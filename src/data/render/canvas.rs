@@ -15,11 +15,12 @@ pub struct Canvas {
 const LINE: u8 = 0;
 /// Tone of the ground.
 const GROUND: u8 = 255;
-/// Tones between are faces: `1 + FACES * facing`, `facing` being the cosine between normal and view.
+/// Tones between are faces: `1 + FACES * facing`, `facing` being the cosine between normal and
+/// view.
 const FACES: f64 = 253.0;
 
-/// Red (and green), and blue of each tone. Light adds linearly, so the line fitted to the data set's pictures is one
-/// in linear light: `ambient + diffuse * facing`, then the sRGB curve.
+/// Red (and green), and blue of each tone. Light adds linearly, so the line fitted to the data
+/// set's pictures is one in linear light: `ambient + diffuse * facing`, then the sRGB curve.
 static COLOURS: LazyLock<[[u8; 2]; 256]> = LazyLock::new(|| {
     let srgb = |linear: f64| (255.0 * (1.055 * linear.powf(1.0 / 2.4) - 0.055)).round() as u8;
     std::array::from_fn(|tone| match tone as u8 {
@@ -56,7 +57,8 @@ impl Canvas {
         self.set(x, y, LINE);
     }
 
-    /// Averages squares of tones to a picture of `size` pixels a side, of which the canvas' side is a multiple.
+    /// Averages squares of tones to a picture of `size` pixels a side, of which the canvas' side is
+    /// a multiple.
     pub fn to_picture(&self, size: u32) -> RgbImage {
         let step = self.side / size as usize;
         let half = (step * step / 2) as u32;
@@ -82,7 +84,8 @@ mod tests {
 
     #[test]
     fn the_three_sides_of_a_box_have_the_data_sets_grey() {
-        // Each side's normal is at 1 / sqrt(3) to the isometric view; the data set shows (141, 141, 138).
+        // Each side's normal is at 1 / sqrt(3) to the isometric view; the data set shows (141, 141,
+        // 138).
         let tone = face_tone(1.0 / 3.0_f64.sqrt());
         assert_eq!(COLOURS[usize::from(tone)], [141, 138]);
     }

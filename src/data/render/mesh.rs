@@ -38,9 +38,9 @@ pub enum MeshError {
     },
 }
 
-/// The picture of a tessellation, `size` pixels a side. `faces` gives for each triangle the face it belongs to:
-/// shading is smooth within a face, and lines run around faces. Triangles that share vertices only within their face
-/// show a cylinder's seam too.
+/// The picture of a tessellation, `size` pixels a side. `faces` gives for each triangle the face it
+/// belongs to: shading is smooth within a face, and lines run around faces. Triangles that share
+/// vertices only within their face show a cylinder's seam too.
 pub fn render_mesh(
     vertices: &[[f64; 3]],
     triangles: &[[u32; 3]],
@@ -85,8 +85,8 @@ fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result
     }
 }
 
-/// For each corner of each triangle the cosine between view and the face's normal there: the mean over the face's
-/// triangles around that vertex, weighted by area.
+/// For each corner of each triangle the cosine between view and the face's normal there: the mean
+/// over the face's triangles around that vertex, weighted by area.
 fn corner_facing(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32], toward: Vec3) -> Vec<[f64; 3]> {
     let mut sums: HashMap<(u32, u32), Vec3> = HashMap::new();
     for (corners, face) in triangles.iter().zip(faces) {
@@ -157,7 +157,7 @@ impl DepthBuffer {
         }
     }
 
-    /// Draws a line one pixel wide where nothing is in front of it.
+    /// Draws the visible pixels of a line one pixel wide.
     fn draw_line(&self, from: Vec3, to: Vec3, slack: f64, canvas: &mut Canvas) {
         let step = to - from;
         let count = step.x.abs().max(step.y.abs()).ceil().max(1.0);
@@ -173,8 +173,8 @@ impl DepthBuffer {
         }
     }
 
-    /// The greatest depth at a pixel and its four neighbours: a face that ends here, or meets the line at a steep
-    /// angle, does not hide it.
+    /// The greatest depth at a pixel and its four neighbours: a face that ends here, or meets the
+    /// line at a steep angle, does not hide it.
     fn farthest_around(&self, x: usize, y: usize) -> f64 {
         let at = |x: usize, y: usize| self.nearest[y * self.side + x];
         let last = self.side - 1;

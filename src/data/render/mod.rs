@@ -1,17 +1,20 @@
-//! Pictures of parts in the style of GenCAD-Code: isometric, flat grey, thin black edges, hidden lines removed.
+//! Pictures of parts in the style of GenCAD-Code: isometric, flat grey, thin black edges, hidden
+//! lines removed.
 //!
 //! The style was measured on the data set's pictures:
 //! - the viewer looks from (1, -1, 1), orthographically, with z up;
-//! - the axis-aligned box around the part is centred and scaled until its projection fills 8/9 of the
-//!   picture's width or 2/3 of its height (so the picture says nothing about absolute size and position);
-//! - the light comes from the viewer: the tone depends only on the angle between face and view, so the three visible
-//!   sides of a box are equally grey;
-//! - lines one pixel wide are drawn where faces meet, along the seam of a closed cylinder too, but not along the
-//!   outline of a rounded face.
+//! - the axis-aligned box around the part is centred and scaled until its projection fills 8/9 of
+//!   the picture's width or 2/3 of its height (so the picture says nothing about absolute size and
+//!   position);
+//! - the light comes from the viewer: the tone depends only on the angle between face and view, so
+//!   the three visible sides of a box are equally grey;
+//! - lines one pixel wide are drawn where faces meet, along the seam of a closed cylinder too, but
+//!   not along the outline of a rounded face.
 //!
-//! Solids from [`csg`](cadwright_rewards::csg) are cast ray by ray ([`render_csg`]), tessellated ones go through a
-//! depth buffer ([`render_mesh`]). Both fill one [`Canvas`] at about 448 pixels a side, which is then averaged down,
-//! so that a small picture looks like the data set's scaled down.
+//! Solids from [`csg`](cadwright_rewards::csg) are cast ray by ray ([`render_csg`]), tessellated
+//! ones go through a depth buffer ([`render_mesh`]). Both fill one [`Canvas`] at about 448 pixels a
+//! side, which is then averaged down, so that a small picture looks like the data set's scaled
+//! down.
 
 mod canvas;
 mod mesh;
@@ -71,8 +74,8 @@ impl Framing {
         Self { view, center: bounds.center(), scale, side }
     }
 
-    /// Pixel coordinates (x to the right, y down, pixel `i` reaches from `i` to `i + 1`) and distance behind the
-    /// plane of the picture, in model units.
+    /// Pixel coordinates (x to the right, y down, pixel `i` reaches from `i` to `i + 1`) and
+    /// distance behind the plane of the picture, in model units.
     fn project(&self, point: Vec3) -> Vec3 {
         let relative = point - self.center;
         Vec3::new(
@@ -89,7 +92,8 @@ impl Framing {
     }
 }
 
-/// Side of the canvas for a picture of `size` pixels: the multiple of `size` next to the data set's resolution.
+/// Side of the canvas for a picture of `size` pixels: the multiple of `size` next to the data set's
+/// resolution.
 fn canvas_side(size: u32) -> usize {
     (size * REFERENCE_SIDE.div_ceil(size)) as usize
 }
@@ -137,7 +141,8 @@ mod tests {
         let picture = render_csg(&block(Vec3::new(5.0, 5.0, 5.0), Vec3::repeat(0.3)), 448);
         let rows: Vec<u32> = (0..448).filter(|y| (0..448).any(|x| picture.get_pixel(x, *y).0[0] < 250)).collect();
         let columns: Vec<u32> = (0..448).filter(|x| (0..448).any(|y| picture.get_pixel(*x, y).0[0] < 250)).collect();
-        // A cube is 4 / sqrt(6) high and sqrt(2) wide: 298.7 and 258.6 pixels about the centre at 224.
+        // A cube is 4 / sqrt(6) high and sqrt(2) wide: 298.7 and 258.6 pixels about the centre at
+        // 224.
         assert!(rows[0].abs_diff(75) <= 1 && rows[rows.len() - 1].abs_diff(373) <= 1, "{rows:?}");
         assert!(columns[0].abs_diff(95) <= 1 && columns[columns.len() - 1].abs_diff(353) <= 1, "{columns:?}");
         // The three visible sides in one grey, and the corner between them black.

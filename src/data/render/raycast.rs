@@ -1,7 +1,7 @@
 //! Pictures of boolean trees by casting rays.
 //!
-//! Rays are cast on a coarse lattice first. Where the four corners of a block see one surface, the block is filled
-//! in between; only blocks with an edge or an outline in them are cast ray by ray.
+//! Rays are cast on a coarse lattice first. Where the four corners of a block see one surface, the
+//! block is filled in between; only blocks with an edge or an outline in them are cast ray by ray.
 
 use cadwright_rewards::csg::{CsgSolid, LineCaster, Surface, SurfaceTable, Vec3};
 use image::RgbImage;
@@ -23,7 +23,7 @@ struct Sample {
     facing: f32,
     /// Distance behind the plane of the picture, in pixels.
     depth: f32,
-    /// Signed distance to the surface's seam; NaN on the far side of it and where there is none.
+    /// Signed distance to the surface's seam; NaN on the far side of it and if there is none.
     seam: f32,
 }
 
@@ -46,7 +46,8 @@ pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
 struct Scene<'a> {
     caster: LineCaster<'a>,
     surfaces: SurfaceTable,
-    /// For each surface the radius in pixels of its outline and its greatest `facing`; radius 0 for planes.
+    /// For each surface the radius in pixels of its outline and its greatest `facing`; radius 0 for
+    /// planes.
     outlines: Vec<(f32, f32)>,
     framing: Framing,
     side: usize,
@@ -190,7 +191,8 @@ impl<'a> Scene<'a> {
             for y in top..(top + BLOCK).min(self.side) {
                 for x in left..(left + BLOCK).min(self.side) {
                     let here = &self.samples[y * self.side + x];
-                    // Each pair is looked at from both sides where both blocks are mixed; drawing twice is harmless.
+                    // Each pair is looked at from both sides if both blocks are mixed; drawing
+                    // twice is harmless.
                     let neighbours = [(x.wrapping_sub(1), y), (x + 1, y), (x, y.wrapping_sub(1)), (x, y + 1)];
                     for (nx, ny) in neighbours.into_iter().filter(|(nx, ny)| *nx < self.side && *ny < self.side) {
                         let there = &self.samples[ny * self.side + nx];
@@ -213,14 +215,15 @@ impl<'a> Scene<'a> {
         if radius == 0.0 || far.depth - near.depth < 3.0 {
             return true;
         }
-        // The outline of a rounded face is no edge: is the sample within about a pixel of where the face turns away?
+        // The outline of a rounded face is no edge: is the sample within about a pixel of where the
+        // face turns away?
         let sine = (near.facing / steepest).min(1.0);
         radius * (1.0 - (1.0 - sine * sine).sqrt()) > 1.5
     }
 }
 
-/// True where the pixel of `a`, not of `b`, is blackened for the edge between them. All pixels of one edge are taken
-/// from one side, which keeps the line thin.
+/// Whether the pixel of `a`, not of `b`, is blackened for the edge between them. All pixels of
+/// one edge are taken from one side, which keeps the line thin.
 fn owns_edge(a: &Sample, b: &Sample) -> bool {
     if a.surface == b.surface {
         return a.seam > 0.0;

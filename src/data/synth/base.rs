@@ -1,10 +1,11 @@
 //! First bodies: what a part begins with.
 //!
 //! Rules that leave one program per picture, as far as a picture can tell:
-//! - the longest side of the first body is always three quarters of a unit (pictures are fitted to the frame, so they
-//!   do not show absolute size), and its sketch begins at the origin;
+//! - the longest side of the first body is always three quarters of a unit (pictures are fitted to
+//!   the frame, so they do not show absolute size), and its sketch begins at the origin;
 //! - a prism is sketched on the plane its axis is normal to; a box on the top plane;
-//! - prisms along x reach the same distance to both sides of their plane (`both=True`), others begin at it.
+//! - prisms along x reach the same distance to both sides of their plane (`both=True`), others
+//!   begin at it.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -25,8 +26,8 @@ pub(super) fn even(dice: &mut Dice, low: i32, high: i32) -> i32 {
     2 * dice.random_range(low..=(high / 2).max(low))
 }
 
-/// Draws the first body of a part of `operations` bodies; the longest side has `longest` cells, a multiple of 12.
-/// Returns the family's name too.
+/// Draws the first body of a part of `operations` bodies; the longest side has `longest` cells, a
+/// multiple of 12. Returns the family's name too.
 pub(super) fn draw_base(dice: &mut Dice, longest: i32, operations: usize) -> (&'static str, Body) {
     type Maker = fn(&mut Dice, i32) -> Body;
     const ALONE: &[(&str, Maker, u32)] = &[
@@ -94,7 +95,7 @@ fn prism(dice: &mut Dice, longest: i32) -> Sides {
     sides[pinned] = longest;
     let [width, height, mut depth] = sides;
     if depth % 4 != 0 && depth > 2 {
-        // Half of it must be even too where the prism stands on both sides of its plane.
+        // Half of it must be even too if the prism stands on both sides of its plane.
         depth -= 2;
     }
     Sides { width, height, depth: depth.max(4) }
@@ -143,7 +144,8 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
             }
         }
         _ => {
-            // Along the shorter side there is a hole's margin between edges and holes, and twice that between holes.
+            // Along the shorter side there is a hole's margin between edges and holes, and twice
+            // that between holes.
             let shorter = w.min(h);
             let radius = dice.random_range(1..=(longest / 12).min((shorter - 6) / 4));
             let edge = even(dice, radius + 2, (shorter / 2 - radius - 1).min(longest / 6));
@@ -375,8 +377,8 @@ fn bridge(dice: &mut Dice, longest: i32) -> Body {
     standing(any_side(dice), Outline::path([0, 0], pieces), vec![], sides.depth)
 }
 
-/// A box with one or two corners rounded. The radius is a multiple of five cells: then the arc passes through the
-/// lattice at the corner of a 3-4-5 triangle.
+/// A box with one or two corners rounded. The radius is a multiple of five cells: then the arc
+/// passes through the lattice at the corner of a 3-4-5 triangle.
 fn rounded(dice: &mut Dice, longest: i32) -> Body {
     let mut sides = prism(dice, longest);
     sides.width = sides.width.max(longest / 2);

@@ -20,11 +20,13 @@ pub(super) struct Candidate {
     pub(super) scale: Scale,
     pub(super) family: &'static str,
     pub(super) features: Vec<Feature>,
-    /// Hash of what the part occupies: the same for programs that build the same solid in different ways.
+    /// Hash of what the part occupies: the same for programs that build the same solid in different
+    /// ways.
     pub(super) shape: [u8; 32],
 }
 
-/// Draws the part of an index. `None` where the draw led nowhere: a feature did not fit or would be hidden.
+/// Draws the part of an index. `None` if the draw failed: a feature did not fit or would be
+/// hidden.
 pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result<Option<Candidate>, SynthError> {
     let mut dice = Dice::seed_from_u64(seed);
     dice.set_stream(index);
@@ -45,7 +47,8 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
     Ok(Some(Candidate { program: part.program(&scale), part, scale, family, features, shape }))
 }
 
-/// Cells along an edge of the grid on which two parts are the same: finer than the finest step of coordinates.
+/// Cells along an edge of the grid on which two parts are the same: finer than the finest step of
+/// coordinates.
 const CELLS: usize = 64;
 
 fn shape_hash(csg: &CsgSolid) -> [u8; 32] {
@@ -97,7 +100,8 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
                         body.level,
                         body.outline.start(),
                     );
-                    // On the front side levels fall towards the viewer: order by distance from the part instead.
+                    // On the front side levels fall towards the viewer: order by distance from the
+                    // part instead.
                     let key = |(cut, side, level, at): super::features::Rank| (cut, side, level * side.sign(), at);
                     key(rank) < key(fitted.rank())
                 });
@@ -113,7 +117,7 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
     Ok(Some((family, part, features)))
 }
 
-/// True where most of a feature's face is seen: the top of a boss, the mouth of a cut.
+/// Whether most of a feature's face is visible: the top of a boss, the mouth of a cut.
 fn is_visible(body: &Body, solid: &CsgSolid, scale: &Scale) -> bool {
     if body.both {
         // Axles, cross drillings and intersections reach beyond the rest by construction.

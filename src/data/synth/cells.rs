@@ -1,4 +1,4 @@
-//! A part as filled cells, for checking where there is room for a feature.
+//! A part as filled cells, to check whether there is room for a feature.
 
 use cadwright_rewards::csg::{CsgSolid, Vec3};
 
@@ -65,7 +65,7 @@ impl Cells {
             && self.filled[((index[2] * self.size[1] + index[1]) * self.size[0] + index[0]) as usize]
     }
 
-    /// True where every cell of a box is filled (`filled`) or empty (not `filled`).
+    /// Whether every cell of a box is filled (`filled`) or empty (not `filled`).
     pub(super) fn all(&self, range: CellBox, filled: bool) -> bool {
         (range.min[2]..range.max[2]).all(|z| {
             (range.min[1]..range.max[1])

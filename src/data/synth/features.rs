@@ -1,11 +1,15 @@
 //! Further bodies: bosses on and cuts into the visible sides of what is there.
 //!
 //! Rules that leave one program per picture:
-//! - bosses come before cuts; within each, sides in the order top, front, right, then upwards and along;
-//! - a body is sketched on the face it stands on or enters, and extruded away from it or (negative) into it;
-//! - a drilling across the whole part is sketched in its middle and cut to both sides (`both=True`);
+//! - bosses come before cuts; within each, sides in the order top, front, right, then upwards and
+//!   along;
+//! - a body is sketched on the face it stands on or enters, and extruded away from it or (negative)
+//!   into it;
+//! - a drilling across the whole part is sketched in its middle and cut to both sides
+//!   (`both=True`);
 //! - a round body on both sides of a wheel is one extrusion to both sides;
-//! - nothing touches along a line or a rounded face: a cell is kept between features, except where faces are flush.
+//! - nothing touches along a line or a rounded face: a cell is kept between features, except where
+//!   faces are flush.
 
 use cadwright_rewards::csg::{CsgSolid, Operation, Vec3};
 use rand::Rng;
@@ -129,8 +133,8 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Where the solid's surface lies over a footprint: the level, or `None` where it is not flat with free space in
-    /// front of it.
+    /// Where the solid's surface lies over a footprint: the level, or `None` if it is not flat
+    /// with free space in front of it.
     fn surface_under(&self, footprint: &Footprint, side: Side) -> Option<i32> {
         let extent = self.cells.extent();
         let axis = side.axes()[2];
@@ -145,8 +149,8 @@ impl Site<'_> {
         (is_full && self.is_flat(footprint, side, level)).then_some(level)
     }
 
-    /// True where rays against the normal meet the surface at the level all over a footprint. Cells alone do not tell: the
-    /// crest of a rounded face fills them too.
+    /// Whether rays against the normal meet the surface at the level all over a footprint. Cells
+    /// alone do not tell: the crest of a rounded face fills them too.
     fn is_flat(&self, footprint: &Footprint, side: Side, level: i32) -> bool {
         let [a, b, axis] = side.axes();
         let mut direction = Vec3::zeros();
@@ -172,7 +176,8 @@ fn is_buried(footprint: &Footprint, side: Side, level: i32, depth: i32, cells: &
     cells.all(footprint.cells(side, level, level - side.sign() * (depth + MARGIN), MARGIN), true)
 }
 
-/// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` where it does not fit.
+/// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` if it does
+/// not fit.
 pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: bool, longest: i32) -> Option<Fitted> {
     let Site { part, cells, .. } = *site;
     let extent = cells.extent();
@@ -210,7 +215,8 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     if goes_through && side == Side::Top && on_boss && 2 * thickness > 3 * footprint.smaller_side() {
         return cut(Feature::Bore, level, -thickness, false);
     }
-    // The bottom of a pocket is to be seen: from the isometric view it moves by its depth along both axes.
+    // The bottom of a pocket is to be seen: from the isometric view it moves by its depth along
+    // both axes.
     let deepest = if footprint.is_round { footprint.size[0] * 2 / 5 } else { footprint.smaller_side() * 3 / 5 };
     let depth = even(dice, 2, deepest.min(thickness - 2));
     if depth > deepest || !is_buried(&footprint, side, level, depth, cells) {
@@ -285,8 +291,8 @@ pub(super) fn axle(dice: &mut Dice, base: &Body, longest: i32) -> Option<Fitted>
     Some(Fitted { feature: Feature::Axle, operation: Operation::Union, body })
 }
 
-/// A profile seen from the front that a standing prism is cut to: flats on a cylinder, a sloped or stepped top on a
-/// prism with flat left and right sides. Returns the first body too.
+/// A profile seen from the front that a standing prism is cut to: flats on a cylinder, a sloped or
+/// stepped top on a prism with flat left and right sides. Returns the first body too.
 pub(super) fn intersection(dice: &mut Dice, longest: i32) -> (&'static str, Body, Fitted) {
     let height = even(dice, longest / 3, longest);
     let is_cylinder = dice.random_bool(0.4);

@@ -1,10 +1,13 @@
-//! Synthetic parts: random sketch-extrude programs in GenCAD-Code's statement forms, with their pictures.
+//! Synthetic parts: random sketch-extrude programs in GenCAD-Code's statement forms, with their
+//! pictures.
 //!
-//! Parts are drawn on an integer lattice, so that texts are short, contacts are exact and room for a feature can be
-//! checked cell by cell. Arcs are half circles, flat arches and corners of 3-4-5 triangles: the three points of each lie
-//! on the lattice. The rules in `base` and `features` leave one natural program per picture.
+//! Parts are drawn on an integer lattice, so that texts are short, contacts are exact and room for
+//! a feature can be checked cell by cell. Arcs are half circles, flat arches and corners of 3-4-5
+//! triangles: the three points of each lie on the lattice. The rules in `base` and `features` leave
+//! one natural program per picture.
 //!
-//! The draw of a part depends on the seed and its index alone, so the data set is the same for any number of threads.
+//! The draw of a part depends on the seed and its index alone, so the data set is the same for any
+//! number of threads.
 
 mod base;
 mod candidate;
@@ -50,7 +53,8 @@ pub struct SynthConfig {
     pub seed: u64,
     /// Directory for the parquet files and `parts.jsonl`. It must not hold a data set yet.
     pub output: PathBuf,
-    /// Cells per unit length; a multiple of 16, at least 32. Coordinates are multiples of `1 / grid`.
+    /// Cells per unit length; a multiple of 16, at least 32. Coordinates are multiples of
+    /// `1 / grid`.
     pub grid: u32,
     /// How numbers are written.
     pub numbers: Numbers,
@@ -118,8 +122,8 @@ pub struct SynthPart {
     pub operations: usize,
 }
 
-/// Draws `config.count` different parts without writing anything: the same as [`generate`] would write, in the order
-/// test, validation, train.
+/// Draws `config.count` different parts without writing anything: the same as [`generate`] would
+/// write, in the order test, validation, train.
 pub fn draw_parts(config: &SynthConfig) -> Result<Vec<SynthPart>, SynthError> {
     split_sizes(config)?;
     let candidates = thread_pool(config)?.install(|| draw_distinct(config, &mut SynthSummary::default()))?;
@@ -159,10 +163,11 @@ pub struct PartRecord {
     pub operations: usize,
 }
 
-/// Generates a data set: `test-`, `validation-` and `train-00000-of-00001.parquet`, and `parts.jsonl`.
+/// Generates a data set: `test-`, `validation-` and `train-00000-of-00001.parquet`, and
+/// `parts.jsonl`.
 ///
-/// The first parts drawn are the test split, the next the validation split: with more parts and the same seed those two
-/// stay as they are. No program occurs twice.
+/// The first parts drawn are the test split, the next the validation split: with more parts and the
+/// same seed those two stay as they are. No program occurs twice.
 pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
     let started = std::time::Instant::now();
     let [test, validation, train] = split_sizes(config)?;
@@ -232,7 +237,8 @@ fn split_sizes(config: &SynthConfig) -> Result<[usize; 3], SynthError> {
     Ok([test, validation, train])
 }
 
-/// The first `count` parts of different shapes, with their indices: no split holds a part of another.
+/// The first `count` parts of different shapes, with their indices: no split holds a part of
+/// another.
 fn draw_distinct(config: &SynthConfig, summary: &mut SynthSummary) -> Result<Vec<(u64, Candidate)>, SynthError> {
     const BATCH: u64 = 4096;
     let mut found = Vec::with_capacity(config.count);

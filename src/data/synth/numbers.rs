@@ -11,8 +11,8 @@ pub enum Numbers {
     /// Multiples of `1 / grid`, written as short as they are: `0.5`, `0.03125`.
     #[default]
     Short,
-    /// Long floats as in GenCAD-Code: each part is scaled by some nineteenths, and plane vectors carry rounding noise
-    /// such as `6.123233995736766e-17`.
+    /// Long floats as in GenCAD-Code: each part is scaled by some nineteenths, and plane vectors
+    /// carry rounding noise such as `6.123233995736766e-17`.
     Full,
 }
 
@@ -39,7 +39,8 @@ impl Scale {
         }
     }
 
-    /// The number as Python's `repr` writes it. Lattice numbers are far from where `repr` turns to exponents.
+    /// The number as Python's `repr` writes it. Lattice numbers are far from where `repr` turns to
+    /// exponents.
     pub(super) fn text(&self, cells: i32) -> String {
         format!("{:?}", self.value(cells))
     }

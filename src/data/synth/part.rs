@@ -1,4 +1,5 @@
-//! A part as a list of sketches and operations, on an integer lattice, and its two readings: text and solid.
+//! A part as a list of sketches and operations, on an integer lattice, and its two readings: text
+//! and solid.
 
 use cadwright_rewards::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire};
 
@@ -33,7 +34,7 @@ impl Side {
         }
     }
 
-    /// +1 where the normal runs along its axis, -1 where against it.
+    /// +1 if the normal runs along its axis, -1 if against it.
     pub(super) fn sign(self) -> i32 {
         if self == Self::Front { -1 } else { 1 }
     }
@@ -56,7 +57,7 @@ impl Side {
     }
 }
 
-/// A piece of a path, from where the piece before ended.
+/// A piece of a path, from the end of the piece before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     Line(Cell2),
@@ -72,8 +73,9 @@ impl Piece {
     }
 }
 
-/// A closed outline, in the order of the data set: counter-clockwise from the leftmost of its corners, the lowest of
-/// several. Sketches have their origin at that corner (for a circle, at its leftmost point).
+/// A closed outline, in the order of the data set: counter-clockwise from the leftmost of its
+/// corners, the lowest of several. Sketches have their origin at that corner (for a circle, at its
+/// leftmost point).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outline {
     Circle { center: Cell2, radius: i32 },
@@ -157,7 +159,8 @@ impl Outline {
                 text.push_str(&format!(".moveTo({}).circle({})", point(*center), scale.text(*radius)));
             }
             Self::Path { start, pieces } => {
-                // `close()` draws the first edge, if it is a line: the path is written from its second corner.
+                // `close()` draws the first edge, if it is a line: the path is written from its
+                // second corner.
                 let (from, rest) = match pieces[0] {
                     Piece::Line(to) => (to, &pieces[1..]),
                     Piece::Arc(..) => (*start, &pieces[..]),
@@ -183,10 +186,11 @@ pub(super) struct Body {
     pub(super) side: Side,
     /// Height of the sketch plane along the normal's axis.
     pub(super) level: i32,
-    /// Outline and holes in the sketch plane's absolute coordinates (those of space along its axes).
+    /// Outline and holes in the sketch plane's absolute coordinates (those of space along its
+    /// axes).
     pub(super) outline: Outline,
     pub(super) holes: Vec<Outline>,
-    /// Against the normal where negative.
+    /// Against the normal if negative.
     pub(super) distance: i32,
     pub(super) both: bool,
 }

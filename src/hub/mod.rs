@@ -1,8 +1,11 @@
-//! Files from the Hugging Face hub, by way of its cache.
+//! Files from the Hugging Face hub, through its cache.
 //!
-//! The cache is the one other tools use: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`. With
-//! `HF_HUB_OFFLINE=1` nothing but the cache is read. A token comes from `HF_TOKEN`, else from the file that
-//! `hf auth login` leaves; `HF_ENDPOINT` names a mirror. Without a network the cache serves what it has.
+//! The cache is the one that other tools use: `HF_HUB_CACHE`, else `HF_HOME/hub`, else
+//! `~/.cache/huggingface/hub`. With `HF_HUB_OFFLINE=1` only the cache is read. The token is
+//! `HF_TOKEN`, else that in the file that `hf auth login` writes; `HF_ENDPOINT` names a mirror.
+//! Without a network, files are served from the cache.
+
+mod error;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,91 +13,10 @@ use std::time::Duration;
 use cadwright_rollout::files::write_whole;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
-use thiserror::Error;
 
-/// Why files of the hub are not to be had.
-#[derive(Debug, Error)]
-pub enum HubError {
-    /// Neither here nor a name on the hub.
-    #[error("{path}: no such directory, and not a hub id of the form owner/name: give one of the two")]
-    NoSuchPlace {
-        /// The text given.
-        path: String,
-    },
-    /// A download is not of the size that was announced.
-    #[error(
-        "{name} of {repo}@{revision} came with {found} of {expected} bytes and was removed: start again to download it anew"
-    )]
-    Truncated {
-        /// The file.
-        name: String,
-        /// `owner/name`.
-        repo: String,
-        /// The revision.
-        revision: String,
-        /// Bytes there.
-        found: u64,
-        /// Bytes there should be.
-        expected: u64,
-    },
-    /// The cache cannot be written.
-    #[error("cannot write {} in the hub's cache; set HF_HOME to a directory with room", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// Offline, and the cache does not have it.
-    #[error(
-        "{repo}@{revision} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it, or download on a machine \
-         with a network (hf download --repo-type {kind} {repo} --revision {revision}) and copy the cache, or give a local directory"
-    )]
-    Offline {
-        /// `owner/name`.
-        repo: String,
-        /// The revision wanted.
-        revision: String,
-        /// `model` or `dataset`.
-        kind: &'static str,
-        /// The cache looked in.
-        cache: PathBuf,
-    },
-    /// The hub cannot be reached or refuses, and the cache does not have it.
-    #[error(
-        "cannot get {what} of {repo}@{revision} from the hub ({detail}), and it is not in the cache {cache}: check the name, \
-         the network, and, for a private or gated repository, HF_TOKEN; or give a local directory"
-    )]
-    Request {
-        /// File, or list of files.
-        what: String,
-        /// `owner/name`.
-        repo: String,
-        /// The revision wanted.
-        revision: String,
-        /// What the client says.
-        detail: String,
-        /// The cache looked in.
-        cache: PathBuf,
-    },
-    /// The repository does not have what is looked for.
-    #[error("{repo}@{revision} has no {wanted}: found {}", if found.is_empty() { "no such file".to_owned() } else { found.join(", ") })]
-    Missing {
-        /// `owner/name`.
-        repo: String,
-        /// The revision.
-        revision: String,
-        /// What was looked for.
-        wanted: String,
-        /// What there is.
-        found: Vec<String>,
-    },
-    /// There is no home directory to keep the cache in.
-    #[error("no place for the hub's cache: HOME is not set; set HF_HOME to a directory")]
-    NoCache,
-}
+pub use error::HubError;
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
     /// Weights and tokenizers.
@@ -112,21 +34,21 @@ impl RepoKind {
     }
 }
 
-/// How to reach the hub.
+/// The settings of the hub's client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// The cache, in the layout all of the hub's clients share.
+    /// The cache, in the layout that all clients of the hub share.
     pub cache: PathBuf,
     /// Read the cache only.
     pub offline: bool,
-    /// For private and gated repositories.
+    /// The token for private and gated repositories.
     pub token: Option<String>,
-    /// A mirror instead of the hub.
+    /// The address of a mirror, if not the hub.
     pub endpoint: Option<String>,
 }
 
 impl Hub {
-    /// Reads the variables that all of the hub's clients know.
+    /// Reads the environment variables that all clients of the hub know.
     pub fn from_env() -> Result<Self, HubError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let cache = match (var("HF_HUB_CACHE"), var("HF_HOME"), var("HOME")) {
@@ -140,7 +62,8 @@ impl Hub {
         Ok(Self { cache, offline: var("HF_HUB_OFFLINE").is_some_and(is_true), token, endpoint: var("HF_ENDPOINT") })
     }
 
-    /// Local paths of the files of a repository whose name is `wanted`, sorted by name; downloaded if need be.
+    /// Local paths of the files of a repository whose names are `wanted`, sorted by name;
+    /// downloaded if need be.
     pub fn files(
         &self,
         kind: RepoKind,
@@ -162,7 +85,7 @@ impl Hub {
         }
         match self.download(kind, repo, revision, &wanted) {
             Ok(files) => Ok(files),
-            // Without a network, what an earlier run has downloaded is as good.
+            // Without a network, files that an earlier run downloaded are used.
             Err(error) => match cached.map(listing).filter(|files| !files.is_empty()) {
                 Some(files) => {
                     eprintln!("hub: {repo}@{revision} cannot be brought up to date; using what the cache has");
@@ -173,10 +96,11 @@ impl Hub {
         }
     }
 
-    /// The directory of a model on the hub: what is needed to run it, without weights in other formats.
+    /// The directory of a model on the hub, with the files that are needed to run it and without
+    /// weights in other formats.
     ///
     /// # Errors
-    /// It cannot be had, or holds no model in safetensors.
+    /// The files cannot be downloaded, or the repository holds no model in safetensors.
     pub fn checkpoint(&self, repo: &str, revision: &str) -> Result<PathBuf, HubError> {
         let is_weights = |name: &str| name.ends_with(".safetensors") && !name.contains('/');
         let is_own = |name: &str| ["config.json", "model.safetensors.index.json"].contains(&name);
@@ -187,13 +111,14 @@ impl Hub {
     /// The directory of an adapter on the hub.
     ///
     /// # Errors
-    /// It cannot be had, or is no adapter in PEFT's format.
+    /// The files cannot be downloaded, or the repository holds no adapter in PEFT's format.
     pub fn adapter(&self, repo: &str, revision: &str) -> Result<PathBuf, HubError> {
         let needed = ["adapter_config.json", "adapter_model.safetensors"];
         self.directory(repo, revision, |name| needed.contains(&name) || name == "prompt.json", &needed)
     }
 
-    /// The directory of the files that are wanted, among which each of `needed` must be; `*` stands for any beginning.
+    /// The directory of the files that are wanted. Each of `needed` must be among them; a leading
+    /// `*` matches any text.
     fn directory(
         &self,
         repo: &str,
@@ -218,10 +143,11 @@ impl Hub {
         }
     }
 
-    /// The files of a revision in the cache, by name and sorted; `None` if the revision is not there.
+    /// The files of a revision in the cache, by name and sorted; `None` if the revision is not
+    /// there.
     pub fn cached(&self, kind: RepoKind, repo: &str, revision: &str) -> Option<Vec<(String, PathBuf)>> {
         let root = self.cache.join(repository(kind, repo, revision).folder_name());
-        // A branch or tag is a file that names a commit; a commit is its own name.
+        // A branch or tag is a file that contains a commit; else the revision is a commit itself.
         let commit = std::fs::read_to_string(root.join("refs").join(revision)).unwrap_or_else(|_| revision.to_owned());
         let snapshot = root.join("snapshots").join(commit.trim());
         let mut found = Vec::new();
@@ -244,7 +170,8 @@ impl Hub {
             detail: source.to_string().trim_start_matches("request error: ").to_owned(),
             cache: self.cache.clone(),
         };
-        // Attempts are counted here: the client's own go on from where its first attempt began, and repeat what is there.
+        // Retries are made here: the client's own start again where its first attempt began, and
+        // append what exists already.
         let mut builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_token(self.token.clone())
             .with_retries(0)
@@ -258,7 +185,7 @@ impl Hub {
         let mut names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         names.retain(|name| wanted(name));
         names.sort();
-        // All files are of one commit, also where the branch moves meanwhile.
+        // All files are of one commit, even if the branch moves meanwhile.
         let pinned = repository(kind, repo, &info.sha);
         let from = Pinned {
             api: &api,
@@ -284,7 +211,8 @@ impl Hub {
                 },
             )?);
         }
-        // Only now does the branch name this commit: without a network, the cache serves what is complete.
+        // The branch is updated last, so that without a network the cache serves only complete
+        // commits.
         if revision != info.sha {
             let reference = from.root.join("refs").join(revision);
             let written = write_with_parents(&reference, |path| write_whole(path, info.sha.as_bytes()));
@@ -303,12 +231,12 @@ struct Pinned<'a> {
 }
 
 impl Pinned<'_> {
-    /// Where the cache has, or will have, the file.
+    /// The path of the file in the cache, whether it is there or not.
     fn path(&self, name: &str) -> PathBuf {
         self.root.join("snapshots").join(self.commit).join(name)
     }
 
-    /// The file, from the cache or the hub; a download that was interrupted goes on.
+    /// The file, from the cache or the hub. An interrupted download is continued.
     fn get(
         &self,
         name: &str,
@@ -324,7 +252,7 @@ impl Pinned<'_> {
         let size = metadata.size() as u64;
         let blob = self.root.join("blobs").join(metadata.etag());
         let unwritable = |source| HubError::Write { path: path.clone(), source };
-        // The same file of another commit.
+        // Another commit has the same file.
         if length(&blob) == Some(size) {
             let up = "../".repeat(name.matches('/').count() + 2);
             let target = PathBuf::from(format!("{up}blobs/{}", metadata.etag()));
@@ -333,7 +261,7 @@ impl Pinned<'_> {
         }
         let part = blob.with_extension("part");
         for attempt in 1.. {
-            // One that is whole, or too long, cannot be gone on with.
+            // A partial file that is complete or too long cannot be continued.
             if length(&part).is_some_and(|length| length >= size) {
                 std::fs::remove_file(&part).map_err(unwritable)?;
             }
@@ -364,7 +292,8 @@ fn write_with_parents(path: &Path, write: impl Fn(&Path) -> std::io::Result<()>)
     write(path)
 }
 
-/// What a checkpoint may hold beside its weights and their configuration: tokenizer, chat template, preprocessing.
+/// The files that a checkpoint may have besides weights and configuration: tokenizer, chat
+/// template, preprocessing.
 pub const COMPANIONS: [&str; 11] = [
     "generation_config.json",
     "preprocessor_config.json",
@@ -379,7 +308,8 @@ pub const COMPANIONS: [&str; 11] = [
     "chat_template.json",
 ];
 
-/// The directory of a checkpoint: a local one, or one of a model on the hub, which is downloaded where need be.
+/// The directory of a checkpoint: a local one, or that of a model on the hub, which is downloaded
+/// if need be.
 ///
 /// # Errors
 /// Neither a directory nor a hub id, or a download that fails.
@@ -406,7 +336,7 @@ fn resolve(path: &str, download: impl Fn(&Hub) -> Result<PathBuf, HubError>) -> 
     download(&Hub::from_env()?)
 }
 
-/// Whether text has the form `owner/name`.
+/// Whether `text` has the form `owner/name`.
 pub fn is_hub_id(text: &str) -> bool {
     let is_name = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -427,7 +357,7 @@ pub(crate) fn base_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// Files under a directory, links followed, by their path from `root`.
+/// Adds the files under `directory`, with their paths from `root`. Links are followed.
 fn collect_files(root: &Path, directory: &Path, found: &mut Vec<(String, PathBuf)>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

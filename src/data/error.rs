@@ -1,0 +1,130 @@
+//! What can be wrong with a data set.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::Split;
+use super::dataset::SkippedRow;
+use super::image::ImageError;
+use crate::hub::HubError;
+
+/// Why a data set cannot be read.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// The file system reports an error.
+    #[error("cannot read {path}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// There is no such file or directory.
+    #[error(
+        "no data at {path}: give a directory of parquet files, one file, or a pattern such as 'data/train-*.parquet'"
+    )]
+    NotFound {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The source lacks the split.
+    #[error("{origin} has no {split} split: expected files named {split}-*.parquet, found {}", list(found))]
+    MissingSplit {
+        /// The source.
+        origin: String,
+        /// The split wanted.
+        split: Split,
+        /// The splits that it has; if none is recognised, its files.
+        found: Vec<String>,
+    },
+    /// The file is not parquet, or it is incomplete.
+    #[error("{path} is damaged or incomplete ({detail}); remove it and download or generate it again")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's message.
+        detail: String,
+    },
+    /// A row cannot be decoded. The rows after it cannot be read either.
+    #[error("{path} is damaged at row {row} ({detail}); remove it and download or generate it again")]
+    CorruptRow {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 0.
+        row: usize,
+        /// The decoder's message.
+        detail: String,
+    },
+    /// The file is compressed with a codec that this program does not support.
+    #[error("{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these")]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// The codec found.
+        codec: String,
+    },
+    /// A parquet file without a required column.
+    #[error(
+        "{path} has no column {column:?}: expected image, deepcad_id, cadquery (or ground_truth_mesh), found {}",
+        list(found)
+    )]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column missing.
+        column: &'static str,
+        /// The columns of the file.
+        found: Vec<String>,
+    },
+    /// No row is usable.
+    #[error("the {split} split of {origin} has no usable row: {skipped} skipped{}", example(first))]
+    Empty {
+        /// The source.
+        origin: String,
+        /// The split.
+        split: Split,
+        /// Number of rows skipped.
+        skipped: usize,
+        /// The first of them.
+        first: Option<Box<SkippedRow>>,
+    },
+    /// A single picture cannot be decoded.
+    #[error("{}", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's message.
+        source: ImageError,
+    },
+    /// Some files of a split are in the cache, but not all.
+    #[error(
+        "the cache {cache} has {found} of {expected} files of the {split} split of {repo}@{revision}: download it completely \
+         (hf download --repo-type dataset {repo} --revision {revision})"
+    )]
+    Incomplete {
+        /// The split.
+        split: Split,
+        /// `owner/name`.
+        repo: String,
+        /// The revision.
+        revision: String,
+        /// Files in the cache.
+        found: usize,
+        /// Files expected.
+        expected: usize,
+        /// The cache that was searched.
+        cache: PathBuf,
+    },
+    /// The hub cannot be reached.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn example(first: &Option<Box<SkippedRow>>) -> String {
+    first.as_ref().map_or_else(String::new, |row| format!(", the first: {row}"))
+}
