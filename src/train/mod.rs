@@ -5,7 +5,7 @@ pub mod checkpoint;
 pub mod curriculum;
 pub mod examples;
 pub mod forward;
-pub mod imitation;
+mod imitation;
 mod learner;
 pub mod losses;
 pub mod metrics;
