@@ -13,6 +13,7 @@ pub mod libtorch;
 pub mod model;
 pub mod pictures;
 pub mod policy;
+pub mod rollouts;
 pub mod run;
 pub mod seeds;
 pub mod telemetry;

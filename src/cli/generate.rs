@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cadwright::data::{Dataset, Example};
-use cadwright::eval::predict::PromptedDataset;
-use cadwright::generate::{Sampling, generate};
+use cadwright::generate::{GenerateOptions, Sampling, generate};
 use cadwright::pictures::Pictures;
 use cadwright::policy::Policy;
+use cadwright::rollouts::PromptedDataset;
 use cadwright::seeds::seed;
 use cadwright_rewards::program::extract_program;
 use cadwright_rollout::Scorer;
@@ -62,7 +62,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         max_new_tokens: config.generate.max_new_tokens,
     };
     let inputs = prompted.inputs(&model, &[0]);
-    let completions = generate(&model, &tokenizer, &inputs, &seeds, sampling, config.generate.batch_size, |_, _| {});
+    let options = GenerateOptions { sampling, batch_size: config.generate.batch_size, keeps_states: false };
+    let completions = generate(&model.frozen_copy(), &tokenizer, &inputs, &seeds, options, |_, _| {});
     let scorer = match args.execute {
         true => {
             Some(Scorer::new(config.scorer(config.rollout.engine, config.rollout.grid, &config.eval.frames, None))?)

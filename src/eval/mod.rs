@@ -15,8 +15,9 @@ use crate::data::Dataset;
 use crate::generate::Sampling;
 use crate::pictures::Pictures;
 use crate::policy::Policy;
+use crate::rollouts::PromptedDataset;
 use crate::telemetry::duration;
-use predict::{EvalOptions, Prediction, PromptedDataset, evaluate, report};
+use predict::{EvalOptions, Prediction, evaluate, report};
 
 /// An evaluated policy.
 pub struct Evaluation {

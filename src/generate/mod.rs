@@ -1,5 +1,5 @@
-//! The decoding engine: many completions at once, each handed over the moment it ends, with the log-probability of every
-//! token under the very distribution that it was sampled from.
+//! The decoding engine: writes many completions at once and hands each over the moment it ends,
+//! with the log-probability of every token under the distribution that it was sampled from.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,14 +12,26 @@ use crate::model::{InternVl, KvCache, Positions, Tokenizer};
 pub struct Sampling {
     /// Logits are divided by this; 0 takes the likeliest token.
     pub temperature: f64,
-    /// Samples only among the likeliest tokens that together have this probability (nucleus; Holtzman et al. 2019,
-    /// arXiv:1904.09751); 1 samples among all.
+    /// Samples only among the likeliest tokens that together have this probability, and always from
+    /// at least one (nucleus; Holtzman et al. 2019, arXiv:1904.09751); 1 samples among all.
     pub top_p: f64,
     /// A completion of this many tokens without an end is cut off.
     pub max_new_tokens: usize,
 }
 
+/// How completions are generated.
+#[derive(Debug, Clone, Copy)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most completions that are generated at the same time.
+    pub batch_size: usize,
+    /// Keeps the hidden states in [`Completion::states`], for a critic.
+    pub keeps_states: bool,
+}
+
 /// One picture and its prompt.
+#[derive(Debug, Default)]
 pub struct PromptInput {
     /// Token ids with one image token for each row of `image`.
     pub ids: Vec<i64>,
@@ -27,96 +39,78 @@ pub struct PromptInput {
     pub image: Tensor,
 }
 
-/// What the model wrote.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What the model wrote after one prompt.
+#[derive(Debug, Default, PartialEq)]
 pub struct Completion {
     /// Generated tokens; the last one ends the turn, unless the completion was cut off.
     pub tokens: Vec<i64>,
-    /// For each token, its log-probability under the distribution that it was sampled from (temperature and nucleus
-    /// applied; at temperature 0, the log-softmax of the logits as they are).
+    /// For each token, its log-probability under the distribution that it was sampled from
+    /// (temperature and nucleus applied; at temperature 0, the log-softmax of the raw logits).
     pub logprobs: Vec<f32>,
-    /// Cut off at `max_new_tokens`.
+    /// Whether it was cut off at `max_new_tokens`.
     pub truncated: bool,
+    /// `[tokens, hidden]` in the compute dtype: for each token, the normed state that its logits
+    /// were computed from. `None` unless [`GenerateOptions::keeps_states`], and until the batch has
+    /// ended.
+    pub states: Option<Tensor>,
 }
 
-/// Completes every prompt `seeds.len() / prompts.len()` times, at most `batch_size` completions at a time. Completion
-/// `i` belongs to prompt `i / samples` and draws only from a generator seeded with `seeds[i]`. `on_done(i, completion)`
-/// is called as completions end; the result is in order.
+/// Completes every prompt `seeds.len() / prompts.len()` times. Completion `i` belongs to prompt `i
+/// / samples` and draws only from a generator seeded with `seeds[i]`. Calls `on_done(i,
+/// completion)` as completions end; the result is in order.
 ///
-/// In a batch, a prompt is run through the model once and its keys and values are shared out to its samples. A prompt
-/// with more samples than a batch holds is run once for each batch.
+/// In a batch, a prompt is run through the model once and its keys and values are shared by its
+/// samples. A prompt with more samples than a batch holds is run once for each batch.
+///
+/// # Panics
+/// If the number of seeds is not a multiple of the number of prompts.
 pub fn generate(
     model: &InternVl,
     tokenizer: &Tokenizer,
     prompts: &[PromptInput],
     seeds: &[u64],
-    sampling: Sampling,
-    batch_size: usize,
-    on_done: impl FnMut(usize, &Completion),
-) -> Vec<Completion> {
-    in_batches(model, tokenizer, prompts, seeds, sampling, batch_size, false, on_done).0
-}
-
-/// As [`generate`], and the states from which tokens were chosen: for each completion `[tokens, hidden]` in the compute dtype, after
-/// the last norm.
-pub fn generate_with_states(
-    model: &InternVl,
-    tokenizer: &Tokenizer,
-    prompts: &[PromptInput],
-    seeds: &[u64],
-    sampling: Sampling,
-    batch_size: usize,
-    on_done: impl FnMut(usize, &Completion),
-) -> (Vec<Completion>, Vec<Tensor>) {
-    in_batches(model, tokenizer, prompts, seeds, sampling, batch_size, true, on_done)
-}
-
-#[expect(clippy::too_many_arguments, reason = "those of generate, and one more")]
-fn in_batches(
-    model: &InternVl,
-    tokenizer: &Tokenizer,
-    prompts: &[PromptInput],
-    seeds: &[u64],
-    sampling: Sampling,
-    batch_size: usize,
-    keeps_states: bool,
+    options: GenerateOptions,
     mut on_done: impl FnMut(usize, &Completion),
-) -> (Vec<Completion>, Vec<Tensor>) {
+) -> Vec<Completion> {
+    let batch_size = options.batch_size.max(1);
     let samples = seeds.len() / prompts.len().max(1);
     assert_eq!(samples * prompts.len(), seeds.len(), "seeds: expected a multiple of the number of prompts");
     let prompts_per_batch = (batch_size / samples.max(1)).max(1);
-    let (mut completions, mut states) = (Vec::with_capacity(seeds.len()), Vec::new());
+    let mut completions = Vec::with_capacity(seeds.len());
     for (prompts, seeds) in prompts.chunks(prompts_per_batch).zip(seeds.chunks(prompts_per_batch * samples.max(1))) {
-        for seeds in seeds.chunks(batch_size.max(1)) {
+        for seeds in seeds.chunks(batch_size) {
             let first = completions.len();
-            tch::no_grad(|| {
-                let on_done = |index: usize, completion: &Completion| on_done(first + index, completion);
-                let mut batch = Batch::prefill(model, tokenizer, prompts, seeds, sampling, keeps_states);
+            let on_done = |index: usize, completion: &Completion| on_done(first + index, completion);
+            completions.extend(tch::no_grad(|| {
+                let mut batch = Batch::prefill(model, tokenizer, prompts, seeds, options);
                 batch.run(on_done);
-                states.extend(batch.states.take().map(|states| states.of(&batch.completions)).unwrap_or_default());
-                completions.extend(batch.completions);
-            });
+                batch.completions()
+            }));
         }
     }
-    (completions, states)
+    completions
 }
 
-/// The states of all rows, step after step.
+/// The hidden states of all rows, one decoding step after another.
+#[derive(Default)]
 struct States {
+    /// `[rows, hidden]` each.
     steps: Vec<Tensor>,
     /// The completion of each row of `steps`, one step after another.
     owners: Vec<usize>,
 }
 
 impl States {
-    /// `states [rows, hidden]`, from which the next token of the completions `owners` is chosen.
+    /// Adds `states [rows, hidden]`, from which the next token of the completions `owners` is
+    /// chosen.
     fn add(&mut self, states: &Tensor, owners: &[usize]) {
         self.steps.push(states.shallow_clone());
         self.owners.extend(owners);
     }
 
-    /// Those of each completion. A row goes on for a while after its completion has ended; what it computes then is nobody's.
-    fn of(&self, completions: &[Completion]) -> Vec<Tensor> {
+    /// The states of each completion: `[tokens, hidden]` each. A row is computed for a few steps
+    /// after its completion has ended; those states are left out.
+    fn by_completion(&self, completions: &[Completion]) -> Vec<Tensor> {
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); completions.len()];
         for (row, &owner) in self.owners.iter().enumerate() {
             if rows[owner].len() < completions[owner].tokens.len() {
@@ -130,13 +124,15 @@ impl States {
     }
 }
 
-/// Rows still being written, and what is known of each.
+/// Completions in progress. A row is a sequence in the KV cache; rows of completions that have
+/// ended are dropped from time to time.
 struct Batch<'a> {
     model: &'a InternVl,
     tokenizer: &'a Tokenizer,
     sampling: Sampling,
     cache: KvCache,
-    /// `[rows, s] bool`: which cached positions hold a token; none where prompts were all of one length.
+    /// `[rows, s] bool`: which cached positions hold a token; `None` if all prompts have the same
+    /// length.
     is_token: Option<Tensor>,
     /// Position of each row's next token.
     next_position: Vec<i64>,
@@ -146,7 +142,6 @@ struct Batch<'a> {
     completions: Vec<Completion>,
     /// `[rows, vocab] f32`: logits of each row's next token.
     logits: Tensor,
-    /// Where somebody asked for them.
     states: Option<States>,
 }
 
@@ -156,9 +151,9 @@ impl<'a> Batch<'a> {
         tokenizer: &'a Tokenizer,
         prompts: &[PromptInput],
         seeds: &[u64],
-        sampling: Sampling,
-        keeps_states: bool,
+        options: GenerateOptions,
     ) -> Self {
+        let sampling = options.sampling;
         let device = model.device();
         let decoder = model.decoder();
         let samples = seeds.len() / prompts.len();
@@ -195,7 +190,7 @@ impl<'a> Batch<'a> {
         let next_position =
             prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.ids.len() as i64, samples)).collect();
         let (last, owner) = (last.index_select(0, &rows), (0..seeds.len()).collect::<Vec<usize>>());
-        let mut states = keeps_states.then(|| States { steps: Vec::new(), owners: Vec::new() });
+        let mut states = options.keeps_states.then(States::default);
         if let Some(states) = &mut states {
             states.add(&last, &owner);
         }
@@ -208,12 +203,13 @@ impl<'a> Batch<'a> {
             next_position,
             owner,
             generators: seeds.iter().map(|&seed| ChaCha8Rng::seed_from_u64(seed)).collect(),
-            completions: vec![Completion::default(); seeds.len()],
+            completions: seeds.iter().map(|_| Completion::default()).collect(),
             logits: decoder.logits(&last),
             states,
         }
     }
 
+    /// Decodes until every completion has ended.
     fn run(&mut self, mut on_done: impl FnMut(usize, &Completion)) {
         let mut is_live = vec![true; self.owner.len()];
         loop {
@@ -237,7 +233,8 @@ impl<'a> Batch<'a> {
                 return;
             }
             let mut tokens = tokens;
-            // Copying the cache costs about as much as one step, so rows are dropped a quarter at a time.
+            // Copying the cache costs about as much as one step, so drop rows only once a quarter
+            // has ended.
             if live.len() * 4 <= is_live.len() * 3 {
                 self.keep(&live);
                 tokens = live.iter().map(|&row| tokens[row as usize]).collect();
@@ -247,7 +244,16 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// A token for each row, with its log-probability.
+    /// The completions with their states, if kept.
+    fn completions(mut self) -> Vec<Completion> {
+        if let Some(states) = &self.states {
+            let states = states.by_completion(&self.completions);
+            self.completions.iter_mut().zip(states).for_each(|(completion, states)| completion.states = Some(states));
+        }
+        self.completions
+    }
+
+    /// Chooses a token for each row and returns the tokens with their log-probabilities.
     fn choose(&mut self) -> (Vec<i64>, Vec<f32>) {
         let temperature = self.sampling.temperature;
         let (tokens, logprobs) = if temperature <= 0.0 {
@@ -266,6 +272,7 @@ impl<'a> Batch<'a> {
         )
     }
 
+    /// Drops all rows but `live`.
     fn keep(&mut self, live: &[i64]) {
         let rows = Tensor::from_slice(live).to_device(self.model.device());
         self.cache.select(&rows);
@@ -274,7 +281,7 @@ impl<'a> Batch<'a> {
         self.next_position = live.iter().map(|&row| self.next_position[row as usize]).collect();
     }
 
-    /// Runs the chosen tokens through the model.
+    /// Runs each row's chosen token through the model, which gives the logits of the next one.
     fn step(&mut self, tokens: &[i64]) {
         let device = self.model.device();
         let decoder = self.model.decoder();
@@ -297,23 +304,25 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// `logprobs [rows, vocab]` restricted to the smallest set of likeliest tokens whose probability reaches `top_p`,
-/// normalised again; the rest is -inf.
+/// Restricts `logprobs [rows, vocab]` to the smallest set of likeliest tokens whose probability
+/// reaches `top_p`, at least one, and normalises them; all others become -inf.
 fn nucleus(logprobs: &Tensor, top_p: f64) -> Tensor {
     if top_p >= 1.0 {
         return logprobs.shallow_clone();
     }
     let (sorted, order) = logprobs.sort(-1, true);
     let probability = sorted.exp();
-    // A token is out if those before it already reach top_p; the likeliest is always in.
+    // A token is out if those before it already reach top_p. The likeliest is in even at top_p = 0.
     let is_out = (probability.cumsum(-1, Kind::Float) - &probability).ge(top_p);
+    let _ = is_out.narrow(-1, 0, 1).fill_(0);
     let kept = sorted.masked_fill(&is_out, f64::NEG_INFINITY);
     let kept = &kept - kept.logsumexp([-1i64], true);
     kept.empty_like().scatter(-1, &order, &kept)
 }
 
-/// The token at which the cumulative probability passes `draws [rows, 1] f64` in [0, 1): `[rows, 1] i64`. One draw a
-/// row makes a row's tokens independent of the rest of the batch.
+/// Samples by inverting the cumulative distribution of `logprobs [rows, vocab]` at `draws [rows, 1]
+/// f64` in [0, 1): `[rows, 1] i64`. One draw for each row makes its tokens independent of the rest
+/// of the batch.
 fn invert_cdf(logprobs: &Tensor, draws: &Tensor) -> Tensor {
     let cumulative = logprobs.to_kind(Kind::Double).exp().cumsum(-1, Kind::Double);
     let total = cumulative.narrow(-1, cumulative.size()[1] - 1, 1);
@@ -331,6 +340,15 @@ mod tests {
         // 0.5 + 0.25 passes 0.7: those two stay, divided by 0.75.
         for (found, expected) in kept.iter().zip([0.0, 2.0 / 3.0, 0.0, 1.0 / 3.0]) {
             assert!((found - expected).abs() < 1e-6, "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn a_nucleus_of_no_probability_is_the_likeliest_token() {
+        let logprobs = Tensor::from_slice(&[0.1f32, 0.5, 0.15, 0.25]).log().unsqueeze(0);
+        for top_p in [0.0, 1e-9, 0.4] {
+            let kept: Vec<f32> = Vec::try_from(nucleus(&logprobs, top_p).exp().squeeze()).unwrap();
+            assert_eq!(kept, [0.0, 1.0, 0.0, 0.0], "top_p = {top_p}");
         }
     }
 

@@ -9,6 +9,7 @@ use super::config::{Init, InternVlConfig, Parameter};
 use super::error::ModelError;
 use super::files::{headers, read_safetensors, shards, write_safetensors};
 use super::layout::Layout;
+use super::lora::is_adapter;
 
 /// Tensors by name. Modules hold shallow clones of these: an optimiser step in place is seen by
 /// both.
@@ -168,13 +169,16 @@ impl Weights {
     }
 
     /// Copies that later steps do not change: trainable tensors are copied, frozen ones are shared.
-    /// Matrices are copied in `kind`, the dtype of the products that they enter; norms, scales and
-    /// embeddings enter the fp32 residual stream and keep their dtype.
+    /// Matrices are copied in `kind`, the dtype of the products that they enter, and frozen
+    /// adapters of another dtype are converted to it, so that generation does not convert them at
+    /// every token. Norms, scales and embeddings enter the fp32 residual stream and keep their
+    /// dtype.
     pub fn frozen_copy(&self, kind: Kind) -> Self {
         let copy = |name: &str, tensor: &Tensor| {
             let is_factor = tensor.dim() > 1 && !name.contains(".embed");
             match tensor.requires_grad() {
                 true => tensor.detach().to_dtype(if is_factor { kind } else { tensor.kind() }, false, true),
+                false if is_adapter(name) => tensor.to_kind(kind),
                 false => tensor.shallow_clone(),
             }
         };

@@ -1,199 +1,186 @@
-//! From the rewards of a step's completions to the advantages of their tokens: all that PPO, RLOO, GRPO and Dr. GRPO differ in.
+//! Turns the rewards of a step's rollouts into the advantages of their tokens. PPO, RLOO, GRPO and
+//! Dr. GRPO differ here, and in [`length_factor`], and nowhere else.
 
-use serde::{Deserialize, Serialize};
-
-use super::losses::{gae, leave_one_out, whiten};
+use super::losses::{gae, is_constant, leave_one_out, whiten};
 use crate::config::{Algorithm, Ppo};
+use crate::rollouts::Rollout;
 
-/// One completion as the advantage functions see it.
-#[derive(Debug, Clone, Copy)]
-pub struct Rewarded<'a> {
-    /// Its reward, whole at the last token.
-    pub reward: f32,
-    /// Its tokens.
-    pub tokens: &'a [i64],
-    /// The critic's value of each token; empty without a critic.
-    pub values: &'a [f32],
-    /// Whether it could be scored. One that could not has advantage 0 and says nothing of the others.
-    pub is_scored: bool,
-}
-
-/// What the update needs of one completion: one number a token.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Advantages {
-    /// Advantages, shifted and scaled as the algorithm has it.
-    pub advantages: Vec<f32>,
-    /// What the critic should have said; empty without a critic.
-    pub returns: Vec<f32>,
-}
-
-/// Advantages of a step's completions, `samples_per_image` of each picture one after another, and which of them are updated on
-/// (see [`kept`]).
+/// Sets the advantages of a step's rollouts, and with a critic their returns, from their rewards
+/// and values. Returns the indices of the rollouts to update on, ascending; see
+/// [`select_for_update`]. The `samples_per_image` rollouts of each picture follow each other.
 ///
 /// - `ppo`: GAE, whitened over the tokens that are updated on.
-/// - `rloo`: the reward less the mean of the others' of its picture, whitened likewise (the paper does not whiten; it makes the
-///   learning rate mean the same as PPO's). With `prefix_baseline`, the others are those that share the tokens so far.
-/// - `grpo`: the reward less its picture's mean, divided by its picture's standard deviation. The paper takes the mean over a
-///   completion's tokens first and then over completions, while our loss is the mean over all tokens; the surrogate is linear
-///   in the advantage, so each advantage is multiplied by mean length / own length, which makes the two the same.
-/// - `dr_grpo`: the reward less its picture's mean. Every token counts alike; the paper's constant divisor of the sum over tokens
-///   is the mean length here, so that the loss is the mean over tokens.
-pub fn advantages(completions: &[Rewarded<'_>], ppo: &Ppo) -> (Vec<Advantages>, Vec<usize>) {
-    let mut found: Vec<Advantages> = match ppo.algorithm {
-        Algorithm::Ppo => {
-            let of = |c: &Rewarded<'_>| gae(c.reward, c.values, ppo.gamma, ppo.gae_lambda);
-            completions.iter().map(of).map(|(advantages, returns)| Advantages { advantages, returns }).collect()
-        }
-        grouped => {
-            let scored: Vec<usize> = completions.iter().filter(|c| c.is_scored).map(|c| c.tokens.len()).collect();
-            let mean_length = scored.iter().sum::<usize>() as f32 / scored.len().max(1) as f32;
-            let groups = completions.chunks(ppo.samples_per_image);
-            groups
-                .flat_map(|group| match ppo.prefix_baseline {
-                    true => prefix_advantages(group),
-                    false => group_advantages(group, grouped, mean_length)
-                        .into_iter()
-                        .zip(group)
-                        .map(|(advantage, c)| vec![advantage; c.tokens.len()])
-                        .collect(),
-                })
-                .map(|advantages| Advantages { advantages, returns: Vec::new() })
-                .collect()
-        }
-    };
-    for (of, completion) in found.iter_mut().zip(completions) {
-        if !completion.is_scored {
-            of.advantages.fill(0.0);
-        }
+/// - `rloo`: the reward minus the mean reward of the picture's other rollouts, whitened likewise.
+///   (The paper does not whiten; with it, a learning rate means the same as in PPO.) With
+///   `prefix_baseline`, the others are those that share the tokens so far.
+/// - `grpo`: the reward minus its picture's mean, divided by its picture's standard deviation.
+/// - `dr_grpo`: the reward minus its picture's mean. The loss is the mean over tokens; the paper
+///   divides the sum over tokens by a constant.
+///
+/// The advantage is 0 for a rollout without a reward and, if rewards are compared within a picture,
+/// for all rollouts of a picture whose rewards are equal up to rounding.
+pub fn assign_advantages(rollouts: &mut [Rollout], ppo: &Ppo) -> Vec<usize> {
+    let rewards: Vec<Option<f32>> = rollouts.iter().map(|rollout| rollout.reward).collect();
+    for rollout in rollouts.iter_mut() {
+        rollout.advantages = vec![0.0; rollout.tokens().len()];
     }
-    let chosen = kept(completions, ppo.samples_per_image, ppo.keep_per_image, ppo.keep_images);
+    match ppo.algorithm {
+        Algorithm::Ppo => {
+            for rollout in rollouts.iter_mut() {
+                if let Some(reward) = rollout.reward {
+                    (rollout.advantages, rollout.returns) = gae(reward, &rollout.values, ppo.gamma, ppo.gae_lambda);
+                }
+            }
+        }
+        _ => rollouts.chunks_mut(ppo.samples_per_image).for_each(|group| compare_within(group, ppo)),
+    }
+    let selected = select_for_update(&rewards, ppo.samples_per_image, ppo.keep_per_image, ppo.keep_images);
     if matches!(ppo.algorithm, Algorithm::Ppo | Algorithm::Rloo) {
-        let updated = found.iter_mut().enumerate().filter(|(i, _)| chosen.binary_search(i).is_ok());
-        whiten(&mut updated.flat_map(|(_, of)| &mut of.advantages).collect::<Vec<_>>());
+        let is_selected = |i: &usize| selected.binary_search(i).is_ok();
+        let updated = rollouts.iter_mut().enumerate().filter(|(i, _)| is_selected(i));
+        whiten(&mut updated.flat_map(|(_, rollout)| &mut rollout.advantages).collect::<Vec<_>>());
+    }
+    if ppo.algorithm.is_grouped() {
+        // Whitening has moved the zeros of tied pictures: away from 0 they would teach nothing but
+        // length.
+        for group in rollouts.chunks_mut(ppo.samples_per_image).filter(|group| is_tied(group)) {
+            group.iter_mut().for_each(|rollout| rollout.advantages.fill(0.0));
+        }
     }
     if ppo.advantage_clip > 0.0 {
         let limit = ppo.advantage_clip as f32;
-        found.iter_mut().flat_map(|of| &mut of.advantages).for_each(|a| *a = a.clamp(-limit, limit));
+        let advantages = rollouts.iter_mut().flat_map(|rollout| &mut rollout.advantages);
+        advantages.for_each(|advantage| *advantage = advantage.clamp(-limit, limit));
     }
-    (found, chosen)
+    selected
 }
 
-/// The advantage of each completion of one picture.
-fn group_advantages(group: &[Rewarded<'_>], algorithm: Algorithm, mean_length: f32) -> Vec<f32> {
-    let rewards: Vec<f32> = group.iter().filter(|c| c.is_scored).map(|c| c.reward).collect();
-    let n = rewards.len().max(1) as f32;
-    let mean = rewards.iter().sum::<f32>() / n;
-    let deviation = (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f32>() / n).sqrt();
-    let mut others = leave_one_out(&rewards).into_iter();
-    let of = |c: &Rewarded<'_>| match algorithm {
-        _ if !c.is_scored => 0.0,
-        Algorithm::Rloo => others.next().unwrap_or_default(),
-        Algorithm::Grpo => (c.reward - mean) / (deviation + 1e-4) * mean_length / c.tokens.len().max(1) as f32,
-        Algorithm::DrGrpo | Algorithm::Ppo => c.reward - mean,
+/// Sets the advantages of the rollouts of one picture.
+fn compare_within(group: &mut [Rollout], ppo: &Ppo) {
+    if is_tied(group) {
+        return;
+    }
+    let rewards: Vec<Option<f32>> = group.iter().map(|rollout| rollout.reward).collect();
+    if ppo.prefix_baseline {
+        let tokens: Vec<&[i64]> = group.iter().map(Rollout::tokens).collect();
+        let advantages = prefix_advantages(&tokens, &rewards);
+        group.iter_mut().zip(advantages).for_each(|(rollout, advantages)| rollout.advantages = advantages);
+    } else {
+        let advantages = group_advantages(&rewards, ppo.algorithm);
+        group.iter_mut().zip(advantages).for_each(|(rollout, advantage)| rollout.advantages.fill(advantage));
+    }
+}
+
+/// Whether the rewards of the rollouts of one picture are equal up to rounding, so that comparing
+/// them says nothing.
+fn is_tied(group: &[Rollout]) -> bool {
+    is_constant(group.iter().filter_map(|rollout| rollout.reward))
+}
+
+/// The advantage of each completion of one picture; 0 for those without a reward.
+fn group_advantages(rewards: &[Option<f32>], algorithm: Algorithm) -> Vec<f32> {
+    let known: Vec<f32> = rewards.iter().flatten().copied().collect();
+    let n = known.len().max(1) as f32;
+    let mean = known.iter().sum::<f32>() / n;
+    let deviation = (known.iter().map(|r| (r - mean).powi(2)).sum::<f32>() / n).sqrt();
+    let mut compared_with_others = leave_one_out(&known).into_iter();
+    let advantage = |reward: &Option<f32>| match (reward, algorithm) {
+        (None, _) => 0.0,
+        (Some(_), Algorithm::Rloo) => compared_with_others.next().unwrap_or_default(),
+        (Some(reward), Algorithm::Grpo) => (reward - mean) / (deviation + 1e-4),
+        (Some(reward), Algorithm::DrGrpo | Algorithm::Ppo) => reward - mean,
     };
-    group.iter().map(of).collect()
+    rewards.iter().map(advantage).collect()
 }
 
-/// For each token of each completion of one picture, the reward less the mean of the others' that begin with the same tokens up to
-/// it; once no other does, of those that went along the longest. What a prefix decides is credited where it is decided, and is no
-/// noise to what follows. The baseline knows nothing of the token itself, so the gradient stays unbiased (a tree of samples in
-/// place of VinePPO's fresh ones; Kazemnejad et al. 2024, arXiv:2410.01679).
-fn prefix_advantages(group: &[Rewarded<'_>]) -> Vec<Vec<f32>> {
-    let of = |i: usize| {
-        let own = &group[i];
-        let common = |other: &Rewarded<'_>| own.tokens.iter().zip(other.tokens).take_while(|(a, b)| a == b).count();
-        let is_other = |j: &usize| *j != i && group[*j].is_scored;
+/// For each token of each completion of one picture, the reward minus the mean reward of the other
+/// completions that begin with the same tokens up to it; if no other does, of those that shared the
+/// most tokens. A token is thus credited with what it decides, and not with what follows from later
+/// tokens. The baseline does not depend on the token itself, so the gradient stays unbiased. (A
+/// tree of samples in place of VinePPO's additional ones; Kazemnejad et al. 2024,
+/// arXiv:2410.01679.)
+fn prefix_advantages(tokens: &[&[i64]], rewards: &[Option<f32>]) -> Vec<Vec<f32>> {
+    let shared = |i: usize, j: usize| tokens[i].iter().zip(tokens[j]).take_while(|(a, b)| a == b).count();
+    let advantages = |i: usize| {
         let others: Vec<(usize, f32)> =
-            (0..group.len()).filter(is_other).map(|j| (common(&group[j]), group[j].reward)).collect();
-        let longest = others.iter().map(|(common, _)| *common).max().unwrap_or(0);
+            (0..tokens.len()).filter(|&j| j != i).filter_map(|j| Some((shared(i, j), rewards[j]?))).collect();
+        let longest = others.iter().map(|(shared, _)| *shared).max().unwrap_or(0);
         let baseline = |t: usize| {
-            let along = others.iter().filter(|(common, _)| *common >= t.min(longest)).map(|(_, reward)| *reward);
-            along.clone().sum::<f32>() / along.count() as f32
+            let alike = others.iter().filter(|(shared, _)| *shared >= t.min(longest)).map(|(_, reward)| *reward);
+            alike.clone().sum::<f32>() / alike.count() as f32
         };
-        let advantage = |t| if others.is_empty() { 0.0 } else { own.reward - baseline(t) };
-        (0..own.tokens.len()).map(advantage).collect()
+        let advantage = |t| match rewards[i] {
+            Some(reward) if !others.is_empty() => reward - baseline(t),
+            _ => 0.0,
+        };
+        (0..tokens[i].len()).map(advantage).collect()
     };
-    (0..group.len()).map(of).collect()
+    (0..tokens.len()).map(advantages).collect()
 }
 
-/// The completions that are updated on. Of each picture's scored ones the `keep` whose rewards vary most, which are some of the best
-/// and some of the worst (max-variance down-sampling; Xu et al. 2025, arXiv:2504.13818); of the pictures the `images` whose kept
-/// rewards vary most, for where rewards are alike there is little to learn. 0 keeps all.
-pub fn kept(completions: &[Rewarded<'_>], samples_per_image: usize, keep: usize, images: usize) -> Vec<usize> {
-    let spread = |chosen: &[usize]| {
-        let mean = chosen.iter().map(|&i| completions[i].reward).sum::<f32>() / chosen.len() as f32;
-        chosen.iter().map(|&i| (completions[i].reward - mean).powi(2)).sum::<f32>()
+/// Factor of the advantages of a completion of `length` tokens in the loss of a minibatch, which is
+/// a mean over all tokens of its completions; `mean_length` is their mean length. GRPO takes the
+/// mean over a completion's tokens first and then the mean over completions. The surrogate is
+/// linear in the advantage, so that the factor `mean_length / length` turns one mean into the
+/// other, whichever completions a minibatch has. 1 for the others.
+pub fn length_factor(algorithm: Algorithm, length: usize, mean_length: f32) -> f32 {
+    if algorithm == Algorithm::Grpo { mean_length / length.max(1) as f32 } else { 1.0 }
+}
+
+/// Selects the completions to update on by their rewards; those without one never are. Of each
+/// picture's completions, selects the `keep` whose rewards vary most, which are some of the best
+/// and some of the worst (max-variance down-sampling; Xu et al. 2025, arXiv:2504.13818); of the
+/// pictures, the `images` whose selected rewards vary most, since equal rewards teach little. 0
+/// selects all.
+pub fn select_for_update(rewards: &[Option<f32>], samples_per_image: usize, keep: usize, images: usize) -> Vec<usize> {
+    let spread = |group: &[(usize, f32)]| {
+        let mean = group.iter().map(|(_, reward)| *reward).sum::<f32>() / group.len() as f32;
+        group.iter().map(|(_, reward)| (reward - mean).powi(2)).sum::<f32>()
     };
-    let scored: Vec<usize> = (0..completions.len()).filter(|&i| completions[i].is_scored).collect();
-    let mut groups: Vec<Vec<usize>> =
-        scored.chunk_by(|a, b| a / samples_per_image == b / samples_per_image).map(<[usize]>::to_vec).collect();
+    let known: Vec<(usize, f32)> = rewards.iter().enumerate().filter_map(|(i, reward)| Some((i, (*reward)?))).collect();
+    let is_same_picture = |a: &(usize, f32), b: &(usize, f32)| a.0 / samples_per_image == b.0 / samples_per_image;
+    let mut groups: Vec<Vec<(usize, f32)>> = known.chunk_by(is_same_picture).map(<[_]>::to_vec).collect();
     for group in groups.iter_mut().filter(|group| keep > 0 && group.len() > keep) {
-        group.sort_by(|&a, &b| completions[b].reward.total_cmp(&completions[a].reward).then(a.cmp(&b)));
+        group.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let n = group.len();
         let ends = |best: usize| [&group[..best], &group[n - (keep - best)..]].concat();
-        // The subset of the greatest variance is always of this form (their lemma 3.1).
+        // The subset of the greatest variance always has this form (their lemma 3.1).
         let widest = (0..=keep).map(ends).max_by(|a, b| spread(a).total_cmp(&spread(b)));
         *group = widest.unwrap_or_default();
     }
     if images > 0 {
-        // Stable: of equals, the first.
+        // The sort is stable: of equal spreads, the first wins.
         groups.sort_by(|a, b| spread(b).total_cmp(&spread(a)));
         groups.truncate(images);
     }
-    let mut found = groups.concat();
-    found.sort_unstable();
-    found
-}
-
-/// Mean and spread of all rewards so far (Welford 1962).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct RunningScale {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl RunningScale {
-    /// Takes these into account.
-    pub fn add(&mut self, rewards: impl Iterator<Item = f64>) {
-        for reward in rewards {
-            self.count += 1.0;
-            let before = reward - self.mean;
-            self.mean += before / self.count;
-            self.squares += before * (reward - self.mean);
-        }
-    }
-
-    /// The (population) standard deviation; 1 where there is none.
-    pub fn deviation(&self) -> f64 {
-        let deviation = (self.squares / self.count.max(1.0)).sqrt();
-        if deviation > 1e-6 { deviation } else { 1.0 }
-    }
+    let mut selected: Vec<usize> = groups.into_iter().flatten().map(|(i, _)| i).collect();
+    selected.sort_unstable();
+    selected
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::generate::Completion;
 
     fn ppo(algorithm: Algorithm) -> Ppo {
         Ppo { algorithm, samples_per_image: 2, gae_lambda: 1.0, ..Config::default().ppo }
     }
 
-    /// Rewards 1 and 3 of the first picture, 2 and 2 of the second, with 1, 3, 2 and 2 tokens.
-    fn completions(values: &[f32]) -> Vec<Rewarded<'_>> {
-        [(1.0, 1), (3.0, 3), (2.0, 2), (2.0, 2)]
-            .map(|(reward, length)| Rewarded {
-                reward,
-                tokens: &[0; 3][..length],
-                values: &values[..length.min(values.len())],
-                is_scored: true,
-            })
-            .to_vec()
+    fn rollout(reward: impl Into<Option<f32>>, tokens: &[i64]) -> Rollout {
+        let completion = Completion { tokens: tokens.to_vec(), ..Completion::default() };
+        Rollout { reward: reward.into(), completion, ..Rollout::default() }
     }
 
-    fn of(algorithm: Algorithm) -> Vec<Vec<f32>> {
-        advantages(&completions(&[]), &ppo(algorithm)).0.into_iter().map(|of| of.advantages).collect()
+    /// Rewards 1 and 3 of the first picture, 2 and 2 of the second, with 1, 3, 2 and 2 tokens.
+    fn rollouts() -> Vec<Rollout> {
+        [(1.0, 1), (3.0, 3), (2.0, 2), (2.0, 2)].map(|(reward, length)| rollout(reward, &[0; 3][..length])).into()
+    }
+
+    fn advantages_of(mut rollouts: Vec<Rollout>, ppo: &Ppo) -> Vec<Vec<f32>> {
+        assign_advantages(&mut rollouts, ppo);
+        rollouts.into_iter().map(|rollout| rollout.advantages).collect()
     }
 
     fn assert_close(found: &[Vec<f32>], expected: &[&[f32]]) {
@@ -207,112 +194,143 @@ mod tests {
     }
 
     #[test]
-    fn dr_grpo_is_the_reward_less_the_mean() {
-        assert_close(&of(Algorithm::DrGrpo), &[&[-1.0], &[1.0; 3], &[0.0; 2], &[0.0; 2]]);
+    fn dr_grpo_is_the_reward_minus_the_mean() {
+        let found = advantages_of(rollouts(), &ppo(Algorithm::DrGrpo));
+        assert_close(&found, &[&[-1.0], &[1.0; 3], &[0.0; 2], &[0.0; 2]]);
     }
 
     #[test]
-    fn grpo_divides_by_the_deviation_and_counts_completions_alike() {
-        // The deviation of 1 and 3 is 1. The mean length is 2: factors 2 / 1 and 2 / 3.
-        assert_close(&of(Algorithm::Grpo), &[&[-2.0], &[2.0 / 3.0; 3], &[0.0; 2], &[0.0; 2]]);
-        // The mean over tokens of advantage x probability ratio is the mean over completions of the mean over their tokens.
-        let found = of(Algorithm::Grpo);
-        let over_tokens = found.iter().flatten().map(|a| a * 0.9).sum::<f32>() / 8.0;
-        assert!((over_tokens - 0.9 * (-1.0 + 1.0 + 0.0 + 0.0) / 4.0).abs() < 1e-4);
+    fn grpo_divides_by_the_deviation() {
+        // The deviation of 1 and 3 is 1.
+        let found = advantages_of(rollouts(), &ppo(Algorithm::Grpo));
+        assert_close(&found, &[&[-1.0], &[1.0; 3], &[0.0; 2], &[0.0; 2]]);
+    }
+
+    #[test]
+    fn grpo_counts_completions_alike_in_every_minibatch() {
+        // Advantages of completions of 1, 3, 2 and 6 tokens. The policy loss of a minibatch is the
+        // mean over its tokens of factor x advantage; GRPO asks for the mean over completions.
+        let (lengths, advantages) = ([1usize, 3, 2, 6], [-1.0f32, 1.0, 0.5, 2.0]);
+        for minibatch in [&[0usize, 1, 2, 3][..], &[0, 1], &[2, 3], &[0, 3], &[1]] {
+            let tokens = minibatch.iter().map(|&i| lengths[i]).sum::<usize>() as f32;
+            let mean_length = tokens / minibatch.len() as f32;
+            let weighted = |&i: &usize| {
+                let factor = length_factor(Algorithm::Grpo, lengths[i], mean_length);
+                factor * advantages[i] * lengths[i] as f32
+            };
+            let over_tokens = minibatch.iter().map(weighted).sum::<f32>() / tokens;
+            let over_completions = minibatch.iter().map(|&i| advantages[i]).sum::<f32>() / minibatch.len() as f32;
+            assert!((over_tokens - over_completions).abs() < 1e-6, "{minibatch:?}: {over_tokens}");
+        }
+        assert_eq!(length_factor(Algorithm::DrGrpo, 3, 12.0), 1.0);
     }
 
     #[test]
     fn rloo_compares_with_the_others_and_whitens() {
-        // -2 once, 2 three times, 0 four times: mean 0.5, variance (6.25 + 3 x 2.25 + 4 x 0.25) / 8 = 1.75.
+        // -2 once, 2 three times, 0 four times: mean 0.5, variance (6.25 + 3 x 2.25 + 4 x 0.25) / 8
+        // = 1.75. The second picture's rewards are equal.
         let d = 1.75f32.sqrt();
-        assert_close(&of(Algorithm::Rloo), &[&[-2.5 / d], &[1.5 / d; 3], &[-0.5 / d; 2], &[-0.5 / d; 2]]);
+        let found = advantages_of(rollouts(), &ppo(Algorithm::Rloo));
+        assert_close(&found, &[&[-2.5 / d], &[1.5 / d; 3], &[0.0; 2], &[0.0; 2]]);
+    }
+
+    #[test]
+    fn rewards_equal_up_to_rounding_have_advantage_0() {
+        // What summing three f32 rewards in another order may change.
+        let tied = |reward: f32| [reward, reward, reward.next_up(), reward.next_down()].map(|r| rollout(r, &[0; 2]));
+        for algorithm in [Algorithm::Rloo, Algorithm::Grpo, Algorithm::DrGrpo] {
+            for prefix_baseline in [false, algorithm == Algorithm::Rloo] {
+                let ppo = Ppo { samples_per_image: 4, prefix_baseline, ..ppo(algorithm) };
+                let all_tied = [tied(0.1), tied(1.1)].into_iter().flatten().collect();
+                let found = advantages_of(all_tied, &ppo);
+                assert!(found.iter().flatten().all(|a| *a == 0.0), "{algorithm:?}: {found:?}");
+                let mixed = [0.0, 1.0, 0.5, 0.0].map(|reward| rollout(reward, &[0; 3]));
+                let found = advantages_of(tied(0.1).into_iter().chain(mixed).collect(), &ppo);
+                assert!(found[..4].iter().flatten().all(|a| *a == 0.0), "{algorithm:?}: {found:?}");
+                assert!(found[5][0] > 0.3 && found[4][0] < -0.3, "{algorithm:?}: {found:?}");
+            }
+        }
+        // A critic that is right to the last bit leaves rounding noise.
+        let with_critic = |reward: f32| Rollout { values: vec![reward.next_up(), reward], ..rollout(reward, &[0; 2]) };
+        let found = advantages_of(vec![with_critic(0.1), with_critic(0.2)], &ppo(Algorithm::Ppo));
+        assert!(found.iter().flatten().all(|a| *a == 0.0), "{found:?}");
     }
 
     #[test]
     fn a_prefix_baseline_credits_the_token_that_decides() {
-        let completion = |reward, tokens| Rewarded { reward, tokens, values: &[], is_scored: true };
-        let group = [
-            completion(6.0, &[1, 2, 3]),
-            completion(3.0, &[1, 2, 4]),
-            completion(0.0, &[1, 5]),
-            Rewarded { is_scored: false, ..completion(100.0, &[1, 2, 3]) },
-        ];
-        let found = prefix_advantages(&group);
-        // All share the beginning: 6 - (3 + 0) / 2, 3 - (6 + 0) / 2, 0 - (6 + 3) / 2. The second token is chosen where all still agree.
-        // The third by two of them: 6 - 3 and 3 - 6.
-        assert_close(&found[..3], &[&[4.5, 4.5, 3.0], &[0.0, 0.0, -3.0], &[-4.5, -4.5]]);
-        // A completion that is alone has nothing to be compared with.
-        assert_close(&prefix_advantages(&group[..1]), &[&[0.0; 3]]);
+        let group = || {
+            let unscored = rollout(None, &[1, 2, 3]);
+            vec![rollout(6.0, &[1, 2, 3]), rollout(3.0, &[1, 2, 4]), rollout(0.0, &[1, 5]), unscored]
+        };
+        let rewards = [Some(6.0), Some(3.0), Some(0.0), None];
+        let found = prefix_advantages(&[&[1, 2, 3], &[1, 2, 4], &[1, 5], &[1, 2, 3]], &rewards);
+        // All share the beginning: 6 - (3 + 0) / 2, 3 - (6 + 0) / 2, 0 - (6 + 3) / 2. When the
+        // second token is chosen, all still agree. When the third is chosen, two do: 6 - 3 and 3 -
+        // 6.
+        assert_close(&found, &[&[4.5, 4.5, 3.0], &[0.0, 0.0, -3.0], &[-4.5, -4.5], &[0.0; 3]]);
+        // A single completion has nothing to be compared with.
+        assert_close(&prefix_advantages(&[&[1, 2, 3]], &[Some(6.0)]), &[&[0.0; 3]]);
         let ppo = Ppo { samples_per_image: 4, prefix_baseline: true, ..ppo(Algorithm::Rloo) };
-        let (found, chosen) = advantages(&group, &ppo);
-        assert_eq!((chosen, found[3].advantages.as_slice()), (vec![0, 1, 2], &[0.0; 3][..]));
-        // Whitened: the mean of the eight is (9 + 3 - 3 - 9) / 8 = 0, their variance (4 x 20.25 + 2 x 9) / 8 = 12.375.
+        let mut rollouts = group();
+        assert_eq!(assign_advantages(&mut rollouts, &ppo), [0, 1, 2]);
+        assert_eq!(rollouts[3].advantages, [0.0; 3]);
+        // Whitened: the mean of the eight is (9 + 3 - 3 - 9) / 8 = 0, the variance (4 x 20.25 + 2 x
+        // 9) / 8 = 12.375.
         let d = 12.375f32.sqrt();
-        assert!((found[0].advantages[2] - 3.0 / d).abs() < 1e-4, "{found:?}");
+        assert!((rollouts[0].advantages[2] - 3.0 / d).abs() < 1e-4, "{:?}", rollouts[0].advantages);
     }
 
     #[test]
     fn ppo_follows_the_critic() {
-        let values = [2.0; 3];
-        let (found, _) = advantages(&completions(&values), &ppo(Algorithm::Ppo));
-        assert_eq!(found[1].returns, [3.0; 3]);
-        // -1 once, 1 three times, 0 four times: mean 0.25, variance (1.5625 + 3 x 0.5625 + 4 x 0.0625) / 8 = 0.4375.
+        let mut rollouts = rollouts();
+        rollouts.iter_mut().for_each(|rollout| rollout.values = vec![2.0; rollout.tokens().len()]);
+        assign_advantages(&mut rollouts, &ppo(Algorithm::Ppo));
+        assert_eq!(rollouts[1].returns, [3.0; 3]);
+        // -1 once, 1 three times, 0 four times: mean 0.25, variance (1.5625 + 3 x 0.5625 + 4 x
+        // 0.0625) / 8 = 0.4375.
         let d = 0.4375f32.sqrt();
         let expected: [&[f32]; 4] = [&[-1.25 / d], &[0.75 / d; 3], &[-0.25 / d; 2], &[-0.25 / d; 2]];
-        assert_close(&found.into_iter().map(|of| of.advantages).collect::<Vec<_>>(), &expected);
+        assert_close(&rollouts.into_iter().map(|rollout| rollout.advantages).collect::<Vec<_>>(), &expected);
     }
 
     #[test]
-    fn what_could_not_be_scored_says_nothing() {
+    fn a_completion_that_could_not_be_scored_says_nothing() {
         for algorithm in [Algorithm::Rloo, Algorithm::Grpo, Algorithm::DrGrpo] {
-            let mut completions = completions(&[]);
-            completions[0] = Rewarded { reward: -100.0, is_scored: false, ..completions[0] };
-            let (found, chosen) = advantages(&completions, &ppo(algorithm));
-            assert_eq!(found[0].advantages, [0.0]);
-            assert!(
-                found[1..].iter().flat_map(|of| &of.advantages).all(|a| a.abs() < 1e-3),
-                "{algorithm:?}: {found:?}"
-            );
-            assert_eq!(chosen, [1, 2, 3]);
+            let mut rollouts = rollouts();
+            rollouts[0].reward = None;
+            // One reward is left of the first picture, two equal ones of the second.
+            assert_eq!(assign_advantages(&mut rollouts, &ppo(algorithm)), [1, 2, 3]);
+            let mut advantages = rollouts.iter().flat_map(|rollout| &rollout.advantages);
+            assert!(advantages.all(|a| *a == 0.0), "{algorithm:?}: {rollouts:?}");
+            assert_eq!(rollouts[0].advantages, [0.0]);
         }
     }
 
     #[test]
     fn advantages_are_clipped() {
-        let (clipped, _) = advantages(&completions(&[]), &Ppo { advantage_clip: 0.75, ..ppo(Algorithm::DrGrpo) });
-        assert_eq!((clipped[0].advantages[0], clipped[1].advantages[0]), (-0.75, 0.75));
+        let clipped = advantages_of(rollouts(), &Ppo { advantage_clip: 0.75, ..ppo(Algorithm::DrGrpo) });
+        assert_eq!((clipped[0][0], clipped[1][0]), (-0.75, 0.75));
     }
 
     #[test]
-    fn the_most_various_completions_are_kept() {
-        let of = |rewards: &[f32]| -> Vec<Rewarded<'_>> {
-            rewards.iter().map(|&reward| Rewarded { reward, tokens: &[0], values: &[], is_scored: true }).collect()
-        };
-        let completions = of(&[0.5, 0.0, 1.0, 0.6, 0.1, 0.9]);
-        assert_eq!(kept(&completions, 6, 2, 0), [1, 2]);
-        assert_eq!(kept(&completions, 6, 4, 0), [1, 2, 4, 5]);
-        assert_eq!(kept(&completions, 3, 2, 0), [1, 2, 4, 5]);
-        assert_eq!(kept(&completions, 6, 0, 0), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(kept(&completions, 6, 9, 0), [0, 1, 2, 3, 4, 5]);
+    fn the_rewards_that_vary_most_are_selected() {
+        let rewards = |rewards: &[f32]| -> Vec<Option<f32>> { rewards.iter().copied().map(Some).collect() };
+        let six = rewards(&[0.5, 0.0, 1.0, 0.6, 0.1, 0.9]);
+        assert_eq!(select_for_update(&six, 6, 2, 0), [1, 2]);
+        assert_eq!(select_for_update(&six, 6, 4, 0), [1, 2, 4, 5]);
+        assert_eq!(select_for_update(&six, 3, 2, 0), [1, 2, 4, 5]);
+        assert_eq!(select_for_update(&six, 6, 0, 0), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(select_for_update(&six, 6, 9, 0), [0, 1, 2, 3, 4, 5]);
         // The first three rewards spread over 1, the last three over 0.8.
-        assert_eq!(kept(&completions, 3, 2, 1), [1, 2]);
-        assert_eq!(kept(&completions, 3, 0, 1), [0, 1, 2]);
-        // One good among bad ones: it and any of the bad.
-        assert!(kept(&of(&[0.0, 0.0, 1.0, 0.0]), 4, 2, 0).contains(&2));
-        // Whitening is over what is kept: the mean advantage of the update is 0.
-        let (found, chosen) =
-            advantages(&completions, &Ppo { samples_per_image: 6, keep_per_image: 2, ..ppo(Algorithm::Rloo) });
-        let kept: Vec<f32> = chosen.iter().map(|&i| found[i].advantages[0]).collect();
-        assert!((kept[0] + 1.0).abs() < 1e-4 && (kept[1] - 1.0).abs() < 1e-4, "{kept:?}");
-    }
-
-    #[test]
-    fn the_running_scale_is_that_of_all_rewards() {
-        let mut scale = RunningScale::default();
-        assert_eq!(scale.deviation(), 1.0);
-        scale.add([1.0, 3.0].into_iter());
-        scale.add([5.0, 7.0].into_iter());
-        // Mean 4, variance (9 + 1 + 1 + 9) / 4 = 5.
-        assert!((scale.deviation() - 5f64.sqrt()).abs() < 1e-12);
+        assert_eq!(select_for_update(&six, 3, 2, 1), [1, 2]);
+        assert_eq!(select_for_update(&six, 3, 0, 1), [0, 1, 2]);
+        // One good completion among bad ones: it and any of the bad.
+        assert!(select_for_update(&rewards(&[0.0, 0.0, 1.0, 0.0]), 4, 2, 0).contains(&2));
+        // Whitening is over the selected ones: the mean advantage of the update is 0.
+        let mut rollouts: Vec<Rollout> = six.iter().map(|&reward| rollout(reward, &[0])).collect();
+        let ppo = Ppo { samples_per_image: 6, keep_per_image: 2, ..ppo(Algorithm::Rloo) };
+        let selected = assign_advantages(&mut rollouts, &ppo);
+        let found: Vec<f32> = selected.iter().map(|&i| rollouts[i].advantages[0]).collect();
+        assert!((found[0] + 1.0).abs() < 1e-4 && (found[1] - 1.0).abs() < 1e-4, "{found:?}");
     }
 }

@@ -25,7 +25,8 @@ impl TokenBatch {
         tokenizer: &Tokenizer,
         device: Device,
     ) -> Self {
-        // Kernels are compiled for each shape on the CPU and tile by eights on the GPU: few lengths, and round ones.
+        // Kernels are compiled for each shape on the CPU and tile by eights on the GPU: few
+        // lengths, and round ones.
         const MULTIPLE: usize = 8;
         let longest = sequences.clone().map(|(prompt, response)| prompt.len() + response.len()).max().unwrap_or(0);
         let longest = longest.next_multiple_of(MULTIPLE);
@@ -64,14 +65,15 @@ pub struct PassMode {
 }
 
 impl<'a> Pass<'a> {
-    /// Runs `batch` with the picture embeddings `image [image tokens, hidden]` through the model. Logits are computed
-    /// later, only for the targets and piece by piece.
+    /// Runs `batch` with the picture embeddings `image [image tokens, hidden]` through the model.
+    /// Logits are computed later, only for the targets and piece by piece.
     pub fn new(model: &'a InternVl, batch: &TokenBatch, image: &Tensor, image_token: i64, mode: PassMode) -> Self {
         let decoder = model.decoder();
         let embeds = model.embed_prompt(&batch.ids, image, image_token);
         let (_, t) = batch.ids.size2().expect("ids: [b, t]");
         let positions = Positions::causal(decoder.config(), t, batch.ids.device());
-        // The generator is global to libtorch; seeding it makes dropout a function of the step alone.
+        // The generator is global to libtorch; seeding it makes dropout a function of the step
+        // alone.
         tch::manual_seed(mode.seed as i64);
         let (states, tape) = if mode.gradient_checkpointing {
             let (states, tape) = decoder.blocks_with_tape(embeds, positions, mode.train, mode.seed as i64);
@@ -83,11 +85,12 @@ impl<'a> Pass<'a> {
         Self { model, hidden, tape }
     }
 
-    /// Adds the gradients of `weight` times the mean over targets of a loss to the trainable tensors, and returns that mean.
+    /// Adds the gradients of `weight` times the mean over targets of a loss to the trainable
+    /// tensors, and returns that mean.
     ///
-    /// `loss(logits, rows, share)` gets the logits `[m, vocab]` f32 of the targets `rows`, which are `share` of all, and
-    /// gives the mean over them. Only one such piece exists at a time: for a batch of long programs and a vocabulary of
-    /// 151,674 the whole would be tens of gigabytes.
+    /// `loss(logits, rows, share)` gets the logits `[m, vocab]` f32 of the targets `rows`, which
+    /// are `share` of all, and gives the mean over them. Only one such piece exists at a time: for
+    /// a batch of long programs and a vocabulary of 151,674 the whole would be tens of gigabytes.
     pub fn backward(self, weight: f64, loss: impl FnMut(&Tensor, Range<i64>, f64) -> Tensor) -> f64 {
         let rows_at_a_time = rows_at_a_time(self.model.config.llm_config.vocab_size);
         self.backward_in_pieces(weight, rows_at_a_time, loss)
@@ -150,8 +153,8 @@ pub fn narrowed(tensor: &Tensor, rows: &Range<i64>) -> Tensor {
     tensor.narrow(0, rows.start, rows.end - rows.start)
 }
 
-/// Log-probabilities of `targets [n]` under `logits [n, vocab] / temperature`: `[n]` f32; and the whole
-/// `[n, vocab]` log-softmax.
+/// Log-probabilities of `targets [n]` under `logits [n, vocab] / temperature`: `[n]` f32; and the
+/// whole `[n, vocab]` log-softmax.
 pub fn token_logprobs(logits: &Tensor, targets: &Tensor, temperature: f64) -> (Tensor, Tensor) {
     let log_softmax = (logits / temperature).log_softmax(-1, Kind::Float);
     (log_softmax.gather(-1, &targets.unsqueeze(-1), false).squeeze_dim(-1), log_softmax)

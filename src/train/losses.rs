@@ -1,15 +1,18 @@
-//! The mathematics of PPO as pure functions. Every tensor is `[n]` f32 over the response tokens of a minibatch: padding
-//! and prompts never get here, so there is nothing to mask. Means are over tokens.
+//! The mathematics of PPO as pure functions. Every tensor is `[n]` f32 over the response tokens of
+//! a minibatch: it has no padding and no prompts, so there is nothing to mask. Means are over
+//! tokens.
 //!
-//! Reference: Schulman et al. 2017 (arXiv:1707.06347), and its implementation details as in Huang et al. 2022, "The 37
-//! implementation details of PPO". Departures: the KL divergence to the reference is a term of the loss (Shao et al. 2024,
-//! arXiv:2402.03300, eq. 3-4), not of the reward; the reward comes whole at the last token.
+//! Reference: Schulman et al. 2017 (arXiv:1707.06347), with the implementation details of Huang et
+//! al. 2022, "The 37 implementation details of PPO". Departures: the KL divergence to the reference
+//! is a term of the loss (Shao et al. 2024, arXiv:2402.03300, eq. 3-4), not of the reward; the
+//! whole reward is given at the last token.
 
 use tch::{Kind, Tensor};
 
-/// Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16) for one completion whose `reward`
-/// comes at its last token, after which nothing follows: `delta_t = r_t + gamma v_{t+1} - v_t`,
-/// `A_t = delta_t + gamma lambda A_{t+1}`. Returns the advantages and the returns `A_t + v_t`.
+/// Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16) for one
+/// completion, whose `reward` is given at its last token: `delta_t = r_t + gamma v_{t+1} - v_t`,
+/// `A_t = delta_t + gamma lambda A_{t+1}`, and `v` and `A` are 0 after the last token. Returns the
+/// advantages and the returns `A_t + v_t`.
 pub fn gae(reward: f32, values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32>, Vec<f32>) {
     let mut advantages = vec![0.0f32; values.len()];
     let (mut next_value, mut next_advantage) = (0.0f64, 0.0f64);
@@ -24,16 +27,30 @@ pub fn gae(reward: f32, values: &[f32], gamma: f64, lambda: f64) -> (Vec<f32>, V
     (advantages, returns)
 }
 
-/// For each of the completions of one prompt, its reward less the mean of the others' (RLOO; Ahmadian et al. 2024,
-/// arXiv:2402.14740, eq. 8). A single completion has advantage 0.
+/// For each completion of one prompt, its reward minus the mean reward of the others (RLOO;
+/// Ahmadian et al. 2024, arXiv:2402.14740, eq. 8). A single completion has advantage 0.
 pub fn leave_one_out(rewards: &[f32]) -> Vec<f32> {
     let (sum, others) = (rewards.iter().sum::<f32>(), rewards.len().saturating_sub(1).max(1) as f32);
     let advantage = |&reward: &f32| if rewards.len() > 1 { reward - (sum - reward) / others } else { 0.0 };
     rewards.iter().map(advantage).collect()
 }
 
-/// Shifts and scales all advantages of a step to mean 0 and (population) standard deviation 1.
+/// Whether numbers are equal up to the rounding of f32 arithmetic on numbers of about 1: a few
+/// steps of 1.2e-7 each.
+pub fn is_constant(numbers: impl Iterator<Item = f32>) -> bool {
+    const ROUNDING: f32 = 1e-6;
+    let (low, high) = numbers.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    // No numbers at all: high - low is -inf.
+    high - low <= ROUNDING * low.abs().max(high.abs()).clamp(1.0, f32::MAX)
+}
+
+/// Shifts and scales all advantages of a step to mean 0 and (population) standard deviation 1. If
+/// they are equal up to rounding, sets them to 0: scaling would blow rounding errors up to 1.
 pub fn whiten(advantages: &mut [&mut f32]) {
+    if is_constant(advantages.iter().map(|a| **a)) {
+        advantages.iter_mut().for_each(|a| **a = 0.0);
+        return;
+    }
     let n = advantages.len().max(1) as f64;
     let mean = advantages.iter().map(|a| f64::from(**a)).sum::<f64>() / n;
     let variance = advantages.iter().map(|a| (f64::from(**a) - mean).powi(2)).sum::<f64>() / n;
@@ -41,15 +58,16 @@ pub fn whiten(advantages: &mut [&mut f32]) {
     advantages.iter_mut().for_each(|a| **a = ((f64::from(**a) - mean) / deviation) as f32);
 }
 
-/// What the clipped surrogate gives.
+/// The clipped surrogate objective and how often it was clipped.
 pub struct PolicyLoss {
     /// `-mean(min(ratio A, clip(ratio, 1 - c, 1 + c) A))`: scalar.
     pub loss: Tensor,
-    /// Share of tokens whose ratio lies outside the clip range: scalar.
+    /// Share of tokens whose ratio is outside of the clip range: scalar.
     pub clip_fraction: Tensor,
 }
 
-/// The clipped surrogate objective, negated (PPO, eq. 7), with `ratio = exp(logprobs - old_logprobs)`.
+/// The clipped surrogate objective, negated (PPO, eq. 7), with `ratio = exp(logprobs -
+/// old_logprobs)`.
 pub fn policy_loss(logprobs: &Tensor, old_logprobs: &Tensor, advantages: &Tensor, clip_range: f64) -> PolicyLoss {
     let ratio = (logprobs - old_logprobs).exp();
     let clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range);
@@ -58,22 +76,24 @@ pub fn policy_loss(logprobs: &Tensor, old_logprobs: &Tensor, advantages: &Tensor
     PolicyLoss { loss, clip_fraction }
 }
 
-/// `0.5 mean(max((v - R)^2, (v_old + clip(v - v_old, -c, c) - R)^2))`: the value may gain from moving only within the clip
-/// range (detail 9 of Huang et al. 2022).
+/// `0.5 mean(max((v - R)^2, (v_old + clip(v - v_old, -c, c) - R)^2))`: a value gains nothing from
+/// moving beyond the clip range (detail 9 of Huang et al. 2022).
 pub fn value_loss(values: &Tensor, old_values: &Tensor, returns: &Tensor, clip_range: f64) -> Tensor {
     let clipped = old_values + (values - old_values).clamp(-clip_range, clip_range);
     let loss = (values - returns).square().maximum(&(clipped - returns).square());
     loss.mean(Kind::Float) * 0.5
 }
 
-/// Per-token estimate of KL(policy || reference) from tokens of the policy: `exp(d) - d - 1`, `d = ref - logprob`
-/// (Schulman 2020, "Approximating KL divergence", k3): unbiased, never negative.
+/// Estimates KL(policy || reference) from tokens that the policy sampled: `[n]`, `exp(d) - d - 1`
+/// with `d = ref - logprob` (k3 of Schulman 2020, "Approximating KL divergence"). Unbiased and
+/// never negative.
 pub fn kl_k3(logprobs: &Tensor, ref_logprobs: &Tensor) -> Tensor {
     let difference = ref_logprobs - logprobs;
     difference.exp() - difference - 1.0
 }
 
-/// Mean entropy of the distributions that `log_softmax [n, vocab]` states, over the whole vocabulary, in nats: scalar.
+/// Mean entropy of the distributions `log_softmax [n, vocab]`, over the whole vocabulary, in nats:
+/// scalar.
 pub fn entropy(log_softmax: &Tensor) -> Tensor {
     -(log_softmax.exp() * log_softmax).sum_dim_intlist(-1i64, false, Kind::Float).mean(Kind::Float)
 }
@@ -83,8 +103,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     logits.cross_entropy_for_logits(targets)
 }
 
-/// `1 - var(returns - values) / var(returns)`: 1 for a perfect critic, 0 for one that says the mean, negative for worse.
-/// Returns of no variance give 0.
+/// `1 - var(returns - values) / var(returns)`: 1 for a perfect critic, 0 for one that always says
+/// the mean, negative for a worse one. 0 if the returns do not vary.
 pub fn explained_variance(values: &[f32], returns: &[f32]) -> f64 {
     let variance = |numbers: &mut dyn Iterator<Item = f64>| {
         let numbers: Vec<f64> = numbers.collect();
@@ -118,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn gae_with_lambda_one_is_the_return_less_the_value() {
+    fn gae_with_lambda_one_is_the_return_minus_the_value() {
         let (advantages, returns) = gae(2.0, &[0.5, -1.0, 4.0], 1.0, 1.0);
         assert_close(&advantages, &[1.5, 3.0, -2.0]);
         assert_close(&returns, &[2.0, 2.0, 2.0]);
@@ -142,8 +162,8 @@ mod tests {
 
     #[test]
     fn policy_loss_by_hand_and_its_gradient_stops_where_it_is_clipped() {
-        // Ratios 1.5, 0.5, 1.5, 0.5, 1.1 with advantages 1, 1, -1, -1, 2 and range 0.2:
-        // min(1.5, 1.2) = 1.2; min(0.5, 0.8) = 0.5; min(-1.5, -1.2) = -1.5; min(-0.5, -0.8) = -0.8; 2.2.
+        // Ratios 1.5, 0.5, 1.5, 0.5, 1.1 with advantages 1, 1, -1, -1, 2 and range 0.2: min(1.5,
+        // 1.2) = 1.2; min(0.5, 0.8) = 0.5; min(-1.5, -1.2) = -1.5; min(-0.5, -0.8) = -0.8; 2.2.
         let logprobs = Tensor::from_slice(&[1.5f32, 0.5, 1.5, 0.5, 1.1]).log().set_requires_grad(true);
         let advantages = Tensor::from_slice(&[1.0f32, 1.0, -1.0, -1.0, 2.0]);
         let PolicyLoss { loss, clip_fraction } =
@@ -151,14 +171,15 @@ mod tests {
         assert!((loss.double_value(&[]) + (1.2 + 0.5 - 1.5 - 0.8 + 2.2) / 5.0).abs() < 1e-6);
         assert!((clip_fraction.double_value(&[]) - 0.8).abs() < 1e-6);
         loss.backward();
-        // d(-ratio A / 5) / d logprob = -ratio A / 5 where the unclipped term is the smaller, else 0.
+        // d(-ratio A / 5) / d logprob = -ratio A / 5 if the unclipped term is the smaller, else 0.
         let gradient: Vec<f32> = Vec::try_from(logprobs.grad()).unwrap();
         assert_close(&gradient, &[0.0, -0.1, 0.3, 0.0, -0.44]);
     }
 
     #[test]
     fn value_loss_by_hand() {
-        // v 1, old 0, R 2, range 0.2: max((1-2)^2, (0.2-2)^2) = 3.24. v 0.1, old 0, R 0: max(0.01, 0.01) = 0.01.
+        // v 1, old 0, R 2, range 0.2: max((1-2)^2, (0.2-2)^2) = 3.24. v 0.1, old 0, R 0: max(0.01,
+        // 0.01) = 0.01.
         let tensor = |values: [f32; 2]| Tensor::from_slice(&values);
         let loss = value_loss(&tensor([1.0, 0.1]), &tensor([0.0, 0.0]), &tensor([2.0, 0.0]), 0.2);
         assert!((loss.double_value(&[]) - 0.5 * (3.24 + 0.01) / 2.0).abs() < 1e-6);

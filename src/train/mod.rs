@@ -1,16 +1,21 @@
-//! Learning: fine-tuning and PPO.
+//! Learning: supervised fine-tuning and reinforcement learning.
 
 pub mod advantages;
 pub mod checkpoint;
 pub mod curriculum;
+pub mod examples;
 pub mod forward;
 mod imitation;
+mod learner;
 pub mod losses;
+pub mod metrics;
+mod minibatch;
 pub mod optim;
 pub mod ppo;
-mod rollouts;
 pub mod schedule;
 pub mod sft;
+pub mod shaping;
+pub mod training_loop;
 pub mod validation;
 
 use std::path::{Path, PathBuf};
@@ -20,11 +25,12 @@ use cadwright_rollout::Scorer;
 
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::eval::predict::PromptedDataset;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
 use crate::policy;
+use crate::rollouts::PromptedDataset;
+use crate::seeds::seed;
 
 /// What a stage of a run works with.
 pub struct Stage<'a> {
@@ -47,6 +53,14 @@ pub struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// The training pictures. Their embeddings are kept unless the vision tower of `policy` is
+    /// trained.
+    pub fn training_pictures(&self, policy: &InternVl) -> Pictures<'_> {
+        let model = &self.config.model;
+        let cache_mib = if policy.trains_vision() { 0 } else { model.vision_cache_mib };
+        Pictures::new(self.train, model.max_tiles, cache_mib)
+    }
+
     /// A data set's pictures with this run's prompt.
     pub fn prompted<'b>(&'b self, dataset: &'b Dataset, pictures: &'b Pictures<'b>) -> PromptedDataset<'b> {
         PromptedDataset { dataset, pictures, prompt: &self.prompt, tokenizer: self.tokenizer }
@@ -63,5 +77,29 @@ impl Stage<'_> {
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
         policy::save(directory, model, self.tokenizer, &self.prompt, &self.base_model)
+    }
+}
+
+/// The part of a seed that separates the random draws of the stage `name` from those of all others.
+pub fn stream(name: &str) -> u64 {
+    match name {
+        "sft" => 0x5f7,
+        "ppo" => 0x990,
+        other => seed(&other.bytes().map(u64::from).collect::<Vec<_>>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::examples::{TokenizedExample, length_bucketed_batches};
+    use super::*;
+
+    #[test]
+    fn more_sft_shuffles_otherwise_than_sft() {
+        let example = |index| TokenizedExample { index, prompt: vec![0; 3].into(), response: vec![0; index % 7] };
+        let examples: Vec<_> = (0..64).map(example).collect();
+        let epoch = |stage| length_bucketed_batches(&examples, 8, 8, sft::epoch_seed(stage, 0, 0));
+        assert_ne!(epoch("control"), epoch("sft"));
+        assert_eq!(epoch("control"), epoch("control"));
     }
 }

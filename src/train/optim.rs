@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::config::{Dtype, OptimizerKind};
 use crate::model::Weights;
 
-/// What an optimiser needs to know besides the learning rate.
+/// Settings of an optimiser besides the learning rate.
 #[derive(Debug, Clone, Copy)]
 pub struct OptimizerConfig {
-    /// For matrices; everything else is AdamW's.
+    /// Optimiser of matrices; everything else uses AdamW.
     pub kind: OptimizerKind,
-    /// Decoupled, on matrices only.
+    /// Decoupled weight decay, on matrices only.
     pub weight_decay: f64,
     /// Decay rates of AdamW's moments.
     pub betas: [f64; 2],
@@ -20,10 +22,48 @@ pub struct OptimizerConfig {
     pub max_grad_norm: f64,
 }
 
+/// Counts the updates that an optimiser skipped because their gradient was not finite. SFT and PPO
+/// have the same rule: such an update changes nothing and is counted, and several in a row end the
+/// stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedUpdates {
+    /// Updates skipped since the stage began.
+    pub total: usize,
+    in_a_row: usize,
+}
+
+impl SkippedUpdates {
+    /// A stage ends after this many skipped updates in a row. One unusual minibatch overflows once
+    /// or twice; if this many different ones overflow, the weights are at fault, and since no
+    /// update changes them, further ones are in vain.
+    pub const LIMIT_IN_A_ROW: usize = 8;
+
+    /// Counts an update by the norm of its gradient and returns whether it was applied. `key` is
+    /// the configuration key of its learning rate, and `learning_rate` the key's value.
+    ///
+    /// # Errors
+    /// [`Self::LIMIT_IN_A_ROW`] updates in a row were skipped.
+    pub fn count(&mut self, grad_norm: f64, key: &str, learning_rate: f64) -> Result<bool> {
+        if grad_norm.is_finite() {
+            self.in_a_row = 0;
+            return Ok(true);
+        }
+        self.total += 1;
+        self.in_a_row += 1;
+        ensure!(
+            self.in_a_row < Self::LIMIT_IN_A_ROW,
+            "the gradient was not finite in {} updates in a row, which were skipped; start again in another run.output_dir with a lower {key} = {learning_rate} or with model.dtype = \"f32\"",
+            self.in_a_row
+        );
+        Ok(false)
+    }
+}
+
 /// Updates the trainable tensors of a model in place.
 ///
-/// AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2. Muon: Jordan et al. 2024, with the update scaled to
-/// AdamW's size as in Liu et al. 2025 (arXiv:2502.16982, eq. 4), so that both share one learning rate.
+/// AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2. Muon: Jordan et al. 2024, with
+/// the update scaled to the size of AdamW's as in Liu et al. 2025 (arXiv:2502.16982, eq. 4), so
+/// that both share one learning rate.
 pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
@@ -44,10 +84,11 @@ const EPSILON: f64 = 1e-8;
 const MUON_MOMENTUM: f64 = 0.95;
 
 impl Optimizer {
-    /// An optimiser of the tensors that are trainable now.
+    /// An optimiser of the tensors of `weights` that are trainable now.
     pub fn new(weights: &Weights, config: OptimizerConfig) -> Self {
         let slot = |(name, tensor): (&str, &Tensor)| {
-            // Embeddings are tables, not maps: an orthogonal update would move every row alike.
+            // The rows of embeddings are independent: an orthogonal update would move them all
+            // alike.
             let is_muon = config.kind == OptimizerKind::Muon && tensor.dim() == 2 && !is_table(name);
             let zeros = || tensor.detach().zeros_like();
             let second = if is_muon { Tensor::zeros([0], (Kind::Float, tensor.device())) } else { zeros() };
@@ -56,8 +97,9 @@ impl Optimizer {
         Self { config, slots: weights.trainable().map(slot).collect(), step: 0 }
     }
 
-    /// Applies the gradients, clears them and returns their total norm before clipping. Tensors without a gradient stay
-    /// as they are. A norm that is not finite changes nothing.
+    /// Applies the gradients, clears them and returns their total norm before clipping. Tensors
+    /// without a gradient do not change. If the norm is not finite, neither tensors nor moments nor
+    /// the number of steps change.
     pub fn step(&mut self, learning_rate: f64) -> f64 {
         let norm = self.grad_norm();
         tch::no_grad(|| {
@@ -75,7 +117,7 @@ impl Optimizer {
 
     fn update(&mut self, gradient_scale: f64, learning_rate: f64) {
         let Self { config, slots, step } = self;
-        // Matrices of one shape are orthogonalised together: a nano model has forty small ones.
+        // Orthogonalise matrices of one shape together: a nano model has forty small ones.
         let mut by_shape: BTreeMap<Vec<i64>, (Vec<usize>, Vec<Tensor>)> = BTreeMap::new();
         for (i, slot) in slots.iter_mut().enumerate() {
             let gradient = slot.tensor.grad();
@@ -109,7 +151,8 @@ impl Optimizer {
         })
     }
 
-    /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of steps taken (`step`).
+    /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of applied steps
+    /// (`step`).
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let moments = self.slots.iter().flat_map(|slot| {
             [
@@ -120,10 +163,10 @@ impl Optimizer {
         moments.chain([("step".to_owned(), Tensor::from_slice(&[self.step]))]).collect()
     }
 
-    /// Takes up a state that [`Self::state`] gave.
+    /// Restores a state that [`Self::state`] returned.
     ///
     /// # Errors
-    /// The names that are missing or of another shape.
+    /// The names of moments that are missing, unexpected or of another shape, one line each.
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Vec<String>> {
         let expected = self.state();
         let shapes: Vec<_> = expected.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
@@ -146,6 +189,7 @@ impl Optimizer {
     }
 }
 
+/// Whether a matrix is a table of vectors and not a linear map.
 fn is_table(name: &str) -> bool {
     name.contains("embed") || name.contains("lm_head") || name.starts_with("value_head.fc2")
 }
@@ -171,8 +215,9 @@ impl Slot {
     }
 }
 
-/// For each matrix of `[n, rows, columns]`, the nearest one with singular values about 1, by five steps of the quintic
-/// Newton-Schulz iteration. bf16 is enough, where that is fast: only the direction counts.
+/// For each matrix of `[n, rows, columns]`, the nearest one with singular values of about 1, by
+/// five steps of the quintic Newton-Schulz iteration. Only the direction counts, so bf16 is enough
+/// if the hardware multiplies it.
 fn orthogonalised(matrices: &Tensor) -> Tensor {
     let (_, rows, columns) = matrices.size3().expect("matrices: [n, rows, columns]");
     let is_tall = rows > columns;
@@ -207,7 +252,8 @@ mod tests {
         let w = weights.get("w");
         (&w * Tensor::from_slice(&[3.0f32, -0.5])).sum(Kind::Float).backward();
         optimizer.step(0.01);
-        // First step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so w <- w (1 - 0.01 * 0.1) - 0.01 sign(g).
+        // First step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so w <- w (1 - 0.01 * 0.1) - 0.01
+        // sign(g).
         for (index, expected) in [(0, 0.999 - 0.01), (1, -1.998 + 0.01)] {
             assert!((w.double_value(&[0, index]) - expected).abs() < 1e-6);
         }
@@ -236,5 +282,44 @@ mod tests {
         let (other, mut restored) = single(&value, &[2, 2], OptimizerKind::Adamw);
         restored.restore(&state).unwrap();
         assert_eq!(step(&other, &mut restored), expected);
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
+            let run = |bad: &[f32]| {
+                let (weights, mut optimizer) = single(&[1.0, -2.0, 0.5, 0.25], &[2, 2], kind);
+                let w = weights.get("w");
+                let mut norms = Vec::new();
+                for factor in [&[1.0][..], bad, &[2.0, 3.0]].concat() {
+                    (w.square() * f64::from(factor)).sum(Kind::Float).backward();
+                    norms.push(optimizer.step(0.05));
+                }
+                let state = optimizer.state().into_iter().map(|(_, tensor)| tensor).chain([w.detach()]);
+                let bytes: Vec<Vec<f64>> =
+                    state.map(|tensor| tensor.flatten(0, -1).to_kind(Kind::Double).try_into().unwrap()).collect();
+                (bytes, norms.iter().filter(|norm| !norm.is_finite()).count())
+            };
+            let (expected, _) = run(&[]);
+            let (found, skipped) = run(&[f32::NAN, f32::INFINITY]);
+            assert_eq!(skipped, 2);
+            assert_eq!(found, expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn skipped_updates_are_counted_and_many_in_a_row_are_an_error() {
+        let mut skipped = SkippedUpdates::default();
+        let count = |skipped: &mut SkippedUpdates, norm| skipped.count(norm, "sft.learning_rate", 1e30);
+        for _ in 0..SkippedUpdates::LIMIT_IN_A_ROW - 1 {
+            assert!(!count(&mut skipped, f64::NAN).unwrap());
+        }
+        assert!(count(&mut skipped, 1.0).unwrap());
+        for _ in 0..SkippedUpdates::LIMIT_IN_A_ROW - 1 {
+            assert!(!count(&mut skipped, f64::INFINITY).unwrap());
+        }
+        assert_eq!(skipped.total, 2 * (SkippedUpdates::LIMIT_IN_A_ROW - 1));
+        let message = count(&mut skipped, f64::NAN).unwrap_err().to_string();
+        assert!(message.contains("8 updates in a row") && message.contains("sft.learning_rate"), "{message}");
     }
 }

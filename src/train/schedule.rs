@@ -1,4 +1,4 @@
-//! What changes over the steps of a stage, as pure functions of the step.
+//! Schedules: what changes over the steps of a stage, as pure functions of its progress.
 
 use std::f64::consts::PI;
 
@@ -6,14 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::CeSchedule;
 
-/// How far a stage is, in [0, 1]: by its steps or, where `max_seconds` is not 0, by its time, whichever is further.
+/// How far a stage is, in [0, 1]: by its steps or, if `max_seconds` is not 0, by its time,
+/// whichever is further.
 pub fn progress(step: usize, steps: usize, seconds: f64, max_seconds: f64) -> f64 {
     let by_time = if max_seconds > 0.0 { seconds / max_seconds } else { 0.0 };
     (step as f64 / steps.max(1) as f64).max(by_time).min(1.0)
 }
 
-/// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` until the share `hold` of the stage is over, and
-/// falls linearly to `final_lr * peak`, which the step after the last would have.
+/// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` until the share
+/// `hold` of the stage is over, and falls linearly towards `final_lr * peak`, which the step after
+/// the last would have.
 #[derive(Debug, Clone, Copy)]
 pub struct LearningRate {
     /// Highest learning rate.
@@ -27,7 +29,8 @@ pub struct LearningRate {
 }
 
 impl LearningRate {
-    /// The learning rate of `step` (from 0), before which the stage has come to `progress`.
+    /// The learning rate of `step`, counted from 0; `progress` is that of the stage before the
+    /// step.
     pub fn at(&self, step: usize, progress: f64) -> f64 {
         let climbed = ((step + 1) as f64 / (self.warmup_steps + 1) as f64).min(1.0);
         let decayed = ((progress - self.hold) / (1.0 - self.hold).max(1e-9)).clamp(0.0, 1.0);
@@ -35,7 +38,8 @@ impl LearningRate {
     }
 }
 
-/// Weight of the cross-entropy at `progress` in [0, 1] of PPO: `initial` at the start, 0 from `until` on.
+/// Weight of the cross-entropy at `progress` in [0, 1] of PPO: `initial` at the start and, unless
+/// the schedule is constant, 0 from `until` on.
 pub fn ce_weight(schedule: CeSchedule, initial: f64, until: f64, progress: f64) -> f64 {
     let annealed = if until > 0.0 { (progress / until).clamp(0.0, 1.0) } else { 1.0 };
     match schedule {
@@ -45,22 +49,22 @@ pub fn ce_weight(schedule: CeSchedule, initial: f64, until: f64, progress: f64) 
     }
 }
 
-/// How far the annealing of a guarded cross-entropy has come: it waits while the policy is worse at writing valid programs than the
-/// SFT policy was, or too far from it.
+/// How far the annealing of a guarded cross-entropy has come. It waits while the policy writes
+/// fewer valid programs than the SFT policy did, or has moved too far from it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct CeGuard {
     /// In [0, 1].
     pub progress: f64,
-    /// VSR of the first step's rollouts, and a running mean of the later ones'.
+    /// VSR of the first step's rollouts, and a running mean over the steps.
     vsr: Option<(f64, f64)>,
 }
 
 impl CeGuard {
-    /// How far VSR may fall.
+    /// How far the VSR may fall below that of the first step.
     const TOLERANCE: f64 = 0.02;
 
-    /// After a step whose rollouts had this VSR and this KL, and which brought the stage `further`. `kl_target` 0 stands for no
-    /// limit.
+    /// Advances by the stage's progress in a step, `further`, if the step's VSR and KL allow it.
+    /// `kl_target` 0 is no limit.
     pub fn advance(&mut self, vsr: f64, kl: f64, kl_target: f64, further: f64) {
         let (first, mean) = self.vsr.map_or((vsr, vsr), |(first, mean)| (first, 0.8 * mean + 0.2 * vsr));
         self.vsr = Some((first, mean));
@@ -71,8 +75,9 @@ impl CeGuard {
     }
 }
 
-/// Steers a KL coefficient so that the divergence comes near a target (Ziegler et al. 2019, arXiv:1909.08593, section
-/// 2.2): proportional, the error clipped to +-20 %, over a horizon of 10 steps.
+/// Steers a KL coefficient towards a target divergence (Ziegler et al. 2019, arXiv:1909.08593,
+/// section 2.2): in proportion to the relative error, clipped to +-20 %, over a horizon of 10
+/// steps. `target` 0 leaves the coefficient alone.
 pub fn adapted_kl_coef(coef: f64, kl: f64, target: f64) -> f64 {
     if target <= 0.0 {
         return coef;
@@ -123,7 +128,8 @@ mod tests {
             (guard.progress * 10.0).round()
         };
         assert_eq!(after(0.9, 0.05), 1.0);
-        // Mean 0.8 x 0.9 + 0.2 x 0.75 = 0.87 is too low; the KL of 0.2 too high; then 0.8 x (0.87 .. ) recovers.
+        // Mean 0.8 x 0.9 + 0.2 x 0.75 = 0.87 is too low; the KL of 0.2 too high; then 0.8 x (0.87
+        // .. ) recovers.
         assert_eq!(after(0.75, 0.05), 1.0);
         assert_eq!(after(1.0, 0.2), 1.0);
         assert_eq!(after(1.0, 0.05), 2.0);

@@ -1,4 +1,5 @@
-//! Validation while a stage trains: greedy programs for held-out parts, executed; the best checkpoint by their IoU is kept.
+//! Validation while a stage trains: generates greedy programs for held-out parts, executes them,
+//! and keeps the policy with the best IoU.
 
 use std::path::Path;
 use std::time::Instant;
@@ -22,16 +23,16 @@ use crate::telemetry::Telemetry;
 /// The best validation so far.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Best {
-    /// Its IoU; none before the first validation.
+    /// Its IoU; `None` before the first validation.
     pub iou: Option<f64>,
     /// Its VSR.
     pub vsr: f64,
-    /// The number of steps taken then.
+    /// Steps that were taken before it.
     pub step: usize,
 }
 
-/// Validates `model` after `step` steps on the first `samples` validation parts, shows a few of them, and keeps the model in
-/// `directory` if it is the best so far.
+/// Validates `model` after `step` steps on the first `samples` validation parts, and logs pictures
+/// of some of them. Writes the model to `directory` if it is the best so far.
 ///
 /// # Errors
 /// The scorer cannot go on, or the directory cannot be written.
@@ -75,7 +76,8 @@ pub fn validate(
 /// Pictures shown in TensorBoard.
 const PICTURES_SHOWN: usize = 4;
 
-/// Two strips of the first predictions that built a solid, in the same order: the input pictures and the predicted solids.
+/// Two strips of the first predictions that built a solid, in the same order: the input pictures
+/// and the predicted solids.
 fn strips(dataset: &Dataset, predictions: &[Prediction]) -> Option<[RgbImage; 2]> {
     let (inputs, built): (Vec<RgbImage>, Vec<RgbImage>) = predictions
         .iter()
@@ -93,13 +95,15 @@ fn strips(dataset: &Dataset, predictions: &[Prediction]) -> Option<[RgbImage; 2]
     (!inputs.is_empty()).then(|| [side_by_side(&inputs), side_by_side(&built)])
 }
 
-/// Samples of a part for the ceiling: as many as the rollouts have, but no fewer than say something of what a policy could write.
+/// Programs that the ceiling takes the best of: as many as a picture has rollouts, but at least 8,
+/// because the best of a few says little about what the policy can write.
 pub fn ceiling_k(ppo: &Ppo) -> usize {
     ppo.samples_per_image.max(8)
 }
 
-/// Mean IoU of the policy's samples at PPO's temperature on the first validation parts, and the mean of the best of each part's, of
-/// which there are [`ceiling_k`]: no policy that only chooses among what this one writes is better. `None` where that is not wished.
+/// Samples [`ceiling_k`] programs at PPO's temperature for each of the first validation parts.
+/// Returns their mean IoU, and the mean of the best IoU of each part, which a policy that chooses
+/// among what this one writes cannot exceed. `None` if `ppo.ceiling_samples` is 0.
 ///
 /// # Errors
 /// The scorer cannot go on.

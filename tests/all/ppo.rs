@@ -1,9 +1,10 @@
-//! What PPO rests on: the update scores tokens under the very distribution that wrote them.
+//! What PPO depends on: the update scores tokens under the same distribution that generated them.
 
 use cadwright::config::{Algorithm, Config, OptimizerKind, Ppo};
-use cadwright::generate::{Completion, PromptInput, Sampling, generate};
+use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
 use cadwright::model::{InternVl, Tokenizer};
-use cadwright::train::advantages::{Rewarded, advantages};
+use cadwright::rollouts::Rollout;
+use cadwright::train::advantages::{assign_advantages, length_factor};
 use cadwright::train::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use cadwright::train::losses::{entropy, kl_k3, policy_loss};
 use cadwright::train::optim::{Optimizer, OptimizerConfig};
@@ -15,8 +16,9 @@ use crate::harness::sole_user_of_the_generator;
 const TEMPERATURE: f64 = 0.8;
 const SAMPLES: usize = 3;
 
-/// The tiny random InternVL3 of the model's tests, with an adapter that has dropout, its tokenizer, and two prompts of
-/// unlike length: padded on the left when they are completed, on the right when they are scored.
+/// The tiny random InternVL3 of the model's tests with an adapter that has dropout, its tokenizer,
+/// and two prompts of different length: padded on the left when they are completed, on the right
+/// when they are scored.
 fn policy() -> (InternVl, Tokenizer, Vec<PromptInput>) {
     policy_in(Kind::Float)
 }
@@ -44,10 +46,12 @@ fn policy_in(dtype: Kind) -> (InternVl, Tokenizer, Vec<PromptInput>) {
 fn completions(policy: &InternVl, tokenizer: &Tokenizer, prompts: &[PromptInput]) -> Vec<Completion> {
     let seeds: Vec<u64> = (0..(prompts.len() * SAMPLES) as u64).collect();
     let sampling = Sampling { temperature: TEMPERATURE, top_p: 1.0, max_new_tokens: 12 };
-    generate(policy, tokenizer, prompts, &seeds, sampling, 64, |_, _| {})
+    let options = GenerateOptions { sampling, batch_size: 64, keeps_states: false };
+    generate(policy, tokenizer, prompts, &seeds, options, |_, _| {})
 }
 
-/// A forward pass over every completion after its prompt, as the update makes it, and the completions' tokens.
+/// A forward pass over every completion after its prompt, as the update makes it, and the
+/// completions' tokens.
 fn score<'a>(
     policy: &'a InternVl,
     tokenizer: &Tokenizer,
@@ -94,12 +98,12 @@ fn the_kl_to_the_reference_is_zero_before_the_first_step_and_positive_after_it()
     let mut optimizer = Optimizer::new(policy.weights(), config);
     let kl_and_ratio = |policy: &InternVl| {
         tch::no_grad(|| {
-            let of = |model| {
+            let logprobs_under = |model| {
                 let (pass, targets) = score(model, &tokenizer, &prompts, &completions, PassMode::default());
                 pass.logprobs(&targets, TEMPERATURE)
             };
-            let new = of(policy);
-            let kl = kl_k3(&new, &of(&reference)).mean(Kind::Float).double_value(&[]);
+            let new = logprobs_under(policy);
+            let kl = kl_k3(&new, &logprobs_under(&reference)).mean(Kind::Float).double_value(&[]);
             (kl, ((new - &old).exp() - 1.0).abs().max().double_value(&[]))
         })
     };
@@ -126,8 +130,27 @@ fn in_bf16_the_ratio_before_the_first_step_is_one_to_rounding() {
     let (pass, targets) = score(&policy, &tokenizer, &prompts, &completions, PassMode::default());
     let errors = ((pass.logprobs(&targets, TEMPERATURE) - &old).exp() - 1.0).abs();
     let (mean, most) = (errors.mean(Kind::Float).double_value(&[]), errors.max().double_value(&[]));
-    // Sums of products are rounded in another order when all tokens are there at once. docs/metrics.md states this bound.
+    // Sums of products are rounded in another order when all tokens are there at once.
+    // docs/metrics.md states this bound.
     assert!(mean < 0.005 && most < 0.15, "the ratio is off by {mean} on average and {most} at most");
+}
+
+/// An evaluated policy has a frozen adapter in fp32. Its copy has it in the dtype of the products,
+/// so that generation does not convert it at every token, and computes the same.
+#[test]
+fn a_frozen_copy_holds_adapters_in_the_dtype_of_products_and_computes_the_same() {
+    let (mut policy, tokenizer, prompts) = policy_in(Kind::BFloat16);
+    policy.weights_mut().set_trainable(|_| false);
+    let copy = policy.frozen_copy();
+    let adapters = || copy.weights().iter().filter(|(name, _)| cadwright::model::lora::is_adapter(name));
+    assert!(adapters().count() > 0);
+    assert!(adapters().all(|(_, tensor)| tensor.kind() == Kind::BFloat16), "each product converts the adapter again");
+    let completions = completions(&policy, &tokenizer, &prompts);
+    let logits = |policy: &InternVl| {
+        let (pass, _) = score(policy, &tokenizer, &prompts, &completions, PassMode::default());
+        tch::no_grad(|| policy.decoder().logits(&pass.hidden))
+    };
+    assert!(logits(&policy) == logits(&copy), "not the same to the bit");
 }
 
 /// Log-probability of each completion, summed over its tokens.
@@ -167,7 +190,7 @@ fn update(
 fn every_kind_of_failure_moves_the_policy_away_from_it_under_every_algorithm() {
     let _guard = sole_user_of_the_generator();
     let rewards = RewardConfig::default();
-    let of = |class, truncated| reward(&rewards, class, false, 0.0, truncated) as f32;
+    let reward_of = |class, truncated| reward(&rewards, class, false, 0.0, truncated) as f32;
     let failures = OutcomeClass::ALL.into_iter().filter(|class| !class.is_valid());
     for (algorithm, class) in [Algorithm::Ppo, Algorithm::Rloo, Algorithm::Grpo, Algorithm::DrGrpo]
         .into_iter()
@@ -175,26 +198,31 @@ fn every_kind_of_failure_moves_the_policy_away_from_it_under_every_algorithm() {
     {
         let (policy, tokenizer, prompts) = policy();
         let completions = completions(&policy.frozen_copy(), &tokenizer, &prompts);
-        // The second completion of each picture fails. The others build solids that have nothing in common with the part: even
-        // these are better.
+        // The second completion of each picture fails. The others build solids that do not overlap
+        // with the part, which is better than to fail.
         let fails = |i: usize| i % SAMPLES == 1;
-        let values: Vec<Vec<f32>> = completions.iter().map(|c| vec![0.05; c.tokens.len()]).collect();
-        let rewarded: Vec<Rewarded> = (0..completions.len())
-            .map(|i| Rewarded {
-                reward: of(if fails(i) { class } else { OutcomeClass::Solid }, false),
-                tokens: &completions[i].tokens,
-                values: if algorithm == Algorithm::Ppo { &values[i] } else { &[] },
-                is_scored: true,
+        let mut rollouts: Vec<Rollout> = completions
+            .iter()
+            .enumerate()
+            .map(|(i, completion)| Rollout {
+                reward: Some(reward_of(if fails(i) { class } else { OutcomeClass::Solid }, false)),
+                values: vec![0.05; completion.tokens.len()],
+                completion: Completion { tokens: completion.tokens.clone(), ..Completion::default() },
+                ..Rollout::default()
             })
             .collect();
         let ppo = Ppo { algorithm, samples_per_image: SAMPLES, gae_lambda: 1.0, ..Config::default().ppo };
-        let (found, _) = advantages(&rewarded, &ppo);
-        for (i, of) in found.iter().enumerate() {
-            assert!(of.advantages.iter().all(|a| (*a < 0.0) == fails(i)), "{algorithm:?} {class}: {:?}", of.advantages);
+        assign_advantages(&mut rollouts, &ppo);
+        let mean_length = rollouts.iter().map(|r| r.tokens().len()).sum::<usize>() as f32 / rollouts.len() as f32;
+        let mut concatenated = Vec::new();
+        for (i, rollout) in rollouts.iter().enumerate() {
+            let advantages = &rollout.advantages;
+            assert!(advantages.iter().all(|a| (*a < 0.0) == fails(i)), "{algorithm:?} {class}: {advantages:?}");
+            let factor = length_factor(algorithm, advantages.len(), mean_length);
+            concatenated.extend(advantages.iter().map(|a| a * factor));
         }
-        let flat: Vec<f32> = found.into_iter().flat_map(|of| of.advantages).collect();
         let before = total_logprobs(&policy, &tokenizer, &prompts, &completions);
-        update(&policy, &tokenizer, &prompts, &completions, &flat);
+        update(&policy, &tokenizer, &prompts, &completions, &concatenated);
         let after = total_logprobs(&policy, &tokenizer, &prompts, &completions);
         let change =
             |is: bool| -> f64 { (0..before.len()).filter(|&i| fails(i) == is).map(|i| after[i] - before[i]).sum() };

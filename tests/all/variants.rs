@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cadwright::generate::{PromptInput, Sampling, generate};
+use cadwright::generate::{GenerateOptions, PromptInput, Sampling, generate};
 use cadwright::model::files::{read_safetensors, write_checkpoint, write_safetensors};
 use cadwright::model::{InternVl, Layout, LoraConfig, TargetModules, Tokenizer};
 use tch::{Device, Kind, Tensor};
@@ -234,7 +234,8 @@ fn greedy_tokens_equal_those_of_transformers() {
             at += rows;
         }
         let sampling = Sampling { temperature: 0.0, top_p: 1.0, max_new_tokens: 8 };
-        let completions = generate(&model, &tokenizer, &prompts, &[0, 0, 0], sampling, 3, |_, _| {});
+        let options = GenerateOptions { sampling, batch_size: 3, keeps_states: false };
+        let completions = generate(&model, &tokenizer, &prompts, &[0, 0, 0], options, |_, _| {});
         for (row, completion) in completions.iter().enumerate() {
             let mut tokens = completion.tokens.clone();
             tokens.resize(8, 0);

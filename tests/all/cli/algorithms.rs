@@ -1,11 +1,13 @@
-//! Reinforcement learning's choices, each in the real loop: what it logs, and that it goes on where it was killed.
+//! The options of reinforcement learning, each in the real loop: what is logged, and that a killed
+//! run goes on.
 
 use serde_json::Value;
 
 use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
+use super::toy;
 use crate::harness::{Place, bytes, copy_directory, metrics, smoke_config};
 
-/// A directory in which SFT is done.
+/// A run directory in which SFT is done.
 fn after_sft(place: &Place, name: &str) -> std::path::PathBuf {
     let run = place.path(name);
     copy_directory(&tiny_run().join("sft"), &run.join("sft"));
@@ -41,7 +43,8 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
             assert_eq!(has("parts_seen"), algorithm == "rloo", "{step:#}");
             assert!(has("approx_kl") && has("updates"), "{step:#}");
         }
-        // The first update of a step is made from the policy that sampled; any later one finds that it has moved.
+        // The first update of a step is made from the policy that sampled; any later one finds that
+        // it has moved.
         let updates = steps[0]["ppo/updates"].as_f64().unwrap();
         if algorithm == "ppo" {
             assert_eq!(updates, 2.0, "the limit is reached by the second of four epochs: {:#}", steps[0]);
@@ -50,7 +53,8 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
     }
 }
 
-/// At a rate that ruins the policy: `best` is where PPO started from, `last` is the ruin.
+/// At a learning rate that ruins the policy, `best` is the policy that PPO started from, and `last`
+/// is the ruined one.
 #[test]
 fn the_last_policy_is_kept_beside_a_better_one_and_a_held_rate_does_not_fall() {
     let place = Place::new();
@@ -97,7 +101,8 @@ fn what_the_choices_remember_survives_a_kill() {
 #[test]
 fn without_a_reward_a_step_is_a_step_of_sft() {
     let place = Place::new();
-    // The labelled rows are one batch, so that both stages see the same; the reward is 0 whatever is written.
+    // The labelled rows are one batch, so that both stages see the same; the reward is 0 whatever
+    // is written.
     let same = [
         "data.train_limit=8",
         "model.freeze_vision=true",
@@ -160,4 +165,53 @@ fn kl_is_watched_where_it_is_no_term_of_the_loss() {
     let kl: Vec<f64> = steps(&run).iter().map(|step| step["ppo/kl"].as_f64().unwrap()).collect();
     assert!(kl[0].abs() < 1e-6, "the first step's policy is the reference: {kl:?}");
     assert!(kl[2] > kl[0] + 1e-6, "two steps have moved it: {kl:?}");
+}
+
+#[test]
+fn shapes_alone_suffice_if_the_policy_imitates_its_own_programs_only() {
+    let place = Place::new();
+    for (split, rows) in [("train", 8), ("validation", 2)] {
+        toy::write(&place.path("data"), split, rows, false);
+    }
+    let run = after_sft(&place, "own");
+    let choices = |own_share: &'static str| {
+        let same = ["data.path=data", "ppo.steps=1", "ppo.ce_weight=1", "ppo.ce_own_iou=0", own_share];
+        tiny_command("ppo", "own", &same)
+    };
+    let refusal = ["no training row has a program", "ppo.ce_weight=0", "ppo.ce_own_share=1"];
+    place.cadwright(choices("ppo.ce_own_share=0.5")).fails_with(&refusal);
+    std::fs::remove_dir_all(run.join("ppo")).unwrap_or_default();
+    place.cadwright(choices("ppo.ce_own_share=1")).succeeds();
+    assert_eq!(steps(&run).len(), 1);
+}
+
+/// The first update ruins the weights. All later gradients are not finite: they change nothing, are
+/// counted, and in the end the stage gives up, in SFT as in PPO.
+#[test]
+fn gradients_that_are_not_finite_are_skipped_counted_and_end_the_stage() {
+    let place = Place::new();
+    let skipped = |run: &std::path::Path, stage: &str| -> Vec<f64> {
+        metrics(run).iter().filter_map(|row| row[format!("{stage}/skipped_updates")].as_f64()).collect()
+    };
+    let sft = ["sft.learning_rate=1e30", "sft.max_steps=20", "sft.validate_every=0", "sft.checkpoint_every=0"];
+    let expected = ["8 updates in a row", "sft.learning_rate = 1", "model.dtype"];
+    let finished = place.cadwright(tiny_command("sft", "sft", &sft)).fails_with(&expected);
+    // One update is applied, seven skipped ones are logged, the eighth is the error.
+    assert_eq!(skipped(&place.path("sft"), "sft"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "{finished}");
+
+    let run = after_sft(&place, "ppo");
+    let ppo = [
+        "ppo.algorithm=rloo",
+        "ppo.learning_rate=1e30",
+        "ppo.steps=20",
+        "ppo.validate_every=0",
+        "ppo.checkpoint_every=0",
+        "ppo.kl_target=0.1",
+    ];
+    let expected = ["8 updates in a row", "ppo.learning_rate = 1", "model.dtype"];
+    let finished = place.cadwright(tiny_command("ppo", "ppo", &ppo)).fails_with(&expected);
+    let counts = skipped(&run, "ppo");
+    assert!(counts.is_sorted() && counts.last() >= Some(&6.0), "{counts:?}\n{finished}");
+    let coefficients: Vec<f64> = steps(&run).iter().filter_map(|row| row["ppo/kl_coef"].as_f64()).collect();
+    assert_eq!(coefficients.len(), counts.len(), "the coefficient became NaN: {coefficients:?}\n{finished}");
 }

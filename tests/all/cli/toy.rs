@@ -1,9 +1,11 @@
-//! A task whose optimum is known: a bar's height is in the picture, and the program builds a box of that height. Most programs in the
-//! data are wrong, nearly all of those in the same way: what cross-entropy learns best is a wrong height. The shapes are right. What the
-//! policy gains it has from the reward alone.
+//! A task whose optimum is known. The picture shows a bar, and the right program builds a box of
+//! the bar's height. Most programs in the data are wrong, and nearly all of these in the same way,
+//! so that cross-entropy learns a wrong height best. The shapes are right: what the policy gains
+//! comes from the reward alone.
 //!
-//! A height is one digit and no two pictures have one in common, wrong or right, but the rare 9. Where they shared digits, what one picture
-//! learned was at first another's mistake, and some runs stayed there (docs/log.md).
+//! A height is one digit, and except for the rare 9 no two pictures share one, right or wrong. When
+//! they did, what one picture learned was at first another's mistake, and some runs did not recover
+//! (docs/log.md).
 
 use std::fs::File;
 use std::path::Path;
@@ -66,7 +68,8 @@ ceiling_samples = 0
 checkpoint_every = 0
 "#;
 
-/// A bar as wide as the picture and as high as the box, on a logarithmic scale; of some brightness.
+/// A bar as wide as the picture and as high as the box, on a logarithmic scale; its brightness
+/// depends on `variant`.
 fn picture(height: usize, variant: u32) -> Vec<u8> {
     let top = SIDE - 28 * height as u32 - 14;
     let grey = (variant * 7 % 60) as u8;
@@ -87,7 +90,8 @@ fn stl(height: u32) -> String {
     format!("solid box\n{facets}endsolid box\n")
 }
 
-/// The program that the data has for a row: of ten for one picture six are wrong alike, two are wrong otherwise, two are right.
+/// The program that the data has for a row. Of ten programs for one picture, six are wrong in the
+/// same way, two are wrong in another, and two are right.
 fn program(row: usize) -> String {
     let picture = row % HEIGHTS.len();
     let height = match row / HEIGHTS.len() % 10 {
@@ -98,7 +102,8 @@ fn program(row: usize) -> String {
     format!("solid = cq.Workplane().rect(1, 1).extrude({height})\n")
 }
 
-fn write(directory: &Path, split: &str, rows: usize) {
+/// Writes a split of `rows` rows, with programs or with shapes only.
+pub fn write(directory: &Path, split: &str, rows: usize, has_programs: bool) {
     std::fs::create_dir_all(directory).unwrap();
     let schema = "message schema {
         optional binary image;
@@ -111,16 +116,19 @@ fn write(directory: &Path, split: &str, rows: usize) {
     let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
     let mut group = writer.next_row_group().unwrap();
     let n = HEIGHTS.len();
+    let programs = if has_programs { rows } else { 0 };
     let columns: [Vec<Vec<u8>>; 4] = [
         (0..rows).map(|i| picture(i % n, i as u32)).collect(),
         (0..rows).map(|i| format!("{split}-{i}").into_bytes()).collect(),
-        (0..rows).map(|i| program(i).into_bytes()).collect(),
+        (0..programs).map(|i| program(i).into_bytes()).collect(),
         (0..rows).map(|i| stl(HEIGHTS[i % n]).into_bytes()).collect(),
     ];
     for values in columns {
         let mut column = group.next_column().unwrap().unwrap();
         let values: Vec<ByteArray> = values.into_iter().map(ByteArray::from).collect();
-        column.typed::<ByteArrayType>().write_batch(&values, Some(&vec![1; rows]), None).unwrap();
+        // The level is 1 for a value and 0 for a null.
+        let levels = vec![i16::from(!values.is_empty()); rows];
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
         column.close().unwrap();
     }
     group.close().unwrap();
@@ -131,11 +139,11 @@ fn write(directory: &Path, split: &str, rows: usize) {
 fn the_reward_alone_teaches_what_the_programs_in_the_data_do_not() {
     let place = Place::new();
     place.write("toy.toml", CONFIG);
-    write(&place.path("data"), "train", 160);
-    write(&place.path("data"), "validation", 24);
+    write(&place.path("data"), "train", 160, true);
+    write(&place.path("data"), "validation", 24, true);
     let finished = place.cadwright(["sft", "--config", "toy.toml", "--output-dir", "run"]).succeeds();
     let start = json(place.path("run/sft/result.json"));
-    // The wrong heights have 0.37 on average.
+    // The wrong heights have an IoU of 0.37 on average.
     assert!(start["val_iou"].as_f64() < Some(0.5), "{finished}");
     let finished = place.cadwright(["ppo", "--config", "toy.toml", "--output-dir", "run"]).succeeds();
     let reached = json(place.path("run/ppo/result.json"));
@@ -146,7 +154,8 @@ fn the_reward_alone_teaches_what_the_programs_in_the_data_do_not() {
     let has_ce = |row: &Value| row.get("ppo/ce_loss").is_some();
     assert!(!metrics(&place.path("run")).iter().any(has_ce), "with weight 0 no cross-entropy is computed");
 
-    // Of its own programs it imitates only right ones, though nearly all that it was taught are wrong.
+    // It imitates only its right programs, although nearly all programs that it was taught are
+    // wrong.
     copy_directory(&place.path("run/sft"), &place.path("own/sft"));
     let choices =
         ["data.programs_limit=16", "ppo.steps=8", "ppo.ce_weight=1", "ppo.ce_own_share=1", "ppo.ce_own_iou=0.95"];

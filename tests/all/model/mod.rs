@@ -7,7 +7,7 @@ mod files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cadwright::generate::{Completion, PromptInput, Sampling, generate, generate_with_states};
+use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
 use cadwright::model::files::{read_safetensors, write_safetensors};
 use cadwright::model::{
     InternVl, InternVlConfig, KvCache, Layout, LoraConfig, ModelError, Positions, TargetModules, Tokenizer, Weights,
@@ -324,11 +324,16 @@ fn checkpointed_dropout_is_the_same_in_both_passes() {
 
 // Decoding.
 
+/// Options of `generate` without states.
+fn in_batches(sampling: Sampling, batch_size: usize) -> GenerateOptions {
+    GenerateOptions { sampling, batch_size, keeps_states: false }
+}
+
 #[test]
 fn greedy_tokens_equal_those_of_transformers() {
     let (model, reference) = (load(Kind::Float), Reference::read());
     let prompts = reference.prompts(&model);
-    let completions = generate(&model, &byte_tokenizer(), &prompts, &[0, 0], greedy(12), 2, |_, _| {});
+    let completions = generate(&model, &byte_tokenizer(), &prompts, &[0, 0], in_batches(greedy(12), 2), |_, _| {});
     for (row, completion) in completions.iter().enumerate() {
         // The reference pads after an end token.
         let mut tokens = completion.tokens.clone();
@@ -391,7 +396,7 @@ fn logprobs_are_those_of_the_distribution_that_was_sampled() {
     let mut count = 0;
     for (temperature, top_p) in [(0.7, 1.0), (0.7, 0.8)] {
         let sampling = Sampling { temperature, top_p, max_new_tokens: 12 };
-        let completions = generate(&model, &byte_tokenizer(), &prompts, &seeds, sampling, 8, |_, _| {});
+        let completions = generate(&model, &byte_tokenizer(), &prompts, &seeds, in_batches(sampling, 8), |_, _| {});
         for (index, Completion { tokens, logprobs, .. }) in completions.iter().enumerate() {
             let prompt = &prompts[index / 4];
             let ids: Vec<i64> = prompt.ids.iter().chain(tokens).copied().collect();
@@ -416,10 +421,11 @@ fn the_states_kept_are_those_that_tokens_were_chosen_from() {
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 12 };
     for batch_size in [8, 2] {
         let tokenizer = byte_tokenizer();
-        let (completions, states) =
-            generate_with_states(&model, &tokenizer, &prompts, &seeds, sampling, batch_size, |_, _| {});
-        assert_eq!(states.len(), 8);
-        for (index, (Completion { tokens, logprobs, .. }, states)) in completions.iter().zip(&states).enumerate() {
+        let options = GenerateOptions { keeps_states: true, ..in_batches(sampling, batch_size) };
+        let completions = generate(&model, &tokenizer, &prompts, &seeds, options, |_, _| {});
+        assert_eq!(completions.len(), 8);
+        for (index, Completion { tokens, logprobs, states, .. }) in completions.iter().enumerate() {
+            let states = states.as_ref().expect("states were asked for");
             assert_eq!(states.size()[0], tokens.len() as i64);
             let logits = tch::no_grad(|| model.decoder().logits(states));
             for (step, (&token, &logprob)) in tokens.iter().zip(logprobs).enumerate() {
@@ -439,7 +445,7 @@ fn samples_of_one_prompt_differ_by_seed_alone() {
     let prompts = reference.prompts(&model);
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 12 };
     let seeds = [3, 4, 3, 5, 3, 4, 3, 5];
-    let completions = generate(&model, &byte_tokenizer(), &prompts, &seeds, sampling, 8, |_, _| {});
+    let completions = generate(&model, &byte_tokenizer(), &prompts, &seeds, in_batches(sampling, 8), |_, _| {});
     assert_eq!(completions[0].tokens, completions[2].tokens);
     assert_ne!(completions[0].tokens, completions[1].tokens);
     assert_ne!(completions[0].tokens, completions[4].tokens, "other prompt");
@@ -453,10 +459,11 @@ fn batch_size_changes_no_token() {
     let sampling = Sampling { temperature: 0.9, top_p: 0.95, max_new_tokens: 16 };
     let run = |batch_size| {
         let mut done = Vec::new();
-        let on_done = |index: usize, completion: &Completion| done.push((index, completion.clone()));
-        let completions = generate(&model, &byte_tokenizer(), &prompts, &seeds, sampling, batch_size, on_done);
+        let on_done = |index: usize, completion: &Completion| done.push((index, completion.tokens.clone()));
+        let completions =
+            generate(&model, &byte_tokenizer(), &prompts, &seeds, in_batches(sampling, batch_size), on_done);
         assert_eq!(done.len(), 8, "each completion is handed over once");
-        assert!(done.iter().all(|(index, completion)| completions[*index] == *completion));
+        assert!(done.iter().all(|(index, tokens)| completions[*index].tokens == *tokens));
         completions
     };
     let all = run(8);
@@ -479,7 +486,7 @@ fn no_more_than_a_batch_is_written_at_a_time() {
         let seeds: Vec<u64> = (0..6).collect();
         let mut order = Vec::new();
         let on_done = |index: usize, _: &Completion| order.push(index);
-        let _ = generate(&model, &byte_tokenizer(), &prompts[..1], &seeds, sampling, batch_size, on_done);
+        let _ = generate(&model, &byte_tokenizer(), &prompts[..1], &seeds, in_batches(sampling, batch_size), on_done);
         order
     };
     assert_ne!(order(6), [0, 1, 2, 3, 4, 5], "together, the shortest is done first");

@@ -1,0 +1,160 @@
+//! A completion's life: its prompt, its tokens, its program and the program's score, then what
+//! reinforcement learning adds. Validation, evaluation and PPO all generate and score programs
+//! here.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use cadwright_rewards::frames::Frame;
+use cadwright_rewards::program::extract_program;
+use cadwright_rollout::{GroundTruth, Score, ScoreBatch, ScoreRequest, Scorer};
+
+use crate::data::Dataset;
+use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
+use crate::model::{InternVl, Prompt, Tokenizer};
+use crate::pictures::Pictures;
+
+/// A dataset with its pictures, and how a model is asked about them.
+pub struct PromptedDataset<'a> {
+    /// The parts.
+    pub dataset: &'a Dataset,
+    /// Their pictures.
+    pub pictures: &'a Pictures<'a>,
+    /// What is asked about each picture.
+    pub prompt: &'a Prompt,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+}
+
+impl PromptedDataset<'_> {
+    /// The token ids before the completion, for the picture at `index`.
+    pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
+        self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
+    }
+
+    /// The part at `index`, as a program or a file.
+    pub fn ground_truth(&self, index: usize) -> &GroundTruth {
+        &self.dataset.examples()[index].ground_truth
+    }
+
+    /// Prompts with embedded pictures, without gradients.
+    pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
+        let images = self.pictures.embed(model, indices);
+        let input = |(&index, image)| PromptInput { ids: self.prompt_ids(model, index), image };
+        indices.iter().zip(images).map(input).collect()
+    }
+}
+
+/// One completion from its prompt to its advantages. Generation fills the first four fields,
+/// scoring the fifth, and a step of reinforcement learning the rest; lists have one f32 per token
+/// of the completion.
+#[derive(Debug, Default)]
+pub struct Rollout {
+    /// Index of the part in its dataset.
+    pub index: usize,
+    /// Picture and prompt, shared by all completions of the part.
+    pub prompt: Rc<PromptInput>,
+    /// The generated tokens.
+    pub completion: Completion,
+    /// The program in the completion.
+    pub program: String,
+    /// The program's score; `None` until it is known.
+    pub score: Option<Score>,
+    /// The reward that is trained on: the score's, shaped. `None` for a completion that could not
+    /// be compared with its ground truth, which says nothing about the policy.
+    pub reward: Option<f32>,
+    /// The critic's value of each token; empty without a critic.
+    pub values: Vec<f32>,
+    /// The advantage of each token.
+    pub advantages: Vec<f32>,
+    /// What the critic should have said of each token; empty without a critic.
+    pub returns: Vec<f32>,
+    /// The reference's log-probability of each token; empty unless the KL divergence needs it.
+    pub ref_logprobs: Vec<f32>,
+}
+
+impl Rollout {
+    /// The generated tokens.
+    pub fn tokens(&self) -> &[i64] {
+        &self.completion.tokens
+    }
+
+    /// Tokens of prompt and completion.
+    pub fn sequence_len(&self) -> usize {
+        self.prompt.ids.len() + self.completion.tokens.len()
+    }
+
+    /// Whether the program was executed and compared with its ground truth.
+    pub fn is_scored(&self) -> bool {
+        let is_scored = |score: &Score| score.ground_truth_error.is_none() && score.verdict.class().is_some();
+        self.score.as_ref().is_some_and(is_scored)
+    }
+
+    /// Whether the program built a solid.
+    pub fn is_valid(&self) -> bool {
+        self.score.as_ref().is_some_and(|score| score.verdict.is_valid())
+    }
+
+    /// IoU in `frame`, in [0, 1]; 0 if there is none.
+    pub fn iou_in(&self, frame: Frame) -> f64 {
+        self.score.as_ref().map_or(0.0, |score| score.iou_in(frame))
+    }
+}
+
+/// Rollouts whose programs are being scored in the background.
+pub struct PendingRollouts<'a> {
+    rollouts: Vec<Rollout>,
+    batch: ScoreBatch<'a>,
+}
+
+impl PendingRollouts<'_> {
+    /// Waits for the scores and returns the rollouts in order.
+    ///
+    /// # Errors
+    /// The scorer cannot go on.
+    pub fn finish(self) -> Result<Vec<Rollout>> {
+        let Self { mut rollouts, batch } = self;
+        for (rollout, score) in rollouts.iter_mut().zip(batch.finish()?) {
+            rollout.score = Some(score);
+        }
+        Ok(rollouts)
+    }
+}
+
+/// Completes the prompt of each part `seeds.len() / indices.len()` times, and submits each program
+/// to `scorer` the moment its completion ends. The rollouts of a part follow each other, parts are
+/// in the order of `indices`.
+pub fn generate_and_score<'a>(
+    model: &InternVl,
+    prompted: &PromptedDataset,
+    indices: &[usize],
+    seeds: &[u64],
+    options: GenerateOptions,
+    scorer: &'a Scorer,
+) -> PendingRollouts<'a> {
+    let samples = (seeds.len() / indices.len().max(1)).max(1);
+    let prompts = prompted.inputs(model, indices);
+    let mut batch = scorer.batch();
+    let mut programs = vec![String::new(); seeds.len()];
+    let on_done = |i: usize, completion: &Completion| {
+        programs[i] = extract_program(&prompted.tokenizer.decode(&completion.tokens));
+        let ground_truth = prompted.ground_truth(indices[i / samples]).clone();
+        let request = ScoreRequest { prediction: programs[i].clone(), ground_truth, truncated: completion.truncated };
+        batch.submit(i, request);
+    };
+    let completions = generate(model, prompted.tokenizer, &prompts, seeds, options, on_done);
+    let prompts: Vec<Rc<PromptInput>> = prompts.into_iter().map(Rc::new).collect();
+    let rollouts = completions
+        .into_iter()
+        .zip(programs)
+        .enumerate()
+        .map(|(i, (completion, program))| Rollout {
+            index: indices[i / samples],
+            prompt: Rc::clone(&prompts[i / samples]),
+            completion,
+            program,
+            ..Rollout::default()
+        })
+        .collect();
+    PendingRollouts { rollouts, batch }
+}

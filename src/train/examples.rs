@@ -1,0 +1,149 @@
+//! Pictures with known programs, as tokens: what the cross-entropy is taken of, in SFT and in PPO.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::forward::{Pass, PassMode, TokenBatch, narrowed};
+use super::losses::cross_entropy;
+use crate::model::{InternVl, Tokenizer};
+use crate::pictures::EmbeddedPictures;
+use crate::rollouts::PromptedDataset;
+
+/// A prompt and the response to it, as tokens.
+#[derive(Debug, Clone)]
+pub struct TokenizedExample {
+    /// Index of the part in the dataset.
+    pub index: usize,
+    /// Prompt with image tokens.
+    pub prompt: Arc<[i64]>,
+    /// Program and end of turn.
+    pub response: Vec<i64>,
+}
+
+impl TokenizedExample {
+    /// The part at `index` of the dataset with `response`.
+    pub fn new(prompted: &PromptedDataset, model: &InternVl, index: usize, response: Vec<i64>) -> Self {
+        Self { index, prompt: prompted.prompt_ids(model, index).into(), response }
+    }
+
+    /// Tokens of prompt and response.
+    pub fn sequence_len(&self) -> usize {
+        self.prompt.len() + self.response.len()
+    }
+}
+
+/// The response to `program`: its tokens and the end of the turn.
+pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
+    let mut ids = tokenizer.encode(program);
+    ids.push(tokenizer.end_of_turn);
+    ids
+}
+
+/// Tokenizes the rows that have a program. Returns those of at most `max_length` tokens, and the
+/// number of longer ones.
+pub fn tokenized_examples(
+    prompted: &PromptedDataset,
+    model: &InternVl,
+    max_length: usize,
+) -> (Vec<TokenizedExample>, usize) {
+    let tokenizer = prompted.tokenizer;
+    let responses: Vec<(usize, Vec<i64>)> = prompted
+        .dataset
+        .examples()
+        .par_iter()
+        .enumerate()
+        .filter_map(|(index, example)| Some((index, response_ids(tokenizer, example.program.as_deref()?))))
+        .collect();
+    // Pictures of the same number of tiles have the same prompt.
+    let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
+    let mut examples = Vec::with_capacity(responses.len());
+    for (index, response) in responses {
+        let image_tokens = prompted.pictures.image_tokens(model, index);
+        let prompt =
+            prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&prompted.prompt.text(image_tokens)).into());
+        examples.push(TokenizedExample { index, prompt: prompt.clone(), response });
+    }
+    let all = examples.len();
+    examples.retain(|example| example.sequence_len() <= max_length);
+    let too_long = all - examples.len();
+    (examples, too_long)
+}
+
+/// An epoch in random order: steps, each a list of micro-batches of indices into `examples`.
+/// Examples of similar length share a micro-batch, so that it needs little padding; the order of
+/// lengths is random.
+pub fn length_bucketed_batches(
+    examples: &[TokenizedExample],
+    per_step: usize,
+    batch_size: usize,
+    seed: u64,
+) -> Vec<Vec<Vec<usize>>> {
+    const STEPS_PER_BUCKET: usize = 16;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.shuffle(&mut rng);
+    let mut steps: Vec<Vec<Vec<usize>>> = Vec::new();
+    for bucket in order.chunks_mut(per_step * STEPS_PER_BUCKET) {
+        bucket.sort_by_key(|&i| examples[i].sequence_len());
+        steps.extend(bucket.chunks(per_step).map(|step| step.chunks(batch_size).map(<[usize]>::to_vec).collect()));
+    }
+    steps.shuffle(&mut rng);
+    steps
+}
+
+/// Number of response tokens.
+pub fn response_tokens<'a>(examples: impl IntoIterator<Item = &'a TokenizedExample>) -> usize {
+    examples.into_iter().map(|example| example.response.len()).sum()
+}
+
+/// Adds `weight` times the gradients of the mean cross-entropy over the response tokens of
+/// `examples` to the trainable tensors. Returns that mean in nats, and the number of tokens without
+/// padding.
+pub fn cross_entropy_backward<'a>(
+    model: &InternVl,
+    tokenizer: &Tokenizer,
+    examples: impl Iterator<Item = &'a TokenizedExample> + Clone,
+    embedded: &EmbeddedPictures,
+    weight: f64,
+    mode: PassMode,
+) -> (f64, usize) {
+    let sequences = examples.clone().map(|example| (&example.prompt[..], example.response.as_slice()));
+    let batch = TokenBatch::new(sequences, tokenizer, model.device());
+    let images = embedded.concatenated(examples.map(|example| example.index));
+    let pass = Pass::new(model, &batch, &images, tokenizer.image_token, mode);
+    let mean = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
+    (mean, batch.tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_every_example_once_and_batches_of_similar_length() {
+        let example =
+            |index| TokenizedExample { index, prompt: vec![0; 3].into(), response: vec![0; 1 + index * 7 % 40] };
+        let examples: Vec<_> = (0..130).map(example).collect();
+        let steps = length_bucketed_batches(&examples, 8, 4, 7);
+        assert_eq!(steps.len(), 17);
+        let mut seen: Vec<usize> = steps.iter().flatten().flatten().copied().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..130).collect::<Vec<_>>());
+        let padding: usize = steps
+            .iter()
+            .flatten()
+            .map(|batch| {
+                let longest = batch.iter().map(|&i| examples[i].sequence_len()).max().unwrap();
+                batch.iter().map(|&i| longest - examples[i].sequence_len()).sum::<usize>()
+            })
+            .sum();
+        assert!(padding < 130, "{padding} tokens of padding");
+        assert_eq!(steps, length_bucketed_batches(&examples, 8, 4, 7));
+        assert_ne!(steps, length_bucketed_batches(&examples, 8, 4, 8));
+    }
+}

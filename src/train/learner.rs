@@ -1,0 +1,229 @@
+//! The state of reinforcement learning: policy, reference and critic, what a checkpoint keeps, and
+//! what a step needs of them. `ppo.rs` has the step itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::checkpoint::{self, CheckpointPart};
+use super::curriculum::{RewardSpread, by_epochs};
+use super::examples::{TokenizedExample, tokenized_examples};
+use super::forward::PassMode;
+use super::imitation::{OwnPrograms, draw_demonstrations};
+use super::losses::kl_k3;
+use super::minibatch::{embeddings_when_generated, logprobs_under, per_token};
+use super::optim::{Optimizer, OptimizerConfig, SkippedUpdates};
+use super::schedule::{CeGuard, ce_weight};
+use super::shaping::RunningScale;
+use super::training_loop::{LoopConfig, Position, StepRates, TrainingLoop};
+use super::validation::{ceiling, ceiling_k};
+use super::{Stage, stream};
+use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
+use crate::model::{InternVl, ValueHead};
+use crate::rollouts::{PromptedDataset, Rollout};
+use crate::seeds::seed;
+
+/// Policy, reference and critic, with the state of their training.
+pub(super) struct Learner<'a> {
+    pub(super) stage: &'a Stage<'a>,
+    pub(super) prompted: &'a PromptedDataset<'a>,
+    /// The ground truths that the cross-entropy may use.
+    pub(super) ground_truths: Vec<TokenizedExample>,
+    pub(super) policy: &'a mut InternVl,
+    pub(super) reference: InternVl,
+    pub(super) optimizer: Optimizer,
+    pub(super) value_head: ValueHead,
+    pub(super) value_optimizer: Optimizer,
+    pub(super) state: PpoState,
+}
+
+/// What a checkpoint keeps besides tensors.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PpoState {
+    #[serde(flatten)]
+    pub(super) position: Position,
+    pub(super) kl_coef: f64,
+    pub(super) ce_guard: CeGuard,
+    pub(super) reward_scale: RunningScale,
+    pub(super) reward_spread: RewardSpread,
+    pub(super) own_programs: OwnPrograms,
+    pub(super) skipped: SkippedUpdates,
+    pub(super) skipped_by_critic: SkippedUpdates,
+    /// The parts of the next step. They are chosen one step ahead, so that their ground truths are
+    /// executed in time.
+    pub(super) next: Vec<usize>,
+}
+
+impl<'a> Learner<'a> {
+    /// A learner whose reference is `policy` as it is now, restored from its checkpoint if there is
+    /// one.
+    pub(super) fn new(
+        stage: &'a Stage<'a>,
+        prompted: &'a PromptedDataset<'a>,
+        policy: &'a mut InternVl,
+    ) -> Result<Self> {
+        let Stage { config, train, .. } = stage;
+        let ppo = &config.ppo;
+        let (ground_truths, _) = tokenized_examples(prompted, policy, config.sft.max_length);
+        ensure!(
+            ppo.ce_weight == 0.0 || ppo.ce_own_share == 1.0 || !ground_truths.is_empty(),
+            "ppo.ce_weight = {}, but no training row has a program that fits sft.max_length = {}; set ppo.ce_weight=0, or ppo.ce_own_share=1 to imitate the policy's own programs only",
+            ppo.ce_weight,
+            config.sft.max_length
+        );
+        let value_seed = seed(&[u64::from(config.run.seed), stream("ppo")]) as i64;
+        let value_head = ValueHead::new(policy.config.llm_config.hidden_size, value_seed, policy.device());
+        let optimizer_config = LoopConfig::ppo(ppo).optimizer;
+        let value_config = OptimizerConfig { kind: OptimizerKind::Adamw, ..optimizer_config };
+        let is_spread_used = ppo.curriculum == Curriculum::Signal;
+        let state = PpoState {
+            position: Position::default(),
+            kl_coef: ppo.kl_coef,
+            ce_guard: CeGuard::default(),
+            reward_scale: RunningScale::default(),
+            reward_spread: RewardSpread::new(if is_spread_used { train.len() } else { 0 }),
+            own_programs: OwnPrograms::default(),
+            skipped: SkippedUpdates::default(),
+            skipped_by_critic: SkippedUpdates::default(),
+            next: Vec::new(),
+        };
+        let mut learner = Self {
+            stage,
+            prompted,
+            ground_truths,
+            reference: policy.frozen_copy(),
+            optimizer: Optimizer::new(policy.weights(), optimizer_config),
+            policy,
+            value_optimizer: Optimizer::new(value_head.weights(), value_config),
+            value_head,
+            state,
+        };
+        let directory = learner.checkpoint_dir();
+        if let Some(saved) = checkpoint::load::<PpoState>(&directory, &mut learner.parts())? {
+            learner.state = saved;
+            eprintln!("ppo: goes on at step {} of {}", learner.state.position.step, ppo.steps);
+        }
+        Ok(learner)
+    }
+
+    /// Validates the SFT policy, so that the best policy of PPO is at least as good on the
+    /// validation parts.
+    pub(super) fn measure_the_start(&mut self, training: &mut TrainingLoop) -> Result<()> {
+        let report = training.validate(&mut self.state.position, self.policy)?;
+        let iou = report.iou;
+        let mut numbers = vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", iou)];
+        if let Some((mean, best)) = ceiling(self.stage, self.policy)? {
+            let k = ceiling_k(self.ppo());
+            let line = format!("ppo: sampled IoU of the SFT policy {mean:.3}; best of {k} {best:.3}, the ceiling");
+            training.telemetry.note(&line);
+            numbers.extend([("ceiling_mean", mean), ("ceiling_best", best)]);
+        }
+        training.telemetry.record(0, &numbers)?;
+        self.state.next = self.parts_of_step(0);
+        Ok(())
+    }
+
+    /// The weight of the cross-entropy in this step.
+    pub(super) fn ce_weight(&self, rates: &StepRates) -> f64 {
+        let ppo = self.ppo();
+        let is_guarded = ppo.ce_schedule == CeSchedule::Guarded;
+        let annealed = if is_guarded { self.state.ce_guard.progress } else { rates.progress };
+        ce_weight(ppo.ce_schedule, ppo.ce_weight, ppo.ce_anneal_until, annealed)
+    }
+
+    /// The programs for the cross-entropy of one optimiser step.
+    pub(super) fn draw_demonstrations(&self, rng: &mut ChaCha8Rng) -> Vec<TokenizedExample> {
+        let Self { ground_truths, state, prompted, policy, .. } = self;
+        draw_demonstrations(ground_truths, &state.own_programs, prompted, policy, self.config(), rng)
+    }
+
+    /// Whether the KL divergence is a term of the loss, or becomes one when its coefficient moves.
+    pub(super) fn trains_on_kl(&self) -> bool {
+        self.state.kl_coef > 0.0 || self.ppo().kl_target > 0.0
+    }
+
+    /// KL(policy that sampled || reference) per token, for the log only: estimated from every
+    /// eighth rollout.
+    pub(super) fn sampled_kl(&self, rollouts: &[Rollout], selected: &[&Rollout]) -> f64 {
+        let members: Vec<&Rollout> = selected.iter().copied().step_by(8).collect();
+        if members.is_empty() {
+            return 0.0;
+        }
+        let ref_logprobs = Tensor::from_slice(&self.ref_logprobs(rollouts, &members).concat());
+        let logprobs = per_token(&members, |rollout| &rollout.completion.logprobs, Device::Cpu);
+        kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float).double_value(&[])
+    }
+
+    /// Log-probabilities of the tokens of `members` under the reference.
+    pub(super) fn ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Vec<Vec<f32>> {
+        // A vision tower that is trained has moved away from the reference's, which then embeds the
+        // pictures itself.
+        let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
+        let parts: Vec<usize> = members.iter().map(|rollout| rollout.index).collect();
+        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, &parts, &known));
+        let (temperature, size) = (self.ppo().temperature, self.micro_batch_size());
+        logprobs_under(&self.reference, self.prompted, members, &embedded, temperature, size)
+    }
+
+    /// The parts of a step.
+    pub(super) fn parts_of_step(&self, step: usize) -> Vec<usize> {
+        let (ppo, parts) = (self.ppo(), self.stage.train.len());
+        match ppo.curriculum {
+            Curriculum::Uniform => by_epochs(parts, ppo.images_per_step, step, |epoch| self.seed(&[u64::MAX, epoch])),
+            Curriculum::Signal => {
+                self.state.reward_spread.draw(ppo.images_per_step, self.seed(&[u64::MAX, step as u64]))
+            }
+        }
+    }
+
+    /// Executes the ground truths of the next step in the background.
+    pub(super) fn prefetch(&self) {
+        let Stage { scorer, train, .. } = self.stage;
+        scorer.prefetch(self.state.next.iter().map(|&index| train.examples()[index].ground_truth.clone()));
+    }
+
+    /// A seed of this stage for the draws that `parts` names.
+    pub(super) fn seed(&self, parts: &[u64]) -> u64 {
+        seed(&[&[u64::from(self.config().run.seed), stream("ppo")], parts].concat())
+    }
+
+    pub(super) fn save(&mut self) -> Result<()> {
+        let (directory, state) = (self.checkpoint_dir(), self.state.clone());
+        checkpoint::save(&directory, &self.parts(), &state)
+    }
+
+    fn parts(&mut self) -> [CheckpointPart<'_>; 2] {
+        let (policy, value_head) = (self.policy.weights_mut(), self.value_head.weights_mut());
+        [
+            CheckpointPart { name: "policy", weights: policy, optimizer: &mut self.optimizer },
+            CheckpointPart { name: "value_head", weights: value_head, optimizer: &mut self.value_optimizer },
+        ]
+    }
+
+    fn checkpoint_dir(&self) -> PathBuf {
+        self.stage.run_dir.join("ppo/checkpoint")
+    }
+
+    /// Without dropout: the ratio compares this policy with the one that sampled.
+    pub(super) fn update_mode(&self) -> PassMode {
+        let gradient_checkpointing = self.config().model.gradient_checkpointing;
+        PassMode { gradient_checkpointing, ..PassMode::default() }
+    }
+
+    pub(super) fn micro_batch_size(&self) -> usize {
+        let ppo = self.ppo();
+        if ppo.micro_batch_size == 0 { ppo.minibatch_size } else { ppo.micro_batch_size }
+    }
+
+    pub(super) fn config(&self) -> &'a Config {
+        self.stage.config
+    }
+
+    pub(super) fn ppo(&self) -> &'a Ppo {
+        &self.stage.config.ppo
+    }
+}

@@ -1,0 +1,110 @@
+//! The numbers that a step logs. `docs/metrics.md` defines every name.
+
+use std::collections::BTreeMap;
+
+use cadwright_rewards::outcome::OutcomeClass;
+use tch::{Kind, Tensor};
+
+use super::losses::explained_variance;
+use crate::config::{Algorithm, Config};
+use crate::rollouts::Rollout;
+
+/// Named numbers of a step.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers(Vec<(String, f64)>);
+
+impl Numbers {
+    /// Adds a number.
+    pub fn push(&mut self, name: impl Into<String>, value: f64) {
+        self.0.push((name.into(), value));
+    }
+
+    /// Adds several numbers.
+    pub fn extend<'a>(&mut self, numbers: impl IntoIterator<Item = (&'a str, f64)>) {
+        numbers.into_iter().for_each(|(name, value)| self.push(name, value));
+    }
+
+    /// The number of that name; 0 if there is none.
+    pub fn get(&self, name: &str) -> f64 {
+        self.0.iter().find(|(own, _)| own == name).map_or(0.0, |(_, value)| *value)
+    }
+
+    /// All numbers, in the order in which they were added.
+    pub fn as_pairs(&self) -> Vec<(&str, f64)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), *value)).collect()
+    }
+}
+
+/// Weighted means over the minibatches of an update.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Means {
+    /// By name: the sum of weighted values, and the sum of weights.
+    sums: BTreeMap<&'static str, (f64, f64)>,
+}
+
+impl Means {
+    /// Adds a value with a weight. The pieces of a minibatch have weights that add up to 1.
+    pub(super) fn add(&mut self, name: &'static str, value: f64, weight: f64) {
+        let (sum, weights) = self.sums.entry(name).or_default();
+        *sum += value * weight;
+        *weights += weight;
+    }
+
+    /// Adds the mean of a tensor's elements with a weight.
+    pub(super) fn add_mean(&mut self, name: &'static str, values: &Tensor, weight: f64) {
+        self.add(name, values.detach().mean(Kind::Float).double_value(&[]), weight);
+    }
+
+    /// The weighted sum of all values of that name.
+    pub(super) fn total(&self, name: &str) -> f64 {
+        self.sums.get(name).map_or(0.0, |(sum, _)| *sum)
+    }
+
+    /// The sum of all weights of that name.
+    pub(super) fn weight(&self, name: &str) -> f64 {
+        self.sums.get(name).map_or(0.0, |(_, weights)| *weights)
+    }
+
+    /// The mean of that name; `None` if nothing was added.
+    pub(super) fn get(&self, name: &str) -> Option<f64> {
+        self.sums.get(name).map(|(sum, weights)| sum / weights)
+    }
+
+    /// All means by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.sums.iter().map(|(name, (sum, weights))| (*name, sum / weights))
+    }
+}
+
+/// Describes a step's rollouts: rewards, outcomes, lengths.
+pub(super) fn rollout_numbers(rollouts: &[Rollout], config: &Config) -> Numbers {
+    let n = rollouts.len() as f64;
+    let frame = config.reward_frame();
+    let mean = |value: &dyn Fn(&Rollout) -> f64| rollouts.iter().map(value).sum::<f64>() / n;
+    let mut numbers = Numbers::default();
+    numbers.extend([
+        ("reward_mean", mean(&|rollout| rollout.score.as_ref().map_or(0.0, |score| score.reward))),
+        ("iou_mean", mean(&|rollout| rollout.iou_in(frame))),
+        ("vsr", vsr(rollouts)),
+        ("truncated", mean(&|rollout| f64::from(rollout.completion.truncated))),
+        ("response_length", mean(&|rollout| rollout.tokens().len() as f64)),
+        ("ground_truth_failures", n * (1.0 - mean(&|rollout| f64::from(rollout.is_scored())))),
+    ]);
+    if config.ppo.algorithm == Algorithm::Ppo {
+        let scored = || rollouts.iter().filter(|rollout| rollout.reward.is_some());
+        let values: Vec<f32> = scored().flat_map(|rollout| &rollout.values).copied().collect();
+        let returns: Vec<f32> = scored().flat_map(|rollout| &rollout.returns).copied().collect();
+        numbers.push("explained_variance", explained_variance(&values, &returns));
+    }
+    for class in OutcomeClass::ALL {
+        let is_outcome =
+            |rollout: &&Rollout| rollout.score.as_ref().and_then(|score| score.verdict.class()) == Some(class);
+        numbers.push(format!("outcome/{}", class.name()), rollouts.iter().filter(is_outcome).count() as f64);
+    }
+    numbers
+}
+
+/// Share of the rollouts whose program built a solid.
+pub(super) fn vsr(rollouts: &[Rollout]) -> f64 {
+    rollouts.iter().filter(|rollout| rollout.is_valid()).count() as f64 / rollouts.len().max(1) as f64
+}

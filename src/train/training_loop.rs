@@ -1,0 +1,222 @@
+//! What the loops of SFT and PPO share: when a stage ends, its rates, its validations and its log.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cadwright_rollout::Report;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Stage;
+use super::metrics::Numbers;
+use super::optim::OptimizerConfig;
+use super::schedule::{LearningRate, progress};
+use super::validation::{Best, validate};
+use crate::config::{Ppo, Sft};
+use crate::files::write_whole;
+use crate::model::InternVl;
+use crate::telemetry::Telemetry;
+
+/// The settings that `[sft]` and `[ppo]` have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct LoopConfig {
+    /// Steps after which the stage ends.
+    pub steps: usize,
+    /// Seconds after which the stage ends; 0 for no limit.
+    pub max_seconds: f64,
+    /// The optimiser of the policy.
+    pub optimizer: OptimizerConfig,
+    /// Its learning rate.
+    pub learning_rate: LearningRate,
+    /// Steps between validations; 0 for none but the last.
+    pub validate_every: usize,
+    /// Parts in a validation.
+    pub validation_samples: usize,
+    /// Steps between checkpoints; 0 for none.
+    pub checkpoint_every: usize,
+}
+
+impl LoopConfig {
+    /// Those of `[sft]`, for a stage of `steps` steps.
+    pub fn sft(sft: &Sft, steps: usize) -> Self {
+        Self {
+            steps,
+            max_seconds: sft.max_seconds,
+            optimizer: OptimizerConfig {
+                kind: sft.optimizer,
+                weight_decay: sft.weight_decay,
+                betas: sft.betas,
+                max_grad_norm: sft.max_grad_norm,
+            },
+            learning_rate: LearningRate {
+                peak: sft.learning_rate,
+                warmup_steps: sft.warmup_steps,
+                hold: sft.hold,
+                final_lr: sft.final_lr,
+            },
+            validate_every: sft.validate_every,
+            validation_samples: sft.validation_samples,
+            checkpoint_every: sft.checkpoint_every,
+        }
+    }
+
+    /// Those of `[ppo]`.
+    pub fn ppo(ppo: &Ppo) -> Self {
+        Self {
+            steps: ppo.steps,
+            max_seconds: ppo.max_seconds,
+            optimizer: OptimizerConfig {
+                kind: ppo.optimizer,
+                weight_decay: ppo.weight_decay,
+                betas: ppo.betas,
+                max_grad_norm: ppo.max_grad_norm,
+            },
+            learning_rate: LearningRate {
+                peak: ppo.learning_rate,
+                warmup_steps: ppo.warmup_steps,
+                hold: ppo.hold,
+                final_lr: ppo.final_lr,
+            },
+            validate_every: ppo.validate_every,
+            validation_samples: ppo.validation_samples,
+            checkpoint_every: ppo.checkpoint_every,
+        }
+    }
+}
+
+/// Where a stage is: what the checkpoints of every stage keep besides tensors.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// Steps taken.
+    pub step: usize,
+    /// The best validation so far.
+    pub best: Best,
+    /// Wall time of the steps, validations included.
+    pub seconds: f64,
+}
+
+/// What holds for one step.
+#[derive(Debug, Clone, Copy)]
+pub struct StepRates {
+    /// Progress of the stage before the step, in [0, 1].
+    pub progress: f64,
+    /// Learning rate of the policy.
+    pub learning_rate: f64,
+}
+
+/// The frame around the steps of a stage. The stage owns its [`Position`], which goes into its
+/// checkpoints.
+pub struct TrainingLoop<'a> {
+    /// The log.
+    pub telemetry: Telemetry,
+    stage: &'a Stage<'a>,
+    name: &'static str,
+    config: LoopConfig,
+    /// When the first step of this process began, and the stage's seconds before it.
+    clock: Option<(Instant, f64)>,
+}
+
+impl<'a> TrainingLoop<'a> {
+    /// The loop of the stage `name`, which starts or goes on at `position`.
+    ///
+    /// # Errors
+    /// A log that cannot be written.
+    pub fn new(stage: &'a Stage<'a>, name: &'static str, config: LoopConfig, position: &Position) -> Result<Self> {
+        let telemetry = Telemetry::open(&stage.run_dir, name, position.step, config.steps)?.within(config.max_seconds);
+        Ok(Self { telemetry, stage, name, config, clock: None })
+    }
+
+    /// The directory of the stage.
+    pub fn directory(&self) -> PathBuf {
+        self.stage.run_dir.join(self.name)
+    }
+
+    /// Progress of the stage in [0, 1].
+    pub fn progress(&self, position: &Position) -> f64 {
+        progress(position.step, self.config.steps, position.seconds, self.config.max_seconds)
+    }
+
+    /// The rates of the next step; `None` if the stage is over. The stage's time runs from the
+    /// first call on.
+    pub fn begin_step(&mut self, position: &Position) -> Option<StepRates> {
+        self.clock.get_or_insert_with(|| (Instant::now(), position.seconds));
+        let progress = self.progress(position);
+        let learning_rate = self.config.learning_rate.at(position.step, progress);
+        (progress < 1.0).then_some(StepRates { progress, learning_rate })
+    }
+
+    /// Counts a step whose update has just ended.
+    pub fn end_update(&self, position: &mut Position) {
+        if let Some((started, seconds_before)) = self.clock {
+            position.seconds = seconds_before + started.elapsed().as_secs_f64();
+        }
+        position.step += 1;
+    }
+
+    /// Logs the step that was counted last: `line` on the terminal, `numbers` in the metrics. If a
+    /// validation is due, adds its numbers, among them the cross-entropy that `validation_loss`
+    /// computes.
+    ///
+    /// # Errors
+    /// The scorer cannot go on, or a file cannot be written.
+    pub fn log_step(
+        &mut self,
+        position: &mut Position,
+        policy: &InternVl,
+        line: &str,
+        mut numbers: Numbers,
+        validation_loss: Option<&dyn Fn() -> f64>,
+    ) -> Result<()> {
+        let step = position.step - 1;
+        self.telemetry.say(step, self.progress(position), line);
+        let is_due = self.is_over(position) || position.step.is_multiple_of(self.config.validate_every);
+        if is_due {
+            let loss = validation_loss.map(|compute| compute());
+            let report = self.validate(position, policy)?;
+            let (vsr, iou) = (report.vsr, report.iou);
+            numbers.extend(loss.map(|loss| ("val_loss", loss)));
+            numbers.extend([("val_vsr", vsr), ("val_iou", iou)]);
+            let loss = loss.map_or(String::new(), |loss| format!("loss {loss:.3}  "));
+            let line = format!("validation: {loss}VSR {vsr:.3}  IoU {iou:.3}");
+            self.telemetry.note_step(step, self.progress(position), &line);
+        }
+        self.telemetry.record(step, &numbers.as_pairs())
+    }
+
+    /// Validates the policy, and keeps it in `<stage>/best` if it is the best so far.
+    ///
+    /// # Errors
+    /// The scorer cannot go on, or the directory cannot be written.
+    pub fn validate(&mut self, position: &mut Position, policy: &InternVl) -> Result<Report> {
+        let (samples, step) = (self.config.validation_samples, position.step);
+        let best_directory = self.directory().join("best");
+        validate(self.stage, policy, samples, step, &mut position.best, &best_directory, &mut self.telemetry)
+    }
+
+    /// Whether a checkpoint is due after the step that was counted last.
+    pub fn is_checkpoint_due(&self, position: &Position) -> bool {
+        position.step.is_multiple_of(self.config.checkpoint_every) && !self.is_over(position)
+    }
+
+    fn is_over(&self, position: &Position) -> bool {
+        self.progress(position) == 1.0
+    }
+
+    /// Writes the policy to `<stage>/last`, marks the stage as done, and removes its checkpoint.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn finish(self, position: &Position, policy: &InternVl) -> Result<()> {
+        let directory = self.directory();
+        self.stage.save_policy(policy, &directory.join("last"))?;
+        let Position { step, best, seconds } = position;
+        let result = json!({"steps": step, "val_iou": best.iou, "best_step": best.step, "seconds": seconds});
+        write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;
+        let checkpoint = directory.join("checkpoint");
+        if checkpoint.exists() {
+            std::fs::remove_dir_all(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+        }
+        Ok(())
+    }
+}
