@@ -1,8 +1,9 @@
-//! Files from the Hugging Face hub, by way of its cache.
+//! Gets files from the Hugging Face hub through its local cache.
 //!
-//! The cache is the one other tools use: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`. With
-//! `HF_HUB_OFFLINE=1` nothing but the cache is read. A token comes from `HF_TOKEN`, else from the file that
-//! `hf auth login` leaves; `HF_ENDPOINT` names a mirror. Without a network the cache serves what it has.
+//! The cache is the one that other tools use: `HF_HUB_CACHE`, else `HF_HOME/hub`, else
+//! `~/.cache/huggingface/hub`. With `HF_HUB_OFFLINE=1` only the cache is read. The token comes from
+//! `HF_TOKEN`, else from the file that `hf auth login` writes; `HF_ENDPOINT` names a mirror.
+//! Without a network, files that are in the cache are used.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,16 +15,16 @@ use thiserror::Error;
 use crate::data::Split;
 use crate::data::dataset::split_of;
 
-/// Why files of the hub are not to be had.
+/// The reason why files of the hub are not available.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// Neither here nor a name on the hub.
+    /// The text is neither a local directory nor a hub id.
     #[error("{path}: no such directory, and not a hub id of the form owner/name: give one of the two")]
     NoSuchPlace {
         /// The text given.
         path: String,
     },
-    /// A download is not of the size that was announced.
+    /// A download does not have the announced size.
     #[error(
         "{name} of {repo}@{revision} came with {found} of {expected} bytes and was removed: start again to download it anew"
     )]
@@ -34,9 +35,9 @@ pub enum HubError {
         repo: String,
         /// The revision.
         revision: String,
-        /// Bytes there.
+        /// Bytes received.
         found: u64,
-        /// Bytes there should be.
+        /// Bytes announced.
         expected: u64,
     },
     /// The cache cannot be written.
@@ -44,10 +45,10 @@ pub enum HubError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Offline, and the cache does not have it.
+    /// Offline, and the cache does not have the repository.
     #[error(
         "{repo}@{revision} is not in the cache {cache}, and HF_HUB_OFFLINE is set: unset it, or download on a machine \
          with a network (hf download --repo-type {kind} {repo} --revision {revision}) and copy the cache, or give a local directory"
@@ -55,43 +56,43 @@ pub enum HubError {
     Offline {
         /// `owner/name`.
         repo: String,
-        /// The revision wanted.
+        /// The requested revision.
         revision: String,
         /// `model` or `dataset`.
         kind: &'static str,
-        /// The cache looked in.
+        /// The cache directory.
         cache: PathBuf,
     },
-    /// The hub cannot be reached or refuses, and the cache does not have it.
+    /// The hub cannot be reached or refuses, and the cache does not have the files.
     #[error(
         "cannot get {what} of {repo}@{revision} from the hub ({detail}), and it is not in the cache {cache}: check the name, \
          the network, and, for a private or gated repository, HF_TOKEN; or give a local directory"
     )]
     Request {
-        /// File, or list of files.
+        /// A file, or the list of files.
         what: String,
         /// `owner/name`.
         repo: String,
-        /// The revision wanted.
+        /// The requested revision.
         revision: String,
-        /// What the client says.
+        /// The client's message.
         detail: String,
-        /// The cache looked in.
+        /// The cache directory.
         cache: PathBuf,
     },
-    /// The repository does not have what is looked for.
+    /// The repository does not have the requested file.
     #[error("{repo}@{revision} has no {wanted}: found {}", if found.is_empty() { "no such file".to_owned() } else { found.join(", ") })]
     Missing {
         /// `owner/name`.
         repo: String,
         /// The revision.
         revision: String,
-        /// What was looked for.
+        /// The requested file or split.
         wanted: String,
-        /// What there is.
+        /// The files found.
         found: Vec<String>,
     },
-    /// Some files of a split are in the cache, but not all.
+    /// The cache has some files of a split, but not all.
     #[error(
         "the cache {cache} has {found} of {expected} files of the {split} split of {repo}@{revision}: download it completely \
          (hf download --repo-type dataset {repo} --revision {revision})"
@@ -103,24 +104,24 @@ pub enum HubError {
         repo: String,
         /// The revision.
         revision: String,
-        /// Files there.
+        /// Files in the cache.
         found: usize,
-        /// Files there should be.
+        /// Files of the split.
         expected: usize,
-        /// The cache looked in.
+        /// The cache directory.
         cache: PathBuf,
     },
-    /// There is no home directory to keep the cache in.
+    /// There is no home directory for the cache.
     #[error("no place for the hub's cache: HOME is not set; set HF_HOME to a directory")]
     NoCache,
 }
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
-    /// Weights and tokenizers.
+    /// A model: weights and tokenizer.
     Model,
-    /// Parquet files.
+    /// A data set: parquet files.
     Dataset,
 }
 
@@ -133,21 +134,21 @@ impl RepoKind {
     }
 }
 
-/// How to reach the hub.
+/// The settings for access to the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// The cache, in the layout all of the hub's clients share.
+    /// The cache directory, in the layout that all of the hub's clients share.
     pub cache: PathBuf,
-    /// Read the cache only.
+    /// Whether to read only the cache.
     pub offline: bool,
-    /// For private and gated repositories.
+    /// The token for private and gated repositories.
     pub token: Option<String>,
-    /// A mirror instead of the hub.
+    /// The URL of a mirror instead of the hub.
     pub endpoint: Option<String>,
 }
 
 impl Hub {
-    /// Reads the variables that all of the hub's clients know.
+    /// Reads the environment variables that all of the hub's clients use.
     pub fn from_env() -> Result<Self, HubError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let cache = match (var("HF_HUB_CACHE"), var("HF_HOME"), var("HOME")) {
@@ -161,7 +162,8 @@ impl Hub {
         Ok(Self { cache, offline: var("HF_HUB_OFFLINE").is_some_and(is_true), token, endpoint: var("HF_ENDPOINT") })
     }
 
-    /// Local paths of the files of a repository whose name is `wanted`, sorted by name; downloaded if need be.
+    /// Local paths of the files of a repository whose names satisfy `wanted`, sorted by name.
+    /// Missing files are downloaded.
     pub fn files(
         &self,
         kind: RepoKind,
@@ -183,7 +185,7 @@ impl Hub {
         }
         match self.download(kind, repo, revision, &wanted) {
             Ok(files) => Ok(files),
-            // Without a network, what an earlier run has downloaded is as good.
+            // Without a network, the files that an earlier run downloaded are used.
             Err(error) => match cached.map(listing).filter(|files| !files.is_empty()) {
                 Some(files) => {
                     eprintln!("hub: {repo}@{revision} cannot be brought up to date; using what the cache has");
@@ -194,10 +196,11 @@ impl Hub {
         }
     }
 
-    /// The directory of a model on the hub: what is needed to run it, without weights in other formats.
+    /// Downloads the files that are needed to run a model, without weights in other formats.
+    /// Returns their directory.
     ///
     /// # Errors
-    /// It cannot be had, or holds no model in safetensors.
+    /// The files are not available, or hold no model in safetensors.
     pub fn checkpoint(&self, repo: &str, revision: &str) -> Result<PathBuf, HubError> {
         let is_weights = |name: &str| name.ends_with(".safetensors") && !name.contains('/');
         let is_own = |name: &str| ["config.json", "model.safetensors.index.json"].contains(&name);
@@ -205,16 +208,17 @@ impl Hub {
         self.directory(repo, revision, is_wanted, &["config.json", "*.safetensors"])
     }
 
-    /// The directory of an adapter on the hub.
+    /// Downloads an adapter. Returns its directory.
     ///
     /// # Errors
-    /// It cannot be had, or is no adapter in PEFT's format.
+    /// The files are not available, or are not an adapter in PEFT's format.
     pub fn adapter(&self, repo: &str, revision: &str) -> Result<PathBuf, HubError> {
         let needed = ["adapter_config.json", "adapter_model.safetensors"];
         self.directory(repo, revision, |name| needed.contains(&name) || name == "prompt.json", &needed)
     }
 
-    /// The directory of the files that are wanted, among which each of `needed` must be; `*` stands for any beginning.
+    /// The directory of the files that satisfy `is_wanted`. Each of `needed` must be among them;
+    /// `*` stands for any beginning.
     fn directory(
         &self,
         repo: &str,
@@ -239,7 +243,7 @@ impl Hub {
         }
     }
 
-    /// Local paths of the parquet files of a split.
+    /// Local paths of the parquet files of a split. Missing files are downloaded.
     pub fn split_files(&self, repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
         let is_parquet = |name: &str| name.ends_with(".parquet");
         let of_split = |name: &str| split_of(base_name(name)) == Some(split.name());
@@ -267,10 +271,10 @@ impl Hub {
         }
     }
 
-    /// The files of a revision in the cache, by name; `None` where the revision is not there.
+    /// The files of a revision in the cache, as name and path; `None` if the revision is not there.
     fn cached(&self, kind: RepoKind, repo: &str, revision: &str) -> Option<Vec<(String, PathBuf)>> {
         let root = self.cache.join(repository(kind, repo, revision).folder_name());
-        // A branch or tag is a file that names a commit; a commit is its own name.
+        // A branch or tag is a file that contains a commit; otherwise the revision is a commit.
         let commit = std::fs::read_to_string(root.join("refs").join(revision)).unwrap_or_else(|_| revision.to_owned());
         let snapshot = root.join("snapshots").join(commit.trim());
         let mut found = Vec::new();
@@ -293,7 +297,8 @@ impl Hub {
             detail: source.to_string().trim_start_matches("request error: ").to_owned(),
             cache: self.cache.clone(),
         };
-        // Attempts are counted here: the client's own go on from where its first attempt began, and repeat what is there.
+        // Retries are made here, because the client's own retries begin where its first attempt
+        // began, and repeat bytes.
         let mut builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_token(self.token.clone())
             .with_retries(0)
@@ -307,7 +312,7 @@ impl Hub {
         let mut names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         names.retain(|name| wanted(name));
         names.sort();
-        // All files are of one commit, also where the branch moves meanwhile.
+        // All files belong to one commit, even if the branch moves meanwhile.
         let pinned = repository(kind, repo, &info.sha);
         let from = Pinned {
             api: &api,
@@ -333,7 +338,8 @@ impl Hub {
                 },
             )?);
         }
-        // Only now does the branch name this commit: without a network, the cache serves what is complete.
+        // The branch is set to this commit last: without a network, the cache then serves only
+        // complete revisions.
         if revision != info.sha {
             let reference = from.root.join("refs").join(revision);
             let written = write_with_parents(&reference, |path| std::fs::write(path, &info.sha));
@@ -343,7 +349,7 @@ impl Hub {
     }
 }
 
-/// Files of one commit.
+/// The files of one commit.
 struct Pinned<'a> {
     api: &'a Api,
     files: ApiRepo,
@@ -352,12 +358,12 @@ struct Pinned<'a> {
 }
 
 impl Pinned<'_> {
-    /// Where the cache has, or will have, the file.
+    /// The path of the file in the cache, whether it is there or not.
     fn path(&self, name: &str) -> PathBuf {
         self.root.join("snapshots").join(self.commit).join(name)
     }
 
-    /// The file, from the cache or the hub; a download that was interrupted goes on.
+    /// Gets the file from the cache or the hub. Resumes an interrupted download.
     fn get(
         &self,
         name: &str,
@@ -373,7 +379,7 @@ impl Pinned<'_> {
         let size = metadata.size() as u64;
         let blob = self.root.join("blobs").join(metadata.etag());
         let unwritable = |source| HubError::Write { path: path.clone(), source };
-        // The same file of another commit.
+        // The blob is there already, from another commit.
         if length(&blob) == Some(size) {
             let up = "../".repeat(name.matches('/').count() + 2);
             let target = PathBuf::from(format!("{up}blobs/{}", metadata.etag()));
@@ -382,7 +388,7 @@ impl Pinned<'_> {
         }
         let part = blob.with_extension("part");
         for attempt in 1.. {
-            // One that is whole, or too long, cannot be gone on with.
+            // A partial file that is complete or too long cannot be resumed.
             if length(&part).is_some_and(|length| length >= size) {
                 std::fs::remove_file(&part).map_err(unwritable)?;
             }
@@ -413,7 +419,8 @@ fn write_with_parents(path: &Path, write: impl Fn(&Path) -> std::io::Result<()>)
     write(path)
 }
 
-/// What a checkpoint may hold beside its weights and their configuration: tokenizer, chat template, preprocessing.
+/// Files that a checkpoint may have besides its weights and `config.json`: tokenizer, chat
+/// template, preprocessing.
 pub const COMPANIONS: [&str; 11] = [
     "generation_config.json",
     "preprocessor_config.json",
@@ -428,18 +435,19 @@ pub const COMPANIONS: [&str; 11] = [
     "chat_template.json",
 ];
 
-/// The directory of a checkpoint: a local one, or one of a model on the hub, which is downloaded where need be.
+/// The directory of a checkpoint: a local directory, or that of a model on the hub, which is
+/// downloaded if necessary.
 ///
 /// # Errors
-/// Neither a directory nor a hub id, or a download that fails.
+/// `path` is neither a directory nor a hub id, or the download fails.
 pub fn resolve_checkpoint(path: &str, revision: &str) -> Result<PathBuf, HubError> {
     resolve(path, |hub| hub.checkpoint(path, revision))
 }
 
-/// The directory of an adapter, as [`resolve_checkpoint`].
+/// The directory of an adapter; see [`resolve_checkpoint`].
 ///
 /// # Errors
-/// Neither a directory nor a hub id, or a download that fails.
+/// `path` is neither a directory nor a hub id, or the download fails.
 pub fn resolve_adapter(path: &str, revision: &str) -> Result<PathBuf, HubError> {
     resolve(path, |hub| hub.adapter(path, revision))
 }
@@ -476,12 +484,12 @@ fn base_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// How many files names like `train-00000-of-00003.parquet` promise.
+/// The number of files that names such as `train-00000-of-00003.parquet` state.
 pub(crate) fn shard_count(names: &[String]) -> Option<usize> {
     names.iter().find_map(|name| name.strip_suffix(".parquet")?.rsplit_once("-of-")?.1.parse().ok())
 }
 
-/// Files under a directory, links followed, by their path from `root`.
+/// Collects the files under a directory by their path from `root`; follows links.
 fn collect_files(root: &Path, directory: &Path, found: &mut Vec<(String, PathBuf)>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
@@ -495,7 +503,7 @@ fn collect_files(root: &Path, directory: &Path, found: &mut Vec<(String, PathBuf
     Ok(())
 }
 
-/// [`Hub::split_files`] with the settings of the environment.
+/// [`Hub::split_files`] with the environment's settings.
 pub(crate) fn split_files(repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
     Hub::from_env()?.split_files(repo, revision, split)
 }

@@ -1,4 +1,4 @@
-//! A split of a data set in memory, whatever it was read from.
+//! A split of a data set in memory, independent of its source.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::image::{ImageError, decode_rgb};
 use super::rows::{RawRow, RowReader, ShapeSource};
 use crate::hub::{self, HubError};
 
-/// Where a data set comes from.
+/// The source of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
     /// A directory of parquet files, one file, or a pattern with `*` and `?` in the file name.
@@ -37,15 +37,15 @@ impl fmt::Display for DataSource {
     }
 }
 
-/// Why a data set cannot be read.
+/// The reason why a data set cannot be read.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// The file system refuses.
+    /// The file system returned an error.
     #[error("cannot read {path}: {source}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// There is no such file or directory.
@@ -56,43 +56,43 @@ pub enum DataError {
         /// The path given.
         path: PathBuf,
     },
-    /// The source lacks the split.
+    /// The source does not have the split.
     #[error("{origin} has no {split} split: expected files named {split}-*.parquet, found {}", list(found))]
     MissingSplit {
         /// The source.
         origin: String,
-        /// The split wanted.
+        /// The requested split.
         split: Split,
-        /// What there is instead: splits, or files where no split is recognised.
+        /// What was found instead: splits, or file names if no split is recognised.
         found: Vec<String>,
     },
-    /// The file is not parquet, or not all of it is there.
+    /// The file is not parquet, or is incomplete.
     #[error("{path} is damaged or incomplete ({detail}); remove it and download or generate it again")]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's message.
         detail: String,
     },
-    /// A row cannot be decoded; what follows it is lost too.
+    /// A row cannot be decoded; the rows after it are lost too.
     #[error("{path} is damaged at row {row} ({detail}); remove it and download or generate it again")]
     CorruptRow {
         /// The file.
         path: PathBuf,
         /// The row, from 0.
         row: usize,
-        /// What the decoder says.
+        /// The decoder's message.
         detail: String,
     },
-    /// The file is compressed in a way this program is built without.
+    /// The file's compression is not built into this program.
     #[error("{path} is compressed with {codec}: expected none, snappy, gzip or zstd; write it again with one of these")]
     Codec {
         /// The file.
         path: PathBuf,
-        /// The codec found.
+        /// The codec of the file.
         codec: String,
     },
-    /// The file is some other parquet file.
+    /// The parquet file lacks a needed column.
     #[error(
         "{path} has no column {column:?}: expected image, deepcad_id, cadquery (or ground_truth_mesh), found {}",
         list(found)
@@ -100,12 +100,12 @@ pub enum DataError {
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The column missing.
+        /// The missing column.
         column: &'static str,
-        /// The columns there are.
+        /// The columns of the file.
         found: Vec<String>,
     },
-    /// Not one row is usable.
+    /// No row is usable.
     #[error("the {split} split of {origin} has no usable row: {skipped} skipped{}", example(first))]
     Empty {
         /// The source.
@@ -114,15 +114,15 @@ pub enum DataError {
         split: Split,
         /// Number of rows skipped.
         skipped: usize,
-        /// The first of them.
+        /// The first skipped row.
         first: Option<Box<SkippedRow>>,
     },
-    /// A picture given by itself cannot be decoded.
+    /// A picture outside a data set cannot be decoded.
     #[error("{}: {source}", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's message.
         source: ImageError,
     },
     /// The hub cannot be reached.
@@ -138,31 +138,31 @@ fn example(first: &Option<Box<SkippedRow>>) -> String {
     first.as_ref().map_or_else(String::new, |row| format!(", the first: {row}"))
 }
 
-/// One picture with what it shows.
+/// One picture and the part that it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// `deepcad_id`; where there is none, file name and row.
+    /// `deepcad_id`, or file name and row if there is none.
     pub id: String,
-    /// The picture as it was stored, PNG as a rule.
+    /// The encoded picture as stored, usually PNG.
     pub image: Arc<[u8]>,
-    /// The ground-truth program, where there is one that may be learnt from.
+    /// The ground-truth program, if there is one that training may use.
     pub program: Option<String>,
-    /// What the part is: the file in `ground_truth_mesh`, or what `cadquery` builds.
+    /// The true shape: the file in `ground_truth_mesh`, or the solid that `cadquery` builds.
     pub ground_truth: GroundTruth,
-    /// Whether the row belongs to the small public test.
+    /// Whether the row belongs to the public 100-sample test.
     pub hundred_subset: bool,
 }
 
-/// A row that is left out.
+/// A row that is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRow {
     /// The file.
     pub file: PathBuf,
     /// The row in it, from 0.
     pub row: usize,
-    /// `deepcad_id`; where there is none, file name and row.
+    /// `deepcad_id`, or file name and row if there is none.
     pub id: String,
-    /// Why.
+    /// The reason.
     pub reason: SkipReason,
 }
 
@@ -172,7 +172,7 @@ impl fmt::Display for SkippedRow {
     }
 }
 
-/// Why a row is left out.
+/// The reason why a row is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SkipReason {
     /// `image` or its bytes are null.
@@ -181,7 +181,7 @@ pub enum SkipReason {
     /// The picture cannot be decoded.
     #[error("the picture cannot be decoded: {0}")]
     BadImage(String),
-    /// `cadquery` is null, and there is no `ground_truth_mesh`.
+    /// `cadquery` and `ground_truth_mesh` are both null.
     #[error("there is neither a program nor a shape")]
     NoProgram,
     /// `cadquery` is empty or blank.
@@ -192,12 +192,12 @@ pub enum SkipReason {
     NoShape(String),
 }
 
-/// Which rows to take.
+/// The rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection {
     /// The split.
     pub split: Split,
-    /// At most this many usable rows, the first ones.
+    /// The maximum number of usable rows, the first ones; `None` for all.
     pub limit: Option<usize>,
     /// Only rows marked `hundred_subset`.
     pub hundred_subset_only: bool,
@@ -212,24 +212,25 @@ impl Selection {
 
 /// A split in memory.
 ///
-/// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training rows take 1 to 2 GB
-/// with their programs. Every picture is decoded once on opening, to know which rows are usable.
+/// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training
+/// rows take 1 to 2 GB with their programs. Opening decodes every picture once, to find the usable
+/// rows.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     examples: Vec<Example>,
-    /// Rows left out, in order of files and rows.
+    /// Skipped rows, in order of files and rows.
     pub skipped: Vec<SkippedRow>,
 }
 
 impl Dataset {
-    /// Opens a split, `limit` rows of it at most.
+    /// Opens at most `limit` rows of a split.
     pub fn open(source: &DataSource, split: Split, limit: Option<usize>) -> Result<Self, DataError> {
         Self::open_selection(source, Selection { limit, ..Selection::all(split) })
     }
 
-    /// Opens what is selected. Unusable rows are counted in `skipped`; a damaged file is an error.
+    /// Opens the selected rows. Unusable rows go to `skipped`; a damaged file is an error.
     pub fn open_selection(source: &DataSource, selection: Selection) -> Result<Self, DataError> {
-        // Enough rows to keep all threads decoding, few enough not to read much beyond a limit.
+        // Enough rows to keep all threads decoding, few enough to read little beyond a limit.
         const BATCH: usize = 256;
         let mut dataset = Self::default();
         let limit = selection.limit.unwrap_or(usize::MAX);
@@ -265,7 +266,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// A data set of these examples; one whose picture cannot be decoded is an error.
+    /// Makes a data set of these examples. A picture that cannot be decoded is an error.
     pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
         for example in &examples {
             decode_rgb(&example.image)
@@ -274,7 +275,7 @@ impl Dataset {
         Ok(Self { examples, skipped: Vec::new() })
     }
 
-    /// Forgets the programs of all rows but the first `count`, except for the shapes that they build.
+    /// Removes the programs of all rows after the first `count`; their ground-truth shapes stay.
     pub fn keep_programs(&mut self, count: usize) {
         self.examples.iter_mut().skip(count).for_each(|example| example.program = None);
     }
@@ -284,7 +285,7 @@ impl Dataset {
         self.examples.len()
     }
 
-    /// True where there is no usable row.
+    /// Whether there is no usable row.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }
@@ -343,7 +344,7 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
         .zip(&names)
         .filter(|(_, name)| match split_of(name) {
             Some(named) => named == split.name(),
-            // A file given by name that says nothing about splits serves any.
+            // A file given by its name, without a split in the name, serves any split.
             None => path.is_file(),
         })
         .map(|(file, _)| file.clone())
@@ -354,33 +355,34 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
     Ok(chosen)
 }
 
-/// The error for a source whose files are `names`.
+/// The error of a source that has only the files `names`.
 pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> DataError {
     let splits: BTreeSet<String> = names.iter().filter_map(|name| split_of(name)).map(str::to_owned).collect();
     let found = if splits.is_empty() { names.to_vec() } else { splits.into_iter().collect() };
     DataError::MissingSplit { origin, split, found }
 }
 
-/// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and `train.parquet`.
+/// The split a file name begins with: `train` for `train-00000-of-00002.parquet` and
+/// `train.parquet`.
 pub(crate) fn split_of(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".parquet")?;
     let word = stem.split(['-', '.']).next()?;
     let is_shard = stem.len() == word.len() || stem[word.len() + 1..].starts_with(|c: char| c.is_ascii_digit());
     (is_shard && !word.is_empty()).then_some(word).filter(|word| {
-        // Other data sets have splits of other names; anything short and alphabetic may be one.
+        // Other data sets have splits of other names; any alphabetic word may be one.
         word.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
     })
 }
 
-/// Parquet files at a path, sorted by name: those of a directory (or of its `data` directory), a file, or all that match a
-/// pattern.
+/// Parquet files at a path, sorted by name: those in a directory (or in its `data` directory), a
+/// single file, or all files that match a pattern.
 fn local_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     if path.is_dir() {
         let files = parquet_files(path, "*.parquet")?;
-        // Clones of hub repositories keep their files one level down.
+        // Clones of hub repositories keep their files one level deeper.
         return if files.is_empty() && path.join("data").is_dir() {
             parquet_files(&path.join("data"), "*.parquet")
         } else {
@@ -410,7 +412,7 @@ fn parquet_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataEr
     Ok(files)
 }
 
-/// `*` stands for any text, `?` for one byte.
+/// Matches `name` against a pattern: `*` stands for any text, `?` for one byte.
 fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,

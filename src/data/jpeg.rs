@@ -1,8 +1,9 @@
-//! JPEG as libjpeg-turbo decodes it, which is what Pillow does, to the last bit.
+//! Decodes JPEG as libjpeg-turbo, and therefore Pillow, does, to the last bit.
 //!
-//! The decoder is MozJPEG's, which is libjpeg-turbo's: the same inverse cosine transform and the same smooth upsampling of
-//! chroma. zune-jpeg, the usual choice in Rust, upsamples otherwise: it is 3 levels of 255 off without chroma subsampling,
-//! and up to 105 on sharp edges with it.
+//! The decoder is MozJPEG's, which is libjpeg-turbo's: it has the same inverse cosine transform and
+//! the same smooth upsampling of chroma. zune-jpeg, the usual choice in Rust, upsamples
+//! differently: it is 3 levels of 255 off without chroma subsampling, and up to 105 on sharp edges
+//! with it.
 
 use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::RgbImage;
 use mozjpeg::{Decompress, Format};
 
-/// Pixels beyond which Pillow refuses a picture, as do we: their bytes in RGB are half a GiB.
+/// The maximum number of pixels of a picture, as in Pillow: half a GiB in RGB.
 const MOST_PIXELS: usize = 178_956_970;
 
-/// Decodes a JPEG to RGB; the detail of the error where it cannot. A tag that says the picture is to be shown turned has no
-/// effect, as in Pillow.
+/// Decodes a JPEG to RGB, or returns the error's detail. An orientation tag has no effect, as in
+/// Pillow.
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
-    // libjpeg knows no way to return with an error: the binding unwinds, without a panic message.
+    // libjpeg cannot return an error: the binding unwinds, without a panic message.
     catch_unwind(AssertUnwindSafe(|| read(bytes))).unwrap_or_else(|thrown| {
         let detail = thrown.downcast::<String>().map_or_else(|_| "libjpeg gave up".to_owned(), |text| *text);
         Err(detail)
@@ -45,8 +46,8 @@ fn read(bytes: &[u8]) -> Result<RgbImage, String> {
     RgbImage::from_raw(width as u32, height as u32, rgb).ok_or_else(|| format!("fewer pixels than {width} x {height}"))
 }
 
-/// Pillow's `cmyk2rgb` (src/libImaging/Convert.c). It takes all JPEG inks as inverted, 255 for none, as Adobe's programs
-/// write them, whether a marker of Adobe's says so or not.
+/// Pillow's `cmyk2rgb` (src/libImaging/Convert.c). It takes all JPEG inks as inverted, 255 for
+/// none, as Adobe's programs write them, with or without Adobe's marker.
 fn inverted_cmyk_to_rgb(inks: &[u8]) -> [u8; 3] {
     let white = u32::from(inks[3]);
     std::array::from_fn(|channel| {
@@ -57,8 +58,8 @@ fn inverted_cmyk_to_rgb(inks: &[u8]) -> [u8; 3] {
     })
 }
 
-/// Bytes that are an error where they end: libjpeg asks for more only where a picture is cut off, and would make up the
-/// rest of it.
+/// Bytes whose end is an error: libjpeg asks for more only if a picture is truncated, and would
+/// invent the rest of it.
 struct Whole<'a>(&'a [u8]);
 
 impl Read for Whole<'_> {

@@ -20,11 +20,11 @@ pub use dataset::{DataError, DataSource, Dataset, Example, Selection, SkippedRow
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// What a model learns from.
+    /// The rows that a model learns from.
     Train,
-    /// What checkpoints are chosen by.
+    /// The rows that choose checkpoints.
     Validation,
-    /// What is reported.
+    /// The rows that reports are about.
     Test,
 }
 
@@ -59,7 +59,7 @@ impl FromStr for Split {
     }
 }
 
-/// A picture as PNG.
+/// Encodes a picture as PNG.
 pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, ::image::ImageError> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ::image::ImageFormat::Png)?;

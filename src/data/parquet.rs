@@ -1,8 +1,9 @@
-//! Writing parquet files in GenCAD-Code's schema.
+//! Writes parquet files in GenCAD-Code's schema.
 //!
-//! Columns: `image` (struct of PNG `bytes` and `path`), `deepcad_id`, `cadquery`, `token_count` (int64), `prompt`,
-//! `hundred_subset` (bool). File names are the hub's: `train-00000-of-00001.parquet`. A file is written aside and
-//! renamed when it is complete, so that a directory never holds half of one.
+//! Columns: `image` (struct of PNG `bytes` and `path`), `deepcad_id`, `cadquery`, `token_count`
+//! (int64), `prompt`, `hundred_subset` (bool). File names are the hub's:
+//! `train-00000-of-00001.parquet`. A file is written under a temporary name and renamed when it is
+//! complete.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -36,10 +37,10 @@ message schema {
 /// Tells Hugging Face's `datasets` that the struct is a picture.
 const FEATURES: &str = r#"{"info": {"features": {"image": {"_type": "Image"}, "deepcad_id": {"dtype": "string", "_type": "Value"}, "cadquery": {"dtype": "string", "_type": "Value"}, "token_count": {"dtype": "int64", "_type": "Value"}, "prompt": {"dtype": "string", "_type": "Value"}, "hundred_subset": {"dtype": "bool", "_type": "Value"}}}}"#;
 
-/// Why a parquet file cannot be written.
+/// The reason why a parquet file cannot be written.
 #[derive(Debug, Error)]
 pub enum ParquetError {
-    /// The directory has a file of this split already.
+    /// The directory already has a file of this split.
     #[error("{directory} already holds {found}; choose an empty directory, or remove the data set there")]
     Exists {
         /// The directory.
@@ -47,20 +48,20 @@ pub enum ParquetError {
         /// The file found there.
         found: String,
     },
-    /// The file system refuses.
+    /// The file system returned an error.
     #[error("cannot write to {path}: {source}; is the directory writable and is there space left?")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The encoder refuses.
+    /// The encoder returned an error.
     #[error("cannot write {path}: {source}")]
     Encode {
         /// The file.
         path: PathBuf,
-        /// What the encoder says.
+        /// The encoder's error.
         source: ::parquet::errors::ParquetError,
     },
 }
@@ -84,7 +85,7 @@ pub struct Row {
     pub hundred_subset: bool,
 }
 
-/// The name of a split's only file.
+/// The file name of a split that has one file.
 pub fn file_name(split: Split) -> String {
     format!("{split}-00000-of-00001.parquet")
 }
@@ -96,7 +97,7 @@ pub struct ShardWriter {
     path: PathBuf,
 }
 
-/// A complete file that does not bear its name yet.
+/// A complete file that still has its temporary name.
 #[derive(Debug)]
 pub struct ClosedShard {
     temporary: NamedTempFile,
@@ -104,7 +105,8 @@ pub struct ClosedShard {
 }
 
 impl ShardWriter {
-    /// Begins the file of a split. The directory is made if need be; it must not hold a file of the split.
+    /// Begins the file of a split. Creates the directory if it is missing; it must not hold a file
+    /// of the split.
     pub fn create(directory: &Path, split: Split) -> Result<Self, ParquetError> {
         let io = |source| ParquetError::Io { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -124,7 +126,7 @@ impl ShardWriter {
         let schema = Arc::new(parse_message_type(SCHEMA).map_err(encode)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            // Programs repeat themselves a lot; pictures are compressed already and all different.
+            // Programs repeat themselves a lot; pictures are compressed already, and all differ.
             .set_column_compression(ColumnPath::from("cadquery"), Compression::ZSTD(ZstdLevel::default()))
             .set_column_compression(
                 ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),
@@ -143,7 +145,7 @@ impl ShardWriter {
         write_group(&mut self.writer, rows).map_err(|source| ParquetError::Encode { path: self.path.clone(), source })
     }
 
-    /// Completes the file, still under its temporary name.
+    /// Completes the file under its temporary name.
     pub fn close(self) -> Result<ClosedShard, ParquetError> {
         let Self { writer, temporary, path } = self;
         writer.close().map_err(|source| ParquetError::Encode { path: path.clone(), source })?;
@@ -153,7 +155,7 @@ impl ShardWriter {
 }
 
 impl ClosedShard {
-    /// Gives the file its name.
+    /// Renames the file to its final name.
     pub fn publish(self) -> Result<PathBuf, ParquetError> {
         let Self { temporary, path } = self;
         #[cfg(unix)]
@@ -165,7 +167,7 @@ impl ClosedShard {
     }
 }
 
-/// Temporary files are private to their owner; data sets are for everyone.
+/// Makes a file readable by everyone: temporary files are private to their owner.
 #[cfg(unix)]
 pub(super) fn make_public(file: &File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -173,7 +175,8 @@ pub(super) fn make_public(file: &File) -> std::io::Result<()> {
 }
 
 fn write_group(writer: &mut SerializedFileWriter<File>, rows: &[Row]) -> ::parquet::errors::Result<()> {
-    // How many of the optional levels down to the value are present: `image` and its field, or the column alone.
+    // Definition levels: the number of optional levels that are present down to the value, for a
+    // field of `image` and for a plain column.
     const NESTED: i16 = 2;
     const FLAT: i16 = 1;
     let text = |field: fn(&Row) -> &str| rows.iter().map(|row| ByteArray::from(field(row))).collect::<Vec<_>>();

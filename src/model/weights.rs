@@ -1,4 +1,4 @@
-//! The model's tensors by name: read from safetensors, made at random, copied, written.
+//! The model's tensors by name: reads, initialises, copies and writes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::error::ModelError;
 use super::files::{headers, read_safetensors, shards, write_safetensors};
 use super::layout::Layout;
 
-/// Tensors by name. Modules hold shallow clones of these: an optimiser step in place is seen by both.
+/// Tensors by name. Modules hold shallow clones of them, so both see an optimiser's in-place step.
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
@@ -21,8 +21,8 @@ impl Weights {
         Self { tensors: BTreeMap::new() }
     }
 
-    /// Parameters of a model that is to be trained from nothing, in `kind` on `device`. The same seed gives the same
-    /// values on every device: they are drawn on the CPU in fp32.
+    /// Parameters for training from scratch, of dtype `kind` on `device`. The same seed gives the
+    /// same values on every device, because they are drawn on the CPU in fp32.
     pub fn random(config: &InternVlConfig, seed: i64, kind: Kind, device: Device) -> Self {
         tch::manual_seed(seed);
         let draw = |parameter: &Parameter| {
@@ -46,12 +46,13 @@ impl Weights {
         Self { tensors }
     }
 
-    /// Reads a checkpoint directory (`model.safetensors`, or shards with `model.safetensors.index.json`) tensor by
-    /// tensor from mapped memory. The files' headers are checked before anything is read.
+    /// Reads a checkpoint directory (`model.safetensors`, or shards with
+    /// `model.safetensors.index.json`) tensor by tensor from mapped memory. All headers are checked
+    /// before any tensor is read.
     ///
     /// # Errors
-    /// Every missing, unexpected or wrongly shaped tensor and every one that is not of floats, by its name in the files, all at
-    /// once.
+    /// Tensors are missing, unexpected, of the wrong shape, or not floats. All are named at once,
+    /// by their names in the files.
     pub fn load(directory: &Path, config: &InternVlConfig, kind: Kind, device: Device) -> Result<Self, ModelError> {
         let shards = shards(directory)?;
         let layout = config.layout;
@@ -90,8 +91,8 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// The tensors by their names in files of a layout: where that keeps the vision transformer's queries, keys and values
-    /// apart and these do not, or the other way round, they are split or joined.
+    /// The tensors with their names in files of a layout. The vision transformer's queries, keys
+    /// and values are split or joined if the layout differs in that.
     pub fn in_layout(&self, config: &InternVlConfig, layout: Layout) -> Vec<(String, Tensor)> {
         let mut found = Vec::new();
         for (name, tensor) in self.iter() {
@@ -127,7 +128,8 @@ impl Weights {
     /// The tensor of that name.
     ///
     /// # Panics
-    /// Where there is none: [`Weights::load`] and [`Weights::random`] have filled every name of the architecture.
+    /// There is no such tensor. [`Weights::load`] and [`Weights::random`] fill every name of the
+    /// architecture.
     pub fn get(&self, name: &str) -> Tensor {
         self.find(name).unwrap_or_else(|| panic!("no weight named {name}"))
     }
@@ -142,7 +144,7 @@ impl Weights {
         self.tensors.insert(name, tensor);
     }
 
-    /// Takes a tensor out.
+    /// Removes a tensor and returns it.
     pub fn remove(&mut self, name: &str) -> Option<Tensor> {
         self.tensors.remove(name)
     }
@@ -157,16 +159,16 @@ impl Weights {
         self.iter().filter(|(_, tensor)| tensor.requires_grad())
     }
 
-    /// Decides which tensors training changes.
+    /// Sets which tensors training changes.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         for (name, tensor) in &mut self.tensors {
             let _ = tensor.set_requires_grad(is_trainable(name));
         }
     }
 
-    /// Copies that later steps do not change: trainable tensors are copied, frozen ones are shared. Matrices are copied
-    /// in `kind`, the dtype of the products that they enter; norms, scales and embeddings enter the fp32 residual stream
-    /// and keep their dtype.
+    /// Copies that later steps do not change: trainable tensors are copied, frozen ones shared.
+    /// Matrices are copied at `kind`, the dtype of their products. Norms, scales and embeddings
+    /// enter the fp32 residual stream and keep their dtype.
     pub fn frozen_copy(&self, kind: Kind) -> Self {
         let copy = |name: &str, tensor: &Tensor| {
             let is_factor = tensor.dim() > 1 && !name.contains(".embed");
@@ -178,10 +180,11 @@ impl Weights {
         Self { tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), copy(name, tensor))).collect() }
     }
 
-    /// Copies values into the trainable tensors, from tensors of the same names and shapes.
+    /// Copies values into the trainable tensors from tensors of the same names and shapes.
     ///
     /// # Errors
-    /// Missing, unexpected or wrongly shaped names, all at once; then nothing is changed.
+    /// Tensors are missing, unexpected or of the wrong shape. All are named at once, and nothing is
+    /// changed.
     pub fn restore_trainable(&mut self, path: &Path, saved: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
         let shapes: Vec<_> = self.trainable().map(|(name, tensor)| (name.to_owned(), tensor.size())).collect();
         let found = saved.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
@@ -204,14 +207,15 @@ impl Weights {
     }
 }
 
-/// What some writers add: the head where it is the embedding, and tables that follow from the configuration.
+/// Whether a tensor is ignored on load. Some writers add the head of a tied model, and tables that
+/// follow from the configuration.
 fn is_left_out(name: &str, config: &InternVlConfig) -> bool {
     (config.llm_config.tie_word_embeddings && name == "language_model.lm_head.weight")
         || name.ends_with(".rotary_emb.inv_freq")
         || name.ends_with(".position_ids")
 }
 
-/// What keeps `found`, names and shapes, from being exactly `expected`: one line each.
+/// The differences between the names and shapes in `found` and `expected`, one line each.
 pub fn mismatches<'a>(
     found: &BTreeMap<String, Vec<i64>>,
     expected: impl Iterator<Item = (&'a str, &'a [i64])>,

@@ -1,4 +1,4 @@
-//! One part from one stream of random numbers.
+//! Draws one part from one stream of random numbers.
 
 use cadwright_rewards::csg::{CsgSolid, Vec3};
 use cadwright_rewards::{GridSpec, Pose, Solid, rasterise};
@@ -20,11 +20,12 @@ pub(super) struct Candidate {
     pub(super) scale: Scale,
     pub(super) family: &'static str,
     pub(super) features: Vec<Feature>,
-    /// Hash of what the part occupies: the same for programs that build the same solid in different ways.
+    /// Hash of the cells that the part occupies: equal for programs that build the same solid in
+    /// different ways.
     pub(super) shape: [u8; 32],
 }
 
-/// Draws the part of an index. `None` where the draw led nowhere: a feature did not fit or would be hidden.
+/// Draws the part of an index. Returns `None` if a feature does not fit or would be hidden.
 pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result<Option<Candidate>, SynthError> {
     let mut dice = Dice::seed_from_u64(seed);
     dice.set_stream(index);
@@ -36,7 +37,7 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
         return Ok(None);
     };
     if !part.features.iter().all(|(_, body)| {
-        // Checked on the finished part: a later boss can hide an earlier feature.
+        // This is checked on the finished part, because a later boss can hide an earlier feature.
         part.solid(&scale).is_ok_and(|solid| is_visible(body, &solid, &scale))
     }) {
         return Ok(None);
@@ -45,7 +46,8 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
     Ok(Some(Candidate { program: part.program(&scale), part, scale, family, features, shape }))
 }
 
-/// Cells along an edge of the grid on which two parts are the same: finer than the finest step of coordinates.
+/// Cells along an edge of the grid on which parts are compared: finer than the finest step of
+/// coordinates.
 const CELLS: usize = 64;
 
 fn shape_hash(csg: &CsgSolid) -> [u8; 32] {
@@ -72,7 +74,8 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
     let (family, base) = draw_base(dice, longest, operations);
     let mut part = Part { base, features: vec![] };
     let mut features = vec![];
-    // The kinds and sides in the order of operations; positions follow it by trial.
+    // Kinds and sides are drawn in the order of operations; positions are drawn until they follow
+    // it.
     let mut plan: Vec<(bool, Side)> = (1..operations)
         .map(|_| {
             let side = *[Side::Top, Side::Top, Side::Front, Side::Right].choose(dice).unwrap_or(&Side::Top);
@@ -97,7 +100,8 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
                         body.level,
                         body.outline.start(),
                     );
-                    // On the front side levels fall towards the viewer: order by distance from the part instead.
+                    // On the front side levels fall towards the viewer, so the order is by distance
+                    // from the part.
                     let key = |(cut, side, level, at): super::features::Rank| (cut, side, level * side.sign(), at);
                     key(rank) < key(fitted.rank())
                 });
@@ -113,10 +117,10 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
     Ok(Some((family, part, features)))
 }
 
-/// True where most of a feature's face is seen: the top of a boss, the mouth of a cut.
+/// Whether most of a feature's face is visible: the top of a boss, the mouth of a cut.
 fn is_visible(body: &Body, solid: &CsgSolid, scale: &Scale) -> bool {
     if body.both {
-        // Axles, cross drillings and intersections reach beyond the rest by construction.
+        // Axles, cross drillings and intersections extend beyond the rest by construction.
         return true;
     }
     const STEPS: i32 = 5;

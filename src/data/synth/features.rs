@@ -1,11 +1,15 @@
-//! Further bodies: bosses on and cuts into the visible sides of what is there.
+//! Further bodies: bosses on, and cuts into, the visible sides of the part.
 //!
-//! Rules that leave one program per picture:
-//! - bosses come before cuts; within each, sides in the order top, front, right, then upwards and along;
-//! - a body is sketched on the face it stands on or enters, and extruded away from it or (negative) into it;
-//! - a drilling across the whole part is sketched in its middle and cut to both sides (`both=True`);
+//! Rules that leave one program for each picture:
+//! - bosses come before cuts; within each kind, the order is top, front, right, then by level and
+//!   position;
+//! - a body is sketched on the face that it stands on or enters, and extruded away from the face or
+//!   (negative) into it;
+//! - a drilling through the whole part is sketched in the part's middle and cut to both sides
+//!   (`both=True`);
 //! - a round body on both sides of a wheel is one extrusion to both sides;
-//! - nothing touches along a line or a rounded face: a cell is kept between features, except where faces are flush.
+//! - nothing touches along a line or a rounded face: features keep a distance of one cell, unless
+//!   faces are flush.
 
 use cadwright_rewards::csg::{CsgSolid, Operation, Vec3};
 use rand::Rng;
@@ -16,10 +20,10 @@ use super::base::even;
 use super::cells::{CellBox, Cells};
 use super::part::{Body, Cell2, Outline, Part, Piece, Side};
 
-/// Material left between a feature and whatever is beside it, in cells.
+/// The material between a feature and its neighbours, in cells.
 const MARGIN: i32 = 1;
 
-/// What a further body is.
+/// The kind of a further body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Feature {
     Boss,
@@ -45,10 +49,10 @@ impl Feature {
     }
 }
 
-/// The place of a feature in the order of operations.
+/// The sort key of a feature in the order of operations.
 pub(super) type Rank = (bool, Side, i32, Cell2);
 
-/// A feature that fits.
+/// A feature that fits the part.
 #[derive(Debug, Clone)]
 pub(super) struct Fitted {
     pub(super) feature: Feature,
@@ -62,7 +66,7 @@ impl Fitted {
     }
 }
 
-/// A round or rectangular footprint in a sketch plane's absolute coordinates.
+/// A round or rectangular footprint, in cells, in a sketch plane's absolute coordinates.
 #[derive(Debug, Clone, Copy)]
 struct Footprint {
     low: Cell2,
@@ -71,7 +75,7 @@ struct Footprint {
 }
 
 impl Footprint {
-    /// Somewhere within a range of the sketch plane.
+    /// Draws a footprint within a range of the sketch plane.
     fn draw(dice: &mut Dice, low: Cell2, high: Cell2, largest: i32) -> Option<Self> {
         let is_round = dice.random();
         let room: Cell2 = std::array::from_fn(|i| (high[i] - low[i] - 2 * MARGIN).min(largest));
@@ -109,7 +113,7 @@ impl Footprint {
         self.size[0].min(self.size[1])
     }
 
-    /// The cells over the footprint between two levels, widened by `margin`.
+    /// The cells over the footprint between two levels, widened by `margin` cells.
     fn cells(&self, side: Side, from: i32, to: i32, margin: i32) -> CellBox {
         let [u, v] = self.low;
         CellBox::between(
@@ -119,7 +123,7 @@ impl Footprint {
     }
 }
 
-/// A part so far, in the readings a feature is fitted with.
+/// The part so far, in the forms that fitting a feature needs.
 pub(super) struct Site<'a> {
     pub(super) part: &'a Part,
     pub(super) solid: &'a CsgSolid,
@@ -129,8 +133,8 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Where the solid's surface lies over a footprint: the level, or `None` where it is not flat with free space in
-    /// front of it.
+    /// The level of the solid's surface over a footprint. `None` if the surface is not flat, or has
+    /// no free space in front of it.
     fn surface_under(&self, footprint: &Footprint, side: Side) -> Option<i32> {
         let extent = self.cells.extent();
         let axis = side.axes()[2];
@@ -145,8 +149,8 @@ impl Site<'_> {
         (is_full && self.is_flat(footprint, side, level)).then_some(level)
     }
 
-    /// True where rays against the normal meet the surface at the level all over a footprint. Cells alone do not tell: the
-    /// crest of a rounded face fills them too.
+    /// Whether rays against the normal hit the surface at the level all over a footprint. Cells
+    /// alone cannot decide this: the crest of a rounded face fills them too.
     fn is_flat(&self, footprint: &Footprint, side: Side, level: i32) -> bool {
         let [a, b, axis] = side.axes();
         let mut direction = Vec3::zeros();
@@ -157,7 +161,7 @@ impl Site<'_> {
                 let mut origin = Vec3::zeros();
                 let place = |i: usize, share: f64| {
                     let (low, size) = (f64::from(footprint.low[i] - MARGIN), f64::from(footprint.size[i] + 2 * MARGIN));
-                    // Just off the lattice, where all edges are.
+                    // Just off the lattice, on which all edges lie.
                     self.cell * (low + 0.01 + (size - 0.02) * share)
                 };
                 (origin[a], origin[b], origin[axis]) = (place(0, u), place(1, v), self.cell * f64::from(level));
@@ -167,12 +171,14 @@ impl Site<'_> {
     }
 }
 
-/// Room for a tool `depth` deep below `level`, with material around and beneath it.
+/// Whether there is room for a tool `depth` deep below `level`, with material around and beneath
+/// it.
 fn is_buried(footprint: &Footprint, side: Side, level: i32, depth: i32, cells: &Cells) -> bool {
     cells.all(footprint.cells(side, level, level - side.sign() * (depth + MARGIN), MARGIN), true)
 }
 
-/// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. `None` where it does not fit.
+/// Tries once to fit a boss (`is_cut` false) or a cut on a side of the part. Returns `None` if it
+/// does not fit.
 pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: bool, longest: i32) -> Option<Fitted> {
     let Site { part, cells, .. } = *site;
     let extent = cells.extent();
@@ -197,7 +203,7 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     };
     let goes_through = cells.all(footprint.cells(side, level, level - side.sign() * thickness, MARGIN), true);
     let on_boss = level != (if side.sign() > 0 { extent.min[axis] + base_reach(part, axis) } else { level });
-    // Along its own axis a first body has its holes in its sketch.
+    // Holes along the first body's own axis belong to its sketch.
     if goes_through
         && footprint.is_round
         && side != Side::Top
@@ -210,7 +216,8 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     if goes_through && side == Side::Top && on_boss && 2 * thickness > 3 * footprint.smaller_side() {
         return cut(Feature::Bore, level, -thickness, false);
     }
-    // The bottom of a pocket is to be seen: from the isometric view it moves by its depth along both axes.
+    // The bottom of a pocket should be visible: in the isometric view it moves by its depth along
+    // both axes.
     let deepest = if footprint.is_round { footprint.size[0] * 2 / 5 } else { footprint.smaller_side() * 3 / 5 };
     let depth = even(dice, 2, deepest.min(thickness - 2));
     if depth > deepest || !is_buried(&footprint, side, level, depth, cells) {
@@ -219,7 +226,7 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     cut(Feature::Pocket, level, -depth, false)
 }
 
-/// How far the first body reaches along an axis.
+/// The extent of the first body along an axis, in cells.
 fn base_reach(part: &Part, axis: usize) -> i32 {
     if part.base.side.axes()[2] == axis { part.base.distance * if part.base.both { 2 } else { 1 } } else { 0 }
 }
@@ -258,7 +265,7 @@ fn notch(dice: &mut Dice, part: &Part, longest: i32) -> Option<Fitted> {
         return None;
     }
     let size = [even(dice, 2, width * 2 / 3), even(dice, 2, depth * 2 / 3)];
-    // The hidden corner, back left, is left out.
+    // The hidden corner, back left, is excluded.
     let low = *[[0, 0], [width - size[0], 0], [width - size[0], depth - size[1]]].choose(dice)?;
     let body = Body {
         side: Side::Top,
@@ -271,7 +278,7 @@ fn notch(dice: &mut Dice, part: &Part, longest: i32) -> Option<Fitted> {
     Some(Fitted { feature: Feature::Notch, operation: Operation::Cut, body })
 }
 
-/// A longer and thinner cylinder through the middle of a wheel, which lies on the right plane.
+/// A longer and thinner cylinder through the centre of a wheel, which lies on the right plane.
 pub(super) fn axle(dice: &mut Dice, base: &Body, longest: i32) -> Option<Fitted> {
     let Outline::Circle { center, radius } = base.outline else {
         return None;
@@ -285,8 +292,8 @@ pub(super) fn axle(dice: &mut Dice, base: &Body, longest: i32) -> Option<Fitted>
     Some(Fitted { feature: Feature::Axle, operation: Operation::Union, body })
 }
 
-/// A profile seen from the front that a standing prism is cut to: flats on a cylinder, a sloped or stepped top on a
-/// prism with flat left and right sides. Returns the first body too.
+/// A profile in the front view to which a standing prism is cut: flats on a cylinder, or a sloped
+/// or stepped top on a prism with flat left and right sides. Also returns the first body.
 pub(super) fn intersection(dice: &mut Dice, longest: i32) -> (&'static str, Body, Fitted) {
     let height = even(dice, longest / 3, longest);
     let is_cylinder = dice.random_bool(0.4);
