@@ -149,6 +149,9 @@ pub struct Hub {
 
 impl Hub {
     /// Reads the environment variables that all of the hub's clients use.
+    ///
+    /// # Errors
+    /// [`HubError::NoCache`]: there is no place for the cache.
     pub fn from_env() -> Result<Self, HubError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let cache = match (var("HF_HUB_CACHE"), var("HF_HOME"), var("HOME")) {
@@ -164,6 +167,10 @@ impl Hub {
 
     /// Local paths of the files of a repository whose names satisfy `wanted`, sorted by name.
     /// Missing files are downloaded.
+    ///
+    /// # Errors
+    /// The files are not in the cache, and the hub cannot be reached, refuses, or sends an
+    /// incomplete file.
     pub fn files(
         &self,
         kind: RepoKind,
@@ -244,6 +251,10 @@ impl Hub {
     }
 
     /// Local paths of the parquet files of a split. Missing files are downloaded.
+    ///
+    /// # Errors
+    /// As [`Self::files`]; also if the repository has no such split, or the cache only a part of
+    /// it.
     pub fn split_files(&self, repo: &str, revision: &str, split: Split) -> Result<Vec<PathBuf>, HubError> {
         let is_parquet = |name: &str| name.ends_with(".parquet");
         let of_split = |name: &str| split_of(base_name(name)) == Some(split.name());

@@ -224,11 +224,18 @@ pub struct Dataset {
 
 impl Dataset {
     /// Opens at most `limit` rows of a split.
+    ///
+    /// # Errors
+    /// See [`Self::open_selection`].
     pub fn open(source: &DataSource, split: Split, limit: Option<usize>) -> Result<Self, DataError> {
         Self::open_selection(source, Selection { limit, ..Selection::all(split) })
     }
 
     /// Opens the selected rows. Unusable rows go to `skipped`; a damaged file is an error.
+    ///
+    /// # Errors
+    /// See [`DataError`]: files that are missing, damaged or lack columns, no such split, no usable
+    /// row.
     pub fn open_selection(source: &DataSource, selection: Selection) -> Result<Self, DataError> {
         // Enough rows to keep all threads decoding, few enough to read little beyond a limit.
         const BATCH: usize = 256;
@@ -267,6 +274,9 @@ impl Dataset {
     }
 
     /// Makes a data set of these examples. A picture that cannot be decoded is an error.
+    ///
+    /// # Errors
+    /// [`DataError::Picture`].
     pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
         for example in &examples {
             decode_rgb(&example.image)
@@ -331,6 +341,9 @@ fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
 }
 
 /// The parquet files of a split, by name.
+///
+/// # Errors
+/// There is no such path or split, a directory cannot be read, or the hub fails.
 pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataError> {
     let path = match source {
         DataSource::Hub { repo, revision } => return Ok(hub::split_files(repo, revision, split)?),

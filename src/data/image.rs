@@ -33,6 +33,9 @@ pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 /// - The pixels stay as stored: an EXIF orientation does not rotate the picture, because `convert`
 ///   does not.
 /// - An animation gives its first picture.
+///
+/// # Errors
+/// [`ImageError::Decode`]: the bytes are not a complete picture in a known format.
 pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let picture = match ::image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),

@@ -60,6 +60,9 @@ impl FromStr for Split {
 }
 
 /// Encodes a picture as PNG.
+///
+/// # Errors
+/// The encoder fails.
 pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, ::image::ImageError> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ::image::ImageFormat::Png)?;

@@ -107,6 +107,9 @@ pub struct ClosedShard {
 impl ShardWriter {
     /// Begins the file of a split. Creates the directory if it is missing; it must not hold a file
     /// of the split.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or already has a file of this split.
     pub fn create(directory: &Path, split: Split) -> Result<Self, ParquetError> {
         let io = |source| ParquetError::Io { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -141,11 +144,17 @@ impl ShardWriter {
     }
 
     /// Appends rows as one row group.
+    ///
+    /// # Errors
+    /// [`ParquetError::Encode`].
     pub fn write(&mut self, rows: &[Row]) -> Result<(), ParquetError> {
         write_group(&mut self.writer, rows).map_err(|source| ParquetError::Encode { path: self.path.clone(), source })
     }
 
     /// Completes the file under its temporary name.
+    ///
+    /// # Errors
+    /// The encoder fails, or the file cannot be written.
     pub fn close(self) -> Result<ClosedShard, ParquetError> {
         let Self { writer, temporary, path } = self;
         writer.close().map_err(|source| ParquetError::Encode { path: path.clone(), source })?;
@@ -156,6 +165,9 @@ impl ShardWriter {
 
 impl ClosedShard {
     /// Renames the file to its final name.
+    ///
+    /// # Errors
+    /// A file of this name exists, or the file cannot be renamed.
     pub fn publish(self) -> Result<PathBuf, ParquetError> {
         let Self { temporary, path } = self;
         #[cfg(unix)]

@@ -57,6 +57,9 @@ const WANTED: [&str; 5] = ["image", "deepcad_id", "cadquery", "ground_truth_mesh
 
 impl RowReader {
     /// Opens a file and checks that it has the needed columns.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, lacks a column, or has an unsupported compression.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let corrupt = |source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) };

@@ -41,6 +41,9 @@ pub enum MeshError {
 /// Renders a tessellation, `size` pixels a side. `faces` gives the face of each triangle: shading
 /// is smooth within a face, and lines run around faces. If triangles share vertices only within
 /// their face, a cylinder's seam is drawn too.
+///
+/// # Errors
+/// See [`MeshError`].
 pub fn render_mesh(
     vertices: &[[f64; 3]],
     triangles: &[[u32; 3]],

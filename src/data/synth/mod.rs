@@ -126,6 +126,9 @@ pub struct SynthPart {
 
 /// Draws `config.count` different parts without writing anything. They are those that [`generate`]
 /// would write, in the order test, validation, train.
+///
+/// # Errors
+/// An option has an unusable value, or there are not enough different parts.
 pub fn draw_parts(config: &SynthConfig) -> Result<Vec<SynthPart>, SynthError> {
     split_sizes(config)?;
     let candidates = thread_pool(config)?.install(|| draw_distinct(config, &mut SynthSummary::default()))?;
@@ -170,6 +173,9 @@ pub struct PartRecord {
 ///
 /// The first parts drawn are the test split, the next ones the validation split. So with more parts
 /// and the same seed these two splits stay the same. No program occurs twice.
+///
+/// # Errors
+/// See [`SynthError`].
 pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
     let started = std::time::Instant::now();
     let [test, validation, train] = split_sizes(config)?;
