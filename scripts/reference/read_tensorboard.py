@@ -1,4 +1,5 @@
-"""Prints what TensorBoard's own reader finds in a directory of event files: {tag: [steps]}, scalars and pictures alike."""
+"""Prints the scalars and pictures that TensorBoard's own reader finds in a directory of event
+files: {tag: [steps]}."""
 
 import json
 import sys
