@@ -1,5 +1,4 @@
-"""Prints the scalars and pictures that TensorBoard's own reader finds in a directory of event
-files: {tag: [steps]}."""
+"""Prints what TensorBoard's own reader finds in a directory of event files: {tag: [steps]}, scalars and pictures alike."""
 
 import json
 import sys

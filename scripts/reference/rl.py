@@ -1,4 +1,4 @@
-"""An independent implementation of the losses of reinforcement learning, for tests/losses.rs.
+"""An independent implementation of the losses of reinforcement learning, for tests/all/losses.rs.
 
 It has the form of most trainers: right-padded batches with masks, float64, gradients by autograd.
 Ours has no padding; the numbers must be the same.
