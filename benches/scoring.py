@@ -1,11 +1,11 @@
-"""Pairs scored per second, side by side in one run: the native engine, our CadQuery workers, CadQuery started anew for every
-program, and the published metric's recipe.
+"""Measures pairs scored per second, side by side in one run: the native engine, our CadQuery
+workers, CadQuery started for every program, and the published metric's recipe.
 
     .venv/bin/python -m pip install --no-deps --target /tmp/trimesh trimesh
     PYTHONPATH=/tmp/trimesh .venv/bin/python benches/scoring.py --input pairs.jsonl
 
-`pairs.jsonl` has rows {"id", "ground_truth", "prediction"} in which both programs leave a solid. The slow ones get a part of
-the pairs only. All but the last use both cores.
+`pairs.jsonl` has rows {"id", "ground_truth", "prediction"} in which both programs build a solid. The
+slow methods get only a part of the pairs. All except the last use both cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ours(engine: str, pairs: list[dict], directory: Path) -> float:
 
 
 def spawned(pairs: list[dict], directory: Path) -> float:
-    """One Python a program, which imports CadQuery, executes, and measures: no scores yet."""
+    """Starts Python for each program, which imports CadQuery, executes, and measures; no scores."""
     def run(text: str) -> None:
         tail = "\nimport cadquery as cq\nshape = solid.val()\nshape.Volume(), shape.tessellate(0.01, 0.2)\n"
         subprocess.run([sys.executable, "-c", text + tail], cwd=directory, check=True)

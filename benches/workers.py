@@ -1,10 +1,12 @@
-"""What isolation costs: the workers' fork a program against CadQuery in one process, on the same programs.
+"""Measures the cost of isolation: workers that fork for each program, compared with CadQuery in one
+process, on the same programs.
 
     .venv/bin/python benches/workers.py --input programs.jsonl [--rounds 3]
 
-`programs.jsonl` has rows {"code": ...}; those that leave no solid are left out. Both sides execute every program, take
-mass properties, bounds and validity, tessellate and pack, by the same code, one at a time; imports are not counted. They take
-turns, so that a busy machine slows down both. Prints milliseconds of processor time and of wall time a program.
+`programs.jsonl` has rows {"code": ...}; programs that build no solid are skipped. Both sides execute
+every program, compute mass properties, bounds and validity, tessellate and pack, by the same code,
+one program at a time; imports are not counted. They take turns, so that a busy machine slows down
+both. Prints milliseconds of processor time and of wall time for a program.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and of its children that are gone."""
+    """The processor time of a process and of its finished children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return sum(map(int, fields[11:15])) / TICKS
 
@@ -52,7 +54,7 @@ class Side:
         self.process.stdin.write(struct.pack("<I", len(body)) + body)
         self.process.stdin.flush()
         reply = self.receive()
-        with contextlib.suppress(OSError):  # whoever asks the server also clears up behind it
+        with contextlib.suppress(OSError):  # the client also cleans up after the server
             os.rmdir(os.path.join(self.root, str(self.requests)))
         return reply
 
@@ -68,7 +70,7 @@ class Side:
 
 
 def serve_in_process() -> None:
-    """The other side: the same conversation, and no fork."""
+    """The other side: the same protocol without a fork."""
     sys.path.insert(0, str(WORKER))
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -99,7 +101,7 @@ def main() -> None:
     root = tempfile.mkdtemp(prefix="cadwright-bench-")
     workers = Side([str(WORKER / "server.py"), root, str(TIMEOUT_S), str(MEMORY_BYTES)], root)
     direct = Side([__file__, "--in-process"], root)
-    # In a child first, for a program may be one that its process does not survive.
+    # In a child first, because a program may kill its process.
     programs = [program for program in programs if workers.perform(program)[:2] == bytes([ord("D"), SOLID])]
     print(f"{len(programs)} programs, {arguments.rounds} rounds; ms a program: processor, wall")
     totals = {"in process": [0.0, 0.0], "workers": [0.0, 0.0]}

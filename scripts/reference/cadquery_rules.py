@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What CadQuery really does: small programs, one question each, and the real one's answers.
+"""Records what CadQuery really does: small programs, one question each, and CadQuery's answers.
 
-The native engine's tests read the answers (`rewards/tests/cadquery_rules.json`). This script asks the real CadQuery again:
+The native engine's tests read the answers (`rewards/tests/cadquery_rules.json`). This script asks
+the real CadQuery again:
 
-    .venv/bin/python scripts/reference/cadquery_rules.py            # compares, and fails where an answer has changed
-    .venv/bin/python scripts/reference/cadquery_rules.py --write    # writes the answers down
+    .venv/bin/python scripts/reference/cadquery_rules.py          # fails if an answer has changed
+    .venv/bin/python scripts/reference/cadquery_rules.py --write  # writes the answers
 
-Each program runs in a process of its own, by the verdict of `rollout/worker/program.py`.
+Each program runs in its own process; `rollout/worker/program.py` decides the verdict.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def sketch(*loops: str, extrude: str = "1.0", after: str = "") -> str:
 
 
 def boxes(after: str) -> str:
-    """Unit cubes `a` at the origin, `b` half overlapping, `c` far away, `d` touching `a` at a face, and what follows."""
+    """Unit cubes: `a` at the origin, `b` half overlapping it, `c` far away, `d` touching `a` at a
+    face; then the given statements."""
     cube = "cq.Workplane('XY').box(1, 1, 1)"
     return (f"a = {cube}\nb = {cube}.translate((0.5, 0.25, 0.125))\nc = {cube}.translate((5, 0, 0))\n"
             f"d = {cube}.translate((1, 0, 0))\n{after}\n")
@@ -65,7 +67,7 @@ OVERLAPPING = (SQUARE, "moveTo(0.4, 0.5).circle(0.2)", "moveTo(0.6, 0.5).circle(
 TRIANGLE = "moveTo(-0.3, -1).lineTo(0, -1).lineTo(0, 0).close()"
 
 RULES: dict[str, str] = {
-    # Loops, and what `add` does not do.
+    # Loops, and the limits of `add`.
     "square": sketch(SQUARE),
     "square closed by hand": sketch("moveTo(0, 0).lineTo(1, 0).lineTo(1, 1).lineTo(0, 1).lineTo(0, 0).close()"),
     "square clockwise": sketch("moveTo(0, 0).lineTo(0, 1).lineTo(1, 1).lineTo(1, 0).close()"),
@@ -310,7 +312,7 @@ RULES: dict[str, str] = {
     "add of a sketch": "solid = cq.Workplane().add(cq.Sketch().rect(2, 3)).extrude(4)\n",
     "cut by joined faces": "solid = cq.Workplane().box(10, 10, 1).faces('>Z').workplane().sketch().rect(2, 2)"
                            ".push([(1, 0)]).rect(2, 2).finalize().cutBlind(-0.5)\n",
-    # Where surfaces touch, crosswise.
+    # Surfaces that touch crosswise.
     "cap touches a cylinder": "solid = cq.Workplane('XY', origin=(0, 1, 3)).circle(2).extrude(-1)"
                               ".union(cq.Workplane('XZ', origin=(1, 2, 5)).circle(2).extrude(5))\n",
     "cap touched from side to side": "solid = cq.Workplane().box(4, 1, 4)"
@@ -321,7 +323,7 @@ RULES: dict[str, str] = {
     "cylinders touch": "solid = cq.Workplane().circle(2).extrude(3)"
                        ".union(cq.Workplane().center(3, 0).circle(1).extrude(4))\n",
     "spheres cross": "solid = cq.Workplane().sphere(2).cut(cq.Workplane(origin=(-2, 0, 1)).sphere(3))\n",
-    # What little is left.
+    # Small remainders.
     "chips of a cut": "solid = cq.Workplane().box(10, 10, 4).cut(cq.Workplane().circle(7.05).extrude(20, both=True))\n",
     "chips of a turned cut": "solid = cq.Workplane().box(10, 10, 4).cut(cq.Workplane().rect(14, 14)"
                              ".extrude(20, both=True).rotate((0, 0, 0), (0, 0, 1), 45))\n",

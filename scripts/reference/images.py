@@ -1,14 +1,16 @@
-"""What Pillow and torchvision make of pictures, by the recipe that InternVL publishes for InternVL3 (`load_image` in the
-model cards): decoded to RGB, resized to the grid of tiles with the nearest aspect ratio, cut, a thumbnail, normalised.
+"""Preprocesses pictures with Pillow and torchvision, by InternVL's published recipe for InternVL3
+(`load_image` in the model cards): decode to RGB, resize to the grid of tiles with the nearest aspect
+ratio, cut, add a thumbnail, normalise.
 
     python -m venv reference && reference/bin/pip install -r scripts/reference/requirements.txt
-    reference/bin/python scripts/reference/images.py                                # writes tests/fixtures/images
-    reference/bin/python scripts/reference/images.py --live target/debug/cadwright  # compares many random pictures
+    reference/bin/python scripts/reference/images.py          # writes tests/fixtures/images
+    reference/bin/python scripts/reference/images.py --live target/debug/cadwright
 
-`--live` prints the largest difference of each kind of picture, in levels of 255 before normalisation, and fails above 1.
+`--live` compares many random pictures. It prints the largest difference of each kind of picture, in
+levels of 255 before normalisation, and fails above 1.
 
-Pillow 13 changed the order of its two passes for pictures that lose more than twice as many rows as columns
-(python-pillow/Pillow#9549): older ones give other thumbnails there.
+Pillow 13 changed the order of its two passes for pictures that lose more than twice as many rows as
+columns (python-pillow/Pillow#9549): older versions give other thumbnails there.
 """
 
 import argparse
@@ -36,7 +38,7 @@ MAX_TILES = 12
 # Small tiles make small fixtures.
 FIXTURE_TILE_SIZE = 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Pillow's JPEG encoder wants room for a whole progressive picture at once.
+# Pillow's JPEG encoder needs a buffer for a whole progressive picture.
 ImageFile.MAXBLOCK = 1 << 24
 # Transparent palettes are converted to RGB on purpose.
 warnings.filterwarnings("ignore", message="Palette images with Transparency")
@@ -46,7 +48,8 @@ warnings.filterwarnings("ignore", message="Palette images with Transparency")
 
 
 def tile_grid(width: int, height: int, tile_size: int, max_tiles: int) -> tuple[int, int]:
-    """Columns and rows: InternVL's `find_closest_aspect_ratio` over the ratios that its `dynamic_preprocess` sorts."""
+    """Columns and rows: InternVL's `find_closest_aspect_ratio` over the ratios that its
+    `dynamic_preprocess` sorts."""
     counts = range(1, max_tiles + 1)
     grids = {(i, j) for n in counts for i in range(1, n + 1) for j in range(1, n + 1) if i * j <= max_tiles}
     best, least = (1, 1), float("inf")
@@ -64,7 +67,7 @@ def resize(picture: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def tiles(data: bytes, tile_size: int, max_tiles: int = MAX_TILES) -> list[Image.Image]:
-    """The tiles of an encoded picture, row by row, and, where there are several, the thumbnail."""
+    """The tiles of an encoded picture, row by row, and the thumbnail if there are several."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     columns, rows = tile_grid(*picture.size, tile_size, max_tiles)
     whole = resize(picture, columns * tile_size, rows * tile_size)
@@ -74,7 +77,8 @@ def tiles(data: bytes, tile_size: int, max_tiles: int = MAX_TILES) -> list[Image
 
 
 def pixel_values(cut: list[Image.Image]) -> torch.Tensor:
-    """[tiles, 3, size, size] f32. InternVL resizes each tile to its own size here, which changes nothing."""
+    """[tiles, 3, size, size] f32. InternVL resizes each tile to its own size here, which changes
+    nothing."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean=MEAN, std=STD)])
     return torch.stack([transform(tile) for tile in cut])
 
@@ -83,7 +87,7 @@ def pixel_values(cut: list[Image.Image]) -> torch.Tensor:
 
 
 def drawing(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Hard-edged shapes on a slope."""
+    """Hard-edged shapes on a gradient."""
     slope = np.linspace(0, 255, width)[None, :, None] * rng.random(3) + np.zeros((height, 1, 1))
     picture = Image.fromarray(slope.astype(np.uint8))
     draw = ImageDraw.Draw(picture)
@@ -94,7 +98,7 @@ def drawing(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def noise(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Each value by itself, half of them at the ends, so that what overshoots is clamped."""
+    """Independent values, half of them at the ends, so that resizing overshoots and clamps."""
     values = rng.integers(-128, 384, (height, width, 3)).clip(0, 255)
     return Image.fromarray(values.astype(np.uint8))
 
@@ -118,7 +122,8 @@ def saved(picture: Image.Image, format: str, **options) -> bytes:
 
 
 def png(samples: np.ndarray, colour_type: int, depth: int, transparent: bytes = b"") -> bytes:
-    """The PNGs that Pillow cannot write. samples: [height, width, channels], `depth` bits each, whole bytes a row."""
+    """Writes the PNGs that Pillow cannot write. samples: [height, width, channels], `depth` bits
+    each; rows are padded to whole bytes."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -134,25 +139,25 @@ def png(samples: np.ndarray, colour_type: int, depth: int, transparent: bytes = 
 
 
 def wide(picture: Image.Image) -> np.ndarray:
-    """16 bits of each value; the lower 8 are not those that copying the upper ones gives."""
+    """16 bits of each value; the lower 8 are not a copy of the upper ones."""
     values = np.atleast_3d(np.asarray(picture)).astype(np.int64)
     return values * 256 + (values * 37 + 11) % 256
 
 
 def grey_16(picture: Image.Image) -> np.ndarray:
-    """16-bit greys of which half are below 256: Pillow makes all above white."""
+    """16-bit greys, half of them below 256: Pillow turns all greater ones white."""
     return np.asarray(picture.convert("L")).astype(np.int64)[:, :, None] * 2
 
 
 def adobe_transform(jpeg: bytes, transform: int | None) -> bytes:
-    """A JPEG of Pillow's with another colour transform in Adobe's marker, or without the marker."""
+    """One of Pillow's JPEGs with another colour transform in Adobe's marker, or without the marker."""
     start = jpeg.index(b"\xff\xee\x00\x0eAdobe")
     marker = jpeg[start : start + 15] + bytes([transform]) if transform is not None else b""
     return jpeg[:start] + marker + jpeg[start + 16 :]
 
 
 def oriented(picture: Image.Image) -> bytes:
-    """A JPEG that says it is to be shown turned by 90 degrees."""
+    """A JPEG with an orientation tag of 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return saved(picture, "JPEG", exif=exif)
@@ -197,7 +202,7 @@ WEBP = {
     ),
 }
 KINDS = PNG | JPEG | WEBP
-# Where both axes shrink or grow, one of each, and where nothing is resized.
+# Sizes for which both axes shrink, both grow, one of each, or nothing is resized.
 SHAPES = {"square": (30, 30), "wide": (70, 15), "tall": (15, 70), "dot": (1, 1), "needle": (3, 200), "tile": (14, 14)}
 
 
@@ -224,7 +229,7 @@ def write_fixtures() -> None:
     save_file({"pixels": torch.tensor(every_byte).permute(2, 0, 1)[None].contiguous(), "normalised": normalised},
               OUT / "normalised.safetensors")  # fmt: skip
 
-    # Every picture of up to 64 x 64: equal ratios and areas around half of a grid's occur in all combinations.
+    # All sizes up to 64 x 64: equal ratios and areas near half of a grid's occur in all combinations.
     rows = [[tile_grid(width, height, 7, MAX_TILES) for width in range(1, 65)] for height in range(1, 65)]
     lines = ["".join(f"{columns:x}{rows:x}" for columns, rows in row) for row in rows]
     (OUT / "grids.txt").write_text("\n".join(lines) + "\n")
@@ -236,7 +241,7 @@ def write_fixtures() -> None:
 
 
 def cadwright(binary: Path, directory: Path, name: str, data: bytes, *options: str) -> tuple[dict, torch.Tensor]:
-    """The summary and the pixel values that the binary makes of a picture."""
+    """The binary's summary and pixel values of a picture."""
     image, output = directory / name, directory / f"{name}.safetensors"
     image.write_bytes(data)
     command = [binary, "data", "pixels", "--image", image, "--output", output, *options]

@@ -1,10 +1,12 @@
-"""Writes tests/fixtures/internvl: a tiny random InternVL3 and what `transformers` and `peft` compute with it.
+"""Writes tests/fixtures/internvl: a tiny random InternVL3, and the results of `transformers` and
+`peft` with it.
 
     python -m venv reference && reference/bin/pip install -r scripts/reference/requirements.txt
     reference/bin/python scripts/reference/internvl.py
 
-Every parameter is random, norms, biases and layer scales too: zeros and ones would hide a missing term. Values are
-rounded to bf16, which halves the file; the outputs are fp32, computed from the rounded values.
+Every parameter is random, also norms, biases and layer scales: zeros and ones would hide a missing
+term. Values are rounded to bf16, which halves the file; the outputs are fp32, computed from the
+rounded values.
 """
 
 import json
@@ -19,7 +21,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Qwen2
 OUT = Path(__file__).resolve().parents[2] / "tests/fixtures/internvl"
 SEED = 132
 
-# Ids that a tokenizer trained with InternVL3's six special tokens gives them, over the 256 bytes.
+# Ids of InternVL3's six special tokens in a tokenizer trained with them over the 256 bytes.
 END_OF_TEXT, START_OF_TURN, END_OF_TURN, IMAGE_START, IMAGE_END, IMAGE = range(6)
 VOCAB = 6 + 256
 NEW_TOKENS = 12
@@ -41,7 +43,7 @@ LANGUAGE = {
     "num_key_value_heads": 1,
     "rms_norm_eps": 1e-6,
     "rope_theta": 1e6,
-    # As InternVL3 has it: no effect on sequences that fit max_position_embeddings.
+    # As in InternVL3: it has no effect on sequences that fit max_position_embeddings.
     "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"},
     "max_position_embeddings": 128,
     "tie_word_embeddings": False,
@@ -166,7 +168,8 @@ def original_config() -> dict:
 
 
 def inputs(generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Two rows of 18 tokens, the second with 5 of padding on the left; the last 6 of each are the response."""
+    """Two rows of 18 tokens, the second with 5 of padding on the left. The last 6 of each are the
+    response."""
     image = [START_OF_TURN, IMAGE_START] + [IMAGE] * 4 + [IMAGE_END]
     text = torch.randint(6, VOCAB, (2, 11), generator=generator).tolist()
     rows = [image + text[0], [END_OF_TEXT] * 5 + image + text[1][5:]]
@@ -184,7 +187,7 @@ def inputs(generator: torch.Generator) -> dict[str, torch.Tensor]:
 
 
 def language_model(model: InternVLForConditionalGeneration) -> Qwen2ForCausalLM:
-    """The decoder and its head as one module: what InternVL's fine-tuning script wraps with PEFT."""
+    """The decoder and its head as one module, which InternVL's fine-tuning script wraps with PEFT."""
     out = Qwen2ForCausalLM._from_config(model.config.text_config, attn_implementation="eager", dtype=torch.float32)
     state = {f"model.{name}": tensor for name, tensor in model.model.language_model.state_dict().items()}
     out.load_state_dict({**state, "lm_head.weight": model.lm_head.weight})
@@ -225,7 +228,7 @@ def main() -> None:
         is_end = torch.isin(expected["greedy"], torch.tensor([END_OF_TURN, END_OF_TEXT]))
         assert is_end.any(1).sum() == 1, "one row should end and the other be cut off: another seed"
 
-    # A LoRA step, with PEFT around the language model alone.
+    # A LoRA step, with PEFT around the language model only.
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
     tuned = get_peft_model(language_model(model), lora)
     with torch.no_grad():
@@ -235,7 +238,7 @@ def main() -> None:
         embeds = model.get_input_embeddings()(given["ids"])
         embeds = embeds.masked_scatter((given["ids"] == IMAGE).unsqueeze(-1), expected["image"])
     logits = tuned(inputs_embeds=embeds, attention_mask=attention_mask, position_ids=positions).logits
-    # The logits of position t - 1 are those of token t; the mean is over the response tokens of the batch.
+    # The logits of position t - 1 predict token t; the mean is over the batch's response tokens.
     is_target = given["is_response"][:, 1:]
     loss = torch.nn.functional.cross_entropy(logits[:, :-1][is_target], given["ids"][:, 1:][is_target])
     loss.backward()
@@ -267,7 +270,7 @@ def main() -> None:
     for name in ("image", "logits", "tied_logits", "lora_logits"):
         print(name, tuple(expected[name].shape), "standard deviation", round(expected[name].std().item(), 3))
 
-    # How far the reference itself moves when it computes in bf16: what our own bf16 tolerance is held against.
+    # The reference's own difference between bf16 and fp32, with which our bf16 tolerance is compared.
     with torch.no_grad():
         half = model.bfloat16()(**{**batch, "pixel_values": pixels.bfloat16()}, position_ids=positions).logits.float()
     error = (half - expected["logits"])[given["is_token"]].abs()

@@ -1,9 +1,11 @@
-"""A random checkpoint of InternVL3-1B's exact shape: loaded, compared with `transformers`, and trained a step of each stage.
+"""Checks a random checkpoint of InternVL3-1B's exact shape: loads it, compares it with
+`transformers`, and trains one step of each stage.
 
     reference/bin/python scripts/reference/large.py target/release/cadwright [--preset internvl3-1b] [--keep DIR]
 
-Takes 20 GB of memory (the reference computes in fp32, too) and a few minutes. Fails where our bf16 logits are farther from the fp32
-ones than those of `transformers` in bf16 by more than a tenth, or where a training step takes more than 12 GB.
+Takes 20 GB of memory (the reference also computes in fp32) and a few minutes. Fails if our bf16
+logits differ from the fp32 ones by over a tenth more than the bf16 logits of `transformers` do, or
+if a training step takes more than 12 GB.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LIMIT_GB = 12.0
 
 
 def run(*command: object) -> tuple[float, float, str]:
-    """Seconds, peak memory in GB, and what was printed."""
+    """Runs a command. Returns seconds, peak memory in GB, and the output."""
     with tempfile.TemporaryFile("w+") as printed:
         start = time.perf_counter()
         process = subprocess.Popen(list(map(str, command)), stdout=printed, stderr=printed)
@@ -40,7 +42,8 @@ def run(*command: object) -> tuple[float, float, str]:
 
 
 def load(program: str, model: Path, scratch: Path) -> bool:
-    """Loading against reading the file into memory, both from the page cache; the fastest of three."""
+    """Loading compared with reading the file into memory, both from the page cache; the fastest of
+    three runs."""
     save_file({"input_ids": torch.tensor([[1, 2]])}, scratch / "two.safetensors")
     logits = ("model", "logits", "--model-path", model, "--dtype", "bf16", "--input", scratch / "two.safetensors",
               "--output", scratch / "two-out.safetensors")

@@ -3,9 +3,10 @@
     cargo build --release -p cadwright-rewards --example python
     python3.11 scripts/reference/python.py target/release/examples/python syntax|run [count] [seed] [programs.jsonl]
 
-`syntax`: mutated programs, of those below and of the field `code` in programs.jsonl; does each compile? `run`:
-generated programs; what do their names hold, or what do they raise? It prints every difference and exits with 1 if
-there is one. What the interpreter declines is counted, never a difference.
+`syntax` mutates the programs below and those in the field `code` of programs.jsonl, and compares
+whether each compiles. `run` generates programs, and compares the values of their names, or the
+exception that they raise. The script prints every difference and exits with 1 if there is one.
+Programs that the interpreter declines are counted, and are no difference.
 """
 
 import builtins
@@ -259,7 +260,7 @@ class Programs:
         self.names = ["a", "b", "c", "d", "k"]
         lines = ["import math"]
         lines += [f"{name} = {self.number() if self.rng.random() < 0.8 else self.items(1)}" for name in self.names]
-        # Exceptions end a program early: most programs catch them and go on.
+        # Exceptions end a program early, so most programs catch them and continue.
         goes_on = self.rng.random() < 0.7
         for i in range(self.rng.randint(1, 6)):
             if goes_on:
@@ -321,7 +322,7 @@ def compare_runs(binary: str, rng: random.Random, count: int) -> bool:
         same = ours.get("class") == theirs.get("class")
         if same and "names" in theirs:
             for ours_too in (ours["names"], theirs["names"]):
-                # Messages are no part of the promise; that there is one is.
+                # The texts of messages may differ; that there is one may not.
                 ours_too[:] = [[k, "text"] if len(k) == 2 and k[0] == "e" else [k, v] for k, v in ours_too]
             pairs = list(zip(ours["names"], theirs["names"]))
             same = len(ours["names"]) == len(theirs["names"]) and all(

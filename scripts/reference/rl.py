@@ -1,7 +1,7 @@
-"""The losses of reinforcement learning by an independent implementation, for tests/all/losses.rs.
+"""An independent implementation of the losses of reinforcement learning, for tests/all/losses.rs.
 
-Written in the form that most trainers have: right-padded batches with masks, float64, gradients by autograd. Ours has no padding; the
-numbers must be the same.
+It has the form of most trainers: right-padded batches with masks, float64, gradients by autograd.
+Ours has no padding; the numbers must be the same.
 
 Usage: python scripts/reference/rl.py [FIXTURE]     writes tests/fixtures/rl.json
 """
@@ -17,7 +17,8 @@ LENGTHS = [5, 1, 7, 3]
 VOCAB, TEMPERATURE, CLIP, VALUE_CLIP = 6, 0.8, 0.2, 0.2
 B, T = len(LENGTHS), max(LENGTHS)
 mask = torch.arange(T)[None, :] < torch.tensor(LENGTHS)[:, None]
-# The third completion was cut off at the limit. Nothing follows it either: its reward is all that it gets.
+# The third completion was cut off at the limit. Its value after the end is 0 too: it gets only its
+# reward.
 truncated = [False, False, True, False]
 
 
@@ -26,7 +27,8 @@ def masked_mean(values):
 
 
 def gae(rewards, values, gamma, lam):
-    """Schulman et al. 2016, eq. 16, on the padded batch: rewards at each row's last token, value 0 after it."""
+    """Schulman et al. 2016, eq. 16, on the padded batch: rewards at each row's last token, value 0
+    after it."""
     token_rewards = torch.zeros(B, T)
     for row, length in enumerate(LENGTHS):
         token_rewards[row, length - 1] = rewards[row]

@@ -1,12 +1,12 @@
-"""Writes tests/fixtures/text: a small tokenizer in the files of the published InternVL3 checkpoints, chat templates, and
-what `transformers` makes of texts and conversations with them.
+"""Writes tests/fixtures/text: a small tokenizer in the files of the published InternVL3 checkpoints,
+chat templates, and the results of `transformers` with them for texts and conversations.
 
     python -m venv reference && reference/bin/pip install -r scripts/reference/requirements.txt
     reference/bin/python scripts/reference/tokenizer.py
 
-The vocabulary is trained on the sentences and programs below; everything else (split, normaliser, added tokens, their flags
-and roles) is as the published files have it. The templates are written to the fixture as they stand in `TEMPLATES`;
-`qwen2_5` is that of Qwen2.5-Instruct (Apache 2.0).
+The vocabulary is trained on the sentences and programs below. Everything else (split, normaliser,
+added tokens, their flags and roles) is as in the published files. The fixture has the templates of
+`TEMPLATES` unchanged; `qwen2_5` is that of Qwen2.5-Instruct (Apache 2.0).
 """
 
 import itertools
@@ -28,7 +28,7 @@ SPECIAL = [
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 ]  # fmt: skip
-# In the vocabulary and never split, but text all the same.
+# In the vocabulary and never split, but not special.
 ORDINARY = [
     "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
     "<|repo_name|>", "<|file_sep|>",
@@ -51,7 +51,7 @@ SENTENCES = [
 
 
 def programs() -> list[str]:
-    """Programs as the data set has them, with numbers that come from arithmetic."""
+    """Programs in the data set's style, with numbers that come from arithmetic."""
     out = []
     for i in range(40):
         x, y, depth = 0.0625 * (i % 11) - 0.3, 0.03125 * (i * 7 % 13), 0.05 + 0.0125 * (i % 9)
@@ -177,7 +177,7 @@ QWEN2_5 = r"""{%- if tools %}
 {%- endif %}
 """
 
-# What templates of other models use besides.
+# Features that templates of other models use.
 FEATURES = r"""{%- macro turn(role, text) -%}<|im_start|>{{ role }}
 {{ text }}{{ eos_token }}{%- endmacro -%}
 {%- set ns = namespace(count=0, last=none) -%}
@@ -238,7 +238,7 @@ CONVERSATIONS = {
 def write_tokenizer() -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    # Trained without Qwen2's split, so that tokens cross its borders and a wrong split gives other ids.
+    # Trained without Qwen2's split: tokens cross its borders, so a wrong split gives other ids.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -302,7 +302,8 @@ def tokenised(slow: Qwen2Tokenizer, fast: Qwen2TokenizerFast) -> list[dict]:
 
 
 def legacy_decoded(cases: list[dict]) -> dict[str, str]:
-    """Decoded texts where the added tokens are in `added_tokens.json` and their roles in `special_tokens_map.json`."""
+    """Decoded texts if the added tokens are in `added_tokens.json` and their roles in
+    `special_tokens_map.json`."""
     with tempfile.TemporaryDirectory() as directory:
         for name in ("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"):
             shutil.copy(OUT / name, directory)
@@ -314,7 +315,7 @@ def legacy_decoded(cases: list[dict]) -> dict[str, str]:
 
 def prompts(tokenizer: Qwen2TokenizerFast) -> list[dict]:
     """One picture and one request, as InternVL's own code and `transformers`' processor expand them."""
-    # The half of the processor that deals with text; the other needs pictures.
+    # The half of the processor that handles text; the other half needs pictures.
     processor = object.__new__(InternVLProcessor)
     processor.tokenizer = tokenizer
     processor.image_seq_length, processor.video_token = 4, "<video>"

@@ -1,10 +1,12 @@
-"""Writes tests/fixtures/variants: tiny random checkpoints of every kind of InternVL3, and what `transformers` and `peft` compute.
+"""Writes tests/fixtures/variants: tiny random checkpoints of every kind of InternVL3, and the results
+of `transformers` and `peft` with them.
 
     reference/bin/python scripts/reference/variants.py
     reference/bin/python scripts/reference/variants.py --live target/release/cadwright
 
-`--live` makes others, of other seeds, and compares what our program computes with them: logits in either layout, with an adapter and
-with it merged, and the merged checkpoint in `transformers`. See internvl.py for the environment.
+`--live` makes checkpoints of other seeds, and compares our program's results with the references:
+logits in either layout, with an adapter and with it merged, and the merged checkpoint in
+`transformers`. See internvl.py for the environment.
 """
 
 from __future__ import annotations
@@ -98,7 +100,8 @@ def original_config(config: InternVLConfig) -> dict:
 
 
 def inputs(generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Three rows, padded on the left, with pictures of one tile, three and two; the last five tokens are the response."""
+    """Three rows, padded on the left, with pictures of one, three and two tiles. The last five tokens
+    are the response."""
     rows = []
     for tiles, text in ((1, 9), (3, 6), (2, 12)):
         words = torch.randint(6, VOCAB, (text,), generator=generator).tolist()
@@ -115,7 +118,8 @@ def loss_of(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 
 def make(variant: str, directory: Path, generator: torch.Generator) -> None:
-    """`hf/` and `original/`, the same model in both layouts; `adapter/`, and the answers in `expected.safetensors`."""
+    """Writes `hf/` and `original/`, the same model in both layouts, `adapter/`, and the results in
+    `expected.safetensors`."""
     model = InternVLForConditionalGeneration._from_config(
         config(variant), attn_implementation="eager", dtype=torch.float32
     )
@@ -148,7 +152,8 @@ def make(variant: str, directory: Path, generator: torch.Generator) -> None:
     save_file(weights, directory / "original/model.safetensors", metadata={"format": "pt"})
     (directory / "original/config.json").write_text(json.dumps(original_config(model.config), indent=1) + "\n")
 
-    # PEFT around all of the model, with what few use: a regular expression, rank-stabilised scale, a module kept whole.
+    # PEFT around the whole model, with rare settings: a regular expression, rank-stabilised scale, a
+    # module kept whole.
     lora = LoraConfig(
         r=4,
         lora_alpha=6,
@@ -181,14 +186,15 @@ def run(program: str, *arguments: object) -> None:
 
 
 def live(program: str, seeds: range) -> int:
-    """Largest differences between our program's logits and the reference's, at positions that hold a token."""
+    """The largest differences between our program's logits and the reference's, at positions that
+    hold a token."""
     worst = trained_adapter(program)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in seeds:
             for variant in VARIANTS:
                 directory = Path(scratch) / f"{variant}-{seed}"
                 make(variant, directory, torch.Generator().manual_seed(1000 + seed))
-                # Published checkpoints have a tokenizer, which says what the image token is.
+                # Published checkpoints have a tokenizer, which defines the image token.
                 run(program, "model", "init", "--preset", "nano", "--output", directory / "nano")
                 shutil.copy(directory / "nano/tokenizer.json", directory / "original")
                 expected = load_file(directory / "expected.safetensors")
@@ -225,7 +231,7 @@ def live(program: str, seeds: range) -> int:
 
 
 def trained_adapter(program: str) -> float:
-    """An adapter that our program trained, in PEFT: the largest difference of the logits."""
+    """The largest difference of the logits of an adapter that our program trained, in PEFT."""
     with tempfile.TemporaryDirectory() as scratch:
         model, trained = Path(scratch) / "model", Path(scratch) / "run"
         run(program, "model", "init", "--preset", "nano", "--layout", "hf", "--dtype", "f32", "--output", model)

@@ -1,4 +1,4 @@
-//! A split of a data set in memory, whatever it was read from.
+//! A split of a data set in memory, independent of its source.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,11 +25,11 @@ pub struct Example {
     pub program: Option<String>,
     /// The shape of the part: the file in `ground_truth_mesh`, or the solid that `cadquery` builds.
     pub ground_truth: GroundTruth,
-    /// Whether the row belongs to the small public test.
+    /// Whether the row belongs to the public 100-sample test.
     pub hundred_subset: bool,
 }
 
-/// A row that is left out.
+/// A row that is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRow {
     /// The file.
@@ -48,7 +48,7 @@ impl fmt::Display for SkippedRow {
     }
 }
 
-/// Why a row is left out.
+/// The reason why a row is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SkipReason {
     /// `image` or its bytes are null.
@@ -57,7 +57,7 @@ pub enum SkipReason {
     /// The picture cannot be decoded.
     #[error("the picture cannot be decoded: {0}")]
     BadImage(String),
-    /// `cadquery` is null, and there is no `ground_truth_mesh`.
+    /// `cadquery` and `ground_truth_mesh` are both null.
     #[error("there is neither a program nor a shape")]
     NoProgram,
     /// `cadquery` is empty or blank.
@@ -73,7 +73,7 @@ pub enum SkipReason {
 pub struct Selection {
     /// The split.
     pub split: Split,
-    /// At most this many usable rows, the first ones.
+    /// The maximum number of usable rows, the first ones; `None` for all.
     pub limit: Option<usize>,
     /// Only rows marked `hundred_subset`.
     pub hundred_subset_only: bool,
@@ -89,24 +89,31 @@ impl Selection {
 /// A split in memory.
 ///
 /// Pictures stay encoded: about 3 to 10 kB a row at 448 pixels, so GenCAD-Code's 147,289 training
-/// rows take 1 to 2 GB with their programs. Every picture is decoded once on opening, to know which
-/// rows are usable.
+/// rows take 1 to 2 GB with their programs. Opening decodes every picture once, to find the usable
+/// rows.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     examples: Vec<Example>,
-    /// Rows left out, in order of files and rows.
+    /// Skipped rows, in order of files and rows.
     pub skipped: Vec<SkippedRow>,
 }
 
 impl Dataset {
-    /// Opens a split, `limit` rows of it at most.
+    /// Opens at most `limit` rows of a split.
+    ///
+    /// # Errors
+    /// See [`Self::open_selection`].
     pub fn open(source: &DataSource, split: Split, limit: Option<usize>) -> Result<Self, DataError> {
         Self::open_selection(source, Selection { limit, ..Selection::all(split) })
     }
 
-    /// Opens what is selected. Unusable rows are counted in `skipped`; a damaged file is an error.
+    /// Opens the selected rows. Unusable rows go to `skipped`; a damaged file is an error.
+    ///
+    /// # Errors
+    /// See [`DataError`]: files that are missing, damaged or lack columns, no such split, no usable
+    /// row.
     pub fn open_selection(source: &DataSource, selection: Selection) -> Result<Self, DataError> {
-        // Enough rows to keep all threads decoding, few enough not to read much beyond a limit.
+        // Enough rows to keep all threads decoding, few enough to read little beyond a limit.
         const BATCH: usize = 256;
         let mut dataset = Self::default();
         let limit = selection.limit.unwrap_or(usize::MAX);
@@ -142,7 +149,10 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// A data set of these examples; one whose picture cannot be decoded is an error.
+    /// Makes a data set of these examples. A picture that cannot be decoded is an error.
+    ///
+    /// # Errors
+    /// [`DataError::Picture`].
     pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
         for example in &examples {
             decode_rgb(&example.image)

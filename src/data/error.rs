@@ -9,7 +9,7 @@ use super::dataset::SkippedRow;
 use super::image::ImageError;
 use crate::hub::HubError;
 
-/// Why a data set cannot be read.
+/// The reason why a data set cannot be read.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The file system reports an error.
@@ -28,12 +28,12 @@ pub enum DataError {
         /// The path given.
         path: PathBuf,
     },
-    /// The source lacks the split.
+    /// The source does not have the split.
     #[error("{origin} has no {split} split: expected files named {split}-*.parquet, found {}", list(found))]
     MissingSplit {
         /// The source.
         origin: String,
-        /// The split wanted.
+        /// The requested split.
         split: Split,
         /// The splits that it has; if none is recognised, its files.
         found: Vec<String>,
@@ -61,7 +61,7 @@ pub enum DataError {
     Codec {
         /// The file.
         path: PathBuf,
-        /// The codec found.
+        /// The codec of the file.
         codec: String,
     },
     /// A parquet file without a required column.
@@ -72,7 +72,7 @@ pub enum DataError {
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The column missing.
+        /// The missing column.
         column: &'static str,
         /// The columns of the file.
         found: Vec<String>,
@@ -86,7 +86,7 @@ pub enum DataError {
         split: Split,
         /// Number of rows skipped.
         skipped: usize,
-        /// The first of them.
+        /// The first skipped row.
         first: Option<Box<SkippedRow>>,
     },
     /// A single picture cannot be decoded.
@@ -97,7 +97,7 @@ pub enum DataError {
         /// The decoder's message.
         source: ImageError,
     },
-    /// Some files of a split are in the cache, but not all.
+    /// The cache has some files of a split, but not all.
     #[error(
         "the cache {cache} has {found} of {expected} files of the {split} split of {repo}@{revision}: download it completely \
          (hf download --repo-type dataset {repo} --revision {revision})"

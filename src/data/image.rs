@@ -1,6 +1,5 @@
-//! Pictures as InternVL3's own preprocessing sees them: Pillow's decoding and bicubic resizing,
-//! InternVL's tiles, torchvision's normalisation. `scripts/reference/images.py` compares all of it
-//! with these.
+//! InternVL3's preprocessing of pictures: Pillow's decoding and bicubic resizing, InternVL's tiles,
+//! torchvision's normalisation. `scripts/reference/images.py` compares each step with the original.
 
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use tch::{Kind, Tensor};
@@ -8,32 +7,35 @@ use thiserror::Error;
 
 use super::jpeg;
 
-/// Why a picture is unusable.
+/// The reason why a picture is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ImageError {
-    /// The bytes are no picture in a known format, or not all of it.
+    /// The bytes are not a complete picture in a known format.
     #[error("cannot decode the picture: {detail}")]
     Decode {
-        /// What the decoder says.
+        /// The decoder's message.
         detail: String,
     },
 }
 
-/// ImageNet's mean of red, green and blue, of 1.
+/// ImageNet's mean of red, green and blue, in [0, 1].
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// ImageNet's standard deviation of red, green and blue.
+/// ImageNet's standard deviation of red, green and blue, for values in [0, 1].
 pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Decodes PNG, JPEG or WebP, by content, to what Pillow's `Image.open(..).convert("RGB")` gives,
-/// to the last bit:
+/// Decodes PNG, JPEG or WebP, chosen by content. The pixels equal those of Pillow's
+/// `Image.open(..).convert("RGB")` to the last bit:
 ///
-/// - Grey becomes RGB, palettes are looked up, inks are mixed, and an alpha channel is dropped:
-///   what a transparent pixel hides is seen.
+/// - Grey becomes RGB, palettes are looked up, and CMYK inks are mixed. The alpha channel is
+///   dropped, so the colour of a transparent pixel becomes visible.
 /// - Of 16 bits, the upper 8 are taken, except in a grey picture without alpha, in which values
 ///   above 255 are white.
-/// - The pixels are as stored: an EXIF orientation does not turn the picture, because `convert`
+/// - The pixels stay as stored: an EXIF orientation does not rotate the picture, because `convert`
 ///   does not.
-/// - Of an animation, the first picture is taken.
+/// - An animation gives its first picture.
+///
+/// # Errors
+/// [`ImageError::Decode`]: the bytes are not a complete picture in a known format.
 pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let picture = match ::image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),
@@ -55,7 +57,7 @@ fn decode_png_or_webp(bytes: &[u8], format: ImageFormat) -> ::image::ImageResult
         other => other,
     };
     let (width, height, colour) = (picture.width(), picture.height(), picture.color());
-    // The colour type in PNG's first chunk: a grey with a transparent value decodes as one with
+    // The colour type in PNG's first chunk: grey with a transparent value decodes as grey with
     // alpha.
     let is_grey = format == ImageFormat::Png && bytes[25] == 0;
     let is_16_bit = colour.bytes_per_pixel() > colour.channel_count();
@@ -70,9 +72,9 @@ fn decode_png_or_webp(bytes: &[u8], format: ImageFormat) -> ::image::ImageResult
     Ok(from_raw(width, height, rgb.collect()))
 }
 
-/// Columns and rows of the tile grid InternVL chooses for a picture of `width` x `height`: of all
-/// grids of at most `max_tiles`, the one with the nearest aspect ratio; of several, a larger one if
-/// the picture has more than half of its pixels.
+/// Columns and rows of the tile grid that InternVL chooses for a picture of `width` x `height`
+/// pixels: the grid of at most `max_tiles` tiles with the nearest aspect ratio. A tie goes to a
+/// larger grid if the picture has more than half of that grid's pixels.
 pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u32, u32) {
     let mut grids: Vec<(u32, u32)> =
         (1..=max_tiles).flat_map(|columns| (1..=max_tiles / columns).map(move |rows| (columns, rows))).collect();
@@ -92,8 +94,8 @@ pub fn tile_grid(width: u32, height: u32, tile_size: u32, max_tiles: u32) -> (u3
     best
 }
 
-/// InternVL's tiles, row by row, and, if there is more than one and `use_thumbnail`, the whole
-/// picture at the end. A square picture is one tile.
+/// Cuts a picture into InternVL's tiles, row by row. If there are several tiles and `use_thumbnail`
+/// is set, the whole picture follows as one more tile. A square picture is one tile.
 pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: bool) -> Vec<RgbImage> {
     let (columns, rows) = tile_grid(picture.width(), picture.height(), tile_size, max_tiles);
     let resized = resize_bicubic(picture, columns * tile_size, rows * tile_size);
@@ -109,14 +111,14 @@ pub fn tiles(picture: &RgbImage, tile_size: u32, max_tiles: u32, use_thumbnail: 
     tiles
 }
 
-/// Tiles of one size, to `[tiles, 3, size, size] u8`.
+/// Tiles of equal size to a tensor `[tiles, 3, size, size] u8`.
 pub fn to_tensor(tiles: &[RgbImage]) -> Tensor {
     let side = tiles.first().map_or(0, |tile| i64::from(tile.width()));
     let bytes: Vec<u8> = tiles.iter().flat_map(|tile| tile.as_raw().iter().copied()).collect();
     Tensor::from_slice(&bytes).view([tiles.len() as i64, side, side, 3]).permute([0, 3, 1, 2]).contiguous()
 }
 
-/// Pixels as the model takes them: `[.., 3, height, width] u8` to `f32` of the same shape, as
+/// Normalises pixels for the model: `[.., 3, height, width] u8` to `f32` of the same shape, as
 /// torchvision's `ToTensor` and `Normalize` do with ImageNet's mean and deviation. 0 to 255 becomes
 /// -2.118 to 2.249 in red, -2.036 to 2.429 in green and -1.804 to 2.640 in blue.
 pub fn normalise(pixels: &Tensor) -> Tensor {
@@ -124,21 +126,23 @@ pub fn normalise(pixels: &Tensor) -> Tensor {
     (pixels.to_kind(Kind::Float) / 255.0 - constant(MEAN)) / constant(DEVIATION)
 }
 
-/// Bits after the point in Pillow's weights for 8-bit pictures.
+/// Fractional bits of Pillow's weights for 8-bit pictures.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// The weights of one output pixel: the first input pixel, and a weight for it and those after it.
+/// The weights of one output pixel: the first input pixel, and the weights of it and of the pixels
+/// after it.
 struct ResampleWeights {
     first: usize,
     weights: Vec<i32>,
 }
 
-/// Resizes as Pillow's `resize((width, height), BICUBIC)`, to the last bit: antialiased when
-/// shrinking, along rows and along columns, rounded to 8 bits between.
+/// Resizes like Pillow's `resize((width, height), BICUBIC)`, to the last bit: antialiased when
+/// shrinking, one pass along rows and one along columns, rounded to 8 bits between them.
 ///
-/// Rows come first, but for pictures that lose more than twice as many rows as columns: since
-/// Pillow 13 columns come first there (python-pillow/Pillow#9549), which only thumbnails of upright
-/// pictures meet, and which moves sharp edges by a few levels of 255 from what older ones give.
+/// The pass along rows comes first, except in pictures that lose more than twice as many rows as
+/// columns: since Pillow 13 the pass along columns comes first there (python-pillow/Pillow#9549).
+/// Only thumbnails of upright pictures are affected. Sharp edges then differ by a few levels of 255
+/// from older versions of Pillow.
 fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
     let (columns, rows) = (lost(picture.width(), width), lost(picture.height(), height));
@@ -149,7 +153,7 @@ fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     }
 }
 
-/// The same picture with rows of `width` pixels.
+/// Resamples the rows of a picture to `width` pixels.
 fn resample_rows(picture: RgbImage, width: u32) -> RgbImage {
     let (from_width, height) = picture.dimensions();
     if width == from_width {
@@ -167,7 +171,7 @@ fn resample_rows(picture: RgbImage, width: u32) -> RgbImage {
     from_raw(width, height, bytes)
 }
 
-/// The same picture with columns of `height` pixels.
+/// Resamples the columns of a picture to `height` pixels.
 fn resample_columns(picture: RgbImage, height: u32) -> RgbImage {
     let (width, from_height) = picture.dimensions();
     if height == from_height {

@@ -1,8 +1,9 @@
-//! JPEG as libjpeg-turbo decodes it, which is what Pillow does, to the last bit.
+//! Decodes JPEG as libjpeg-turbo, and therefore Pillow, does, to the last bit.
 //!
-//! The decoder is MozJPEG's, which is libjpeg-turbo's: the same inverse cosine transform and the
-//! same smooth upsampling of chroma. zune-jpeg, the usual choice in Rust, upsamples otherwise: it
-//! is 3 levels of 255 off without chroma subsampling, and up to 105 on sharp edges with it.
+//! The decoder is MozJPEG's, which is libjpeg-turbo's: it has the same inverse cosine transform and
+//! the same smooth upsampling of chroma. zune-jpeg, the usual choice in Rust, upsamples
+//! differently: it is 3 levels of 255 off without chroma subsampling, and up to 105 on sharp edges
+//! with it.
 
 use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::RgbImage;
 use mozjpeg::{Decompress, Format};
 
-/// Pixels beyond which Pillow refuses a picture, as do we: their bytes in RGB are half a GiB.
+/// The maximum number of pixels of a picture, as in Pillow: half a GiB in RGB.
 const MOST_PIXELS: usize = 178_956_970;
 
 /// Decodes a JPEG to RGB; if it cannot be decoded, the detail of the error. A tag that says the
 /// picture is to be shown turned has no effect, as in Pillow.
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
-    // libjpeg knows no way to return with an error: the binding unwinds, without a panic message.
+    // libjpeg cannot return an error: the binding unwinds, without a panic message.
     catch_unwind(AssertUnwindSafe(|| read(bytes))).unwrap_or_else(|thrown| {
         let detail = thrown.downcast::<String>().map_or_else(|_| "libjpeg gave up".to_owned(), |text| *text);
         Err(detail)
@@ -46,7 +47,7 @@ fn read(bytes: &[u8]) -> Result<RgbImage, String> {
 }
 
 /// Pillow's `cmyk2rgb` (src/libImaging/Convert.c). It takes all JPEG inks as inverted, 255 for
-/// none, as Adobe's programs write them, whether a marker of Adobe's says so or not.
+/// none, as Adobe's programs write them, with or without Adobe's marker.
 fn inverted_cmyk_to_rgb(inks: &[u8]) -> [u8; 3] {
     let white = u32::from(inks[3]);
     std::array::from_fn(|channel| {

@@ -24,11 +24,11 @@ pub use source::DataSource;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// What a model learns from.
+    /// The rows that a model learns from.
     Train,
-    /// What checkpoints are chosen by.
+    /// The rows that choose checkpoints.
     Validation,
-    /// What is reported.
+    /// The rows that reports are about.
     Test,
 }
 
@@ -63,7 +63,10 @@ impl FromStr for Split {
     }
 }
 
-/// A picture as PNG.
+/// Encodes a picture as PNG.
+///
+/// # Errors
+/// The encoder fails.
 pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, ::image::ImageError> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ::image::ImageFormat::Png)?;

@@ -1,9 +1,9 @@
-//! Writing parquet files in GenCAD-Code's schema.
+//! Writes parquet files in GenCAD-Code's schema.
 //!
 //! Columns: `image` (struct of PNG `bytes` and `path`), `deepcad_id`, `cadquery`, `token_count`
 //! (int64), `prompt`, `hundred_subset` (bool). File names are the hub's:
-//! `train-00000-of-00001.parquet`. A file is written aside and renamed when it is complete, so that
-//! a directory never holds half of one.
+//! `train-00000-of-00001.parquet`. A file is written under a temporary name and renamed when it is
+//! complete.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,10 +36,10 @@ message schema {
 /// Tells Hugging Face's `datasets` that the struct is a picture.
 const FEATURES: &str = r#"{"info": {"features": {"image": {"_type": "Image"}, "deepcad_id": {"dtype": "string", "_type": "Value"}, "cadquery": {"dtype": "string", "_type": "Value"}, "token_count": {"dtype": "int64", "_type": "Value"}, "prompt": {"dtype": "string", "_type": "Value"}, "hundred_subset": {"dtype": "bool", "_type": "Value"}}}}"#;
 
-/// Why a parquet file cannot be written.
+/// The reason why a parquet file cannot be written.
 #[derive(Debug, Error)]
 pub enum ParquetError {
-    /// The directory has a file of this split already.
+    /// The directory already has a file of this split.
     #[error("{directory} already holds {found}; choose an empty directory, or remove the data set there")]
     Exists {
         /// The directory.
@@ -47,20 +47,20 @@ pub enum ParquetError {
         /// The file found there.
         found: String,
     },
-    /// The file system refuses.
+    /// The file system returned an error.
     #[error("cannot write to {path}; is the directory writable and is there space left?")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The encoder refuses.
+    /// The encoder returned an error.
     #[error("cannot write {path}")]
     Encode {
         /// The file.
         path: PathBuf,
-        /// What the encoder says.
+        /// The encoder's error.
         source: ::parquet::errors::ParquetError,
     },
 }
@@ -84,7 +84,7 @@ pub struct Row {
     pub hundred_subset: bool,
 }
 
-/// The name of a split's only file.
+/// The file name of a split that has one file.
 pub fn file_name(split: Split) -> String {
     format!("{split}-00000-of-00001.parquet")
 }
@@ -95,7 +95,7 @@ pub struct ShardWriter {
     path: PathBuf,
 }
 
-/// A complete file that does not bear its name yet.
+/// A complete file that still has its temporary name.
 #[derive(Debug)]
 pub struct ClosedShard {
     file: WholeFile,
@@ -103,8 +103,11 @@ pub struct ClosedShard {
 }
 
 impl ShardWriter {
-    /// Begins the file of a split. The directory is made if need be; it must not hold a file of the
-    /// split.
+    /// Begins the file of a split. Creates the directory if it is missing; it must not hold a file
+    /// of the split.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or already has a file of this split.
     pub fn create(directory: &Path, split: Split) -> Result<Self, ParquetError> {
         let io = |source| ParquetError::Io { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -120,7 +123,7 @@ impl ShardWriter {
         let schema = Arc::new(parse_message_type(SCHEMA).map_err(encode)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            // Programs repeat themselves a lot; pictures are compressed already and all different.
+            // Programs repeat themselves a lot; pictures are compressed already, and all differ.
             .set_column_compression(ColumnPath::from("cadquery"), Compression::ZSTD(ZstdLevel::default()))
             .set_column_compression(
                 ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),
@@ -134,11 +137,17 @@ impl ShardWriter {
     }
 
     /// Appends rows as one row group.
+    ///
+    /// # Errors
+    /// [`ParquetError::Encode`].
     pub fn write(&mut self, rows: &[Row]) -> Result<(), ParquetError> {
         write_group(&mut self.writer, rows).map_err(|source| ParquetError::Encode { path: self.path.clone(), source })
     }
 
-    /// Completes the file, still under its temporary name.
+    /// Completes the file under its temporary name.
+    ///
+    /// # Errors
+    /// The encoder fails, or the file cannot be written.
     pub fn close(self) -> Result<ClosedShard, ParquetError> {
         let Self { writer, path } = self;
         let file = writer.into_inner().map_err(|source| ParquetError::Encode { path: path.clone(), source })?;
@@ -148,7 +157,10 @@ impl ShardWriter {
 }
 
 impl ClosedShard {
-    /// Gives the file its name.
+    /// Renames the file to its final name.
+    ///
+    /// # Errors
+    /// A file of this name exists, or the file cannot be renamed.
     pub fn publish(self) -> Result<PathBuf, ParquetError> {
         let Self { file, path } = self;
         match file.finish_new() {
@@ -159,8 +171,8 @@ impl ClosedShard {
 }
 
 fn write_group(writer: &mut SerializedFileWriter<WholeFile>, rows: &[Row]) -> ::parquet::errors::Result<()> {
-    // How many of the optional levels down to the value are present: `image` and its field, or the
-    // column alone.
+    // Definition levels: the number of optional levels that are present down to the value, for a
+    // field of `image` and for a plain column.
     const NESTED: i16 = 2;
     const FLAT: i16 = 1;
     let text = |field: fn(&Row) -> &str| rows.iter().map(|row| ByteArray::from(field(row))).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! Reading GenCAD-Code's rows from one parquet file, as a stream.
+//! Streams GenCAD-Code's rows from one parquet file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,18 +33,18 @@ pub struct RawRow {
     pub hundred_subset: bool,
 }
 
-/// How a row gives its shape.
+/// The form in which a row gives its shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShapeSource {
     /// The content of a file: a binary column, or one with `bytes` in it.
     Bytes(Vec<u8>),
-    /// Its path, from the parquet file's directory: a text column, or one with `path` and no
+    /// A path relative to the parquet file's directory: a text column, or one with `path` and no
     /// `bytes`.
     Path(String),
 }
 
-/// Streams the rows of a file, one row group in memory at a time. Columns may come in any order,
-/// with others among them, in any encoding and compression the parquet crate reads.
+/// Streams the rows of a file, with one row group in memory at a time. Columns may come in any
+/// order, among other columns, in any encoding and compression that the parquet crate reads.
 pub struct RowReader {
     path: PathBuf,
     rows: RowIter<'static>,
@@ -57,7 +57,10 @@ const NEEDED: [&[&str]; 2] = [&["image"], &["cadquery", "ground_truth_mesh"]];
 const WANTED: [&str; 5] = ["image", "deepcad_id", "cadquery", "ground_truth_mesh", "hundred_subset"];
 
 impl RowReader {
-    /// Opens a file and checks that it has the columns.
+    /// Opens a file and checks that it has the needed columns.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged, lacks a column, or has an unsupported compression.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let corrupt = |source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) };
@@ -85,7 +88,7 @@ impl Iterator for RowReader {
     }
 }
 
-/// The parquet crate prefixes its messages with words that mean nothing to our users.
+/// The message of a parquet error, without the crate's prefix.
 fn detail(source: &ParquetError) -> String {
     match source {
         ParquetError::General(text) | ParquetError::EOF(text) => text.clone(),
@@ -148,7 +151,7 @@ fn raw_row(row: usize, fields: Row) -> RawRow {
     found
 }
 
-/// `bytes` and `path` of a file in a column.
+/// The fields `bytes` and `path` of a struct column.
 fn file(group: Row) -> (Option<Vec<u8>>, Option<String>) {
     let (mut bytes, mut path) = (None, None);
     for (name, field) in group.into_columns() {
@@ -168,7 +171,7 @@ fn binary(field: Field) -> Option<Vec<u8>> {
     }
 }
 
-/// Text, also from a binary column without the text mark, and from a numeric id.
+/// A field as text; accepts binary columns that are not marked as text, and numeric ids.
 fn text(field: Field) -> Option<String> {
     match field {
         Field::Str(text) => Some(text),

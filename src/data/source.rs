@@ -68,7 +68,7 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
     Ok(chosen)
 }
 
-/// The error for a source whose files are `names`.
+/// The error of a source that has only the files `names`.
 pub(super) fn missing_split(origin: String, split: Split, names: &[String]) -> DataError {
     let splits: BTreeSet<String> = names.iter().filter_map(|name| split_of(name)).map(str::to_owned).collect();
     let found = if splits.is_empty() { names.to_vec() } else { splits.into_iter().collect() };
@@ -82,20 +82,20 @@ pub(crate) fn split_of(name: &str) -> Option<&str> {
     let word = stem.split(['-', '.']).next()?;
     let is_shard = stem.len() == word.len() || stem[word.len() + 1..].starts_with(|c: char| c.is_ascii_digit());
     (is_shard && !word.is_empty()).then_some(word).filter(|word| {
-        // Other data sets have splits of other names; anything short and alphabetic may be one.
+        // Other data sets have splits of other names; any alphabetic word may be one.
         word.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
     })
 }
 
-/// Parquet files at a path, sorted by name: those of a directory (or of its `data` directory), a
-/// file, or all that match a pattern.
+/// Parquet files at a path, sorted by name: those in a directory (or in its `data` directory), a
+/// single file, or all files that match a pattern.
 fn local_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     if path.is_dir() {
         let files = parquet_files(path, "*.parquet")?;
-        // Clones of hub repositories keep their files one level down.
+        // Clones of hub repositories keep their files one level deeper.
         return if files.is_empty() && path.join("data").is_dir() {
             parquet_files(&path.join("data"), "*.parquet")
         } else {
@@ -125,7 +125,7 @@ fn parquet_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataEr
     Ok(files)
 }
 
-/// `*` stands for any text, `?` for one byte.
+/// Matches `name` against a pattern: `*` stands for any text, `?` for one byte.
 fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,

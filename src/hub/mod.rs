@@ -19,9 +19,9 @@ pub use error::HubError;
 /// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
-    /// Weights and tokenizers.
+    /// A model: weights and tokenizer.
     Model,
-    /// Parquet files.
+    /// A data set: parquet files.
     Dataset,
 }
 
@@ -39,7 +39,7 @@ impl RepoKind {
 pub struct Hub {
     /// The cache, in the layout that all clients of the hub share.
     pub cache: PathBuf,
-    /// Read the cache only.
+    /// Whether to read only the cache.
     pub offline: bool,
     /// The token for private and gated repositories.
     pub token: Option<String>,
@@ -108,7 +108,7 @@ impl Hub {
         self.directory(repo, revision, is_wanted, &["config.json", "*.safetensors"])
     }
 
-    /// The directory of an adapter on the hub.
+    /// Downloads an adapter. Returns its directory.
     ///
     /// # Errors
     /// The files cannot be downloaded, or the repository holds no adapter in PEFT's format.
@@ -222,7 +222,7 @@ impl Hub {
     }
 }
 
-/// Files of one commit.
+/// The files of one commit.
 struct Pinned<'a> {
     api: &'a Api,
     files: ApiRepo,
@@ -312,15 +312,15 @@ pub const COMPANIONS: [&str; 11] = [
 /// if need be.
 ///
 /// # Errors
-/// Neither a directory nor a hub id, or a download that fails.
+/// `path` is neither a directory nor a hub id, or the download fails.
 pub fn resolve_checkpoint(path: &str, revision: &str) -> Result<PathBuf, HubError> {
     resolve(path, |hub| hub.checkpoint(path, revision))
 }
 
-/// The directory of an adapter, as [`resolve_checkpoint`].
+/// The directory of an adapter; see [`resolve_checkpoint`].
 ///
 /// # Errors
-/// Neither a directory nor a hub id, or a download that fails.
+/// `path` is neither a directory nor a hub id, or the download fails.
 pub fn resolve_adapter(path: &str, revision: &str) -> Result<PathBuf, HubError> {
     resolve(path, |hub| hub.adapter(path, revision))
 }

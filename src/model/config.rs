@@ -1,5 +1,5 @@
-//! The architecture of an InternVL3 checkpoint, as its Hugging Face `config.json` states it, and
-//! named presets.
+//! The architecture of an InternVL3 checkpoint, as in its Hugging Face `config.json`, and named
+//! presets.
 
 use std::path::{Path, PathBuf};
 
@@ -21,17 +21,17 @@ pub struct InternVlConfig {
     pub downsample_ratio: f64,
     /// Side of a tile in pixels.
     pub force_image_size: i64,
-    /// Most tiles an image is cut into, thumbnail apart.
+    /// The maximum number of tiles of an image, without the thumbnail.
     #[serde(default = "default_max_tiles")]
     pub max_dynamic_patch: usize,
-    /// Whether an image of more than one tile is also shown whole.
+    /// Whether an image of several tiles gets a thumbnail of the whole image.
     #[serde(default)]
     pub use_thumbnail: bool,
     /// Id of `<IMG_CONTEXT>`, if the file has it. The tokenizer has it too, and is
     /// asked first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_token_id: Option<i64>,
-    /// How its files are written.
+    /// The layout of its files.
     #[serde(skip)]
     pub layout: Layout,
 }
@@ -54,7 +54,7 @@ pub struct VisionConfig {
     pub num_hidden_layers: i64,
     /// Side of a patch in pixels.
     pub patch_size: i64,
-    /// Side of the image that the position embeddings are made for, in pixels.
+    /// Side of the image of the position embeddings, in pixels.
     pub image_size: i64,
     /// Epsilon of the norms.
     #[serde(default = "default_layer_norm_eps")]
@@ -62,7 +62,7 @@ pub struct VisionConfig {
     /// `layer_norm` or `rms_norm`.
     #[serde(default = "default_norm_type")]
     pub norm_type: String,
-    /// RMS norms on queries and keys, over all heads together.
+    /// Whether queries and keys have RMS norms, over all heads together.
     #[serde(default)]
     pub qk_normalization: bool,
     /// Whether the fused qkv projection has a bias.
@@ -106,11 +106,11 @@ pub struct LanguageConfig {
     pub rope_theta: f64,
     /// Longest sequence.
     pub max_position_embeddings: i64,
-    /// `dynamic`, which InternVL3 has, changes nothing up to `max_position_embeddings`; other kinds
+    /// InternVL3 has `dynamic`, which changes nothing up to `max_position_embeddings`. Other kinds
     /// are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<Value>,
-    /// Whether the output head is the input embedding.
+    /// Whether the output head shares the weights of the input embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
 }
@@ -155,7 +155,7 @@ impl InternVlConfig {
         let mut reasons = unsupported(&value);
         let value = if layout == Layout::Hf { layout::original_json(&value) } else { value };
         let config: Self = serde_json::from_value(value).map_err(|error| {
-            // Names of fields are told as the original layout has them.
+            // Errors name fields as in the original layout.
             let section = if layout == Layout::Hf { " (llm_config is text_config in this file)" } else { "" };
             invalid(format!("{error}{section}"))
         })?;
@@ -207,13 +207,13 @@ impl InternVlConfig {
         reasons
     }
 
-    /// Tokens that one tile becomes: 256 at 448 pixels, 16 at 112.
+    /// Image tokens of one tile: 256 at 448 pixels, 16 at 112.
     pub fn tokens_per_tile(&self) -> usize {
         let side = self.vision_config.image_size / self.vision_config.patch_size / 2;
         (side * side) as usize
     }
 
-    /// What `config.json` says of weights of this dtype, in this model's layout.
+    /// The content of `config.json` for weights of this dtype, in this model's layout.
     pub fn to_json(&self, dtype: &str) -> Value {
         if self.layout == Layout::Hf {
             return layout::hf_json(self, dtype);
@@ -238,7 +238,7 @@ impl InternVlConfig {
         json
     }
 
-    /// Every parameter of the model, by the name that [`Layout`] gives it.
+    /// Every parameter of the model, with the name that [`Layout`] gives it.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut list = Vec::new();
         let mut add = |name: String, shape: &[i64], init: Init| {
@@ -315,8 +315,8 @@ impl InternVlConfig {
     }
 }
 
-/// Fields that change what a model computes and that we know one value of: they may be absent, not
-/// different.
+/// Errors for fields that change what a model computes and for which one value is supported. The
+/// fields may be absent.
 fn unsupported(config: &Value) -> Vec<String> {
     [
         ("/ps_version", json!("v2")),
@@ -341,18 +341,18 @@ fn unsupported(config: &Value) -> Vec<String> {
     .collect()
 }
 
-/// One parameter: its name, shape and how a random model fills it.
+/// One parameter: its name, its shape and its initialisation in a random model.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// Name, as [`Layout`] says.
+    /// Name, as in [`Layout`].
     pub name: String,
     /// Shape.
     pub shape: Vec<i64>,
-    /// Initialisation of a model that is trained from nothing.
+    /// Initialisation for training from scratch.
     pub init: Init,
 }
 
-/// How a random model fills a parameter.
+/// The initialisation of a parameter in a random model.
 #[derive(Debug, Clone, Copy)]
 pub enum Init {
     /// Zeros.
@@ -369,15 +369,15 @@ pub enum Init {
         /// Number of residual branches.
         divisor: i64,
     },
-    /// `1 / sqrt(2 layers)` per channel: InternViT starts at 0.1, which is slow for a model trained
-    /// from nothing.
+    /// `1 / sqrt(2 layers)` in each channel. InternViT starts at 0.1, which is slow in training
+    /// from scratch.
     LayerScale {
         /// Number of blocks.
         layers: i64,
     },
 }
 
-/// Where a checkpoint's file with this name lies.
+/// The path of a file in a checkpoint directory.
 pub(super) fn file(directory: &Path, name: &str) -> PathBuf {
     directory.join(name)
 }

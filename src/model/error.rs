@@ -1,10 +1,10 @@
-//! What can be wrong with a model on disk.
+//! Errors of models on disk.
 
 use std::path::PathBuf;
 
 use super::preset::Preset;
 
-/// A checkpoint, tokenizer or adapter that cannot be used, and why.
+/// The reason why a checkpoint, tokenizer or adapter cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
@@ -28,21 +28,21 @@ pub enum ModelError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong, field by field.
+        /// The problems, field by field.
         reason: String,
     },
-    /// A model of another kind.
+    /// The architecture is not supported.
     #[error("{}: architecture {architecture} is not supported; supported are InternVLChatModel and InternVLForConditionalGeneration over Qwen2ForCausalLM (InternVL3 1B, 2B, 8B, 14B, 38B, 78B, with or without -hf, and nano)", path.display())]
     Architecture {
         /// The file.
         path: PathBuf,
-        /// What it names.
+        /// The architecture that the file names.
         architecture: String,
     },
     /// An unknown preset.
     #[error("unknown model preset {name:?}; known are {}", Preset::ALL.map(Preset::name).join(", "))]
     Preset {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
     /// A safetensors file that cannot be parsed.
@@ -53,28 +53,28 @@ pub enum ModelError {
         /// The parser's message.
         reason: String,
     },
-    /// Weights that do not fit the architecture: every name at once.
+    /// Weights that do not fit the architecture; all names are reported at once.
     #[error("{}: weights do not fit {expected}:\n  {}", path.display(), problems.join("\n  "))]
     Weights {
         /// The file or directory.
         path: PathBuf,
         /// What they were compared with.
         expected: String,
-        /// One line each: missing, unexpected or wrongly shaped.
+        /// One line for each tensor that is missing, unexpected or has the wrong shape.
         problems: Vec<String>,
     },
-    /// A tokenizer that lacks what the prompt needs.
+    /// A tokenizer that lacks tokens that the prompt needs, or that is malformed.
     #[error("{}: {reason}", path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// Tensors that a model cannot take.
+    /// Tensors that a model cannot use.
     #[error("{reason}")]
     Input {
-        /// Which, what was expected and what was found.
+        /// The tensor, what was expected and what was found.
         reason: String,
     },
     /// A tokenizer of another model.
@@ -83,7 +83,7 @@ pub enum ModelError {
          from one checkpoint"
     )]
     Vocabulary {
-        /// Tokens, special ones included.
+        /// Tokens, special tokens included.
         tokens: usize,
         /// Rows of the embedding.
         vocab_size: i64,
@@ -93,15 +93,15 @@ pub enum ModelError {
     Template {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A prompt that cannot be built or read.
     #[error("{origin}: {reason}")]
     Prompt {
-        /// A file, or keys of the configuration.
+        /// The file, or the configuration keys, of the prompt.
         origin: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// An error of libtorch.

@@ -1,4 +1,4 @@
-//! Tensors in safetensors files: one, or several with an index.
+//! Reads and writes tensors in safetensors files: one file, or several with an index.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,10 +11,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::error::ModelError;
 
-/// Files of a checkpoint are no larger than this, as those on the hub.
+/// The maximum size of a checkpoint's file in bytes, as on the hub.
 pub const SHARD_BYTES: usize = 5_000_000_000;
 
-/// A tensor as a file describes it.
+/// A tensor's header in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Shape.
@@ -53,8 +53,8 @@ pub fn shards(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
 fn map(path: &Path) -> Result<Mmap, ModelError> {
     let unreadable = |source| ModelError::Read { path: path.into(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    // SAFETY: as with every reader of mapped checkpoints, nobody may truncate the file while it is
-    // read.
+    // SAFETY: nobody may truncate the file while it is read, as with every reader of mapped
+    // checkpoints.
     unsafe { Mmap::map(&file) }.map_err(unreadable)
 }
 
@@ -63,10 +63,10 @@ fn parse<'a>(path: &Path, bytes: &'a Mmap) -> Result<SafeTensors<'a>, ModelError
         .map_err(|error| ModelError::Safetensors { path: path.into(), reason: error.to_string() })
 }
 
-/// What a safetensors file holds, without its data.
+/// The headers of the tensors in a safetensors file, by name.
 ///
 /// # Errors
-/// The file is missing or cut short.
+/// The file is missing or truncated.
 pub fn headers(path: &Path) -> Result<BTreeMap<String, Header>, ModelError> {
     let bytes = map(path)?;
     let header = |view: safetensors::tensor::TensorView<'_>| Header {
@@ -79,7 +79,7 @@ pub fn headers(path: &Path) -> Result<BTreeMap<String, Header>, ModelError> {
 /// The dtype of a checkpoint's first tensor.
 ///
 /// # Errors
-/// Files that are missing or cut short.
+/// Files that are missing or truncated.
 pub fn stored_kind(directory: &Path) -> Result<Kind, ModelError> {
     let shards = shards(directory)?;
     let first = shards.first().map(|shard| headers(shard)).transpose()?;
@@ -95,12 +95,12 @@ pub fn stored_kind(directory: &Path) -> Result<Kind, ModelError> {
 /// that has been read is released, so that no more than one tensor is held at a time.
 ///
 /// # Errors
-/// The file is missing, cut short, or holds a dtype that models do not use.
+/// The file is missing or truncated, or holds a dtype that models do not use.
 pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Result<(), ModelError> {
     let bytes = map(path)?;
     let parsed = parse(path, &bytes)?;
     let mut views: Vec<_> = parsed.iter().collect();
-    // In the order of the file.
+    // Reads in the order of the file.
     views.sort_by_key(|(_, view)| view.data().as_ptr());
     for (name, view) in views {
         let kind = match view.dtype() {
@@ -120,8 +120,8 @@ pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Resu
         let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
         take(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
         let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
-        // SAFETY: the mapping is private and never written, so that dropped pages are read from the
-        // file again if need be. Advice may be refused, and nothing depends on it.
+        // SAFETY: the mapping is private and never written, so dropped pages are read from the file
+        // again if they are needed. The system may refuse the advice; nothing depends on it.
         let _ = unsafe { bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, view.data().len()) };
     }
     Ok(())
@@ -139,7 +139,7 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, ModelError>
     Ok(tensors)
 }
 
-/// A tensor whose bytes are fetched when they are written.
+/// A tensor whose bytes are copied only when they are written.
 struct Stored<'a> {
     tensor: &'a Tensor,
     dtype: Dtype,
@@ -196,7 +196,7 @@ pub fn write_safetensors<'a>(
     let stored = tensors
         .map(|(name, tensor)| Ok((name, Stored::new(path, name, tensor)?)))
         .collect::<Result<Vec<_>, ModelError>>()?;
-    // `transformers` refuses files that do not say this.
+    // `transformers` refuses files without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let views = stored.iter().map(|(name, stored)| (*name, stored));
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {

@@ -1,6 +1,6 @@
 //! The Qwen2.5 decoder: grouped-query attention with rotary positions, SwiGLU, RMS norms, KV cache.
 //!
-//! Precision: products run in the compute dtype (bf16 or fp32); the residual stream, norms, rotary
+//! Precision: products run in the compute dtype (bf16 or fp32). The residual stream, norms, rotary
 //! embedding, softmax and logits are fp32. `transformers` keeps the residual stream in the compute
 //! dtype, so in bf16 the two differ by its rounding.
 
@@ -20,7 +20,7 @@ pub struct Decoder {
     compute: Kind,
 }
 
-/// What attention needs to know of a pass over `t` new positions, seeing `s >= t` in all.
+/// Rotary tables and mask of a pass over `t` new positions that sees `s >= t` positions in all.
 pub struct Positions {
     /// `[b or 1, 1, t, head_dim]` f32.
     cos: Tensor,
@@ -29,29 +29,30 @@ pub struct Positions {
     seen: Seen,
 }
 
-/// Which keys a query sees.
+/// The keys that a query sees.
 pub(super) enum Seen {
     /// All of them.
     All,
-    /// Of as many keys as queries, its own and those before it.
+    /// Its own key and those before it; there are as many keys as queries.
     Causal,
     /// 0 at positions that are attended to, a large negative number at all others:
     /// `[b or 1, 1, t, s]` f32.
     Masked(Tensor),
 }
 
-/// A masked score: finite, since a row of padding sees nothing and must not become NaN.
+/// The score of a masked key. It is finite, because a row of padding sees no key and must not
+/// become NaN.
 const UNSEEN: f64 = -1e9;
 
 impl Positions {
-    /// Positions `0..t` that see themselves and what is before them; padding is on the right, so
-    /// nobody sees it.
+    /// Positions `0..t`, each of which sees itself and those before it. Padding is on the right, so
+    /// no token sees it.
     pub fn causal(config: &LanguageConfig, t: i64, device: Device) -> Self {
         let positions = Tensor::arange(t, (Kind::Float, device)).unsqueeze(0);
         Self::new(config, &positions, Seen::Causal)
     }
 
-    /// The prompt of a batch that is padded on the left: `is_token: [b, t] bool`.
+    /// Positions of the prompts of a batch padded on the left: `is_token: [b, t] bool`.
     pub fn left_padded(config: &LanguageConfig, is_token: &Tensor) -> Self {
         let (b, t) = is_token.size2().expect("is_token: [b, t]");
         let positions = (is_token.cumsum(1, Kind::Float) - 1.0).clamp_min(0.0);
@@ -61,8 +62,8 @@ impl Positions {
         Self::new(config, &positions, Seen::Masked(mask))
     }
 
-    /// One more token for each sequence: at `positions [b] f32`, seeing the keys of
-    /// `is_token [b, s]`, or all of them.
+    /// One more token for each sequence, at `positions [b] f32`. It sees the keys at which
+    /// `is_token [b, s]` is true, or all keys.
     pub fn next(config: &LanguageConfig, positions: &Tensor, is_token: Option<&Tensor>) -> Self {
         let seen = is_token.map_or(Seen::All, |is_token| {
             Seen::Masked(is_token.logical_not().to_kind(Kind::Float).unsqueeze(1).unsqueeze(1) * UNSEEN)
@@ -79,8 +80,8 @@ impl Positions {
         Self { cos: angles.cos(), sin: angles.sin(), seen }
     }
 
-    /// Su et al. 2021 (arXiv:2104.09864, eq. 34), in the half-split order that Qwen2 uses.
-    /// `x: [b, heads, t, d]`.
+    /// Rotary embedding of `x: [b, heads, t, d]` (Su et al. 2021, arXiv:2104.09864, eq. 34), in the
+    /// half-split order that Qwen2 uses.
     fn rotate(&self, x: &Tensor, kind: Kind) -> Tensor {
         let x = x.to_kind(Kind::Float);
         let halves = x.chunk(2, -1);
@@ -89,7 +90,7 @@ impl Positions {
     }
 }
 
-/// Keys and values of the positions already seen, with room for more.
+/// Keys and values of the positions so far, with room for more.
 pub struct KvCache {
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
@@ -98,7 +99,7 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Room for `capacity` positions of `b` sequences.
+    /// An empty cache with room for `capacity` positions of `b` sequences.
     pub fn new(decoder: &Decoder, b: i64, capacity: i64) -> Self {
         let config = &decoder.config;
         let options = (decoder.compute, decoder.embedding.device());
@@ -114,7 +115,8 @@ impl KvCache {
         }
     }
 
-    /// Appends `[b, kv_heads, t, d]` of one layer and returns all of its keys and values, as views.
+    /// Appends keys and values `[b, kv_heads, t, d]` of one layer. Returns all of the layer's keys
+    /// and values, as views.
     fn extend(&mut self, layer: usize, key: &Tensor, value: &Tensor) -> (Tensor, Tensor) {
         let t = key.size()[2];
         let append = |store: &Tensor, new: &Tensor| {
@@ -155,13 +157,13 @@ impl Decoder {
         &self.config
     }
 
-    /// `ids [b, t] i64 -> [b, t, hidden] f32`.
+    /// Embeds tokens: `ids [b, t] i64 -> [b, t, hidden] f32`.
     pub fn embed(&self, ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.embedding, ids, -1, false, false).to_kind(Kind::Float)
     }
 
-    /// `x [b, t, hidden] f32 -> [b, t, hidden] f32` before the last norm. With a cache, `x` is what
-    /// follows it.
+    /// All blocks: `x [b, t, hidden] f32 -> [b, t, hidden] f32` before the last norm. With a cache,
+    /// `x` follows the cached positions.
     pub fn blocks(&self, x: Tensor, positions: &Positions, mut cache: Option<&mut KvCache>, train: bool) -> Tensor {
         let t = x.size()[1];
         let mut x = x;
@@ -174,10 +176,9 @@ impl Decoder {
         x
     }
 
-    /// As [`Self::blocks`] without a cache, but keeping only each block's input: activations are
-    /// computed again in [`Tape::backward`] (Chen et al. 2016, arXiv:1604.06174). The returned
-    /// tensor is a leaf whose gradient the tape takes. `seed` makes dropout the same in both
-    /// passes.
+    /// As [`Self::blocks`] without a cache, but keeps only each block's input: [`Tape::backward`]
+    /// computes activations again (Chen et al. 2016, arXiv:1604.06174). The returned tensor is a
+    /// leaf; pass its gradient to the tape. `seed` makes dropout the same in both passes.
     pub fn blocks_with_tape(&self, x: Tensor, positions: Positions, train: bool, seed: i64) -> (Tensor, Tape<'_>) {
         let input = x;
         let mut inputs = Vec::with_capacity(self.blocks.len());
@@ -198,13 +199,13 @@ impl Decoder {
         rms_norm(x, &self.norm, self.config.rms_norm_eps, self.compute)
     }
 
-    /// `normed [.., hidden] -> logits [.., vocab] f32`.
+    /// The output head: `normed [.., hidden] -> logits [.., vocab] f32`.
     pub fn logits(&self, normed: &Tensor) -> Tensor {
         normed.linear(&self.head.to_kind(normed.kind()), None::<Tensor>).to_kind(Kind::Float)
     }
 }
 
-/// What a checkpointed forward pass keeps.
+/// The tensors that a checkpointed forward pass keeps.
 pub struct Tape<'a> {
     decoder: &'a Decoder,
     positions: Positions,
@@ -215,7 +216,7 @@ pub struct Tape<'a> {
 }
 
 impl Tape<'_> {
-    /// Carries the gradient of the blocks' output, `[b, t, hidden]`, back into the weights and the
+    /// Propagates the gradient of the blocks' output, `[b, t, hidden]`, back to the weights and the
     /// input.
     pub fn backward(self, gradient: &Tensor) {
         let mut gradient = gradient.shallow_clone();
@@ -224,7 +225,7 @@ impl Tape<'_> {
             tch::manual_seed(self.seed.wrapping_add(layer as i64));
             let output =
                 self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, self.train);
-            // The gradient of sum(output * g) with respect to output is g: the vector-Jacobian
+            // The gradient of sum(output * g) with respect to the output is g: the vector-Jacobian
             // product.
             (output * &gradient).sum(Kind::Float).backward();
             gradient = input.grad();

@@ -1,10 +1,10 @@
-//! The two ways in which InternVL3 checkpoints are written, and what is called what in each.
+//! The two layouts of InternVL3 checkpoints, and the tensor names in each.
 //!
-//! `Original` is the layout of `OpenGVLab/InternVL3-*` (`InternVLChatModel`); `Hf` that of
-//! `OpenGVLab/InternVL3-*-hf`, which is part of `transformers` (`InternVLForConditionalGeneration`)
-//! and has two spellings: in files `language_model.model.layers...`, in memory
-//! `model.language_model.layers...`. Here every tensor has the name of the original layout, except
-//! that the `Hf` layout keeps its queries, keys and values of the vision transformer apart:
+//! `Original` is the layout of `OpenGVLab/InternVL3-*` (`InternVLChatModel`). `Hf` is that of
+//! `OpenGVLab/InternVL3-*-hf` (`InternVLForConditionalGeneration` of `transformers`). It has two
+//! spellings: `language_model.model.layers...` in files, `model.language_model.layers...` in
+//! memory. This crate uses the names of the original layout for every tensor, with one exception:
+//! the `Hf` layout has separate queries, keys and values in the vision transformer,
 //! `attn.{q,k,v}_proj` for `attn.qkv`.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::config::InternVlConfig;
 
-/// How a checkpoint is written.
+/// The layout of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layout {
     /// `InternVLChatModel`.
@@ -51,7 +51,7 @@ impl Layout {
         }
     }
 
-    /// The name in a file of this layout, of a tensor that is called `name` here.
+    /// The name, in files of this layout, of the tensor that this crate calls `name`.
     pub fn file_name(self, name: &str) -> String {
         match self {
             Self::Original => name.to_owned(),
@@ -59,8 +59,7 @@ impl Layout {
         }
     }
 
-    /// What a tensor is called here that is called `name` in a file of this layout, in either
-    /// spelling.
+    /// This crate's name of the tensor that files of this layout call `name`, in either spelling.
     pub fn own_name(self, name: &str) -> String {
         match self {
             Self::Original => name.to_owned(),
@@ -78,8 +77,8 @@ impl Layout {
         }
     }
 
-    /// The module that PEFT would call by this name if it wrapped the language model alone, as
-    /// InternVL's own fine-tuning does (`Original`), or all of the model (`Hf`).
+    /// PEFT's name of the module `name`. PEFT is taken to wrap only the language model (`Original`,
+    /// as in InternVL's own fine-tuning), or the whole model (`Hf`).
     pub fn peft_name(self, name: &str) -> String {
         match (self, name.strip_prefix("language_model.")) {
             (Self::Original, inner) => inner.unwrap_or(name).to_owned(),
@@ -92,7 +91,7 @@ impl Layout {
     }
 }
 
-/// Prefixes and parts of names: the original's, and those of `transformers`.
+/// Prefixes of names: the original's, and those of `transformers`.
 const PREFIXES: [(&str, &str); 9] = [
     ("vision_model.embeddings.class_embedding", "vision_tower.embeddings.cls_token"),
     ("vision_model.embeddings.position_embedding", "vision_tower.embeddings.position_embeddings"),
@@ -105,7 +104,7 @@ const PREFIXES: [(&str, &str); 9] = [
     ("language_model.lm_head.", "language_model.lm_head."),
 ];
 
-/// The same within a block of the vision transformer.
+/// The same for names within a block of the vision transformer.
 const IN_VISION_BLOCKS: [(&str, &str); 11] = [
     (".attn.q_proj.", ".attention.q_proj."),
     (".attn.k_proj.", ".attention.k_proj."),
@@ -120,8 +119,8 @@ const IN_VISION_BLOCKS: [(&str, &str); 11] = [
     (".mlp.", ".mlp."),
 ];
 
-/// A name with what the tables say put for its prefix; `direction` tells what is put for what.
-/// Names that no table knows stay.
+/// Replaces a name's prefix by the tables; `direction` chooses the direction of the replacement.
+/// Names that are in no table stay.
 fn renamed(name: &str, direction: impl Fn((&'static str, &'static str)) -> (&'static str, &'static str)) -> String {
     let prefix = PREFIXES.into_iter().map(&direction).find_map(|(from, to)| Some((name.strip_prefix(from)?, to)));
     let Some((rest, to)) = prefix else { return name.to_owned() };
@@ -133,7 +132,7 @@ fn renamed(name: &str, direction: impl Fn((&'static str, &'static str)) -> (&'st
     }
 }
 
-/// The `config.json` of an `Hf` checkpoint as the original layout would have it.
+/// Converts the `config.json` of an `Hf` checkpoint to the original layout.
 pub fn original_json(hf: &Value) -> Value {
     // Sizes are pairs in this layout.
     let side = |value: &Value| value.get(0).unwrap_or(value).clone();
@@ -145,7 +144,7 @@ pub fn original_json(hf: &Value) -> Value {
         "image_token_id": hf["image_token_id"],
         "llm_config": hf["text_config"],
         "vision_config": vision,
-        // In this layout the processor says it: InternVL3's are all alike.
+        // In this layout the processor's file has this value; it is the same in all of InternVL3's.
         "max_dynamic_patch": 12,
         "use_thumbnail": true,
     });

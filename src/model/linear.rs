@@ -8,7 +8,7 @@ use super::weights::Weights;
 /// arXiv:2106.09685, section 4.1).
 ///
 /// The product runs at the dtype of `x`; weights of another dtype (fp32 masters, adapters) are cast
-/// on the way.
+/// to it.
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -48,7 +48,7 @@ impl Linear {
         }
     }
 
-    /// `x [.., in] -> [.., out]`, at the dtype of `x`. `train` switches the adapter's dropout on.
+    /// `x [.., in] -> [.., out]`, at the dtype of `x`. `train` enables the adapter's dropout.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let kind = x.kind();
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
@@ -59,8 +59,8 @@ impl Linear {
     }
 }
 
-/// `x / rms(x) * weight` over the last axis, in fp32 whatever `x` is (Zhang & Sennrich 2019,
-/// arXiv:1910.07467, eq. 4). Returns `kind`.
+/// `x / rms(x) * weight` over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
+/// Computes in fp32 for every dtype of `x` and returns the dtype `kind`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, kind: Kind) -> Tensor {
     let x = x.to_kind(Kind::Float);
     let inverse = (x.square().mean_dim(-1, true, Kind::Float) + eps).rsqrt();

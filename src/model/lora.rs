@@ -1,4 +1,4 @@
-//! Low-rank adapters: which layers get one, PEFT's files, and merging.
+//! Low-rank adapters: target layers, PEFT's files, and merging.
 
 use std::path::Path;
 
@@ -23,24 +23,24 @@ pub struct LoraConfig {
     /// Probability of zeroing an input of `A` in training.
     #[serde(default)]
     pub lora_dropout: f64,
-    /// Which layers get an adapter.
+    /// The layers that get an adapter.
     pub target_modules: TargetModules,
     /// The scale is `alpha / sqrt(r)` (Kalajdzievski 2023, arXiv:2312.03732) instead of
     /// `alpha / r`.
     #[serde(default)]
     pub use_rslora: bool,
-    /// Modules that were trained whole and are kept beside the adapter, by the last parts of their
+    /// Modules that were trained whole and are saved with the adapter, by the last parts of their
     /// names.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
 }
 
-/// Which layers get an adapter, as PEFT has it.
+/// The layers that get an adapter, as in PEFT's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {
-    /// A regular expression that the whole name of a layer matches, or `all-linear`: every linear
-    /// layer of the language model but its head.
+    /// A regular expression for a layer's whole name, or `all-linear`: every linear layer of the
+    /// language model except its head.
     Pattern(String),
     /// Last parts of the names of layers: `q_proj`, `mlp.up_proj`, ...; of the language model's
     /// if it has such.
@@ -50,7 +50,7 @@ pub enum TargetModules {
 impl TargetModules {
     const ALL_LINEAR: &str = "all-linear";
 
-    /// The layers of `layers` that are meant, and what is wrong with the settings.
+    /// The layers among `layers` that the settings name, and the problems of the settings.
     fn among<'a>(&self, layers: &[&'a str], layout: Layout) -> (Vec<&'a str>, Vec<String>) {
         match self {
             Self::Pattern(all) if all == Self::ALL_LINEAR => {
@@ -67,7 +67,7 @@ impl TargetModules {
                 Err(error) => (Vec::new(), vec![format!("{pattern} is no regular expression: {error}")]),
             },
             Self::Names(targets) => {
-                // A name that both transformers have means the language model's.
+                // A name that both transformers have means the language model's layers.
                 let (language, others): (Vec<&str>, Vec<&str>) =
                     layers.iter().copied().partition(|layer| layer.starts_with("language_model."));
                 let (mut found, mut problems) = (Vec::new(), Vec::new());
@@ -89,8 +89,8 @@ impl TargetModules {
     }
 }
 
-/// The same layers, for PEFT around all of a model: there the vision transformer has layers of
-/// these names, too.
+/// Targets for PEFT around the whole model that name the same layers: there the vision transformer
+/// also has layers of these names.
 fn of_language_model(targets: &TargetModules) -> TargetModules {
     let names = match targets {
         TargetModules::Pattern(all) if all == TargetModules::ALL_LINEAR => r"\w+_proj".to_owned(),
@@ -110,7 +110,8 @@ fn is_named(layer: &str, target: &str) -> bool {
     layer.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Settings of PEFT that change what an adapter computes, with the one value that we compute.
+/// Errors for PEFT settings that change what an adapter computes and for which one value is
+/// supported.
 fn unsupported(config: &Value) -> Vec<String> {
     [
         ("peft_type", json!("LORA")),
@@ -135,8 +136,8 @@ impl LoraConfig {
         LoraScale { scale: self.lora_alpha / divisor, dropout: self.lora_dropout }
     }
 
-    /// Adds a pair of fp32 tensors for every targeted layer: `A` uniform as PEFT draws it (Kaiming,
-    /// a = sqrt 5), `B` zero.
+    /// Adds a pair of fp32 tensors for every target layer: `A` uniform as in PEFT (Kaiming, a =
+    /// sqrt 5), `B` zero.
     pub(super) fn add_to(&self, weights: &mut Weights, layout: Layout, seed: i64) -> Result<(), ModelError> {
         tch::manual_seed(seed);
         let is_linear = |name: &str, tensor: &Tensor| tensor.dim() == 2 && !name.ends_with(".embed_tokens.weight");
@@ -163,9 +164,9 @@ impl LoraConfig {
         Ok(())
     }
 
-    /// Reads `adapter_config.json` and `adapter_model.safetensors`. A key is matched by what
-    /// follows PEFT's prefix, whichever module was wrapped. Modules that were saved whole take the
-    /// place of the base's.
+    /// Reads `adapter_config.json` and `adapter_model.safetensors`. Keys are matched by the part
+    /// after PEFT's prefix, so it does not matter which module was wrapped. Modules that were saved
+    /// whole replace those of the base.
     pub(super) fn load_into(weights: &mut Weights, directory: &Path) -> Result<Self, ModelError> {
         let path = directory.join("adapter_config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
@@ -217,7 +218,8 @@ impl LoraConfig {
         Ok(config)
     }
 
-    /// Whether a file may hold this: parts of an adapter, or of a module that is saved whole.
+    /// Whether the file may hold this tensor: part of an adapter, or of a module that is saved
+    /// whole.
     fn may_hold(&self, own: &str) -> bool {
         is_adapter(own) || self.is_saved_whole(own)
     }
@@ -229,9 +231,9 @@ impl LoraConfig {
         names.iter().any(|module| saved().any(|name| is_named(module, name)))
     }
 
-    /// Writes both files. Where only the language model of an original checkpoint has adapters,
-    /// names are those of PEFT around the language model alone, as InternVL's own fine-tuning
-    /// script writes them; else those of PEFT around all of the model.
+    /// Writes both files. If the layout is the original one and only the language model has
+    /// adapters, the names are those of PEFT around the language model, as InternVL's own
+    /// fine-tuning script writes them. Otherwise they are those of PEFT around the whole model.
     pub(super) fn save(
         &self,
         weights: &Weights,
@@ -289,21 +291,21 @@ impl LoraConfig {
     }
 }
 
-/// Our name for a PEFT key, with the base's weight that it adapts or replaces.
+/// This crate's name for a PEFT key, and the base's weight that it adapts or replaces.
 fn own_name(weights: &Weights, key: &str) -> Option<(String, Tensor)> {
     let inner = key.strip_prefix("base_model.model.")?;
     let adapter = [".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight", ".lora_B.default.weight"]
         .iter()
         .find_map(|suffix| Some((inner.strip_suffix(suffix)?, suffix.replace(".default", ""))));
-    // An adapter stands beside the weight of its layer; anything else is the name of a tensor
-    // itself.
+    // An adapter belongs to the weight of its layer; any other key is the name of a tensor.
     let (base, part) = match &adapter {
         Some((layer, part)) => (format!("{layer}.weight"), part.as_str()),
         None => (inner.to_owned(), ""),
     };
     let candidates = [
         base.clone(),
-        // PEFT around a model of the `Hf` layout, the language model alone, or the bare decoder.
+        // PEFT around a model of the `Hf` layout, around the language model, or around the bare
+        // decoder.
         Layout::Hf.own_name(&base),
         format!("language_model.{base}"),
         format!("language_model.model.{base}"),

@@ -1,8 +1,8 @@
-//! How much memory a model takes, estimated from its shapes.
+//! Estimates a model's memory from its shapes.
 
 use super::config::InternVlConfig;
 
-/// What a model is to be used for.
+/// The use of a model whose memory is estimated.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Sequences in one forward pass.
@@ -15,11 +15,11 @@ pub struct Usage {
     pub rank: u64,
     /// Bytes of a weight and of a number in a product: 2 for bf16, 4 for fp32.
     pub width: u64,
-    /// Activations are computed again in the backward pass.
+    /// Whether the backward pass computes activations again (gradient checkpointing).
     pub is_checkpointed: bool,
 }
 
-/// Bytes, by what they are for.
+/// Bytes of memory, by purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     /// Parts and their bytes.
@@ -27,19 +27,19 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All parts together.
+    /// The sum of all parts, in bytes.
     pub fn total(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
 impl InternVlConfig {
-    /// Numbers in all weights.
+    /// The number of parameters.
     pub fn parameter_count(&self) -> u64 {
         self.parameters().iter().map(|parameter| parameter.shape.iter().product::<i64>() as u64).sum()
     }
 
-    /// Numbers in an adapter of this rank.
+    /// The number of parameters of an adapter of this rank.
     pub fn adapter_count(&self, rank: u64) -> u64 {
         let is_adapted =
             |name: &str| name.starts_with("language_model.model.layers.") && name.ends_with("_proj.weight");
@@ -59,8 +59,8 @@ impl InternVlConfig {
         }
     }
 
-    /// LoRA fine-tuning: fp32 adapters with gradient and two moments, and what the backward pass
-    /// needs.
+    /// LoRA fine-tuning: fp32 adapters with gradient and two moments, and the activations that the
+    /// backward pass needs.
     pub fn sft_memory(&self, usage: &Usage) -> Memory {
         Memory {
             parts: vec![
@@ -91,7 +91,7 @@ impl InternVlConfig {
         self.llm_config.vocab_size as u64
     }
 
-    /// Tokens that have a loss: those after the picture.
+    /// Tokens with a loss: those after the picture.
     fn response(&self, usage: &Usage) -> u64 {
         usage.length.saturating_sub(usage.tiles * self.tokens_per_tile() as u64)
     }
@@ -102,10 +102,10 @@ impl InternVlConfig {
         usage.batch * usage.length * per_token as u64 * usage.width
     }
 
-    /// What a decoder block keeps for its backward pass: two fp32 residuals, two normed inputs,
-    /// queries, keys, values and their mixture, three inner vectors of the SwiGLU, and the scores
-    /// of the attention in fp32 and rounded. With checkpointing, a residual for each block and the
-    /// activations of one.
+    /// Activations kept for the backward pass, in bytes. Each decoder block keeps two fp32
+    /// residuals, two normed inputs, queries, keys, values and their mixture, three inner vectors
+    /// of the SwiGLU, and the attention scores in fp32 and rounded. With checkpointing: one
+    /// residual for each block and the activations of one block.
     fn activation_bytes(&self, usage: &Usage) -> u64 {
         let llm = &self.llm_config;
         let [hidden, inner, heads, kv_heads, head_dim] =
@@ -119,7 +119,8 @@ impl InternVlConfig {
         if usage.is_checkpointed { block + layers * tokens * 4 * hidden } else { layers * block }
     }
 
-    /// One picture's tiles in one block of the vision transformer: nothing is kept of it.
+    /// One picture's tiles in one block of the vision transformer, in bytes: no activations are
+    /// kept.
     fn vision_bytes(&self, usage: &Usage) -> u64 {
         let vision = &self.vision_config;
         let tokens = ((vision.image_size / vision.patch_size).pow(2) + 1) as u64;

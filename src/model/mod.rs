@@ -37,7 +37,7 @@ pub use weights::Weights;
 use crate::data::image::normalise;
 use vision::Vision;
 
-/// A vision-language model with its weights and, if any, its adapter.
+/// A vision-language model with its weights and its adapter, if it has one.
 pub struct InternVl {
     /// The architecture.
     pub config: InternVlConfig,
@@ -106,7 +106,7 @@ impl InternVl {
     /// random, `B` zero, so that the model's output does not change. Adapters are fp32.
     ///
     /// # Errors
-    /// A target that names no linear layer.
+    /// A target names no linear layer.
     pub fn with_new_adapter(self, lora: LoraConfig, seed: i64) -> Result<Self, ModelError> {
         let Self { config, compute_dtype, mut weights, .. } = self;
         lora.add_to(&mut weights, config.layout, seed)?;
@@ -116,7 +116,7 @@ impl InternVl {
     /// This model with an adapter in PEFT's format.
     ///
     /// # Errors
-    /// A file that is missing or malformed, or adapters that match no layer, by name.
+    /// A file is missing or malformed, or adapters match no layer; the error names them.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, ModelError> {
         let Self { config, compute_dtype, mut weights, .. } = self;
         let lora = LoraConfig::load_into(&mut weights, directory)?;
@@ -144,14 +144,14 @@ impl InternVl {
         &self.weights
     }
 
-    /// The tensors by name, to change values in place or what is trainable.
+    /// The tensors by name, to change values in place or the set of trainable tensors.
     pub fn weights_mut(&mut self) -> &mut Weights {
         &mut self.weights
     }
 
-    /// The model as it is now, for generation or as a reference: later training steps do not change
-    /// it. Frozen weights are shared, trainable ones copied, so that it computes what this one
-    /// does.
+    /// A copy of the model as it is now, for generation or as a reference: later training steps do
+    /// not change the copy. Frozen weights are shared, trainable ones copied, and its output equals
+    /// this model's.
     pub fn frozen_copy(&self) -> Self {
         Self::new(
             self.config.clone(),
@@ -161,8 +161,7 @@ impl InternVl {
         )
     }
 
-    /// Whether anything besides the language model is being trained: the vision tower or the
-    /// projector.
+    /// Whether the vision tower or the projector is trained.
     pub fn trains_vision(&self) -> bool {
         self.weights.trainable().any(|(name, _)| !is_language(name))
     }
@@ -177,38 +176,37 @@ impl InternVl {
         &self.decoder
     }
 
-    /// Tiles as 8-bit pixels `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32` in the
-    /// decoder's space.
+    /// Embeds tiles of 8-bit pixels: `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32`
+    /// in the decoder's space.
     pub fn embed_tiles(&self, tiles: &Tensor, train: bool) -> Tensor {
         self.embed_pixels(&normalise(&tiles.to_device(self.device())), train)
     }
 
-    /// Normalised pixels `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in the
-    /// decoder's space.
+    /// Embeds normalised pixels: `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in
+    /// the decoder's space.
     pub fn embed_pixels(&self, pixels: &Tensor, train: bool) -> Tensor {
         self.vision.forward(pixels, train)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th image token of the batch's prompts,
-    /// row by row, takes the n-th row of `image [.., hidden]`. A row's prompt has one run of image
-    /// tokens; later ones were written by the model, which may sample any token, and are embedded
-    /// as text.
+    /// Embeds prompts: `ids [b, t] i64` to `[b, t, hidden] f32`. The n-th image token of the batch,
+    /// row by row, gets the n-th row of `image [.., hidden]`. The prompt of a row has one run of
+    /// image tokens. Later image tokens were sampled by the model, which may sample any token, and
+    /// are embedded as text.
     ///
     /// # Panics
     /// The number of image tokens in the prompts is not the number of rows of `image`.
     pub fn embed_prompt(&self, ids: &Tensor, image: &Tensor, image_token: i64) -> Tensor {
         let (_, t) = ids.size2().expect("ids: [b, t]");
         let is_image = ids.eq(image_token);
-        // In the first run, the n-th image token is the n-th position counted from the first image
-        // token.
+        // In the first run, the n-th image token is the n-th position from the first image token.
         let first = is_image.to_kind(Kind::Int64).argmax(1, true);
         let offset = Tensor::arange(t, (Kind::Int64, ids.device())).unsqueeze(0) - first;
         let is_picture = is_image.logical_and(&(offset + 1).eq_tensor(&is_image.cumsum(1, Kind::Int64)));
         self.embed(ids, &is_picture, image)
     }
 
-    /// `ids [b, t] i64` to `[b, t, hidden] f32`, where the n-th position of
-    /// `is_picture [b, t] bool`, row by row, takes the n-th row of `image [.., hidden]`.
+    /// Embeds tokens: `ids [b, t] i64` to `[b, t, hidden] f32`. The n-th true position of
+    /// `is_picture [b, t] bool`, row by row, gets the n-th row of `image [.., hidden]`.
     ///
     /// # Panics
     /// The number of such positions is not the number of rows.
@@ -224,8 +222,8 @@ impl InternVl {
     /// is `None`, the image token is the one that occurs as often as there are rows.
     ///
     /// # Errors
-    /// Tensors of the wrong rank, ids beyond the vocabulary, or another number of image tokens than
-    /// of rows.
+    /// A tensor has the wrong rank, an id is beyond the vocabulary, or the number of image tokens
+    /// differs from the number of rows.
     pub fn logits(
         &self,
         ids: &Tensor,
@@ -284,7 +282,7 @@ impl InternVl {
     }
 }
 
-/// Whether a tensor of this name is the language model's.
+/// Whether the tensor of this name belongs to the language model.
 pub fn is_language(name: &str) -> bool {
     name.starts_with("language_model.")
 }

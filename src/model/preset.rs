@@ -84,7 +84,8 @@ impl From<Preset> for String {
 }
 
 impl InternVlConfig {
-    /// The architecture of a preset; for `nano`, `vocab_size` comes from its tokenizer.
+    /// The architecture of a preset. `vocab_size` is used only for `nano`, and comes from its
+    /// tokenizer.
     pub fn preset(preset: Preset, vocab_size: i64) -> Self {
         let internvit_300m = VisionConfig {
             hidden_size: 1024,

@@ -13,8 +13,8 @@ use super::tokenizer_files::read_object;
 const IMAGE: &str = "<image>";
 const FILE: &str = "prompt.json";
 
-/// A chat template filled with one picture and one request: what stands before the picture and what
-/// after it.
+/// A rendered chat template with one picture and one request: the text before and after the
+/// picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     system: String,
@@ -29,8 +29,7 @@ impl Prompt {
     /// documents. The picture precedes the request, unless that names its place with `<image>`.
     ///
     /// # Errors
-    /// A template that cannot be used, or text that does not leave exactly one picture in the
-    /// prompt.
+    /// The template cannot be used, or the prompt does not have exactly one picture.
     pub fn new(checkpoint: Option<&Path>, system: &str, user: &str) -> Result<Self, ModelError> {
         let origin = "prompt.system and prompt.user";
         let pictures = picture_count(system) + picture_count(user);
@@ -49,7 +48,7 @@ impl Prompt {
         Self::split(system, user, &rendered, origin)
     }
 
-    /// A prompt from its rendered text.
+    /// Makes a prompt from its rendered text.
     fn split(system: &str, user: &str, rendered: &str, origin: &str) -> Result<Self, ModelError> {
         let place = rendered.split_once(IMAGE).or_else(|| rendered.split_once(IMAGE_CONTEXT));
         let Some((before, after)) = place.filter(|_| picture_count(rendered) == 1) else {
@@ -59,7 +58,7 @@ impl Prompt {
         Ok(Self { system: system.into(), user: user.into(), before: before.into(), after: after.into() })
     }
 
-    /// Everything before the completion, for a picture that becomes `image_tokens` embeddings.
+    /// The text before the completion, for a picture of `image_tokens` embeddings.
     pub fn text(&self, image_tokens: usize) -> String {
         let image = IMAGE_CONTEXT.repeat(image_tokens);
         format!("{}{IMAGE_START}{image}{IMAGE_END}{}", self.before, self.after)
@@ -81,7 +80,7 @@ impl Prompt {
     /// The prompt that the model or adapter in `directory` was trained with, if it is stored there.
     ///
     /// # Errors
-    /// A malformed `prompt.json`.
+    /// `prompt.json` is malformed.
     pub fn of(directory: &Path) -> Result<Option<Self>, ModelError> {
         let path = directory.join(FILE);
         let Some(json) = read_object(&path)? else { return Ok(None) };
@@ -92,7 +91,7 @@ impl Prompt {
             })
         };
         let (system, user) = (field("system")?, field("user")?);
-        // Files of earlier versions hold no more: there was one template.
+        // Files of earlier versions have no rendered text, because there was only one template.
         if !json.contains_key("text") {
             return Self::new(None, system, user).map(Some);
         }
@@ -104,7 +103,7 @@ fn picture_count(text: &str) -> usize {
     text.matches(IMAGE).count() + text.matches(IMAGE_CONTEXT).count()
 }
 
-/// The request with `<image>` in its place.
+/// The request with `<image>` in front, unless it is there already.
 fn with_picture(user: &str) -> String {
     match user {
         "" => IMAGE.to_owned(),
@@ -113,8 +112,8 @@ fn with_picture(user: &str) -> String {
     }
 }
 
-/// InternVL2.5's and InternVL3's conversation template; without a system message there is no system
-/// turn.
+/// The conversation template of InternVL2.5 and InternVL3. Without a system message there is no
+/// system turn.
 fn documented(system: &str, user: &str) -> String {
     let system = match system {
         "" => String::new(),
@@ -124,10 +123,10 @@ fn documented(system: &str, user: &str) -> String {
     format!("{system}{START_OF_TURN}user\n{user}{END_OF_TURN}\n{START_OF_TURN}assistant\n")
 }
 
-/// Templates are of two kinds. Those of `-hf` checkpoints take a message as a list of pictures and
-/// texts and mark the picture themselves; those of language models take text, in which `<image>`
-/// marks it. Which one this is shows when it renders a list: the second kind refuses it, or prints
-/// it without a mark.
+/// Renders a prompt by a template of either kind. Templates of `-hf` checkpoints take a message as
+/// a list of pictures and texts, and mark the picture themselves. Templates of language models take
+/// text, in which `<image>` marks the picture. To tell them apart, a list is rendered first: the
+/// second kind refuses it, or prints it without a mark.
 fn rendered_by(template: &ChatTemplate, system: &str, user: &str) -> Result<String, ModelError> {
     let object = |fields: Vec<(&'static str, Value)>| Value::from_iter(fields);
     let text = |text: &str| object(vec![("type", Value::from("text")), ("text", Value::from(text))]);

@@ -11,7 +11,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use super::error::ModelError;
 use super::tokenizer_files::{TokenizerConfig, read_object};
 
-/// A template with the special tokens that it may name.
+/// A chat template with the special tokens that it may use.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     path: PathBuf,
@@ -25,7 +25,7 @@ impl ChatTemplate {
     /// `chat_template.json`, or `chat_template` of `tokenizer_config.json`, in this order.
     ///
     /// # Errors
-    /// A file that cannot be read, or a template that is not Jinja.
+    /// A file cannot be read, or the template is not Jinja.
     pub fn of(directory: &Path) -> Result<Option<Self>, ModelError> {
         let config = TokenizerConfig::read(directory)?;
         let Some((path, source)) = source(directory, &config)? else { return Ok(None) };
@@ -42,7 +42,7 @@ impl ChatTemplate {
         Ok(Some(Self { environment, path, variables }))
     }
 
-    /// The file that it was read from.
+    /// The file of the template.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -51,7 +51,7 @@ impl ChatTemplate {
     /// list of JSON schemas.
     ///
     /// # Errors
-    /// What the template refuses.
+    /// The template raises an error.
     pub fn render(&self, messages: &Value, tools: &Value) -> Result<String, ModelError> {
         let mut context = self.variables.clone();
         context.insert("messages".into(), messages.clone());
@@ -64,7 +64,7 @@ impl ChatTemplate {
     }
 }
 
-/// The template's file and text.
+/// The file and the text of the template.
 fn source(directory: &Path, config: &TokenizerConfig) -> Result<Option<(PathBuf, String)>, ModelError> {
     let path = directory.join("chat_template.jinja");
     match std::fs::read_to_string(&path) {
@@ -84,7 +84,7 @@ fn source(directory: &Path, config: &TokenizerConfig) -> Result<Option<(PathBuf,
     if let Some(text) = value.as_str() {
         return Ok(Some((path, text.to_owned())));
     }
-    // Several, by name: conversations without tools are the default's.
+    // If there are several named templates, `default` is the one for conversations without tools.
     let Some(named) = value.as_array() else { return failed("expected text or a list of named templates".into()) };
     let default = named.iter().find(|template| template["name"] == "default");
     match default.and_then(|template| template["template"].as_str()) {
@@ -96,12 +96,12 @@ fn source(directory: &Path, config: &TokenizerConfig) -> Result<Option<(PathBuf,
     }
 }
 
-/// Jinja with the settings and functions that chat templates rely on.
+/// A Jinja environment with the settings and functions that chat templates use.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    // `text.strip()` and other methods of Python.
+    // Supports `text.strip()` and other methods of Python.
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::None => escape_formatter(out, state, &Value::from("None")),
@@ -116,7 +116,8 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// `{% generation %}` marks what the assistant wrote, for training in Python; it writes nothing.
+/// Removes `{% generation %}` tags, which mark the assistant's text for training in Python and
+/// print nothing.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -142,14 +143,14 @@ fn one_line(error: &Error) -> String {
     error.line().map_or_else(|| detail.clone(), |line| format!("line {line}: {detail}"))
 }
 
-/// The local time in C's notation, as Python's `datetime.strftime` has it.
+/// Formats the local time in C's notation, like Python's `datetime.strftime`.
 fn strftime_now(format: &str) -> Result<String, Error> {
     let failed = || Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}) failed"));
-    // One character more, so that an empty text is told from a buffer that is too small.
+    // The extra character tells an empty text from a buffer that is too small.
     let format = std::ffi::CString::new(format!("{format}.")).map_err(|_| failed())?;
     let mut buffer = [0u8; 1024];
-    // SAFETY: localtime_r fills `time` from `now`; strftime writes at most the length given and
-    // says how much.
+    // SAFETY: localtime_r fills `time` from `now`; strftime writes at most the given length and
+    // returns the length.
     let written = unsafe {
         let now = libc::time(std::ptr::null_mut());
         let mut time: libc::tm = std::mem::zeroed();
@@ -178,7 +179,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let mut out = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut out, style);
     if sort_keys == Some(true) {
-        // An object of serde_json's is sorted.
+        // Objects of serde_json are sorted.
         serde_json::to_value(value).map_err(failed)?.serialize(&mut serializer).map_err(failed)?;
     } else {
         value.serialize(&mut serializer).map_err(failed)?;
@@ -186,7 +187,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// JSON as Python writes it.
+/// A JSON formatter that writes like Python.
 struct PythonJson {
     item: String,
     key: String,
@@ -263,7 +264,7 @@ impl Formatter for PythonJson {
         }
         for unit in text.encode_utf16() {
             match u8::try_from(unit) {
-                // DEL is ASCII and Python leaves it as it is.
+                // DEL is ASCII, and Python does not escape it.
                 Ok(byte) if byte.is_ascii() => out.write_all(&[byte])?,
                 _ => write!(out, "\\u{unit:04x}")?,
             }

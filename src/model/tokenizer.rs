@@ -1,4 +1,4 @@
-//! Text to tokens and back, with the special tokens of InternVL.
+//! Converts text to tokens and back, with InternVL's special tokens.
 
 use std::path::Path;
 
@@ -18,13 +18,14 @@ use super::tokenizer_files::TokenizerConfig;
 /// A byte-level BPE with the special tokens of InternVL3.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// The files that a checkpoint has beside `tokenizer.json`, by name: other programs need them.
+    /// The tokenizer files of the checkpoint besides `tokenizer.json`, by name; other programs need
+    /// them.
     companions: Vec<(&'static str, Vec<u8>)>,
-    /// `<IMG_CONTEXT>`: stands for one picture embedding.
+    /// The id of `<IMG_CONTEXT>`, the placeholder of one picture embedding.
     pub image_token: i64,
-    /// `<|im_end|>`: ends a turn.
+    /// The id of `<|im_end|>`, which ends a turn.
     pub end_of_turn: i64,
-    /// `<|endoftext|>`: pads, and ends a completion as well.
+    /// The id of `<|endoftext|>`, which pads, and also ends a completion.
     pub end_of_text: i64,
 }
 
@@ -35,7 +36,7 @@ pub(super) const IMAGE_START: &str = "<img>";
 pub(super) const IMAGE_END: &str = "</img>";
 pub(super) const IMAGE_CONTEXT: &str = "<IMG_CONTEXT>";
 
-/// Files that describe a tokenizer beside `tokenizer.json`.
+/// The files besides `tokenizer.json` that describe a tokenizer.
 const COMPANIONS: [&str; 7] = [
     "vocab.json",
     "merges.txt",
@@ -48,10 +49,11 @@ const COMPANIONS: [&str; 7] = [
 
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint directory: `tokenizer.json`, or else Qwen2's
-    /// `vocab.json` and `merges.txt` as the published InternVL3 checkpoints have them.
+    /// `vocab.json` and `merges.txt`, which the published InternVL3 checkpoints have.
     ///
     /// # Errors
-    /// Missing or malformed files, or a tokenizer without InternVL's special tokens, by name.
+    /// Files are missing or malformed, or the tokenizer lacks special tokens of InternVL; the error
+    /// names them.
     pub fn load(directory: &Path) -> Result<Self, ModelError> {
         let config = TokenizerConfig::read(directory)?;
         let [fast, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| directory.join(name));
@@ -96,10 +98,10 @@ impl Tokenizer {
         Ok(Self { inner, companions: Vec::new(), image_token, end_of_turn, end_of_text })
     }
 
-    /// A byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) for the nano model. A number is
-    /// never split from its sign nor merged with its neighbours, so a number that occurs often
-    /// becomes one token; other text merges freely, across spaces and lines, so that boilerplate is
-    /// short. Any text can be encoded.
+    /// Trains a byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909) for the nano model. A
+    /// number keeps its sign and never merges with its neighbours, so a frequent number becomes one
+    /// token. Other text merges freely, across spaces and lines, so boilerplate becomes short. Any
+    /// text can be encoded.
     ///
     /// # Errors
     /// The library cannot train on this text.
@@ -134,8 +136,8 @@ impl Tokenizer {
         Self::new(inner, Path::new("tokenizer.json"))
     }
 
-    /// The special tokens and the 256 bytes: what any text can be written with, for models that are
-    /// only tried out.
+    /// A tokenizer of the special tokens and the 256 bytes, which encodes any text: for random
+    /// models.
     ///
     /// # Errors
     /// As [`Self::train`].
@@ -143,8 +145,8 @@ impl Tokenizer {
         Self::train(std::iter::once(""), 262)
     }
 
-    /// Writes `tokenizer.json` into an existing directory, with the other files of the checkpoint
-    /// that it came from.
+    /// Writes `tokenizer.json` and the other tokenizer files of the original checkpoint into an
+    /// existing directory.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -160,7 +162,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Rows that an embedding needs for every token, special ones included.
+    /// The number of embedding rows that the tokens need, special tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1)
     }
@@ -177,7 +179,7 @@ impl Tokenizer {
         Err(ModelError::Vocabulary { tokens, vocab_size })
     }
 
-    /// Text to tokens; special tokens may be spelled out.
+    /// Encodes text. Special tokens in the text become their ids.
     ///
     /// # Panics
     /// Never for a byte-level tokenizer, which can encode any text.
@@ -186,7 +188,7 @@ impl Tokenizer {
         encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
     }
 
-    /// Tokens to text, without special tokens; bytes that are not UTF-8 become replacement
+    /// Decodes tokens, without special tokens. Bytes that are not UTF-8 become replacement
     /// characters.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
@@ -199,8 +201,8 @@ impl Tokenizer {
     }
 }
 
-/// What `tokenizer_config.json` says about added tokens beyond `tokenizer.json`: tokens that are
-/// new, or special only there.
+/// Adds the tokens of `tokenizer_config.json` that are not in `tokenizer.json`, or are not special
+/// there.
 fn add_configured(inner: &mut tokenizers::Tokenizer, config: &TokenizerConfig, path: &Path) -> Result<(), ModelError> {
     if config.get("added_tokens_decoder").is_none() {
         return Ok(());

@@ -1,5 +1,4 @@
-//! What a checkpoint says about its tokenizer in files beside `tokenizer.json`, read as
-//! `transformers` reads them.
+//! The tokenizer files of a checkpoint besides `tokenizer.json`, read as `transformers` reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,25 +15,25 @@ pub(super) struct TokenizerConfig {
     settings: Map<String, Value>,
 }
 
-/// The roles that a special token may have, in the order in which `transformers` goes through them.
+/// The roles of special tokens, in the order in which `transformers` visits them.
 const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const ADDITIONAL: &str = "additional_special_tokens";
 /// Roles that Qwen2's tokenizer fills if the files do not.
 const QWEN2_ROLES: [&str; 3] = ["eos_token", "unk_token", "pad_token"];
 
-/// How Qwen2 splits text before merging bytes.
+/// The pattern by which Qwen2 splits text before it merges bytes.
 const QWEN2_SPLIT: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl TokenizerConfig {
-    /// Reads the files of a directory; those that are absent say nothing.
+    /// Reads the files of a directory; each may be absent.
     ///
     /// # Errors
-    /// A file that is not a JSON object.
+    /// A file is not a JSON object.
     pub fn read(directory: &Path) -> Result<Self, ModelError> {
         let mut settings = read_object(&directory.join("tokenizer_config.json"))?.unwrap_or_default();
-        // Files of before 2023 keep the special tokens apart; a list of added tokens marks the
-        // newer kind.
+        // Files from before 2023 keep the special tokens in separate files; a list of added tokens
+        // marks newer ones.
         if !settings.contains_key("added_tokens_decoder")
             && let Some(map) = read_object(&directory.join("special_tokens_map.json"))?
         {
@@ -48,7 +47,7 @@ impl TokenizerConfig {
         self.settings.get(key).filter(|value| !value.is_null())
     }
 
-    /// The special tokens by role, `additional_special_tokens` apart.
+    /// The special tokens by role, without `additional_special_tokens`.
     pub fn roles(&self) -> BTreeMap<String, String> {
         let mut roles = BTreeMap::new();
         if self.get("tokenizer_class").and_then(Value::as_str).is_none_or(|class| class.starts_with("Qwen2")) {
@@ -73,10 +72,10 @@ impl TokenizerConfig {
         self.get(ADDITIONAL).and_then(list).unwrap_or_default()
     }
 
-    /// Tokens added to the vocabulary, by their ids, as the files list them.
+    /// The tokens that the files add to the vocabulary, by their ids.
     ///
     /// # Errors
-    /// A malformed entry.
+    /// An entry is malformed.
     pub fn added_tokens(&self) -> Result<BTreeMap<u32, AddedToken>, ModelError> {
         let mut added = BTreeMap::new();
         if let Some(decoder) = self.settings.get("added_tokens_decoder") {
@@ -118,10 +117,11 @@ impl TokenizerConfig {
         self.roles().into_values().chain(self.additional()).collect()
     }
 
-    /// Qwen2's tokenizer as the JSON of `tokenizer.json`, made of `vocab.json` and `merges.txt`.
+    /// Builds the JSON of `tokenizer.json` for Qwen2's tokenizer from `vocab.json` and
+    /// `merges.txt`.
     ///
     /// # Errors
-    /// Files that are missing, malformed, or do not fit each other.
+    /// Files are missing or malformed, or do not fit each other.
     pub fn qwen2(&self) -> Result<Value, ModelError> {
         let path = self.directory.join("vocab.json");
         let failed = |path: &Path, reason: String| ModelError::Tokenizer { path: path.to_owned(), reason };
@@ -149,8 +149,8 @@ impl TokenizerConfig {
             let last = tokens.keys().chain(added.keys()).max().map_or(0, |id| id + 1);
             added.insert(ids.get(&token).copied().unwrap_or(last), AddedToken::from(token, true));
         }
-        // Added tokens stand in the vocabulary, too, with their own ids: the library would number
-        // them anew. No merge makes them, so text never becomes one by accident.
+        // Added tokens are put into the vocabulary with their own ids, because the library would
+        // renumber them otherwise. No merge makes them, so text never becomes one by accident.
         for (&id, token) in &added {
             let taken = tokens.insert(id, token.content.clone()).filter(|taken| *taken != token.content);
             let moved = ids.insert(token.content.clone(), id).filter(|&before| before != id);
@@ -219,7 +219,7 @@ impl TokenizerConfig {
     }
 }
 
-/// A token given as text, or as an object with flags.
+/// The text of a token that is given as text, or as an object with flags.
 fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value["content"].as_str()).filter(|token| !token.is_empty()).map(str::to_owned)
 }

@@ -10,7 +10,7 @@ pub struct ValueHead {
 }
 
 impl ValueHead {
-    /// A head that says 0 of every state until it is trained.
+    /// A head that returns 0 for every state until it is trained.
     pub fn new(hidden: i64, seed: i64, device: Device) -> Self {
         tch::manual_seed(seed);
         let fp32 = (Kind::Float, Device::Cpu);
@@ -27,17 +27,17 @@ impl ValueHead {
         Self { weights }
     }
 
-    /// Has an untrained head say `value` of every state. A critic that starts at the mean return
-    /// does no harm before it has learnt anything; one that starts above it teaches the policy to
-    /// put off the end.
+    /// Makes an untrained head return `value` for every state. A critic that starts at the mean
+    /// return does no harm before it is trained; one that starts above it teaches the policy to
+    /// delay the end.
     pub fn start_at(&mut self, value: f64) {
         tch::no_grad(|| {
             let _ = self.weights.get("value_head.fc2.bias").fill_(value);
         });
     }
 
-    /// `hidden [n, hidden] -> values [n] f32`. The critic does not shape the policy: no gradient
-    /// reaches `hidden`.
+    /// `hidden [n, hidden] -> values [n] f32`. No gradient reaches `hidden`, so the critic does not
+    /// change the policy.
     pub fn forward(&self, hidden: &Tensor) -> Tensor {
         let get = |name: &str| self.weights.get(name);
         let hidden = hidden.detach().to_kind(Kind::Float);

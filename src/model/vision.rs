@@ -52,7 +52,7 @@ impl Vision {
             class_embedding: weights.get("vision_model.embeddings.class_embedding"),
             position_embedding: weights.get("vision_model.embeddings.position_embedding"),
             blocks: (0..vision.num_hidden_layers).map(block).collect(),
-            // nn.LayerNorm's default epsilon: the projector does not follow the encoder's.
+            // nn.LayerNorm's default epsilon: the projector does not use the encoder's.
             projector_norm: Norm::new(weights, "mlp1.0", 1e-5),
             projector_in: Linear::new(weights, "mlp1.1", lora),
             projector_out: Linear::new(weights, "mlp1.3", lora),
@@ -74,7 +74,7 @@ impl Vision {
         for block in &self.blocks {
             x = block.forward(&x, self.compute, train);
         }
-        // The class token goes; 2 x 2 neighbours become the channels of one token, columns before
+        // Drops the class token. 2 x 2 neighbours become the channels of one token, columns before
         // rows.
         let x = x.narrow(1, 1, rows * columns).view([tiles, rows, columns / 2, 2 * width]);
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, columns / 2, rows / 2, 4 * width]);
@@ -90,7 +90,7 @@ struct VisionBlock {
     norm2: Norm,
     scale1: Tensor,
     scale2: Tensor,
-    /// One projection to queries, keys and values, or three.
+    /// One fused projection to queries, keys and values, or three projections.
     qkv: Vec<Linear>,
     q_norm: Option<Tensor>,
     k_norm: Option<Tensor>,
@@ -121,7 +121,7 @@ impl VisionBlock {
     }
 }
 
-/// Of the norms on queries and keys, in both published implementations.
+/// Epsilon of the norms on queries and keys, in both published implementations.
 const QK_NORM_EPS: f64 = 1e-6;
 
 /// LayerNorm, or, if there is no bias, RMSNorm; computed in fp32.
@@ -136,7 +136,7 @@ impl Norm {
         Self { weight: weights.get(&format!("{name}.weight")), bias: weights.find(&format!("{name}.bias")), eps }
     }
 
-    /// Returns `kind`.
+    /// Returns the dtype `kind`.
     fn forward(&self, x: &Tensor, kind: Kind) -> Tensor {
         let Some(bias) = &self.bias else { return rms_norm(x, &self.weight, self.eps, kind) };
         let (weight, bias) = (self.weight.to_kind(Kind::Float), bias.to_kind(Kind::Float));

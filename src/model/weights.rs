@@ -1,4 +1,4 @@
-//! The model's tensors by name: read from safetensors, made at random, copied, written.
+//! The model's tensors by name: reads, initialises, copies and writes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +11,7 @@ use super::files::{headers, read_safetensors, shards, write_safetensors};
 use super::layout::Layout;
 use super::lora::is_adapter;
 
-/// Tensors by name. Modules hold shallow clones of these: an optimiser step in place is seen by
-/// both.
+/// Tensors by name. Modules hold shallow clones of them, so both see an optimiser's in-place step.
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
@@ -49,12 +48,12 @@ impl Weights {
     }
 
     /// Reads a checkpoint directory (`model.safetensors`, or shards with
-    /// `model.safetensors.index.json`) tensor by tensor from mapped memory. The files' headers are
-    /// checked before anything is read.
+    /// `model.safetensors.index.json`) tensor by tensor from mapped memory. All headers are checked
+    /// before any tensor is read.
     ///
     /// # Errors
-    /// Every missing, unexpected or wrongly shaped tensor and every one that is not of floats, by
-    /// its name in the files, all at once.
+    /// Tensors are missing, unexpected, of the wrong shape, or not floats. All are named at once,
+    /// by their names in the files.
     pub fn load(directory: &Path, config: &InternVlConfig, kind: Kind, device: Device) -> Result<Self, ModelError> {
         let shards = shards(directory)?;
         let layout = config.layout;
@@ -146,7 +145,7 @@ impl Weights {
         self.tensors.insert(name, tensor);
     }
 
-    /// Takes a tensor out.
+    /// Removes a tensor and returns it.
     pub fn remove(&mut self, name: &str) -> Option<Tensor> {
         self.tensors.remove(name)
     }
@@ -161,7 +160,7 @@ impl Weights {
         self.iter().filter(|(_, tensor)| tensor.requires_grad())
     }
 
-    /// Decides which tensors training changes.
+    /// Sets which tensors training changes.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         for (name, tensor) in &mut self.tensors {
             let _ = tensor.set_requires_grad(is_trainable(name));
@@ -185,10 +184,11 @@ impl Weights {
         Self { tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), copy(name, tensor))).collect() }
     }
 
-    /// Copies values into the trainable tensors, from tensors of the same names and shapes.
+    /// Copies values into the trainable tensors from tensors of the same names and shapes.
     ///
     /// # Errors
-    /// Missing, unexpected or wrongly shaped names, all at once; then nothing is changed.
+    /// Tensors are missing, unexpected or of the wrong shape. All are named at once, and nothing is
+    /// changed.
     pub fn restore_trainable(&mut self, path: &Path, saved: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
         let shapes: Vec<_> = self.trainable().map(|(name, tensor)| (name.to_owned(), tensor.size())).collect();
         let found = saved.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
@@ -219,7 +219,7 @@ fn is_left_out(name: &str, config: &InternVlConfig) -> bool {
         || name.ends_with(".position_ids")
 }
 
-/// What keeps `found`, names and shapes, from being exactly `expected`: one line each.
+/// The differences between the names and shapes in `found` and `expected`, one line each.
 pub fn mismatches<'a>(
     found: &BTreeMap<String, Vec<i64>>,
     expected: impl Iterator<Item = (&'a str, &'a [i64])>,

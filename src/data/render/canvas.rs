@@ -1,26 +1,26 @@
-//! The canvas: tones, and how they become a picture.
+//! The canvas: tones, and their conversion to a picture.
 
 use std::sync::LazyLock;
 
 use image::{Rgb, RgbImage};
 
-/// A square of tones at full resolution.
+/// A square canvas of tones, one byte a pixel, at full resolution.
 #[derive(Debug, Clone)]
 pub struct Canvas {
     side: usize,
     tones: Vec<u8>,
 }
 
-/// Tone of a line.
+/// The tone of a line.
 const LINE: u8 = 0;
-/// Tone of the ground.
+/// The tone of the background.
 const GROUND: u8 = 255;
-/// Tones between are faces: `1 + FACES * facing`, `facing` being the cosine between normal and
+/// Tones of faces lie between: `1 + FACES * facing`, with `facing` the cosine between normal and
 /// view.
 const FACES: f64 = 253.0;
 
-/// Red (and green), and blue of each tone. Light adds linearly, so the line fitted to the data
-/// set's pictures is one in linear light: `ambient + diffuse * facing`, then the sRGB curve.
+/// Red (equal to green) and blue of each tone. Light adds linearly, so the fit to the data set's
+/// pictures is linear in light, `ambient + diffuse * facing`, followed by the sRGB curve.
 static COLOURS: LazyLock<[[u8; 2]; 256]> = LazyLock::new(|| {
     let srgb = |linear: f64| (255.0 * (1.055 * linear.powf(1.0 / 2.4) - 0.055)).round() as u8;
     std::array::from_fn(|tone| match tone as u8 {
@@ -39,7 +39,7 @@ pub(super) fn face_tone(facing: f64) -> u8 {
 }
 
 impl Canvas {
-    /// White ground.
+    /// A canvas of background tone, `side` pixels a side.
     pub fn new(side: usize) -> Self {
         Self { side, tones: vec![GROUND; side * side] }
     }
@@ -57,8 +57,8 @@ impl Canvas {
         self.set(x, y, LINE);
     }
 
-    /// Averages squares of tones to a picture of `size` pixels a side, of which the canvas' side is
-    /// a multiple.
+    /// Averages squares of tones to a picture of `size` pixels a side. The canvas's side is a
+    /// multiple of `size`.
     pub fn to_picture(&self, size: u32) -> RgbImage {
         let step = self.side / size as usize;
         let half = (step * step / 2) as u32;
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn the_three_sides_of_a_box_have_the_data_sets_grey() {
-        // Each side's normal is at 1 / sqrt(3) to the isometric view; the data set shows (141, 141,
-        // 138).
+        // The cosine between each side's normal and the isometric view is 1 / sqrt(3); the data set
+        // shows (141, 141, 138).
         let tone = face_tone(1.0 / 3.0_f64.sqrt());
         assert_eq!(COLOURS[usize::from(tone)], [141, 138]);
     }

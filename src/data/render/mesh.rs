@@ -1,4 +1,4 @@
-//! Pictures of tessellated solids by a depth buffer.
+//! Renders tessellated solids with a depth buffer.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use thiserror::Error;
 use super::canvas::face_tone;
 use super::{Canvas, Framing, canvas_side};
 
-/// Why a tessellation cannot be drawn.
+/// The reason why a tessellation cannot be drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MeshError {
-    /// There must be one face number for each triangle.
+    /// The number of face numbers differs from the number of triangles.
     #[error("mesh: {triangles} triangles, but {faces} face numbers")]
     FaceCount {
         /// Number of triangles.
@@ -23,9 +23,9 @@ pub enum MeshError {
     /// A triangle names a vertex that does not exist.
     #[error("mesh: triangle {triangle} names vertex {vertex}, but there are {vertices}")]
     Vertex {
-        /// Position of the triangle.
+        /// Index of the triangle.
         triangle: usize,
-        /// The vertex named.
+        /// The vertex that it names.
         vertex: u32,
         /// Number of vertices.
         vertices: usize,
@@ -33,14 +33,17 @@ pub enum MeshError {
     /// A coordinate is NaN or infinite.
     #[error("mesh: vertex {vertex} is not finite")]
     NotFinite {
-        /// Position of the vertex.
+        /// Index of the vertex.
         vertex: usize,
     },
 }
 
-/// The picture of a tessellation, `size` pixels a side. `faces` gives for each triangle the face it
-/// belongs to: shading is smooth within a face, and lines run around faces. Triangles that share
-/// vertices only within their face show a cylinder's seam too.
+/// Renders a tessellation, `size` pixels a side. `faces` gives the face of each triangle: shading
+/// is smooth within a face, and lines run around faces. If triangles share vertices only within
+/// their face, a cylinder's seam is drawn too.
+///
+/// # Errors
+/// See [`MeshError`].
 pub fn render_mesh(
     vertices: &[[f64; 3]],
     triangles: &[[u32; 3]],
@@ -85,8 +88,8 @@ fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result
     }
 }
 
-/// For each corner of each triangle the cosine between view and the face's normal there: the mean
-/// over the face's triangles around that vertex, weighted by area.
+/// For each corner of each triangle, the cosine between the view and the face's normal there. The
+/// normal is the mean over the face's triangles around that vertex, weighted by area.
 fn corner_facing(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32], toward: Vec3) -> Vec<[f64; 3]> {
     let mut sums: HashMap<(u32, u32), Vec3> = HashMap::new();
     for (corners, face) in triangles.iter().zip(faces) {
@@ -99,13 +102,13 @@ fn corner_facing(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32], toward:
     let facing = |face: u32, vertex: u32| {
         let sum = sums[&(face, vertex)];
         let length = sum.norm();
-        // Faces seen from behind (open meshes) are lit like those seen from the front.
+        // Faces seen from behind (in open meshes) are lit like faces seen from the front.
         if length > 0.0 { (sum.dot(&toward) / length).abs() } else { 0.0 }
     };
     triangles.iter().zip(faces).map(|(corners, face)| corners.map(|vertex| facing(*face, vertex))).collect()
 }
 
-/// Edges of triangles that no other triangle of the same face shares, in a fixed order.
+/// Triangle edges that no other triangle of the same face shares, in a fixed order.
 fn face_borders(triangles: &[[u32; 3]], faces: &[u32]) -> Vec<[u32; 2]> {
     let mut edges: Vec<(u32, [u32; 2])> = Vec::with_capacity(triangles.len() * 3);
     for (corners, face) in triangles.iter().zip(faces) {
@@ -124,7 +127,7 @@ struct DepthBuffer {
 }
 
 impl DepthBuffer {
-    /// Fills the pixels whose centres lie in a triangle of projected corners.
+    /// Fills the pixels whose centres lie in the triangle of these projected corners.
     fn fill(&mut self, corners: [Vec3; 3], facing: [f64; 3], canvas: &mut Canvas) {
         let [a, b, c] = corners;
         let area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
@@ -143,7 +146,7 @@ impl DepthBuffer {
                 let v = ((px - a.x) * (c.y - a.y) - (py - a.y) * (c.x - a.x)) / area;
                 let w = ((b.x - a.x) * (py - a.y) - (b.y - a.y) * (px - a.x)) / area;
                 let u = 1.0 - v - w;
-                // A hair of overlap closes the cracks between neighbours.
+                // A tiny overlap closes the cracks between neighbours.
                 if u < -1e-9 || v < -1e-9 || w < -1e-9 {
                     continue;
                 }
@@ -174,7 +177,7 @@ impl DepthBuffer {
     }
 
     /// The greatest depth at a pixel and its four neighbours: a face that ends here, or meets the
-    /// line at a steep angle, does not hide it.
+    /// line at a steep angle, does not hide the line.
     fn farthest_around(&self, x: usize, y: usize) -> f64 {
         let at = |x: usize, y: usize| self.nearest[y * self.side + x];
         let last = self.side - 1;

@@ -1,20 +1,19 @@
-//! Pictures of parts in the style of GenCAD-Code: isometric, flat grey, thin black edges, hidden
-//! lines removed.
+//! Renders parts in the style of GenCAD-Code: isometric, flat grey, thin black edges, hidden lines
+//! removed.
 //!
 //! The style was measured on the data set's pictures:
 //! - the viewer looks from (1, -1, 1), orthographically, with z up;
 //! - the axis-aligned box around the part is centred and scaled until its projection fills 8/9 of
-//!   the picture's width or 2/3 of its height (so the picture says nothing about absolute size and
+//!   the picture's width or 2/3 of its height (so the picture does not show absolute size or
 //!   position);
 //! - the light comes from the viewer: the tone depends only on the angle between face and view, so
 //!   the three visible sides of a box are equally grey;
-//! - lines one pixel wide are drawn where faces meet, along the seam of a closed cylinder too, but
+//! - lines one pixel wide are drawn where faces meet, also along the seam of a closed cylinder, but
 //!   not along the outline of a rounded face.
 //!
-//! Solids from [`csg`](cadwright_rewards::csg) are cast ray by ray ([`render_csg`]), tessellated
-//! ones go through a depth buffer ([`render_mesh`]). Both fill one [`Canvas`] at about 448 pixels a
-//! side, which is then averaged down, so that a small picture looks like the data set's scaled
-//! down.
+//! [`render_csg`] casts rays at solids from [`csg`](cadwright_rewards::csg), [`render_mesh`] draws
+//! tessellated solids with a depth buffer. Both fill a [`Canvas`] at about 448 pixels a side, which
+//! is then averaged down. So a small picture looks like a scaled-down picture of the data set.
 
 mod canvas;
 mod mesh;
@@ -30,10 +29,10 @@ pub use raycast::render_csg;
 /// Side of the data set's pictures, in pixels.
 pub const REFERENCE_SIDE: u32 = 448;
 
-/// Width and height that the projected box may fill, as a share of the picture's side.
+/// The shares of the picture's side that the projected box may fill, in width and height.
 const FILL: (f64, f64) = (8.0 / 9.0, 2.0 / 3.0);
 
-/// The viewer's directions: unit vectors, right-handed.
+/// The viewer's directions: a right-handed set of unit vectors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct View {
     right: Vec3,
@@ -50,11 +49,11 @@ impl View {
     }
 }
 
-/// How a part is placed on a square canvas.
+/// The placement of a part on a square canvas.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Framing {
     view: View,
-    /// The point of space in the middle of the picture.
+    /// The point of space at the centre of the picture.
     center: Vec3,
     /// Pixels per model unit.
     scale: f64,
@@ -63,19 +62,19 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Fits a box into a canvas of `side` pixels as the data set does.
+    /// Fits a box into a canvas of `side` pixels, as in the data set.
     pub fn fit(bounds: &Bounds, side: usize) -> Self {
         let view = View::isometric();
         let size = bounds.size();
-        // The projection of a box is as wide as the sum of its projected edges.
+        // The width of a box's projection is the sum of its projected edges.
         let extent = |axis: Vec3| size.dot(&axis.abs()).max(1e-9);
         let side = side as f64;
         let scale = (FILL.0 * side / extent(view.right)).min(FILL.1 * side / extent(view.up));
         Self { view, center: bounds.center(), scale, side }
     }
 
-    /// Pixel coordinates (x to the right, y down, pixel `i` reaches from `i` to `i + 1`) and
-    /// distance behind the plane of the picture, in model units.
+    /// Projects a point to pixel coordinates (x to the right, y down, pixel `i` reaches from `i` to
+    /// `i + 1`) and its distance behind the picture's plane, in model units.
     fn project(&self, point: Vec3) -> Vec3 {
         let relative = point - self.center;
         Vec3::new(
@@ -85,20 +84,20 @@ impl Framing {
         )
     }
 
-    /// The point of the picture's plane seen at pixel coordinates.
+    /// The point of the picture's plane at these pixel coordinates.
     fn unproject(&self, x: f64, y: f64) -> Vec3 {
         let (dx, dy) = ((x - self.side / 2.0) / self.scale, (self.side / 2.0 - y) / self.scale);
         self.center + self.view.right * dx + self.view.up * dy
     }
 }
 
-/// Side of the canvas for a picture of `size` pixels: the multiple of `size` next to the data set's
-/// resolution.
+/// The canvas's side for a picture of `size` pixels: the multiple of `size` nearest to the data
+/// set's resolution.
 fn canvas_side(size: u32) -> usize {
     (size * REFERENCE_SIDE.div_ceil(size)) as usize
 }
 
-/// Pictures in a row, on white, with a thin grey line between them: contact sheets for logs.
+/// Puts pictures in a row, on white, with a thin grey line between them: contact sheets for logs.
 pub fn side_by_side(pictures: &[RgbImage]) -> RgbImage {
     const GAP: u32 = 2;
     let height = pictures.iter().map(RgbImage::height).max().unwrap_or(1);
@@ -136,11 +135,11 @@ mod tests {
         let picture = render_csg(&block(Vec3::new(5.0, 5.0, 5.0), Vec3::repeat(0.3)), 448);
         let rows: Vec<u32> = (0..448).filter(|y| (0..448).any(|x| picture.get_pixel(x, *y).0[0] < 250)).collect();
         let columns: Vec<u32> = (0..448).filter(|x| (0..448).any(|y| picture.get_pixel(*x, y).0[0] < 250)).collect();
-        // A cube is 4 / sqrt(6) high and sqrt(2) wide: 298.7 and 258.6 pixels about the centre at
-        // 224.
+        // A cube is 4 / sqrt(6) high and sqrt(2) wide: 298.7 and 258.6 pixels around the centre,
+        // which is at 224.
         assert!(rows[0].abs_diff(75) <= 1 && rows[rows.len() - 1].abs_diff(373) <= 1, "{rows:?}");
         assert!(columns[0].abs_diff(95) <= 1 && columns[columns.len() - 1].abs_diff(353) <= 1, "{columns:?}");
-        // The three visible sides in one grey, and the corner between them black.
+        // The three visible sides have one grey, and the corner between them is black.
         for (x, y) in [(224, 140), (150, 260), (300, 260)] {
             assert_eq!(picture.get_pixel(x, y), &Rgb([141, 141, 138]));
         }
@@ -157,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_mesh_looks_like_the_solid_it_came_from() {
-        // A unit cube, each face with vertices of its own.
+        // A unit cube; each face has its own vertices.
         let solid = block(Vec3::zeros(), Vec3::repeat(1.0));
         let quads: [[[f64; 3]; 4]; 6] = [
             [[0., 0., 0.], [0., 1., 0.], [1., 1., 0.], [1., 0., 0.]],
@@ -175,11 +174,11 @@ mod tests {
             let (a, b) = (render_csg(&solid, size), render_mesh(&vertices, &triangles, &faces, size).unwrap());
             let difference: f64 =
                 a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
-            // Lines may lie half a canvas pixel apart; nothing else differs.
+            // Lines may differ by half a canvas pixel; nothing else differs.
             assert!(difference / (a.as_raw().len() as f64) < 2.0, "{size}: {difference}");
         }
         assert!(dark_share(&render_csg(&solid, 448)) < 0.01);
-        // Five faces hide nothing of what is behind the sixth: an open mesh is drawn, too.
+        // An open mesh of five faces is drawn too.
         assert!(render_mesh(&vertices, &triangles[2..], &faces[2..], 112).is_ok());
     }
 

@@ -1,7 +1,8 @@
-//! Pictures of boolean trees by casting rays.
+//! Renders boolean trees by casting rays.
 //!
-//! Rays are cast on a coarse lattice first. Where the four corners of a block see one surface, the
-//! block is filled in between; only blocks with an edge or an outline in them are cast ray by ray.
+//! Rays are cast on a coarse lattice first. If the four corners of a block see one surface, the
+//! block is filled by interpolation; only blocks with an edge or an outline in them are cast ray by
+//! ray.
 
 use cadwright_rewards::csg::{CsgSolid, LineCaster, Surface, SurfaceTable, Vec3};
 use image::RgbImage;
@@ -9,19 +10,19 @@ use image::RgbImage;
 use super::canvas::face_tone;
 use super::{Canvas, Framing, canvas_side};
 
-/// Side of a block, in canvas pixels. Details smaller than this can be missed.
+/// The side of a block, in canvas pixels. Details smaller than this can be missed.
 const BLOCK: usize = 4;
 
-/// Surface number of the ground.
+/// The surface number of the background.
 const GROUND: u16 = u16::MAX;
 
-/// What one ray sees.
+/// The surface that one ray hits.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     surface: u16,
-    /// Cosine between normal and view.
+    /// The cosine between normal and view.
     facing: f32,
-    /// Distance behind the plane of the picture, in pixels.
+    /// The distance behind the picture's plane, in pixels.
     depth: f32,
     /// Signed distance to the surface's seam; NaN on the far side of it and if there is none.
     seam: f32,
@@ -29,7 +30,7 @@ struct Sample {
 
 const NOTHING: Sample = Sample { surface: GROUND, facing: 0.0, depth: f32::INFINITY, seam: f32::NAN };
 
-/// The picture of a solid, `size` pixels a side. A solid without volume gives white ground.
+/// Renders a solid, `size` pixels a side. A solid without volume gives a white picture.
 pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
     let side = canvas_side(size);
     let mut canvas = Canvas::new(side);
@@ -46,13 +47,13 @@ pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
 struct Scene<'a> {
     caster: LineCaster<'a>,
     surfaces: SurfaceTable,
-    /// For each surface the radius in pixels of its outline and its greatest `facing`; radius 0 for
-    /// planes.
+    /// For each surface, the radius of its outline in pixels and its greatest `facing`; the radius
+    /// is 0 for planes.
     outlines: Vec<(f32, f32)>,
     framing: Framing,
     side: usize,
     samples: Vec<Sample>,
-    /// Canvas pixels that can show the solid: x range and y range.
+    /// The canvas pixels that can show the solid: x range and y range.
     window: [(usize, usize); 2],
 }
 
@@ -117,7 +118,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Casts the rays; returns the corners of the blocks that hold an edge or an outline.
+    /// Casts the rays. Returns the corners of the blocks that contain an edge or an outline.
     fn sample(&mut self) -> Vec<(usize, usize)> {
         let [(left, right), (top, bottom)] = self.window;
         let columns: Vec<usize> = (left..=right).step_by(BLOCK).collect();
@@ -126,7 +127,7 @@ impl<'a> Scene<'a> {
         let mut below = above.clone();
         for y in (top..=bottom).step_by(BLOCK) {
             for (column, x) in columns.iter().enumerate() {
-                // The lattice reaches one block beyond the canvas; nothing is seen there.
+                // The lattice reaches one block beyond the canvas, where rays hit nothing.
                 below[column] = if *x < self.side && y < self.side { self.cast(*x, y) } else { NOTHING };
             }
             if y > top {
@@ -185,7 +186,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Blackens one pixel on one side of every border between surfaces and of every seam.
+    /// Draws every border between surfaces, and every seam, one pixel wide on one of its sides.
     fn draw_edges(&self, mixed: &[(usize, usize)], canvas: &mut Canvas) {
         for &(left, top) in mixed {
             for y in top..(top + BLOCK).min(self.side) {
@@ -215,8 +216,8 @@ impl<'a> Scene<'a> {
         if radius == 0.0 || far.depth - near.depth < 3.0 {
             return true;
         }
-        // The outline of a rounded face is no edge: is the sample within about a pixel of where the
-        // face turns away?
+        // The outline of a rounded face is not an edge: tests whether the sample is within about a
+        // pixel of the line at which the face turns away.
         let sine = (near.facing / steepest).min(1.0);
         radius * (1.0 - (1.0 - sine * sine).sqrt()) > 1.5
     }

@@ -1,11 +1,10 @@
-//! First bodies: what a part begins with.
+//! First bodies: the body that a part begins with.
 //!
-//! Rules that leave one program per picture, as far as a picture can tell:
+//! Rules that leave one program for each picture, as far as a picture can show:
 //! - the longest side of the first body is always three quarters of a unit (pictures are fitted to
 //!   the frame, so they do not show absolute size), and its sketch begins at the origin;
-//! - a prism is sketched on the plane its axis is normal to; a box on the top plane;
-//! - prisms along x reach the same distance to both sides of their plane (`both=True`), others
-//!   begin at it.
+//! - a prism is sketched on the plane normal to its axis, a box on the top plane;
+//! - prisms along x extend equally to both sides of their plane (`both=True`), others begin at it.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -13,21 +12,22 @@ use rand::seq::IndexedRandom;
 use super::Dice;
 use super::part::{Body, Cell2, Outline, Piece, Side};
 
-/// Sides of a box around a prism: width and height in the sketch, depth along the normal; all even.
+/// The sides of a box around a prism, in cells: width and height in the sketch, depth along the
+/// normal; all even.
 struct Sides {
     width: i32,
     height: i32,
     depth: i32,
 }
 
-/// An even number of cells in `low..=high`.
+/// Draws an even number of cells in `low..=high`.
 pub(super) fn even(dice: &mut Dice, low: i32, high: i32) -> i32 {
     let low = (low + 1) / 2;
     2 * dice.random_range(low..=(high / 2).max(low))
 }
 
-/// Draws the first body of a part of `operations` bodies; the longest side has `longest` cells, a
-/// multiple of 12. Returns the family's name too.
+/// Draws the first body of a part of `operations` bodies. The longest side has `longest` cells, a
+/// multiple of 12. Also returns the family's name.
 pub(super) fn draw_base(dice: &mut Dice, longest: i32, operations: usize) -> (&'static str, Body) {
     type Maker = fn(&mut Dice, i32) -> Body;
     const ALONE: &[(&str, Maker, u32)] = &[
@@ -48,7 +48,7 @@ pub(super) fn draw_base(dice: &mut Dice, longest: i32, operations: usize) -> (&'
         ("bridge", bridge, 7),
         ("rounded block", rounded, 6),
     ];
-    // Parts of several bodies mostly begin with something that has room on its faces.
+    // Parts of several bodies mostly begin with a body that has room on its faces.
     const WITH_FEATURES: &[(&str, Maker, u32)] = &[
         ("block", block, 44),
         ("drilled plate", drilled_plate, 8),
@@ -87,7 +87,7 @@ fn any_side(dice: &mut Dice) -> Side {
     *Side::ALL.choose(dice).unwrap_or(&Side::Top)
 }
 
-/// A prism's sides: the sketch no smaller than a third of the longest side.
+/// Draws a prism's sides; the sketch is at least a third of the longest side each way.
 fn prism(dice: &mut Dice, longest: i32) -> Sides {
     let mut sides =
         [even(dice, longest / 3, longest), even(dice, longest / 3, longest), even(dice, longest / 12, longest)];
@@ -101,7 +101,7 @@ fn prism(dice: &mut Dice, longest: i32) -> Sides {
     Sides { width, height, depth: depth.max(4) }
 }
 
-/// A plate's sides: thin, its sketch at least half of the longest side each way.
+/// Draws a plate's sides: thin, with a sketch of at least half of the longest side each way.
 fn plate(dice: &mut Dice, longest: i32) -> Sides {
     let mut sides = [longest, even(dice, longest / 2, longest)];
     if dice.random() {
@@ -120,7 +120,7 @@ fn block(dice: &mut Dice, longest: i32) -> Body {
     standing(Side::Top, Outline::rectangle([0, 0], [sides[0], sides[1]]), vec![], sides[2])
 }
 
-/// A plate with one hole, two in a row, or one in each corner.
+/// A plate with one hole, two holes in a row, or a hole in each corner.
 fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
     let sides = plate(dice, longest);
     let (w, h) = (sides.width, sides.height);
@@ -144,8 +144,8 @@ fn drilled_plate(dice: &mut Dice, longest: i32) -> Body {
             }
         }
         _ => {
-            // Along the shorter side there is a hole's margin between edges and holes, and twice
-            // that between holes.
+            // The shorter side has room for two holes and three gaps of two cells: at both edges
+            // and between the holes.
             let shorter = w.min(h);
             let radius = dice.random_range(1..=(longest / 12).min((shorter - 6) / 4));
             let edge = even(dice, radius + 2, (shorter / 2 - radius - 1).min(longest / 6));
@@ -173,7 +173,7 @@ fn frame(dice: &mut Dice, longest: i32) -> Body {
     standing(any_side(dice), corner_rectangle(&sides), vec![hole], sides.depth)
 }
 
-/// Radius and length; one of diameter and length is the longest side.
+/// Draws radius and length, in cells; either the diameter or the length is the longest side.
 fn round(dice: &mut Dice, longest: i32) -> (i32, i32) {
     if dice.random() {
         (longest / 2, 4 * dice.random_range(1..=longest / 4))
@@ -194,7 +194,7 @@ fn tube(dice: &mut Dice, longest: i32) -> Body {
     standing(any_side(dice), Outline::Circle { center: [0, 0], radius }, vec![hole], length)
 }
 
-/// A prism over a polygon, mirrored left to right half of the time.
+/// A prism over a polygon, mirrored left to right in half of the draws.
 fn polygon_prism(dice: &mut Dice, sides: &Sides, corners: &[Cell2]) -> Body {
     let outline = if dice.random() {
         let mirrored: Vec<Cell2> = corners.iter().rev().map(|[u, v]| [sides.width - u, *v]).collect();
@@ -314,7 +314,7 @@ fn slot_plate(dice: &mut Dice, longest: i32) -> Body {
     standing(any_side(dice), outline, holes, depth)
 }
 
-/// A plate with one round end, up or to the right, often drilled at the round end's centre.
+/// A plate with one round end, at the top or the right, often drilled at that end's centre.
 fn tongue(dice: &mut Dice, longest: i32) -> Body {
     let radius = even(dice, longest / 8, longest / 2);
     let straight = longest - radius;
@@ -344,7 +344,7 @@ fn tongue(dice: &mut Dice, longest: i32) -> Body {
     standing(any_side(dice), outline, holes, depth)
 }
 
-/// A box with a flatly curved top.
+/// A box with a flat arch as its top.
 fn arch(dice: &mut Dice, longest: i32) -> Body {
     let sides = prism(dice, longest);
     let (w, h) = (sides.width, sides.height);
@@ -361,7 +361,7 @@ fn arch(dice: &mut Dice, longest: i32) -> Body {
 /// A box with a half-round opening from below.
 fn bridge(dice: &mut Dice, longest: i32) -> Body {
     let mut sides = prism(dice, longest);
-    // The opening's centre and its rim are on the lattice.
+    // The centre and the rim of the opening lie on the lattice.
     sides.height = sides.height.max(longest / 2);
     let (w, h) = (sides.width, sides.height);
     let radius = dice.random_range(2..=(w / 2 - 2).min(h - 2));
@@ -377,8 +377,8 @@ fn bridge(dice: &mut Dice, longest: i32) -> Body {
     standing(any_side(dice), Outline::path([0, 0], pieces), vec![], sides.depth)
 }
 
-/// A box with one or two corners rounded. The radius is a multiple of five cells: then the arc
-/// passes through the lattice at the corner of a 3-4-5 triangle.
+/// A box with one or two rounded corners. The radius is a multiple of five cells, so the arc passes
+/// through a lattice point, the corner of a 3-4-5 triangle.
 fn rounded(dice: &mut Dice, longest: i32) -> Body {
     let mut sides = prism(dice, longest);
     sides.width = sides.width.max(longest / 2);

@@ -1,4 +1,4 @@
-//! One part from one stream of random numbers.
+//! Draws one part from one stream of random numbers.
 
 use cadwright_rewards::csg::{CsgSolid, Vec3};
 use cadwright_rewards::{GridSpec, Pose, Solid, rasterise};
@@ -20,8 +20,8 @@ pub(super) struct Candidate {
     pub(super) scale: Scale,
     pub(super) family: &'static str,
     pub(super) features: Vec<Feature>,
-    /// Hash of what the part occupies: the same for programs that build the same solid in different
-    /// ways.
+    /// Hash of the cells that the part occupies: equal for programs that build the same solid in
+    /// different ways.
     pub(super) shape: [u8; 32],
 }
 
@@ -38,7 +38,7 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
         return Ok(None);
     };
     if !part.features.iter().all(|(_, body)| {
-        // Checked on the finished part: a later boss can hide an earlier feature.
+        // This is checked on the finished part, because a later boss can hide an earlier feature.
         part.solid(&scale).is_ok_and(|solid| is_visible(body, &solid, &scale))
     }) {
         return Ok(None);
@@ -47,7 +47,7 @@ pub(super) fn draw(seed: u64, index: u64, grid: u32, numbers: Numbers) -> Result
     Ok(Some(Candidate { program: part.program(&scale), part, scale, family, features, shape }))
 }
 
-/// Cells along an edge of the grid on which two parts are the same: finer than the finest step of
+/// Cells along an edge of the grid on which parts are compared: finer than the finest step of
 /// coordinates.
 const CELLS: usize = 64;
 
@@ -75,7 +75,8 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
     let (family, base) = draw_base(dice, longest, operations);
     let mut part = Part { base, features: vec![] };
     let mut features = vec![];
-    // The kinds and sides in the order of operations; positions follow it by trial.
+    // Kinds and sides are drawn in the order of operations; positions are drawn until they follow
+    // it.
     let mut plan: Vec<(bool, Side)> = (1..operations)
         .map(|_| {
             let side = *[Side::Top, Side::Top, Side::Front, Side::Right].choose(dice).unwrap_or(&Side::Top);
@@ -100,8 +101,8 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
                         body.level,
                         body.outline.start(),
                     );
-                    // On the front side levels fall towards the viewer: order by distance from the
-                    // part instead.
+                    // On the front side levels fall towards the viewer, so the order is by distance
+                    // from the part.
                     let key = |(cut, side, level, at): super::features::Rank| (cut, side, level * side.sign(), at);
                     key(rank) < key(fitted.rank())
                 });
@@ -120,7 +121,7 @@ fn assemble(dice: &mut Dice, operations: usize, longest: i32, scale: &Scale) -> 
 /// Whether most of a feature's face is visible: the top of a boss, the mouth of a cut.
 fn is_visible(body: &Body, solid: &CsgSolid, scale: &Scale) -> bool {
     if body.both {
-        // Axles, cross drillings and intersections reach beyond the rest by construction.
+        // Axles, cross drillings and intersections extend beyond the rest by construction.
         return true;
     }
     const STEPS: i32 = 5;

@@ -4,7 +4,7 @@ use cadwright_rewards::csg::{CsgSolid, Vec3};
 
 use super::part::Cell3;
 
-/// Which cells of a box have their centre inside a solid.
+/// The cells of a box whose centres are inside a solid.
 #[derive(Debug)]
 pub(super) struct Cells {
     min: Cell3,
@@ -20,7 +20,7 @@ pub(super) struct CellBox {
 }
 
 impl CellBox {
-    /// The box with opposite corners in any order.
+    /// The box between two opposite corners, in any order.
     pub(super) fn between(a: Cell3, b: Cell3) -> Self {
         Self {
             min: std::array::from_fn(|axis| a[axis].min(b[axis])),
@@ -30,7 +30,7 @@ impl CellBox {
 }
 
 impl Cells {
-    /// Fills in a solid whose lattice has cells of `cell` units.
+    /// Fills the cells of a solid on a lattice with cells of `cell` units.
     pub(super) fn new(solid: &CsgSolid, cell: f64) -> Self {
         let Some(bounds) = solid.bounds() else {
             return Self { min: [0; 3], size: [0; 3], filled: vec![] };
@@ -54,7 +54,7 @@ impl Cells {
         Self { min, size, filled }
     }
 
-    /// The box the solid fills, as far as its bounds tell.
+    /// The box of the solid's bounds.
     pub(super) fn extent(&self) -> CellBox {
         CellBox { min: self.min, max: std::array::from_fn(|axis| self.min[axis] + self.size[axis]) }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong when generating.
+//! Errors of the generator.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::data::parquet::ParquetError;
 
-/// Why generating failed.
+/// The reason why generating failed.
 #[derive(Debug, Error)]
 pub enum SynthError {
     /// An option has an unusable value.
@@ -15,9 +15,9 @@ pub enum SynthError {
     Config {
         /// The option.
         field: &'static str,
-        /// Its value.
+        /// The value given.
         found: String,
-        /// What it must be.
+        /// The values allowed.
         expected: String,
     },
     /// There are not enough different parts.
@@ -34,13 +34,13 @@ pub enum SynthError {
         /// The grid in use.
         grid: u32,
     },
-    /// A drawn plane is impossible: a fault of this program.
+    /// A drawn plane is impossible: a bug of this program.
     #[error(transparent)]
     Plane(#[from] PlaneError),
-    /// A drawn edge is impossible: a fault of this program.
+    /// A drawn edge is impossible: a bug of this program.
     #[error(transparent)]
     Edge(#[from] EdgeError),
-    /// A drawn wire is impossible: a fault of this program.
+    /// A drawn wire is impossible: a bug of this program.
     #[error(transparent)]
     Wire(#[from] WireError),
     /// A picture could not be encoded.
@@ -48,7 +48,7 @@ pub enum SynthError {
     Encode {
         /// The part.
         id: String,
-        /// What the encoder says.
+        /// The encoder's error.
         source: image::ImageError,
     },
     /// The files could not be written.
@@ -59,7 +59,7 @@ pub enum SynthError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The thread pool could not be started.
@@ -67,7 +67,7 @@ pub enum SynthError {
     Threads {
         /// Threads wanted.
         jobs: usize,
-        /// What the pool says.
+        /// The pool's error.
         source: rayon::ThreadPoolBuildError,
     },
 }

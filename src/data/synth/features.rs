@@ -1,14 +1,14 @@
-//! Further bodies: bosses on and cuts into the visible sides of what is there.
+//! Further bodies: bosses on, and cuts into, the visible sides of the part.
 //!
-//! Rules that leave one program per picture:
-//! - bosses come before cuts; within each, sides in the order top, front, right, then upwards and
-//!   along;
-//! - a body is sketched on the face it stands on or enters, and extruded away from it or (negative)
-//!   into it;
-//! - a drilling across the whole part is sketched in its middle and cut to both sides
+//! Rules that leave one program for each picture:
+//! - bosses come before cuts; within each kind, the order is top, front, right, then by level and
+//!   position;
+//! - a body is sketched on the face that it stands on or enters, and extruded away from the face or
+//!   (negative) into it;
+//! - a drilling through the whole part is sketched in the part's middle and cut to both sides
 //!   (`both=True`);
 //! - a round body on both sides of a wheel is one extrusion to both sides;
-//! - nothing touches along a line or a rounded face: a cell is kept between features, except where
+//! - nothing touches along a line or a rounded face: features keep a distance of one cell, unless
 //!   faces are flush.
 
 use cadwright_rewards::csg::{CsgSolid, Operation, Vec3};
@@ -20,10 +20,10 @@ use super::base::even;
 use super::cells::{CellBox, Cells};
 use super::part::{Body, Cell2, Outline, Part, Piece, Side};
 
-/// Material left between a feature and whatever is beside it, in cells.
+/// The material between a feature and its neighbours, in cells.
 const MARGIN: i32 = 1;
 
-/// What a further body is.
+/// The kind of a further body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Feature {
     Boss,
@@ -49,10 +49,10 @@ impl Feature {
     }
 }
 
-/// The place of a feature in the order of operations.
+/// The sort key of a feature in the order of operations.
 pub(super) type Rank = (bool, Side, i32, Cell2);
 
-/// A feature that fits.
+/// A feature that fits the part.
 #[derive(Debug, Clone)]
 pub(super) struct Fitted {
     pub(super) feature: Feature,
@@ -66,7 +66,7 @@ impl Fitted {
     }
 }
 
-/// A round or rectangular footprint in a sketch plane's absolute coordinates.
+/// A round or rectangular footprint, in cells, in a sketch plane's absolute coordinates.
 #[derive(Debug, Clone, Copy)]
 struct Footprint {
     low: Cell2,
@@ -75,7 +75,7 @@ struct Footprint {
 }
 
 impl Footprint {
-    /// Somewhere within a range of the sketch plane.
+    /// Draws a footprint within a range of the sketch plane.
     fn draw(dice: &mut Dice, low: Cell2, high: Cell2, largest: i32) -> Option<Self> {
         let is_round = dice.random();
         let room: Cell2 = std::array::from_fn(|i| (high[i] - low[i] - 2 * MARGIN).min(largest));
@@ -113,7 +113,7 @@ impl Footprint {
         self.size[0].min(self.size[1])
     }
 
-    /// The cells over the footprint between two levels, widened by `margin`.
+    /// The cells over the footprint between two levels, widened by `margin` cells.
     fn cells(&self, side: Side, from: i32, to: i32, margin: i32) -> CellBox {
         let [u, v] = self.low;
         CellBox::between(
@@ -123,7 +123,7 @@ impl Footprint {
     }
 }
 
-/// A part so far, in the readings a feature is fitted with.
+/// The part so far, in the forms that fitting a feature needs.
 pub(super) struct Site<'a> {
     pub(super) part: &'a Part,
     pub(super) solid: &'a CsgSolid,
@@ -161,7 +161,7 @@ impl Site<'_> {
                 let mut origin = Vec3::zeros();
                 let place = |i: usize, share: f64| {
                     let (low, size) = (f64::from(footprint.low[i] - MARGIN), f64::from(footprint.size[i] + 2 * MARGIN));
-                    // Just off the lattice, where all edges are.
+                    // Just off the lattice, on which all edges lie.
                     self.cell * (low + 0.01 + (size - 0.02) * share)
                 };
                 (origin[a], origin[b], origin[axis]) = (place(0, u), place(1, v), self.cell * f64::from(level));
@@ -171,7 +171,8 @@ impl Site<'_> {
     }
 }
 
-/// Room for a tool `depth` deep below `level`, with material around and beneath it.
+/// Whether there is room for a tool `depth` deep below `level`, with material around and beneath
+/// it.
 fn is_buried(footprint: &Footprint, side: Side, level: i32, depth: i32, cells: &Cells) -> bool {
     cells.all(footprint.cells(side, level, level - side.sign() * (depth + MARGIN), MARGIN), true)
 }
@@ -202,7 +203,7 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     };
     let goes_through = cells.all(footprint.cells(side, level, level - side.sign() * thickness, MARGIN), true);
     let on_boss = level != (if side.sign() > 0 { extent.min[axis] + base_reach(part, axis) } else { level });
-    // Along its own axis a first body has its holes in its sketch.
+    // Holes along the first body's own axis belong to its sketch.
     if goes_through
         && footprint.is_round
         && side != Side::Top
@@ -215,7 +216,7 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     if goes_through && side == Side::Top && on_boss && 2 * thickness > 3 * footprint.smaller_side() {
         return cut(Feature::Bore, level, -thickness, false);
     }
-    // The bottom of a pocket is to be seen: from the isometric view it moves by its depth along
+    // The bottom of a pocket should be visible: in the isometric view it moves by its depth along
     // both axes.
     let deepest = if footprint.is_round { footprint.size[0] * 2 / 5 } else { footprint.smaller_side() * 3 / 5 };
     let depth = even(dice, 2, deepest.min(thickness - 2));
@@ -225,7 +226,7 @@ pub(super) fn try_feature(dice: &mut Dice, site: &Site<'_>, side: Side, is_cut: 
     cut(Feature::Pocket, level, -depth, false)
 }
 
-/// How far the first body reaches along an axis.
+/// The extent of the first body along an axis, in cells.
 fn base_reach(part: &Part, axis: usize) -> i32 {
     if part.base.side.axes()[2] == axis { part.base.distance * if part.base.both { 2 } else { 1 } } else { 0 }
 }
@@ -264,7 +265,7 @@ fn notch(dice: &mut Dice, part: &Part, longest: i32) -> Option<Fitted> {
         return None;
     }
     let size = [even(dice, 2, width * 2 / 3), even(dice, 2, depth * 2 / 3)];
-    // The hidden corner, back left, is left out.
+    // The hidden corner, back left, is excluded.
     let low = *[[0, 0], [width - size[0], 0], [width - size[0], depth - size[1]]].choose(dice)?;
     let body = Body {
         side: Side::Top,
@@ -277,7 +278,7 @@ fn notch(dice: &mut Dice, part: &Part, longest: i32) -> Option<Fitted> {
     Some(Fitted { feature: Feature::Notch, operation: Operation::Cut, body })
 }
 
-/// A longer and thinner cylinder through the middle of a wheel, which lies on the right plane.
+/// A longer and thinner cylinder through the centre of a wheel, which lies on the right plane.
 pub(super) fn axle(dice: &mut Dice, base: &Body, longest: i32) -> Option<Fitted> {
     let Outline::Circle { center, radius } = base.outline else {
         return None;
@@ -291,8 +292,8 @@ pub(super) fn axle(dice: &mut Dice, base: &Body, longest: i32) -> Option<Fitted>
     Some(Fitted { feature: Feature::Axle, operation: Operation::Union, body })
 }
 
-/// A profile seen from the front that a standing prism is cut to: flats on a cylinder, a sloped or
-/// stepped top on a prism with flat left and right sides. Returns the first body too.
+/// A profile in the front view to which a standing prism is cut: flats on a cylinder, or a sloped
+/// or stepped top on a prism with flat left and right sides. Also returns the first body.
 pub(super) fn intersection(dice: &mut Dice, longest: i32) -> (&'static str, Body, Fitted) {
     let height = even(dice, longest / 3, longest);
     let is_cylinder = dice.random_bool(0.4);

@@ -1,12 +1,12 @@
 //! Synthetic parts: random sketch-extrude programs in GenCAD-Code's statement forms, with their
 //! pictures.
 //!
-//! Parts are drawn on an integer lattice, so that texts are short, contacts are exact and room for
-//! a feature can be checked cell by cell. Arcs are half circles, flat arches and corners of 3-4-5
+//! Parts are drawn on an integer lattice. So texts are short, contacts are exact, and room for a
+//! feature can be checked cell by cell. Arcs are half circles, flat arches and corners of 3-4-5
 //! triangles: the three points of each lie on the lattice. The rules in `base` and `features` leave
-//! one natural program per picture.
+//! one natural program for each picture.
 //!
-//! The draw of a part depends on the seed and its index alone, so the data set is the same for any
+//! The draw of a part depends only on the seed and its index, so the data set is the same for any
 //! number of threads.
 
 mod base;
@@ -36,14 +36,14 @@ pub use numbers::Numbers;
 
 type Dice = rand_chacha::ChaCha8Rng;
 
-/// Rows in a row group, whose pictures are in memory at once.
+/// Rows in a row group; their pictures are in memory at the same time.
 const GROUP: usize = 512;
 
 /// The instruction that every row of GenCAD-Code carries.
 pub const PROMPT: &str =
     "Generate the CADQuery code needed to create the CAD for the provided image. Just the code, no other words.";
 
-/// What to generate.
+/// Options of the generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SynthConfig {
@@ -56,15 +56,15 @@ pub struct SynthConfig {
     /// Cells per unit length; a multiple of 16, at least 32. Coordinates are multiples of
     /// `1 / grid`.
     pub grid: u32,
-    /// How numbers are written.
+    /// The form of numbers in programs.
     pub numbers: Numbers,
     /// Side of the pictures in pixels.
     pub image_size: u32,
-    /// Parts of the validation split; without it, 5 % of `count`.
+    /// Parts of the validation split; by default 5 % of `count`.
     pub validation_count: Option<usize>,
-    /// Parts of the test split; without it, 5 % of `count`.
+    /// Parts of the test split; by default 5 % of `count`.
     pub test_count: Option<usize>,
-    /// Threads; 0 for one per processor.
+    /// Threads; 0 for one for each processor.
     pub jobs: usize,
 }
 
@@ -84,7 +84,7 @@ impl Default for SynthConfig {
     }
 }
 
-/// What was generated.
+/// A summary of what was generated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SynthSummary {
     /// Parts in each split.
@@ -95,26 +95,26 @@ pub struct SynthSummary {
     pub features: BTreeMap<String, usize>,
     /// Parts by number of bodies: `operations[n]` parts have `n`.
     pub operations: BTreeMap<usize, usize>,
-    /// Numbers per program, on average.
+    /// Mean number of numbers in a program.
     pub numbers_per_program: f64,
     /// Different numbers in all programs.
     pub distinct_numbers: usize,
-    /// Draws that led nowhere.
+    /// Draws that gave no part.
     pub rejected: usize,
-    /// Draws that repeated an earlier shape, be it by another program.
+    /// Draws that repeated an earlier shape, even if by another program.
     pub duplicates: usize,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
 }
 
 /// A part in memory.
 #[derive(Debug, Clone)]
 pub struct SynthPart {
-    /// The name a data set gives it.
+    /// Its id in a data set.
     pub id: String,
     /// The program.
     pub program: String,
-    /// What the program builds.
+    /// The solid that the program builds.
     pub solid: CsgSolid,
     /// The first body.
     pub family: &'static str,
@@ -122,8 +122,11 @@ pub struct SynthPart {
     pub operations: usize,
 }
 
-/// Draws `config.count` different parts without writing anything: the same as [`generate`] would
-/// write, in the order test, validation, train.
+/// Draws `config.count` different parts without writing anything. They are those that [`generate`]
+/// would write, in the order test, validation, train.
+///
+/// # Errors
+/// An option has an unusable value, or there are not enough different parts.
 pub fn draw_parts(config: &SynthConfig) -> Result<Vec<SynthPart>, SynthError> {
     split_sizes(config)?;
     let candidates = thread_pool(config)?.install(|| draw_distinct(config, &mut SynthSummary::default()))?;
@@ -148,7 +151,7 @@ fn thread_pool(config: &SynthConfig) -> Result<rayon::ThreadPool, SynthError> {
         .map_err(|source| SynthError::Threads { jobs: config.jobs, source })
 }
 
-/// A line of `parts.jsonl`: what a part is, for reports.
+/// A line of `parts.jsonl`, which describes a part for reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRecord {
     /// `deepcad_id` of the row.
@@ -166,13 +169,16 @@ pub struct PartRecord {
 /// Generates a data set: `test-`, `validation-` and `train-00000-of-00001.parquet`, and
 /// `parts.jsonl`.
 ///
-/// The first parts drawn are the test split, the next the validation split: with more parts and the
-/// same seed those two stay as they are. No program occurs twice.
+/// The first parts drawn are the test split, the next ones the validation split. So with more parts
+/// and the same seed these two splits stay the same. No program occurs twice.
+///
+/// # Errors
+/// See [`SynthError`].
 pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
     let started = std::time::Instant::now();
     let [test, validation, train] = split_sizes(config)?;
     let pool = thread_pool(config)?;
-    // Before the work, so that an unusable directory is found at once.
+    // The writers are made before the work, so that an unusable directory is found at once.
     let sizes = [(Split::Test, test), (Split::Validation, validation), (Split::Train, train)];
     let writers = sizes
         .into_iter()
@@ -202,7 +208,7 @@ pub fn generate(config: &SynthConfig) -> Result<SynthSummary, SynthError> {
         records.extend(chosen.iter().map(|part| record(config, split, part)));
         complete.push(writer.close()?);
     }
-    // The files appear together, once all of them are complete.
+    // All files get their names at the end, once all are complete.
     write_records(&config.output, &records)?;
     for file in complete {
         file.publish()?;
@@ -237,7 +243,7 @@ fn split_sizes(config: &SynthConfig) -> Result<[usize; 3], SynthError> {
     Ok([test, validation, train])
 }
 
-/// The first `count` parts of different shapes, with their indices: no split holds a part of
+/// The first `count` parts of different shapes, with their indices. So no split holds a part of
 /// another.
 fn draw_distinct(config: &SynthConfig, summary: &mut SynthSummary) -> Result<Vec<(u64, Candidate)>, SynthError> {
     const BATCH: u64 = 4096;
@@ -300,7 +306,7 @@ fn row(
         token_count: lexical_length(&candidate.program),
         program: candidate.program.clone(),
         prompt: PROMPT.to_owned(),
-        // The data set's mark of a small public test: the first hundred rows.
+        // Marks the first hundred rows, as the data set marks its small public test.
         hundred_subset: split == Split::Test && position < 100,
         id,
     })

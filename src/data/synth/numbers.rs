@@ -1,27 +1,27 @@
-//! From lattice cells to numbers and their text.
+//! Converts lattice cells to numbers and their text.
 
 use serde::{Deserialize, Serialize};
 
 use super::part::Side;
 
-/// How numbers are written.
+/// The form of numbers in programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numbers {
-    /// Multiples of `1 / grid`, written as short as they are: `0.5`, `0.03125`.
+    /// Multiples of `1 / grid` in their shortest form: `0.5`, `0.03125`.
     #[default]
     Short,
-    /// Long floats as in GenCAD-Code: each part is scaled by some nineteenths, and plane vectors
-    /// carry rounding noise such as `6.123233995736766e-17`.
+    /// Long floats as in GenCAD-Code: each part is scaled by a number of nineteenths, and plane
+    /// vectors carry rounding noise such as `6.123233995736766e-17`.
     Full,
 }
 
-/// What a cell measures, and how it is written.
+/// The size of a cell, and the form of its text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     numbers: Numbers,
     grid: f64,
-    /// In `full`, how many nineteenths of its short size the part has.
+    /// In `full`, the part's scale in nineteenths of its short size.
     nineteenths: f64,
 }
 
@@ -30,7 +30,7 @@ impl Scale {
         Self { numbers, grid: f64::from(grid), nineteenths: f64::from(nineteenths) }
     }
 
-    /// The number for a count of cells. The text is read back to exactly this.
+    /// The length of a count of cells, in model units. Parsing [`Self::text`] gives exactly this.
     pub(super) fn value(&self, cells: i32) -> f64 {
         let short = f64::from(cells) / self.grid;
         match self.numbers {
@@ -39,8 +39,8 @@ impl Scale {
         }
     }
 
-    /// The number as Python's `repr` writes it. Lattice numbers are far from where `repr` turns to
-    /// exponents.
+    /// The number as Python's `repr` writes it. Lattice numbers are far from the sizes for which
+    /// `repr` uses exponents.
     pub(super) fn text(&self, cells: i32) -> String {
         format!("{:?}", self.value(cells))
     }
@@ -70,7 +70,7 @@ pub(super) fn numbers_in(program: &str) -> impl Iterator<Item = &str> {
         .filter(|word| word.contains('.') && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Words and runs of punctuation: a stand-in for a tokenizer's count.
+/// Counts words and runs of punctuation: a stand-in for a tokenizer's count.
 pub(super) fn lexical_length(program: &str) -> i64 {
     let class = |c: char| match c {
         c if c.is_whitespace() => 0,

@@ -1,5 +1,5 @@
-//! A part as a list of sketches and operations, on an integer lattice, and its two readings: text
-//! and solid.
+//! A part as a list of sketches and operations on an integer lattice, and its two forms: text and
+//! solid.
 
 use cadwright_rewards::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire};
 
@@ -11,7 +11,7 @@ pub(super) type Cell2 = [i32; 2];
 /// A point of space, in cells.
 pub(super) type Cell3 = [i32; 3];
 
-/// The three sketch planes of the data set. Their normals point to the viewer.
+/// The three sketch planes of the data set. Their normals point towards the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Side {
     /// Sketch (x, y), normal +z.
@@ -25,7 +25,7 @@ pub(super) enum Side {
 impl Side {
     pub(super) const ALL: [Self; 3] = [Self::Top, Self::Front, Self::Right];
 
-    /// Axes of space that sketch x and y run along, and the normal's axis.
+    /// The axes of space of sketch x, sketch y and the normal.
     pub(super) fn axes(self) -> [usize; 3] {
         match self {
             Self::Top => [0, 1, 2],
@@ -61,7 +61,7 @@ impl Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     Line(Cell2),
-    /// Through the first point to the second.
+    /// An arc through the first point to the second.
     Arc(Cell2, Cell2),
 }
 
@@ -73,9 +73,9 @@ impl Piece {
     }
 }
 
-/// A closed outline, in the order of the data set: counter-clockwise from the leftmost of its
-/// corners, the lowest of several. Sketches have their origin at that corner (for a circle, at its
-/// leftmost point).
+/// A closed outline, in the order of the data set: counter-clockwise from its leftmost corner, or
+/// from the lowest of several leftmost corners. Sketches have their origin at that corner (for a
+/// circle, at its leftmost point).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outline {
     Circle { center: Cell2, radius: i32 },
@@ -83,18 +83,19 @@ pub(super) enum Outline {
 }
 
 impl Outline {
-    /// A path through corners, which are given counter-clockwise from any of them.
+    /// A path through these corners, given counter-clockwise from any of them.
     pub(super) fn polygon(corners: &[Cell2]) -> Self {
         let pieces = corners.iter().cycle().skip(1).take(corners.len()).map(|corner| Piece::Line(*corner)).collect();
         Self::path(corners[0], pieces)
     }
 
-    /// A rectangle.
+    /// A rectangle, from its lower left corner and its size.
     pub(super) fn rectangle([u, v]: Cell2, [width, height]: Cell2) -> Self {
         Self::polygon(&[[u, v], [u + width, v], [u + width, v + height], [u, v + height]])
     }
 
-    /// A counter-clockwise path back to `start`, rotated so that it begins at the canonical corner.
+    /// A counter-clockwise path from `start` back to it, rotated so that it begins at the canonical
+    /// corner.
     pub(super) fn path(start: Cell2, pieces: Vec<Piece>) -> Self {
         let starts: Vec<Cell2> =
             std::iter::once(start).chain(pieces[..pieces.len() - 1].iter().map(|piece| piece.end())).collect();
@@ -104,7 +105,7 @@ impl Outline {
         Self::Path { start: starts[first], pieces }
     }
 
-    /// Where a sketch that begins with this outline has its origin.
+    /// The origin of a sketch that begins with this outline.
     pub(super) fn start(&self) -> Cell2 {
         match self {
             Self::Circle { center, radius } => [center[0] - radius, center[1]],
@@ -151,7 +152,7 @@ impl Outline {
         Ok(Wire::new(edges)?)
     }
 
-    /// The calls after `wp_sketchN`.
+    /// Writes the calls after `wp_sketchN`.
     fn write(&self, text: &mut String, scale: &Scale) {
         let point = |[u, v]: Cell2| format!("{}, {}", scale.text(u), scale.text(v));
         match self {
@@ -159,7 +160,7 @@ impl Outline {
                 text.push_str(&format!(".moveTo({}).circle({})", point(*center), scale.text(*radius)));
             }
             Self::Path { start, pieces } => {
-                // `close()` draws the first edge, if it is a line: the path is written from its
+                // If the first edge is a line, `close()` draws it, so the path is written from its
                 // second corner.
                 let (from, rest) = match pieces[0] {
                     Piece::Line(to) => (to, &pieces[1..]),
@@ -184,10 +185,10 @@ impl Outline {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Body {
     pub(super) side: Side,
-    /// Height of the sketch plane along the normal's axis.
+    /// The level of the sketch plane along the normal's axis, in cells.
     pub(super) level: i32,
-    /// Outline and holes in the sketch plane's absolute coordinates (those of space along its
-    /// axes).
+    /// The outline. Like the holes, it is in the sketch plane's absolute coordinates (those of
+    /// space along its axes), in cells.
     pub(super) outline: Outline,
     pub(super) holes: Vec<Outline>,
     /// Against the normal if negative.
@@ -202,7 +203,7 @@ impl Body {
         self.side.point(u, v, self.level)
     }
 
-    /// The outlines in sketch coordinates, holes in the order of their first points.
+    /// The outlines in sketch coordinates; holes are in the order of their first points.
     fn loops(&self) -> Vec<Outline> {
         let [u, v] = self.outline.start();
         let mut holes: Vec<Outline> = self.holes.iter().map(|hole| hole.shifted([-u, -v])).collect();
@@ -220,7 +221,7 @@ impl Body {
     }
 }
 
-/// A part: the first body, and what is done with each further one.
+/// A part: the first body, and the further bodies with their operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) base: Body,
@@ -228,7 +229,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The solid.
+    /// The solid that the part describes.
     pub(super) fn solid(&self, scale: &Scale) -> Result<CsgSolid, SynthError> {
         let mut solid = CsgSolid::from(self.base.extrusion(scale)?);
         for (operation, body) in &self.features {
