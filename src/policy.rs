@@ -105,16 +105,28 @@ pub struct Policy {
 impl Policy {
     /// Loads the policy at `path` onto `device`, with the dtypes that `model.dtype` and `purpose`
     /// ask for.
+    /// `prompt` is the prompt to ask with; `None` takes the stored or configured one, as
+    /// [`PolicyPath::prompt`].
     ///
     /// # Errors
     /// Files that are missing or malformed, that do not fit each other, or a model whose positions
     /// do not suffice for `generate.max_new_tokens`.
-    pub fn load(config: &Config, path: &PolicyPath, prompt: Prompt, purpose: Purpose, device: Device) -> Result<Self> {
+    pub fn load(
+        config: &Config,
+        path: &PolicyPath,
+        prompt: Option<Prompt>,
+        purpose: Purpose,
+        device: Device,
+    ) -> Result<Self> {
         // Small files first: the weights can take minutes.
         let architecture = InternVlConfig::read(&path.checkpoint)?;
         let tokenizer = Tokenizer::load(&path.checkpoint)?;
         tokenizer.check_fits(architecture.llm_config.vocab_size)?;
         check_positions(config, &architecture)?;
+        let prompt = match prompt {
+            Some(prompt) => prompt,
+            None => path.prompt(config)?,
+        };
         let compute_dtype = config.model.dtype.kind_on(device);
         let weights_dtype = match (purpose, config.model.tune) {
             (Purpose::Training, Tune::Full) => Kind::Float,

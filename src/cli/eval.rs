@@ -44,7 +44,7 @@ impl PolicyArgs {
     pub fn load(&self, config: &Config) -> Result<Policy> {
         let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
         let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
-        Policy::load(config, &path, path.prompt(config)?, Purpose::Inference, config.run.device.open()?)
+        Policy::load(config, &path, None, Purpose::Inference, config.run.device.open()?)
     }
 }
 

@@ -24,7 +24,7 @@ impl Run {
         }
         // As `cadwright eval` loads it, so that both find the same.
         let path = self.trained_path(stage)?;
-        let policy = Policy::load(&self.config, &path, path.prompt(&self.config)?, Purpose::Inference, self.device)?;
+        let policy = Policy::load(&self.config, &path, None, Purpose::Inference, self.device)?;
         let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
         let evaluation = Evaluation::run(&self.config, &policy, &dataset, Some(self.cache_dir()))?;
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;

@@ -47,13 +47,13 @@ impl Run {
     /// The policy that a stage starts from, with what the stage trains marked as trainable.
     pub(super) fn starting_policy(&self, stage: StageName, path: &PolicyPath) -> Result<Policy> {
         let prompt = match stage {
-            // SFT teaches the configured prompt, whatever the base model was trained with; a
-            // continued one, what it taught.
+            // SFT teaches the configured prompt, whatever the base model was trained with. A
+            // continued one teaches the prompt that it began with.
             StageName::Sft => match Prompt::of(&self.dir.join("sft/best"))? {
-                Some(prompt) => prompt,
-                None => configured_prompt(&self.config, Some(&path.checkpoint))?,
+                Some(prompt) => Some(prompt),
+                None => Some(configured_prompt(&self.config, Some(&path.checkpoint))?),
             },
-            StageName::Ppo | StageName::MoreSft => path.prompt(&self.config)?,
+            StageName::Ppo | StageName::MoreSft => None,
         };
         let mut policy = Policy::load(&self.config, path, prompt, Purpose::Training, self.device)?;
         if self.config.model.tune == Tune::Lora && path.adapter.is_none() {
