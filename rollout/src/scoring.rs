@@ -99,7 +99,8 @@ impl Shared {
             let answer = self.engines.execute(program)?;
             if let Some(solid) = answer.solid() {
                 // Computed when first asked for. Rows have both, so a panic must come here.
-                (solid.mass(), solid.solids());
+                solid.mass();
+                solid.solids();
             }
             Ok(answer)
         });
