@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grid::{Grid, GridSpec, Pose, overlap, rasterise, voxelise};
 use crate::mesh::Bounds;
-use crate::outcome::{Body, Solid};
+use crate::outcome::{Geometry, Solid};
 
 /// In which coordinates two solids are compared. Each score says which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -223,10 +223,10 @@ fn iou_by_volumes(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose), common: &Bou
 }
 
 fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid {
-    match &solid.body {
-        Body::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, spec),
-        Body::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), spec),
-        Body::Csg(csg) => rasterise(csg, pose, spec),
+    match &solid.geometry {
+        Geometry::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, spec),
+        Geometry::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), spec),
+        Geometry::Csg(csg) => rasterise(csg, pose, spec),
     }
 }
 
@@ -252,11 +252,11 @@ impl Pose {
         if *self == Self::identity() {
             return *solid.bounds();
         }
-        match &solid.body {
-            Body::Mesh(mesh) => {
+        match &solid.geometry {
+            Geometry::Mesh(mesh) => {
                 Bounds::of(&mesh.vertices.iter().map(|&v| self.apply(v.into()).into()).collect::<Vec<_>>())
             }
-            Body::Csg(csg) => {
+            Geometry::Csg(csg) => {
                 let extents = [0, 1, 2].map(|axis| {
                     let direction = self.rotation.row(axis).transpose();
                     let [low, high] = [-solid.reach(csg, -direction), solid.reach(csg, direction)];

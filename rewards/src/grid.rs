@@ -368,7 +368,7 @@ fn cells_between(low: f64, high: f64, n: usize) -> (usize, usize) {
 /// A triangle seen along z.
 struct Shadow {
     corners: [[f64; 3]; 3],
-    edges: [Edge; 3],
+    edges: [TriangleEdge; 3],
     low: [f64; 2],
     high: [f64; 2],
 }
@@ -376,14 +376,14 @@ struct Shadow {
 /// One side of a triangle's shadow, from its lexicographically smaller end, so that both triangles
 /// that share it compute the very same number for it.
 #[derive(Clone, Copy)]
-struct Edge {
+struct TriangleEdge {
     from: [f64; 2],
     along: [f64; 2],
     /// Whether the triangle runs through the edge the other way.
     reversed: bool,
 }
 
-impl Edge {
+impl TriangleEdge {
     fn new(a: [f64; 3], b: [f64; 3]) -> Self {
         let (a, b) = ([a[0], a[1]], [b[0], b[1]]);
         let reversed = (b[0], b[1]) < (a[0], a[1]);
@@ -410,7 +410,12 @@ impl Shadow {
         if area == 0.0 {
             return None;
         }
-        Some(Self { corners, edges: [Edge::new(b, c), Edge::new(c, a), Edge::new(a, b)], low, high })
+        Some(Self {
+            corners,
+            edges: [TriangleEdge::new(b, c), TriangleEdge::new(c, a), TriangleEdge::new(a, b)],
+            low,
+            high,
+        })
     }
 
     /// The range of y of the shadow's part with x in `[from, to]`, widened by rounding.

@@ -26,7 +26,7 @@ mod winding;
 pub use frames::{Frame, FrameError, Placed, frame_iou, place};
 pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
 pub use mesh::{Bounds, MassProperties, Mesh, MeshError};
-pub use outcome::{Body, Failure, Outcome, OutcomeClass, Solid};
+pub use outcome::{Failure, Geometry, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};
 pub use shell::{ShellIou, shell_iou};

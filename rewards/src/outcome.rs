@@ -142,7 +142,7 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solid {
     /// The space that they occupy.
-    pub body: Body,
+    pub geometry: Geometry,
     /// Whether OCC's own check calls the shape invalid. Its volume may be meaningless then.
     pub malformed: bool,
     /// Whether the triangles of every attempt enclose another volume than the solid. An IoU may be
@@ -161,7 +161,7 @@ pub struct Solid {
 
 /// The form in which a solid is known.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Body {
+pub enum Geometry {
     /// Triangles, from CadQuery.
     Mesh(Mesh),
     /// A boolean tree, from the native engine.
@@ -174,13 +174,13 @@ impl Solid {
         Self {
             mass: OnceLock::from((mass, true)),
             solids: OnceLock::from(Some(solids)),
-            ..Self::of(Body::Mesh(mesh), malformed)
+            ..Self::of(Geometry::Mesh(mesh), malformed)
         }
     }
 
     /// A solid of the native engine.
     pub fn native(csg: CsgSolid, malformed: bool) -> Self {
-        Self::of(Body::Csg(csg), malformed)
+        Self::of(Geometry::Csg(csg), malformed)
     }
 
     /// What the native engine made if the shape does not tell what the kernel says of it: malformed solids, and sheets of
@@ -190,31 +190,31 @@ impl Solid {
             mass: OnceLock::from((mass, true)),
             solids: OnceLock::from(solids),
             bounds: OnceLock::from(mass.bounds),
-            ..Self::of(Body::Csg(csg), malformed)
+            ..Self::of(Geometry::Csg(csg), malformed)
         }
     }
 
-    fn of(body: Body, malformed: bool) -> Self {
+    fn of(geometry: Geometry, malformed: bool) -> Self {
         let (mass, solids) = (OnceLock::new(), OnceLock::new());
         let (bounds, layers) = (OnceLock::new(), OnceLock::new());
-        Self { body, malformed, iou_uncertain: false, mass, solids, bounds, layers }
+        Self { geometry, malformed, iou_uncertain: false, mass, solids, bounds, layers }
     }
 
     /// The number of solids; more than one means a compound. `None` if the native engine cannot
     /// tell, because leaves lie along several axes or bodies touch within the kernel's tolerance.
     pub fn solids(&self) -> Option<u32> {
-        *self.solids.get_or_init(|| match &self.body {
-            Body::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_) | CsgSolid::Polyhedron(_)) => Some(1),
-            Body::Csg(_) => self.layers()?.bodies(),
-            Body::Mesh(_) => None,
+        *self.solids.get_or_init(|| match &self.geometry {
+            Geometry::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_) | CsgSolid::Polyhedron(_)) => Some(1),
+            Geometry::Csg(_) => self.layers()?.bodies(),
+            Geometry::Mesh(_) => None,
         })
     }
 
     /// Axis-aligned bounds of the occupied space.
     pub fn bounds(&self) -> &Bounds {
-        self.bounds.get_or_init(|| match &self.body {
-            Body::Mesh(mesh) => mesh.bounds(),
-            Body::Csg(csg) => csg.tight_bounds(self.layers()).unwrap_or(MassProperties::NOTHING.bounds),
+        self.bounds.get_or_init(|| match &self.geometry {
+            Geometry::Mesh(mesh) => mesh.bounds(),
+            Geometry::Csg(csg) => csg.tight_bounds(self.layers()).unwrap_or(MassProperties::NOTHING.bounds),
         })
     }
 
@@ -229,10 +229,10 @@ impl Solid {
     }
 
     fn measured(&self) -> &(MassProperties, bool) {
-        self.mass.get_or_init(|| match &self.body {
-            Body::Csg(csg) => csg.mass_properties(self.layers(), *self.bounds()),
+        self.mass.get_or_init(|| match &self.geometry {
+            Geometry::Csg(csg) => csg.mass_properties(self.layers(), *self.bounds()),
             // Unreachable: `meshed`, the only constructor with a mesh, sets the mass.
-            Body::Mesh(mesh) => (MassProperties { bounds: mesh.bounds(), ..MassProperties::NOTHING }, false),
+            Geometry::Mesh(mesh) => (MassProperties { bounds: mesh.bounds(), ..MassProperties::NOTHING }, false),
         })
     }
 
@@ -242,7 +242,7 @@ impl Solid {
     }
 
     fn layers(&self) -> Option<&Layers> {
-        let layers = || if let Body::Csg(csg) = &self.body { Layers::of(csg) } else { None };
+        let layers = || if let Geometry::Csg(csg) = &self.geometry { Layers::of(csg) } else { None };
         self.layers.get_or_init(layers).as_ref()
     }
 }

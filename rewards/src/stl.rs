@@ -197,7 +197,7 @@ fn mass_properties(mesh: &Mesh) -> MassProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Body;
+    use crate::outcome::Geometry;
     use crate::samples::block_mesh;
 
     /// The triangles of a block with one corner at the origin.
@@ -242,7 +242,7 @@ mod tests {
                 }
             }
             assert_eq!((solid.solids(), solid.malformed), (Some(1), false));
-            let Body::Mesh(mesh) = &solid.body else { panic!("an STL file gives a mesh") };
+            let Geometry::Mesh(mesh) = &solid.geometry else { panic!("an STL file gives a mesh") };
             assert_eq!((mesh.vertices.len(), mesh.triangles.len()), (8, 12));
             mesh.check().unwrap();
         }

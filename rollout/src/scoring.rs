@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cadwright_rewards::native::Decline;
-use cadwright_rewards::{Body, Frame, MassProperties, Mesh, Outcome, ShellIou, Solid, reward, shell_iou};
+use cadwright_rewards::{Frame, Geometry, MassProperties, Mesh, Outcome, ShellIou, Solid, reward, shell_iou};
 
 use crate::answer::{Answer, Verdict};
 use crate::config::{Engine, ScorerConfig};
@@ -202,11 +202,11 @@ impl Shared {
     ) -> Result<(Option<Outcome>, Option<Outcome>)> {
         let mut outcomes = (prediction.outcome.clone(), ground_truth.outcome.clone());
         if let (Some(a), Some(b)) = (prediction.solid(), ground_truth.solid()) {
-            match (&a.body, &b.body) {
-                (Body::Csg(_), Body::Mesh(_)) if request.ground_truth.program().is_some() => {
+            match (&a.geometry, &b.geometry) {
+                (Geometry::Csg(_), Geometry::Mesh(_)) if request.ground_truth.program().is_some() => {
                     outcomes.0 = self.engines.by_cadquery(&request.prediction, false)?
                 }
-                (Body::Mesh(_), Body::Csg(_)) => {
+                (Geometry::Mesh(_), Geometry::Csg(_)) => {
                     if let Some(truth) = request.ground_truth.program() {
                         outcomes.1 = self.engines.by_cadquery(truth, true)?;
                     }
@@ -253,9 +253,9 @@ impl Shared {
 /// Mass properties and mesh of a solid that CadQuery built.
 fn meshed(outcome: &Outcome) -> Option<(&MassProperties, &Mesh)> {
     let solid = outcome.solid()?;
-    match &solid.body {
-        Body::Mesh(mesh) => Some((solid.mass(), mesh)),
-        Body::Csg(_) => None,
+    match &solid.geometry {
+        Geometry::Mesh(mesh) => Some((solid.mass(), mesh)),
+        Geometry::Csg(_) => None,
     }
 }
 

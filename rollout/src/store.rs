@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use cadwright_rewards::{Body, Outcome};
+use cadwright_rewards::{Geometry, Outcome};
 
 use crate::answer::Answer;
 use crate::error::Result;
@@ -112,9 +112,9 @@ impl Drop for Landing<'_> {
 /// The approximate size of an answer in bytes.
 fn size_of(answer: &Answer) -> usize {
     512 + match &answer.outcome {
-        Some(Outcome::Solid(solid)) => match &solid.body {
-            Body::Mesh(mesh) => mesh.vertices.len() * 24 + mesh.triangles.len() * 16,
-            Body::Csg(csg) => csg.size_in_bytes(),
+        Some(Outcome::Solid(solid)) => match &solid.geometry {
+            Geometry::Mesh(mesh) => mesh.vertices.len() * 24 + mesh.triangles.len() * 16,
+            Geometry::Csg(csg) => csg.size_in_bytes(),
         },
         Some(Outcome::Failure(failure)) => failure.error.len(),
         None => 0,

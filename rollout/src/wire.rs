@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cadwright_rewards::{Body, Bounds, Failure, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
+use cadwright_rewards::{Bounds, Failure, Geometry, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
 
 /// Reads little-endian numbers from the front.
 struct Reader<'a>(&'a [u8]);
@@ -104,7 +104,7 @@ pub fn encode(outcome: &Outcome) -> Option<Vec<u8>> {
         }
         Outcome::Solid(solid) => solid,
     };
-    let Body::Mesh(mesh) = &solid.body else { return None };
+    let Geometry::Mesh(mesh) = &solid.geometry else { return None };
     let mass = solid.mass();
     let numbers = [mass.volume].into_iter().chain(mass.centroid);
     let numbers = numbers.chain(mass.inertia.into_iter().flatten());

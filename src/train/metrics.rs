@@ -11,9 +11,9 @@ use crate::rollouts::Rollout;
 
 /// Named numbers of a step.
 #[derive(Debug, Clone, Default)]
-pub struct Numbers(Vec<(String, f64)>);
+pub struct StepNumbers(Vec<(String, f64)>);
 
-impl Numbers {
+impl StepNumbers {
     /// Adds a number.
     pub fn push(&mut self, name: impl Into<String>, value: f64) {
         self.0.push((name.into(), value));
@@ -77,11 +77,11 @@ impl Means {
 }
 
 /// Describes a step's rollouts: rewards, outcomes, lengths.
-pub(super) fn rollout_numbers(rollouts: &[Rollout], config: &Config) -> Numbers {
+pub(super) fn rollout_numbers(rollouts: &[Rollout], config: &Config) -> StepNumbers {
     let n = rollouts.len() as f64;
     let frame = config.reward_frame();
     let mean = |value: &dyn Fn(&Rollout) -> f64| rollouts.iter().map(value).sum::<f64>() / n;
-    let mut numbers = Numbers::default();
+    let mut numbers = StepNumbers::default();
     numbers.extend([
         ("reward_mean", mean(&|rollout| rollout.score.as_ref().map_or(0.0, |score| score.reward))),
         ("iou_mean", mean(&|rollout| rollout.iou_in(frame))),

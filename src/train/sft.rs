@@ -14,7 +14,7 @@ use super::examples::{
     tokenized_examples,
 };
 use super::forward::{Pass, PassMode, TokenBatch};
-use super::metrics::Numbers;
+use super::metrics::StepNumbers;
 use super::optim::{Optimizer, SkippedUpdates};
 use super::training_loop::{LoopConfig, Position, TrainingLoop};
 use super::{Stage, stream};
@@ -82,7 +82,7 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
         let tokens_per_second = tokens as f64 / started.elapsed().as_secs_f64();
         training.end_update(&mut state.position);
 
-        let mut numbers = Numbers::default();
+        let mut numbers = StepNumbers::default();
         numbers.extend([
             ("loss", loss),
             ("lr", rates.learning_rate),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Stage;
-use super::metrics::Numbers;
+use super::metrics::StepNumbers;
 use super::optim::OptimizerConfig;
 use super::schedule::{LearningRate, progress};
 use super::validation::{Best, validate};
@@ -165,7 +165,7 @@ impl<'a> TrainingLoop<'a> {
         position: &mut Position,
         policy: &InternVl,
         line: &str,
-        mut numbers: Numbers,
+        mut numbers: StepNumbers,
         validation_loss: Option<&dyn Fn() -> f64>,
     ) -> Result<()> {
         let step = position.step - 1;

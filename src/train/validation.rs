@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use cadwright_rewards::Body;
+use cadwright_rewards::Geometry;
 use cadwright_rewards::stats::mean;
 use cadwright_rollout::Report;
 use image::RgbImage;
@@ -85,9 +85,11 @@ fn strips(dataset: &Dataset, predictions: &[Prediction]) -> Option<[RgbImage; 2]
         .take(PICTURES_SHOWN)
         .filter_map(|(prediction, solid)| {
             let input = decoded(&dataset.examples()[prediction.index]);
-            let predicted = match &solid.body {
-                Body::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?,
-                Body::Csg(csg) => render_csg(csg, input.width()),
+            let predicted = match &solid.geometry {
+                Geometry::Mesh(mesh) => {
+                    render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?
+                }
+                Geometry::Csg(csg) => render_csg(csg, input.width()),
             };
             Some((input, predicted))
         })

@@ -7,14 +7,14 @@ use crate::mesh;
 
 /// An axis-aligned box.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bounds {
+pub struct Aabb {
     /// Lowest coordinates.
     pub min: Vec3,
     /// Highest coordinates.
     pub max: Vec3,
 }
 
-impl Bounds {
+impl Aabb {
     /// The box around points; `None` without points.
     pub fn of_points(points: impl IntoIterator<Item = Vec3>) -> Option<Self> {
         points.into_iter().fold(None, |bounds: Option<Self>, point| {
@@ -43,8 +43,8 @@ impl Bounds {
 
 impl Primitive<'_> {
     /// The smallest box around the body.
-    pub fn bounds(&self) -> Bounds {
-        Bounds {
+    pub fn bounds(&self) -> Aabb {
+        Aabb {
             min: Vec3::from_fn(|axis, _| -self.support(-unit(axis))),
             max: Vec3::from_fn(|axis, _| self.support(unit(axis))),
         }
@@ -54,9 +54,9 @@ impl Primitive<'_> {
 impl CsgSolid {
     /// A box that holds the solid: exact for an extrusion and for unions, possibly too large after a cut or an
     /// intersection. `None` where the boxes of an intersection are apart.
-    pub fn bounds(&self) -> Option<Bounds> {
+    pub fn bounds(&self) -> Option<Aabb> {
         let extents = [self.loose_extent(unit(0))?, self.loose_extent(unit(1))?, self.loose_extent(unit(2))?];
-        Some(Bounds { min: Vec3::from(extents.map(|(low, _)| low)), max: Vec3::from(extents.map(|(_, high)| high)) })
+        Some(Aabb { min: Vec3::from(extents.map(|(low, _)| low)), max: Vec3::from(extents.map(|(_, high)| high)) })
     }
 
     /// The tight axis-aligned box; see [`CsgSolid::extent`].

@@ -5,7 +5,7 @@ use super::{Edge, Vec2};
 
 /// An edge as a curve with a distance to points.
 #[derive(Clone, Copy)]
-enum Curve {
+enum PlaneCurve {
     Segment {
         from: Vec2,
         to: Vec2,
@@ -22,18 +22,17 @@ impl Edge {
     /// The smallest distance between points of two edges; 0 where they cross.
     pub fn gap(&self, other: &Self) -> f64 {
         match (self.curve(), other.curve()) {
-            (a @ Curve::Segment { .. }, b @ Curve::Segment { .. }) => segments(a, b),
-            (a @ Curve::Segment { .. }, b @ Curve::Arc { .. }) | (b @ Curve::Arc { .. }, a @ Curve::Segment { .. }) => {
-                segment_and_arc(a, b)
-            }
-            (a @ Curve::Arc { .. }, b @ Curve::Arc { .. }) => arcs(a, b),
+            (a @ PlaneCurve::Segment { .. }, b @ PlaneCurve::Segment { .. }) => segments(a, b),
+            (a @ PlaneCurve::Segment { .. }, b @ PlaneCurve::Arc { .. })
+            | (b @ PlaneCurve::Arc { .. }, a @ PlaneCurve::Segment { .. }) => segment_and_arc(a, b),
+            (a @ PlaneCurve::Arc { .. }, b @ PlaneCurve::Arc { .. }) => arcs(a, b),
         }
     }
 
     /// The points that two edges have in common, one and the same line or circle left out (see [`Edge::gap`]).
     pub fn crossings(&self, other: &Self) -> Vec<Vec2> {
         match (self.curve(), other.curve()) {
-            (Curve::Segment { from: a, to: b }, Curve::Segment { from: c, to: d }) => {
+            (PlaneCurve::Segment { from: a, to: b }, PlaneCurve::Segment { from: c, to: d }) => {
                 let (u, v) = (b - a, d - c);
                 let turn = cross(u, v);
                 if turn == 0.0 {
@@ -43,9 +42,9 @@ impl Edge {
                 let inside = |x: f64| (0.0..=1.0).contains(&x);
                 if inside(s) && inside(t) { vec![a + u * s] } else { Vec::new() }
             }
-            (segment @ Curve::Segment { .. }, arc @ Curve::Arc { .. })
-            | (arc @ Curve::Arc { .. }, segment @ Curve::Segment { .. }) => line_and_circle(segment, arc),
-            (a @ Curve::Arc { .. }, b @ Curve::Arc { .. }) => circles(a, b),
+            (segment @ PlaneCurve::Segment { .. }, arc @ PlaneCurve::Arc { .. })
+            | (arc @ PlaneCurve::Arc { .. }, segment @ PlaneCurve::Segment { .. }) => line_and_circle(segment, arc),
+            (a @ PlaneCurve::Arc { .. }, b @ PlaneCurve::Arc { .. }) => circles(a, b),
         }
     }
 
@@ -54,20 +53,20 @@ impl Edge {
         self.curve().distance(point)
     }
 
-    fn curve(&self) -> Curve {
+    fn curve(&self) -> PlaneCurve {
         match *self {
-            Self::Line { from, to } => Curve::Segment { from, to },
-            Self::Circle { center, radius } => Curve::Arc { center, radius, turn: None },
+            Self::Line { from, to } => PlaneCurve::Segment { from, to },
+            Self::Circle { center, radius } => PlaneCurve::Arc { center, radius, turn: None },
             Self::Arc { from, to, center, radius, counter_clockwise } => {
                 let (a, b) =
                     if counter_clockwise { (from - center, to - center) } else { (to - center, from - center) };
-                Curve::Arc { center, radius, turn: Some((a, b)) }
+                PlaneCurve::Arc { center, radius, turn: Some((a, b)) }
             }
         }
     }
 }
 
-impl Curve {
+impl PlaneCurve {
     fn distance(self, point: Vec2) -> f64 {
         match self {
             Self::Segment { from, to } => {
@@ -102,20 +101,23 @@ impl Curve {
     }
 }
 
-fn ends_to(a: Curve, b: Curve) -> f64 {
-    let one_way = |a: Curve, b: Curve| a.ends().iter().map(|end| b.distance(*end)).fold(f64::INFINITY, f64::min);
+fn ends_to(a: PlaneCurve, b: PlaneCurve) -> f64 {
+    let one_way =
+        |a: PlaneCurve, b: PlaneCurve| a.ends().iter().map(|end| b.distance(*end)).fold(f64::INFINITY, f64::min);
     one_way(a, b).min(one_way(b, a))
 }
 
-fn segments(a: Curve, b: Curve) -> f64 {
-    let (Curve::Segment { from: p, to: q }, Curve::Segment { from: r, to: s }) = (a, b) else { return 0.0 };
+fn segments(a: PlaneCurve, b: PlaneCurve) -> f64 {
+    let (PlaneCurve::Segment { from: p, to: q }, PlaneCurve::Segment { from: r, to: s }) = (a, b) else { return 0.0 };
     let apart = |u: Vec2, v: Vec2, w: Vec2, x: Vec2| cross(v - u, w - u) * cross(v - u, x - u) > 0.0;
     let parallel = cross(q - p, s - r) == 0.0;
     if !parallel && !apart(p, q, r, s) && !apart(r, s, p, q) { 0.0 } else { ends_to(a, b) }
 }
 
-fn line_and_circle(segment: Curve, arc: Curve) -> Vec<Vec2> {
-    let (Curve::Segment { from, to }, Curve::Arc { center, radius, .. }) = (segment, arc) else { return Vec::new() };
+fn line_and_circle(segment: PlaneCurve, arc: PlaneCurve) -> Vec<Vec2> {
+    let (PlaneCurve::Segment { from, to }, PlaneCurve::Arc { center, radius, .. }) = (segment, arc) else {
+        return Vec::new();
+    };
     let along = to - from;
     let length = along.norm();
     let unit = along / length;
@@ -133,11 +135,11 @@ fn line_and_circle(segment: Curve, arc: Curve) -> Vec<Vec2> {
         .collect()
 }
 
-fn segment_and_arc(segment: Curve, arc: Curve) -> f64 {
+fn segment_and_arc(segment: PlaneCurve, arc: PlaneCurve) -> f64 {
     if !line_and_circle(segment, arc).is_empty() {
         return 0.0;
     }
-    let (Curve::Segment { from, to }, Curve::Arc { center, radius, .. }) = (segment, arc) else { return 0.0 };
+    let (PlaneCurve::Segment { from, to }, PlaneCurve::Arc { center, radius, .. }) = (segment, arc) else { return 0.0 };
     let along = to - from;
     let share = (center - from).dot(&along) / along.norm_squared();
     let foot = from + along * share.clamp(0.0, 1.0);
@@ -145,8 +147,8 @@ fn segment_and_arc(segment: Curve, arc: Curve) -> f64 {
     nearest.min(ends_to(segment, arc))
 }
 
-fn circles(a: Curve, b: Curve) -> Vec<Vec2> {
-    let (Curve::Arc { center: c, radius: r, .. }, Curve::Arc { center: d, radius: s, .. }) = (a, b) else {
+fn circles(a: PlaneCurve, b: PlaneCurve) -> Vec<Vec2> {
+    let (PlaneCurve::Arc { center: c, radius: r, .. }, PlaneCurve::Arc { center: d, radius: s, .. }) = (a, b) else {
         return Vec::new();
     };
     let apart = (d - c).norm();
@@ -164,11 +166,14 @@ fn circles(a: Curve, b: Curve) -> Vec<Vec2> {
         .collect()
 }
 
-fn arcs(a: Curve, b: Curve) -> f64 {
+fn arcs(a: PlaneCurve, b: PlaneCurve) -> f64 {
     if !circles(a, b).is_empty() {
         return 0.0;
     }
-    let (Curve::Arc { center: c, radius: r, turn: turn_a }, Curve::Arc { center: d, radius: s, turn: turn_b }) = (a, b)
+    let (
+        PlaneCurve::Arc { center: c, radius: r, turn: turn_a },
+        PlaneCurve::Arc { center: d, radius: s, turn: turn_b },
+    ) = (a, b)
     else {
         return 0.0;
     };

@@ -21,7 +21,7 @@ mod surface;
 
 pub(crate) use cast::crossings_ahead;
 pub use cast::{Boundary, LineCaster, Span};
-pub use extent::Bounds;
+pub use extent::Aabb;
 pub use layers::Layers;
 pub use plane::{Plane, PlaneError};
 pub use polyhedron::{Facet, Polyhedron};

@@ -2,53 +2,53 @@
 
 use std::f64::consts::TAU;
 
-use super::wires::CLEAR;
+use super::wires::CLEARANCE;
 use super::{Decline, tapered, turned, wires};
 use crate::csg::{
-    Bounds, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
+    Aabb, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
 
 /// A full turn, but for rounding.
 const WHOLE: f64 = TAU - 1e-6;
 /// Two directions or distances closer than this are one.
-const SAME: f64 = 1e-9;
+const COINCIDENT: f64 = 1e-9;
 /// Pairs of surfaces that one boolean may cost.
 const MOST_PAIRS: usize = 1_000_000;
-/// Angles (as sines) between [`SAME`] and this are neither parallel nor clearly apart.
+/// Angles (as sines) between [`COINCIDENT`] and this are neither parallel nor clearly apart.
 const NEARLY_PARALLEL: f64 = 1e-5;
 
 /// A face of a leaf.
-struct Sheet<'a> {
+struct LeafFace<'a> {
     surface: Surface,
     /// How far around its axis a round face goes.
     sweep: f64,
     /// The box around the leaf.
-    bounds: Bounds,
+    bounds: Aabb,
     /// The leaf, and which edge of its outline the face stands on; `None` for a cap.
     prism: Option<(&'a Extrusion, Option<&'a Edge>)>,
 }
 
-fn sheets(solid: &CsgSolid) -> Vec<Sheet<'_>> {
-    solid.primitives().into_iter().flat_map(sheets_of_leaf).collect()
+fn leaf_faces(solid: &CsgSolid) -> Vec<LeafFace<'_>> {
+    solid.primitives().into_iter().flat_map(faces_of_leaf).collect()
 }
 
-fn sheets_of_leaf(leaf: Primitive<'_>) -> Vec<Sheet<'_>> {
+fn faces_of_leaf(leaf: Primitive<'_>) -> Vec<LeafFace<'_>> {
     let surfaces = faces_of(leaf);
     let bounds = leaf.bounds();
     let Primitive::Extrusion(extrusion) = leaf else {
         let sweep = if let Primitive::Revolution(turned) = leaf { turned.turn } else { TAU };
-        return surfaces.into_iter().map(|surface| Sheet { surface, sweep, bounds, prism: None }).collect();
+        return surfaces.into_iter().map(|surface| LeafFace { surface, sweep, bounds, prism: None }).collect();
     };
     // The caps come first.
     let edges = [None; 2].into_iter().chain(extrusion.region.edges().map(Some));
     let mut found = Vec::with_capacity(surfaces.len());
     for (surface, edge) in surfaces.into_iter().zip(edges) {
-        found.push(Sheet { surface, sweep: edge.map_or(0.0, Edge::sweep), bounds, prism: Some((extrusion, edge)) });
+        found.push(LeafFace { surface, sweep: edge.map_or(0.0, Edge::sweep), bounds, prism: Some((extrusion, edge)) });
     }
     found
 }
 
-impl Sheet<'_> {
+impl LeafFace<'_> {
     /// Whether both are faces of prisms that stand side by side: what happens there is flat geometry.
     fn is_beside(&self, other: &Self) -> bool {
         self.prism.zip(other.prism).is_some_and(|((a, _), (b, _))| is_parallel(&a.plane.z, &b.plane.z))
@@ -60,7 +60,7 @@ impl Sheet<'_> {
         let (prism, edge) = self.prism?;
         let at = prism.plane.to_local(point).xy();
         let ends = edge?.ends().map_or(Vec::new(), |(from, to)| vec![from, to]);
-        let is_on_it = edge?.distance(at) < CLEAR && ends.iter().all(|end| (at - end).norm() > CLEAR);
+        let is_on_it = edge?.distance(at) < CLEARANCE && ends.iter().all(|end| (at - end).norm() > CLEARANCE);
         is_on_it.then(|| [prism.low, prism.high].map(|height| prism.plane.to_space(at, height)))
     }
 
@@ -87,14 +87,15 @@ impl Sheet<'_> {
         };
         let segment = Edge::Line { from: ends[0], to: ends[1] };
         let outside = |end: Vec2| {
-            crossings_ahead(&outline, end).is_multiple_of(2) && outline.iter().all(|edge| edge.distance(end) > CLEAR)
+            crossings_ahead(&outline, end).is_multiple_of(2)
+                && outline.iter().all(|edge| edge.distance(end) > CLEARANCE)
         };
         let is_crossed = |edge: &Edge| match edge {
-            Edge::Line { from, to } => [from, to].into_iter().all(|end| segment.distance(*end) > CLEAR),
+            Edge::Line { from, to } => [from, to].into_iter().all(|end| segment.distance(*end) > CLEARANCE),
             Edge::Arc { center, radius, .. } | Edge::Circle { center, radius } => {
                 let along = (ends[1] - ends[0]).normalize();
                 let apart = (center - ends[0]).perp(&along).abs() - radius;
-                apart.abs() > CLEAR && edge.ends().is_none_or(|(from, _)| segment.distance(from) > CLEAR)
+                apart.abs() > CLEARANCE && edge.ends().is_none_or(|(from, _)| segment.distance(from) > CLEARANCE)
             }
         };
         ends.into_iter().all(outside) && outline.iter().all(is_crossed)
@@ -105,8 +106,8 @@ impl Sheet<'_> {
         let (low, high) = (self.bounds.min.sup(&other.bounds.min), self.bounds.max.inf(&other.bounds.max));
         let mut span = (f64::NEG_INFINITY, f64::INFINITY);
         for axis in 0..3 {
-            let (low, high) = (low[axis] - CLEAR - point[axis], high[axis] + CLEAR - point[axis]);
-            if direction[axis].abs() < SAME {
+            let (low, high) = (low[axis] - CLEARANCE - point[axis], high[axis] + CLEARANCE - point[axis]);
+            if direction[axis].abs() < COINCIDENT {
                 if low > 0.0 || high < 0.0 {
                     return false;
                 }
@@ -120,9 +121,9 @@ impl Sheet<'_> {
 }
 
 /// Whether a boolean between two solids is the set operation for certain. Where surfaces coincide or are clearly apart,
-/// the kernel's answer is; between its tolerance and [`CLEAR`] it is not.
+/// the kernel's answer is; between its tolerance and [`CLEARANCE`] it is not.
 pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
-    let (left, right) = (sheets(a), sheets(b));
+    let (left, right) = (leaf_faces(a), leaf_faces(b));
     if left.len().saturating_mul(right.len()) > MOST_PAIRS {
         return Err(Decline::new("too many faces", ""));
     }
@@ -143,11 +144,11 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
 
 /// Whether an upright edge of a prism lies in a plane face across it that neither of its two sides is flush with, and ends
 /// there: the kernel may fail there (two in 1,500 lattices of random bodies).
-fn has_resting_edge(solid: &CsgSolid, sheets: &[Sheet<'_>]) -> bool {
-    let flat: Vec<(&Sheet<'_>, Vec3, f64)> = sheets
+fn has_resting_edge(solid: &CsgSolid, leaf_faces: &[LeafFace<'_>]) -> bool {
+    let flat: Vec<(&LeafFace<'_>, Vec3, f64)> = leaf_faces
         .iter()
-        .filter_map(|sheet| match sheet.surface {
-            Surface::Plane { normal, offset } => Some((sheet, normal, offset)),
+        .filter_map(|face| match face.surface {
+            Surface::Plane { normal, offset } => Some((face, normal, offset)),
             _ => None,
         })
         .collect();
@@ -159,20 +160,20 @@ fn has_resting_edge(solid: &CsgSolid, sheets: &[Sheet<'_>]) -> bool {
             wire.edges().iter().zip(next).any(|(before, after)| {
                 let Some((_, corner)) = before.ends() else { return false };
                 let ends = [prism.low, prism.high].map(|height| prism.plane.to_space(corner, height));
-                flat.iter().any(|(sheet, normal, offset)| {
-                    let is_beside = sheet.prism.is_some_and(|(other, _)| is_parallel(&prism.plane.z, &other.plane.z));
+                flat.iter().any(|(face, normal, offset)| {
+                    let is_beside = face.prism.is_some_and(|(other, _)| is_parallel(&prism.plane.z, &other.plane.z));
                     let height = |point: Vec3| normal.dot(&point) - offset;
                     let is_flush = |edge: &Edge| match edge {
                         Edge::Line { from, to } => {
-                            [from, to].iter().all(|at| height(prism.plane.to_space(**at, prism.low)).abs() < CLEAR)
+                            [from, to].iter().all(|at| height(prism.plane.to_space(**at, prism.low)).abs() < CLEARANCE)
                         }
                         _ => false,
                     };
                     !is_beside
-                        && ends.iter().all(|end| height(*end).abs() < CLEAR)
+                        && ends.iter().all(|end| height(*end).abs() < CLEARANCE)
                         && !is_flush(before)
                         && !is_flush(after)
-                        && !sheet.is_passed(ends)
+                        && !face.is_passed(ends)
                 })
             })
         })
@@ -180,18 +181,18 @@ fn has_resting_edge(solid: &CsgSolid, sheets: &[Sheet<'_>]) -> bool {
 }
 
 fn is_parallel(a: &Vec3, b: &Vec3) -> bool {
-    a.cross(b).norm() < SAME
+    a.cross(b).norm() < COINCIDENT
 }
 
 fn doubtful(distance: f64) -> bool {
-    (SAME..CLEAR).contains(&distance.abs())
+    (COINCIDENT..CLEARANCE).contains(&distance.abs())
 }
 
-fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
+fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
     match (&s.surface, &t.surface) {
         (Surface::Plane { normal: n, offset: p }, Surface::Plane { normal: m, offset: q }) => {
             let sine = n.cross(m).norm();
-            if sine < SAME {
+            if sine < COINCIDENT {
                 let apart = if n.dot(m) > 0.0 { p - q } else { p + q };
                 doubtful(apart).then(|| format!("planes {apart:e} apart"))
             } else {
@@ -204,7 +205,7 @@ fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
             if slope > NEARLY_PARALLEL {
                 return None;
             }
-            if slope > SAME {
+            if slope > COINCIDENT {
                 return Some(format!("a plane at an angle of {slope:e} to a cylinder"));
             }
             let side = normal.dot(center) - offset;
@@ -216,7 +217,7 @@ fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
                 return None;
             }
             // Crosswise, the kernel may fail where the line of contact ends on the plane face.
-            if apart.abs() < SAME {
+            if apart.abs() < COINCIDENT {
                 let touch = center - normal * (radius * side.signum());
                 let (flat, round) = if let Surface::Plane { .. } = s.surface { (s, t) } else { (t, s) };
                 if round.generatrix(touch).is_some_and(|ends| !flat.is_passed(ends)) {
@@ -234,20 +235,25 @@ fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
                 // Equal cylinders whose axes cross touch at two points, where their curves of intersection cross: the
                 // kernel often fails there.
                 let apart = (d - c).dot(&a.cross(b)).abs() / sine;
-                return ((r - q).abs() < CLEAR && apart < CLEAR).then(|| "equal cylinders cross".to_owned());
+                return ((r - q).abs() < CLEARANCE && apart < CLEARANCE).then(|| "equal cylinders cross".to_owned());
             }
-            if sine > SAME {
+            if sine > COINCIDENT {
                 return Some(format!("cylinders at an angle of {sine:e}"));
             }
             let apart = (d - c).cross(a).norm();
-            if apart < SAME && (r - q).abs() < SAME && s.sweep < WHOLE && t.sweep < WHOLE && s.sweep + t.sweep > WHOLE {
+            if apart < COINCIDENT
+                && (r - q).abs() < COINCIDENT
+                && s.sweep < WHOLE
+                && t.sweep < WHOLE
+                && s.sweep + t.sweep > WHOLE
+            {
                 // Two arcs that make a whole cylinder: joining their faces may go wrong.
                 return Some("arcs that close a cylinder".to_owned());
             }
-            if apart < SAME {
+            if apart < COINCIDENT {
                 return doubtful(r - q).then(|| format!("cylinders of radii {:e} apart", r - q));
             }
-            if apart < CLEAR {
+            if apart < CLEARANCE {
                 return Some(format!("axes {apart:e} apart"));
             }
             let (outside, inside) = (apart - (r + q), apart - (r - q).abs());
@@ -255,19 +261,19 @@ fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
                 return Some(format!("cylinders nearly tangent ({outside:e}, {inside:e})"));
             }
             let toward = (d - c - a * a.dot(&(d - c))) / apart;
-            (outside.abs() < SAME && s.both_reach(t, c + toward * *r, *a)).then(|| "cylinders touch".to_owned())
+            (outside.abs() < COINCIDENT && s.both_reach(t, c + toward * *r, *a)).then(|| "cylinders touch".to_owned())
         }
         // Where a sphere's seam or a pole meets another surface the kernel may go wrong: one in a hundred solids are invalid,
         // and one in seven of two spheres.
         (Surface::Sphere { center, radius }, other) | (other, Surface::Sphere { center, radius }) => {
             let meets = match other {
-                Surface::Plane { normal, offset } => (normal.dot(center) - offset).abs() < radius + CLEAR,
+                Surface::Plane { normal, offset } => (normal.dot(center) - offset).abs() < radius + CLEARANCE,
                 Surface::Cylinder { center: c, axis, radius: r, .. } => {
-                    ((center - c).cross(axis).norm() - r).abs() < radius + CLEAR
+                    ((center - c).cross(axis).norm() - r).abs() < radius + CLEARANCE
                 }
                 Surface::Sphere { center: c, radius: r } => {
                     let apart = (center - c).norm();
-                    apart < r + radius + CLEAR && apart > (r - radius).abs() - CLEAR
+                    apart < r + radius + CLEARANCE && apart > (r - radius).abs() - CLEARANCE
                 }
                 Surface::Cone { .. } => true,
             };
@@ -282,13 +288,13 @@ fn nearly_touching(s: &Sheet<'_>, t: &Sheet<'_>) -> Option<String> {
 /// the heights at which its sections change tell. Less than the kernel can see is not certain.
 pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
     let Some(bounds) = solid.bounds() else { return Ok(true) };
-    if bounds.size().min() < SAME {
+    if bounds.size().min() < COINCIDENT {
         // Bodies that touch at a face, but for rounding.
         return Ok(true);
     }
     match solid.thickness() {
         Some(0.0) => Ok(true),
-        Some(thickness) if thickness > CLEAR => Ok(false),
+        Some(thickness) if thickness > CLEARANCE => Ok(false),
         _ => Err(Decline::new("little or nothing is left", "")),
     }
 }
@@ -325,7 +331,7 @@ fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
     // A line in the plane of a face is inside or outside by rounding alone.
     let beside = |at: f64| {
         let next = breaks.partition_point(|b| *b < at);
-        breaks[next.saturating_sub(1)..breaks.len().min(next + 1)].iter().all(|b| (b - at).abs() > SAME)
+        breaks[next.saturating_sub(1)..breaks.len().min(next + 1)].iter().all(|b| (b - at).abs() > COINCIDENT)
     };
     found.retain(|&at| (low..=high).contains(&at) && beside(at));
     found
@@ -432,7 +438,7 @@ fn separate_prisms<'a>(solid: &'a CsgSolid, found: &mut Vec<&'a Extrusion>) -> b
             let bounds = |e: &Extrusion| CsgSolid::from(e.clone()).bounds();
             let apart = |other: &&Extrusion| {
                 bounds(extrusion).zip(bounds(other)).is_some_and(|(a, b)| {
-                    (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEAR || b.min[axis] > a.max[axis] + CLEAR)
+                    (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEARANCE || b.min[axis] > a.max[axis] + CLEARANCE)
                 })
             };
             let all_apart = found.iter().all(apart);
@@ -445,7 +451,7 @@ fn separate_prisms<'a>(solid: &'a CsgSolid, found: &mut Vec<&'a Extrusion>) -> b
         // What is cut far off leaves the faces as they are.
         CsgSolid::Boolean(Operation::Cut, left, tool) => {
             let is_apart = left.bounds().zip(tool.bounds()).is_some_and(|(a, b)| {
-                (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEAR || b.min[axis] > a.max[axis] + CLEAR)
+                (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEARANCE || b.min[axis] > a.max[axis] + CLEARANCE)
             });
             is_apart && separate_prisms(left, found)
         }

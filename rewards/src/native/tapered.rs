@@ -6,11 +6,11 @@
 
 use super::Decline;
 use super::turned::{doubtful, reach_each_other};
-use super::wires::CLEAR;
+use super::wires::CLEARANCE;
 use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Surface, Vec3, faces_of};
 
 /// Directions closer than this are one.
-const SAME: f64 = 1e-9;
+const COINCIDENT: f64 = 1e-9;
 
 /// A straight edge with the normals of the flat faces beside it.
 type StraightEdge = ([Vec3; 2], Vec<Vec3>);
@@ -81,8 +81,8 @@ fn keep_clear(edges: &[StraightEdge], surfaces: &[Surface]) -> Result<(), Declin
             match surface {
                 Surface::Plane { normal, offset } => {
                     let heights = ends.map(|end| normal.dot(&end) - offset);
-                    let is_flush = beside.iter().any(|flush| flush.cross(normal).norm() < SAME);
-                    let lies_in_it = heights.iter().all(|height| height.abs() < CLEAR);
+                    let is_flush = beside.iter().any(|flush| flush.cross(normal).norm() < COINCIDENT);
+                    let lies_in_it = heights.iter().all(|height| height.abs() < CLEARANCE);
                     if heights.iter().any(|height| doubtful(*height)) || lies_in_it && !is_flush {
                         return Err(uncertain("an edge lies on a plane"));
                     }
@@ -94,7 +94,7 @@ fn keep_clear(edges: &[StraightEdge], surfaces: &[Surface]) -> Result<(), Declin
                     let along = to - from;
                     let share = (-from.dot(&along) / along.norm_squared().max(1e-300)).clamp(0.0, 1.0);
                     let distances = [from, to, from + along * share].map(|point| point.norm() - radius);
-                    if distances.iter().any(|distance| distance.abs() < CLEAR) {
+                    if distances.iter().any(|distance| distance.abs() < CLEARANCE) {
                         return Err(uncertain("an edge touches a cylinder"));
                     }
                 }

@@ -7,14 +7,14 @@
 use std::f64::consts::TAU;
 
 use super::Decline;
-use super::wires::CLEAR;
+use super::wires::CLEARANCE;
 use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Revolution, Surface, Vec2, Vec3, faces_of};
 
 /// Directions and distances closer than this are one.
-const SAME: f64 = 1e-9;
+const COINCIDENT: f64 = 1e-9;
 
 pub fn doubtful(distance: f64) -> bool {
-    (SAME..CLEAR).contains(&distance.abs())
+    (COINCIDENT..CLEARANCE).contains(&distance.abs())
 }
 
 fn uncertain(detail: &str) -> Decline {
@@ -50,18 +50,18 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
 
 pub fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
     let (a, b) = (a.bounds(), b.bounds());
-    (0..3).all(|axis| a.min[axis] < b.max[axis] + CLEAR && b.min[axis] < a.max[axis] + CLEAR)
+    (0..3).all(|axis| a.min[axis] < b.max[axis] + CLEARANCE && b.min[axis] < a.max[axis] + CLEARANCE)
 }
 
 fn is_cone([a, b]: &[Vec2; 2]) -> bool {
-    (b.y - a.y).abs() > SAME && (b.x - a.x).abs() > SAME
+    (b.y - a.y).abs() > COINCIDENT && (b.x - a.x).abs() > COINCIDENT
 }
 
 /// Two bodies about one axis: in the half plane through it their profiles must keep clear of each other's corners, or meet
 /// them, and no two sides may lie nearly in one line.
 fn both_turned(a: &Revolution, b: &Revolution) -> Result<(), Decline> {
     let apart = (b.plane.origin - a.plane.origin).cross(&a.plane.z).norm();
-    if apart > SAME || a.plane.z.cross(&b.plane.z).norm() > SAME {
+    if apart > COINCIDENT || a.plane.z.cross(&b.plane.z).norm() > COINCIDENT {
         let has_cone = a.sides.iter().chain(&b.sides).any(is_cone);
         return if has_cone { Err(uncertain("a cone and another axis")) } else { Err(uncertain("two axes")) };
     }
@@ -83,7 +83,7 @@ fn profiles_are_clear(a: &[[Vec2; 2]], b: &[[Vec2; 2]]) -> Result<(), Decline> {
             }
             let (u, v) = ((s[1] - s[0]).normalize(), (t[1] - t[0]).normalize());
             let sine = u.perp(&v).abs();
-            if (SAME..1e-4).contains(&sine) && line(s).gap(&line(t)) < CLEAR {
+            if (COINCIDENT..1e-4).contains(&sine) && line(s).gap(&line(t)) < CLEARANCE {
                 return Err(uncertain("faces nearly in one"));
             }
         }
@@ -98,15 +98,15 @@ fn has_touching_corner(profile: &[[Vec2; 2]], wall: &[Vec2; 2]) -> bool {
     let line = Edge::Line { from: wall[0], to: wall[1] };
     profile.iter().zip(profile.iter().cycle().skip(1)).any(|(before, after)| {
         let corner = before[1];
-        let is_inside = line.distance(corner) < SAME && wall.iter().all(|end| (end - corner).norm() > SAME);
+        let is_inside = line.distance(corner) < COINCIDENT && wall.iter().all(|end| (end - corner).norm() > COINCIDENT);
         let aside = |end: Vec2| along.perp(&(end - corner));
-        is_inside && aside(before[0]) * aside(after[1]) > SAME * SAME
+        is_inside && aside(before[0]) * aside(after[1]) > COINCIDENT * COINCIDENT
     })
 }
 
 fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
     let axis = turned.plane.z;
-    if axis.cross(&prism.plane.z).norm() > SAME {
+    if axis.cross(&prism.plane.z).norm() > COINCIDENT {
         return if turned.sides.iter().any(is_cone) {
             Err(uncertain("a cone and a prism across it"))
         } else {
@@ -128,24 +128,24 @@ fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
         }
         for side in &turned.sides {
             let [a, b] = side;
-            if a.y.max(b.y) < low - CLEAR || a.y.min(b.y) > high + CLEAR {
+            if a.y.max(b.y) < low - CLEARANCE || a.y.min(b.y) > high + CLEARANCE {
                 continue;
             }
             if is_about_axis {
-                let is_on_it = [a, b].iter().all(|end| (end.x - nearest).abs() < SAME);
+                let is_on_it = [a, b].iter().all(|end| (end.x - nearest).abs() < COINCIDENT);
                 if is_on_it && (edge.sweep() < TAU - 1e-6 || !turned.is_whole()) {
                     return Err(uncertain("arcs on a cylinder"));
                 }
                 continue;
             }
-            if a.x.max(b.x) < nearest - CLEAR || a.x.min(b.x) > farthest + CLEAR {
+            if a.x.max(b.x) < nearest - CLEARANCE || a.x.min(b.x) > farthest + CLEARANCE {
                 continue;
             }
             if is_cone(side) {
                 return Err(uncertain("a cone and a wall aside"));
             }
             // Where a wall touches a cylinder or a rim.
-            let touches = |radius: f64| (nearest - radius).abs() < CLEAR || (farthest - radius).abs() < CLEAR;
+            let touches = |radius: f64| (nearest - radius).abs() < CLEARANCE || (farthest - radius).abs() < CLEARANCE;
             if [a.x, b.x].into_iter().any(|radius| radius > 0.0 && touches(radius)) {
                 return Err(uncertain("a wall touches a rim"));
             }
@@ -162,14 +162,14 @@ fn crosswise(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
         match surface {
             Surface::Plane { normal, offset } if normal.dot(&turned.plane.z).abs() < 1e-5 => {
                 let distance = (normal.dot(&turned.plane.origin) - offset).abs();
-                if radii.iter().any(|radius| (distance - radius).abs() < CLEAR) {
+                if radii.iter().any(|radius| (distance - radius).abs() < CLEARANCE) {
                     return Err(uncertain("a plane touches a cylinder"));
                 }
             }
             Surface::Cylinder { center, axis, radius, .. } => {
                 let heights = turned.sides.iter().flatten().map(|end| turned.plane.origin + turned.plane.z * end.y);
                 let across = axis.dot(&turned.plane.z).abs() < 1e-5;
-                let touches = |point: Vec3| ((point - center).dot(&turned.plane.z).abs() - radius).abs() < CLEAR;
+                let touches = |point: Vec3| ((point - center).dot(&turned.plane.z).abs() - radius).abs() < CLEARANCE;
                 if !across || heights.into_iter().any(touches) {
                     return Err(uncertain("a plane touches a cylinder"));
                 }
@@ -191,7 +191,7 @@ fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline
     for [a, b] in &turned.sides {
         for (end, normal) in ends.iter().zip(normals) {
             let mut beside = vec![normal];
-            if (b.y - a.y).abs() < SAME {
+            if (b.y - a.y).abs() < COINCIDENT {
                 beside.push(plane.z);
             }
             edges.push(([a, b].map(|at| plane.to_space(end * at.x, at.y)), beside));
@@ -202,14 +202,15 @@ fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline
     if span.0 < span.1 {
         edges.push(([span.0, span.1].map(|height| plane.to_space(Vec2::zeros(), height)), normals.to_vec()));
     }
-    let near = |distance: f64| distance.abs() < CLEAR;
+    let near = |distance: f64| distance.abs() < CLEARANCE;
     for surface in faces_of(Primitive::Extrusion(prism)) {
         for (ends, beside) in &edges {
             match surface {
                 Surface::Plane { normal, offset } => {
                     let lies_in_it = ends.iter().all(|end| near(normal.dot(end) - offset));
                     let is_doubtful = ends.iter().any(|end| doubtful(normal.dot(end) - offset));
-                    if is_doubtful || lies_in_it && beside.iter().all(|flush| flush.cross(&normal).norm() > SAME) {
+                    if is_doubtful || lies_in_it && beside.iter().all(|flush| flush.cross(&normal).norm() > COINCIDENT)
+                    {
                         return Err(uncertain("an edge of a flat end lies on a plane"));
                     }
                 }
@@ -232,7 +233,7 @@ fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline
             let ends = [from, to].map(|at| prism.plane.to_space(*at, height) - plane.origin);
             for normal in &normals {
                 let lies_in_it = ends.iter().all(|end| near(normal.dot(end)));
-                let is_flush = [side, prism.plane.z].iter().any(|flush| flush.cross(normal).norm() < SAME);
+                let is_flush = [side, prism.plane.z].iter().any(|flush| flush.cross(normal).norm() < COINCIDENT);
                 if lies_in_it && !is_flush {
                     return Err(uncertain("an edge lies on a flat end"));
                 }
@@ -248,7 +249,7 @@ fn reach(edge: &Edge, point: Vec2) -> (f64, f64, bool) {
         Edge::Line { from, to } => (edge.distance(point), (from - point).norm().max((to - point).norm()), false),
         Edge::Arc { center, radius, .. } | Edge::Circle { center, radius } => {
             let apart = (center - point).norm();
-            if apart < SAME {
+            if apart < COINCIDENT {
                 (*radius, *radius, true)
             } else {
                 // Of an arc the whole circle counts.

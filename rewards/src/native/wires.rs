@@ -18,7 +18,7 @@ use crate::csg::{Edge, Extrusion, Plane, Region, Vec2, Vec3, Wire};
 /// Below this the modelling kernel takes two points for one.
 pub const CONFUSION: f64 = 1e-7;
 /// Distances between the kernel's tolerance and this are too close to it to be sure of what it does.
-pub const CLEAR: f64 = 2e-6;
+pub const CLEARANCE: f64 = 2e-6;
 /// Coordinates beyond it leave the kernel's absolute tolerance too few digits.
 const LARGEST: f64 = 1e5;
 
@@ -99,10 +99,10 @@ impl SpaceEdge {
         // How far the middle point is from the chord, as a share of the longest side.
         let longest = a.norm().max(b.norm()).max(c.norm());
         let sine = a.cross(&c).norm() / (longest * longest).max(f64::MIN_POSITIVE);
-        if shortest < 1e-12 || (shortest > CLEAR && sine < 1e-9) {
+        if shortest < 1e-12 || (shortest > CLEARANCE && sine < 1e-9) {
             return Err(Stop::raise("StdFail_NotDone", "GC_MakeArcOfCircle::Value() - no result"));
         }
-        if shortest < CLEAR || sine < 3e-8 {
+        if shortest < CLEARANCE || sine < 3e-8 {
             return Err(Stop::decline("arc nearly degenerate", format!("{from:?} {through:?} {to:?}")));
         }
         Ok(Self::Arc { from, through, to })
@@ -299,13 +299,13 @@ fn flattened(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<(Vec<Wire>, f64),
 /// The kernel sorts wires into outlines and holes by testing points, and its answer is what one expects where no wire
 /// crosses, touches or nearly touches itself or another, and no hole lies within a hole. Where wires touch or cross,
 /// [`sorting`] follows it; what is malformed is declined here, see [`known_prism`].
-pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<Faces, Stop> {
+pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<SketchFaces, Stop> {
     let is_assembled: Vec<bool> = wires.iter().map(|wire| wire.is_assembled).collect();
     let (wires, height) = flattened(wires, plane)?;
     match regions(wires.clone()) {
         Ok((regions, tangled)) => {
             let regions = regions.into_iter().map(|region| (region, height)).collect();
-            Ok(Faces { regions, tangled, touch: false })
+            Ok(SketchFaces { regions, tangled, touch: false })
         }
         Err(doubt) if doubt.reason == TOUCHING => {
             check_pairs(&wires)?;
@@ -314,7 +314,7 @@ pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<Faces, Stop> {
                 let holes = holes.into_iter().map(|hole| wires[hole].clone()).collect();
                 (Region::new(wires[outer].clone(), holes), height)
             };
-            Ok(Faces { regions: faces.into_iter().map(region).collect(), tangled: false, touch: true })
+            Ok(SketchFaces { regions: faces.into_iter().map(region).collect(), tangled: false, touch: true })
         }
         Err(doubt) => Err(doubt.into()),
     }
@@ -349,7 +349,7 @@ pub fn known_prism(wires: &[Rc<SpaceWire>], plane: &Plane, low: f64, high: f64) 
 }
 
 /// What wires enclose.
-pub struct Faces {
+pub struct SketchFaces {
     /// Regions with their height above the plane.
     pub regions: Vec<(Region, f64)>,
     /// A wire crosses itself next to a corner, so little that any boolean heals it.

@@ -2,7 +2,7 @@
 
 use cadwright_rewards::csg::{CsgSolid, Operation};
 use cadwright_rewards::native::execute;
-use cadwright_rewards::{Body, Frame, Solid, frame_iou};
+use cadwright_rewards::{Frame, Geometry, Solid, frame_iou};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -12,9 +12,9 @@ fn solid(program: &str) -> std::sync::Arc<Solid> {
 }
 
 fn tree(solid: &Solid) -> CsgSolid {
-    match &solid.body {
-        Body::Csg(tree) => tree.clone(),
-        Body::Mesh(_) => panic!("the native engine makes no meshes"),
+    match &solid.geometry {
+        Geometry::Csg(tree) => tree.clone(),
+        Geometry::Mesh(_) => panic!("the native engine makes no meshes"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::common::{CUBE, config, execute, expect, expect_cube, scorer};
 use cadwright_rewards::OutcomeClass::{Crash, Empty, Exception, NoSolid, Syntax};
-use cadwright_rewards::{Body, Frame, Mesh, Solid};
+use cadwright_rewards::{Frame, Geometry, Mesh, Solid};
 use cadwright_rollout::{Engine, Error, Score, ScoreRequest, Scorer, ScorerConfig};
 
 fn solid(program: &str) -> Arc<Solid> {
@@ -45,9 +45,9 @@ fn mass_properties_are_those_of_the_closed_form() {
 }
 
 fn mesh(solid: &Solid) -> &Mesh {
-    match &solid.body {
-        Body::Mesh(mesh) => mesh,
-        Body::Csg(_) => panic!("a worker returns a mesh"),
+    match &solid.geometry {
+        Geometry::Mesh(mesh) => mesh,
+        Geometry::Csg(_) => panic!("a worker returns a mesh"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cadwright_rewards::csg::{Bounds, Vec3};
+use cadwright_rewards::csg::{Aabb, Vec3};
 use image::RgbImage;
 use thiserror::Error;
 
@@ -55,7 +55,7 @@ pub fn render_mesh(
     let mut canvas = Canvas::new(side);
     let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
     let used = triangles.iter().flatten().map(|vertex| points[*vertex as usize]);
-    if let Some(bounds) = Bounds::of_points(used) {
+    if let Some(bounds) = Aabb::of_points(used) {
         let framing = Framing::fit(&bounds, side);
         let projected: Vec<Vec3> = points.iter().map(|point| framing.project(*point)).collect();
         let facing = corner_facing(&points, triangles, faces, framing.view.toward);

@@ -19,7 +19,7 @@ mod canvas;
 mod mesh;
 mod raycast;
 
-use cadwright_rewards::csg::{Bounds, Vec3};
+use cadwright_rewards::csg::{Aabb, Vec3};
 use image::{Rgb, RgbImage};
 
 pub use canvas::Canvas;
@@ -63,7 +63,7 @@ pub struct Framing {
 
 impl Framing {
     /// Fits a box into a canvas of `side` pixels, as in the data set.
-    pub fn fit(bounds: &Bounds, side: usize) -> Self {
+    pub fn fit(bounds: &Aabb, side: usize) -> Self {
         let view = View::isometric();
         let size = bounds.size();
         // The width of a box's projection is the sum of its projected edges.

@@ -9,7 +9,7 @@ use super::shapes::Body;
 use super::topology::{EdgePlace, Topology, carried, gap, heights, wires};
 use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Primitive, Region, Revolution, Vec2, Vec3, Wire};
 use crate::native::python::Stop;
-use crate::native::wires::{CLEAR, regions};
+use crate::native::wires::{CLEARANCE, regions};
 
 /// What takes the place of an edge.
 #[derive(Debug, Clone, Copy)]
@@ -456,7 +456,7 @@ pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Bo
         .collect();
     let Some((_, first)) = prisms.first() else { return Err(uncertain("no prism along the edges")) };
     let base = first.plane.clone();
-    check_others(tree, &leaves, axis, 4.0 * blend.size() + CLEAR, &is_upright)?;
+    check_others(tree, &leaves, axis, 4.0 * blend.size() + CLEARANCE, &is_upright)?;
     // All outlines in one plane.
     let flat: Vec<(f64, f64, Vec<Wire>)> = prisms
         .iter()
@@ -466,8 +466,8 @@ pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Bo
             outlines.map(|outlines| (low, high, outlines)).ok_or_else(|| uncertain("odd outline"))
         })
         .collect::<Result<_, Stop>>()?;
-    let keep_clear = |one: &[Wire], other: &[Wire]| one.iter().all(|a| other.iter().all(|b| gap(a, b) > CLEAR));
-    let in_touch = |i: usize, j: usize| flat[i].0 < flat[j].1 + CLEAR && flat[j].0 < flat[i].1 + CLEAR;
+    let keep_clear = |one: &[Wire], other: &[Wire]| one.iter().all(|a| other.iter().all(|b| gap(a, b) > CLEARANCE));
+    let in_touch = |i: usize, j: usize| flat[i].0 < flat[j].1 + CLEARANCE && flat[j].0 < flat[i].1 + CLEARANCE;
     for i in 0..flat.len() {
         for j in 0..i {
             if in_touch(i, j) && !keep_clear(&flat[i].2, &flat[j].2) {

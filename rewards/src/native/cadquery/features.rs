@@ -11,7 +11,7 @@ use super::workplane::Workplane;
 use super::{flag_or, late_number, number, number_or};
 use crate::csg::{CsgSolid, Edge, Extrusion, Layers, Plane, Region, Revolution, Vec2, Vec3, Wire};
 use crate::native::python::{Stop, Value};
-use crate::native::wires::{self, CLEAR, CONFUSION, check_point};
+use crate::native::wires::{self, CLEARANCE, CONFUSION, check_point};
 
 /// How a new body meets what is there: the parameter `combine`.
 #[derive(Clone, Copy, PartialEq)]
@@ -59,12 +59,12 @@ fn combine_with_base(wp: &Rc<Workplane>, parts: Vec<Rc<Body>>, mode: Combine) ->
 }
 
 pub fn check_size(size: f64) -> Result<(), Stop> {
-    if size < CLEAR { Err(Stop::decline("size too small or negative", size.to_string())) } else { Ok(()) }
+    if size < CLEARANCE { Err(Stop::decline("size too small or negative", size.to_string())) } else { Ok(()) }
 }
 
 /// What is extruded.
 enum Profiles {
-    Faces(wires::Faces),
+    Faces(wires::SketchFaces),
     /// Finished sketches, as prisms of height one over the xy plane, with where they lie.
     Sketches(Vec<(CsgSolid, Vec3)>),
 }
@@ -147,7 +147,7 @@ fn check_distance(distance: f64) -> Result<f64, Stop> {
     if distance.abs() < 5e-8 {
         return Err(Stop::raise("Standard_ConstructionError", "BRepSweep_Translation::Constructor"));
     }
-    if distance.abs() < CLEAR {
+    if distance.abs() < CLEARANCE {
         return Err(Stop::decline("extrusion too short", format!("{distance:e}")));
     }
     Ok(distance)
@@ -229,7 +229,7 @@ fn axis_of_turn(plane: &Plane, from: Option<Vec3>, to: Option<Vec3>) -> Result<(
     let to = match to {
         Some(to) => to,
         None if y == 0.0 => Vec3::y(),
-        None if y.abs() < CLEAR => return Err(Stop::decline("part of a turn, or an odd axis", "")),
+        None if y.abs() < CLEARANCE => return Err(Stop::decline("part of a turn, or an odd axis", "")),
         None => Vec3::new(0.0, y, 0.0),
     };
     if from.z != 0.0 || to.z != 0.0 || (to - from).norm() < 1e-6 {
@@ -267,7 +267,7 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
             return Err(Stop::decline("outline across the axis", ""));
         }
         let is_left = reach(1.0) < reach(-1.0);
-        if sides.iter().flatten().any(|end| (1e-9..CLEAR).contains(&end.x.abs())) {
+        if sides.iter().flatten().any(|end| (1e-9..CLEARANCE).contains(&end.x.abs())) {
             return Err(Stop::decline("outline nearly on the axis", ""));
         }
         for end in sides.iter_mut().flatten() {

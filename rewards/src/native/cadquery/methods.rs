@@ -10,7 +10,7 @@ use super::workplane::{Workplane, shared};
 use super::{flag_or, number, number_or, optional, required};
 use crate::csg::{Plane, Vec3};
 use crate::native::python::{Arguments, Machine, Object, Parameter, Stop, Value};
-use crate::native::wires::{CLEAR, SpaceEdge, SpaceWire, check_point};
+use crate::native::wires::{CLEARANCE, SpaceEdge, SpaceWire, check_point};
 
 /// Calls the method `name` of `this`.
 pub fn call(this: &Rc<dyn Object>, name: &str, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
@@ -167,7 +167,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
                 let message = "gp_Circ() - radius should be positive number";
                 return Err(Stop::raise("Standard_ConstructionError", message));
             }
-            if radius < CLEAR {
+            if radius < CLEARANCE {
                 return Err(Stop::decline("circle too small", radius.to_string()));
             }
             check_point(Vec3::repeat(radius))?;
@@ -263,7 +263,7 @@ fn arc(wp: &Rc<Workplane>, from: Vec3, through: Vec3, to: Vec3, construction: bo
 fn sagitta_arc(wp: &Rc<Workplane>, to: Vec3, sag: f64, construction: bool) -> Result<Rc<Workplane>, Stop> {
     let from = wp.current_local()?;
     let length = (to - from).norm();
-    if length < CLEAR {
+    if length < CLEARANCE {
         return Err(Stop::decline("arc without length", ""));
     }
     let along = (to - from) / length * sag.abs();
@@ -301,7 +301,7 @@ fn close(wp: &Rc<Workplane>) -> Result<Rc<Workplane>, Stop> {
         return Err(Stop::raise("ValueError", "No start point specified - cannot close"));
     };
     let gap = (end - start).norm();
-    if gap > CLEAR {
+    if gap > CLEARANCE {
         polyline(wp, &[end, start], false, false)?;
     } else if gap > 1e-9 {
         return Err(Stop::decline("gap in an outline", format!("{gap:e}")));
@@ -321,7 +321,7 @@ fn close(wp: &Rc<Workplane>) -> Result<Rc<Workplane>, Stop> {
 
 /// A rounded slot about the origin.
 fn slot(length: f64, diameter: f64, degrees: f64) -> Result<Vec<SpaceEdge>, Stop> {
-    if diameter < CLEAR || length - diameter < CLEAR {
+    if diameter < CLEARANCE || length - diameter < CLEARANCE {
         return Err(Stop::decline("slot without a straight part", ""));
     }
     let (radius, half) = (diameter / 2.0, length / 2.0);

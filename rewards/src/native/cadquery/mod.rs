@@ -26,12 +26,12 @@ pub use workplane::Workplane;
 
 /// `import cadquery`: the module.
 pub fn module() -> Value {
-    Value::Object(Rc::new(Module))
+    Value::Object(Rc::new(CadQueryModule))
 }
 
 /// `cadquery`, `cq`.
 #[derive(Debug)]
-struct Module;
+struct CadQueryModule;
 
 /// `cq.exporters`, and its function `export`.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub enum Class {
     Sketch,
 }
 
-impl Object for Module {
+impl Object for CadQueryModule {
     fn class_name(&self) -> String {
         "module".to_owned()
     }

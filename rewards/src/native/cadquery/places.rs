@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::geometry::{plane as make_plane, vector};
 use super::methods::{Bound, centered, to_world};
-use super::shapes::{Faces, Item, Motion};
+use super::shapes::{Item, Motion, SelectedFaces};
 use super::workplane::Workplane;
 use super::{flag_or, number_or};
 use crate::csg::{Plane, Vec2, Vec3};
@@ -95,10 +95,10 @@ pub fn workplane(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     let item = objects.first().cloned().unwrap_or(Item::Point(plane.origin));
     let (center, normal, x_dir) = match &item {
         Item::Faces(faces) => match &**faces {
-            Faces::Plane { normal, offset } if option == Center::Projected => {
+            SelectedFaces::Plane { normal, offset } if option == Center::Projected => {
                 (*normal * *offset, *normal, x_direction(*normal))
             }
-            Faces::Plane { .. } => return Err(Stop::decline("centre of a face", "")),
+            SelectedFaces::Plane { .. } => return Err(Stop::decline("centre of a face", "")),
         },
         Item::Face(topology, face) => {
             let Some(normal) = topology.faces[*face].direction else {

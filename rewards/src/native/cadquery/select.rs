@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::blend::{self, Blend};
 use super::features;
 use super::methods::Bound;
-use super::shapes::{Body, Faces, Item};
+use super::shapes::{Body, Item, SelectedFaces};
 use super::topology::{Element, Topology, points, select};
 use super::workplane::Workplane;
 use super::{late_number, shell};
@@ -90,7 +90,7 @@ pub fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let Some(tree) = body.shape()? else { return Err(Stop::decline("faces of nothing", "")) };
     let normal = Vec3::ith(axis, sign);
     match certainty::plane_end(tree, normal) {
-        Some(offset) => Ok(wp.with(vec![Item::Faces(Rc::new(Faces::Plane { normal, offset }))])),
+        Some(offset) => Ok(wp.with(vec![Item::Faces(Rc::new(SelectedFaces::Plane { normal, offset }))])),
         None => Err(Stop::decline("face selector", "no plane face ends the body there")),
     }
 }

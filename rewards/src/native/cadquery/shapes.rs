@@ -27,7 +27,7 @@ pub enum Item {
     Wire(Rc<SpaceWire>),
     Body(Rc<Body>),
     /// Faces of a body; how many is not known.
-    Faces(Rc<Faces>),
+    Faces(Rc<SelectedFaces>),
     /// A face of a body that is one prism, by its number. In which order the kernel has them is not known.
     Face(Rc<Topology>, usize),
     /// An edge of such a body.
@@ -46,7 +46,7 @@ pub enum Item {
 
 /// Faces selected of a body.
 #[derive(Debug)]
-pub enum Faces {
+pub enum SelectedFaces {
     /// One plane face, or several in one plane.
     Plane {
         /// Outward unit normal.

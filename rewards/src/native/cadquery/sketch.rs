@@ -13,7 +13,7 @@ use super::{method, number, number_or, optional, required, stack};
 use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Primitive, Region, Vec2, Vec3, Wire};
 use crate::native::certainty;
 use crate::native::python::{Arguments, Object, Parameter, Stop, Value};
-use crate::native::wires::{CLEAR, SpaceEdge, SpaceWire, check_point, regions};
+use crate::native::wires::{CLEARANCE, SpaceEdge, SpaceWire, check_point, regions};
 
 /// `cq.Sketch`.
 #[derive(Debug)]
@@ -390,5 +390,5 @@ fn region(edges: Vec<Edge>) -> Result<Region, Stop> {
 
 fn check_extent(size: f64) -> Result<(), Stop> {
     check_point(Vec3::repeat(size))?;
-    if size < CLEAR { Err(Stop::decline("sketched face too small", size.to_string())) } else { Ok(()) }
+    if size < CLEARANCE { Err(Stop::decline("sketched face too small", size.to_string())) } else { Ok(()) }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::shapes::Body;
 use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3, Wire};
 use crate::native::python::Stop;
-use crate::native::wires::CLEAR;
+use crate::native::wires::CLEARANCE;
 
 /// What a selector looks at.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Topology {
             };
             for (at, height) in ends.ok_or_else(|| Stop::decline("vertex of a circle", ""))? {
                 let point = plane.to_space(at, height);
-                if found.iter().all(|known| (known - point).norm() > CLEAR) {
+                if found.iter().all(|known| (known - point).norm() > CLEARANCE) {
                     found.push(point);
                 }
             }
@@ -160,7 +160,7 @@ impl Topology {
                 let ends = region.edges().nth(side - 2).and_then(Edge::ends);
                 let ends = ends.map_or(Vec::new(), |(from, to)| vec![from, to]);
                 let corners = ends.iter().flat_map(|end| [*low, *high].map(|height| plane.to_space(*end, height)));
-                crate::csg::Bounds::of_points(corners)
+                crate::csg::Aabb::of_points(corners)
             }
         };
         bounds.map_or(self.faces[face].center, |bounds| bounds.center())
@@ -219,7 +219,7 @@ pub fn gap(a: &Wire, b: &Wire) -> f64 {
 }
 
 fn relation(inner: &Wire, outer: &Wire) -> Option<Relation> {
-    if gap(inner, outer) < CLEAR {
+    if gap(inner, outer) < CLEARANCE {
         return None;
     }
     Some(if outer.contains(point_of(inner)) {

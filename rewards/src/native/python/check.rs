@@ -94,7 +94,7 @@ fn indentation_error(errors: &[ParseError]) -> Option<Stop> {
     Some(Stop::raise("IndentationError", message))
 }
 
-struct Scope {
+struct CheckedScope {
     names: Names,
     /// Where the function begins.
     start: usize,
@@ -103,7 +103,7 @@ struct Scope {
 
 struct Checker<'a> {
     text: &'a str,
-    scopes: Vec<Scope>,
+    scopes: Vec<CheckedScope>,
     /// How many iterables of comprehensions surround what is looked at.
     iterables: usize,
     names: HashMap<TextRange, Rc<Names>>,
@@ -279,7 +279,7 @@ impl Checker<'_> {
     }
 
     fn open(&mut self, range: TextRange, is_comprehension: bool) {
-        self.scopes.push(Scope { names: Names::default(), start: range.start().to_usize(), is_comprehension });
+        self.scopes.push(CheckedScope { names: Names::default(), start: range.start().to_usize(), is_comprehension });
     }
 
     fn close(&mut self, range: TextRange) {

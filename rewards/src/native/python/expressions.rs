@@ -9,7 +9,7 @@ use ruff_python_ast::{
 use ruff_text_size::TextRange;
 
 use super::iteration::{Iter, Loops};
-use super::machine::{Body, Environment, Function};
+use super::machine::{CodeBody, Environment, Function};
 use super::{Arguments, Machine, Stop, Value, format, limits, methods, operators, strings};
 
 impl Machine {
@@ -137,7 +137,7 @@ impl Machine {
                 Ok(Value::Slice(Rc::new(bounds)))
             }
             Expr::Lambda(lambda) => {
-                let make = || (lambda.parameters.clone(), Body::Expression((*lambda.body).clone()));
+                let make = || (lambda.parameters.clone(), CodeBody::Expression((*lambda.body).clone()));
                 self.function("<lambda>", lambda.range, lambda.parameters.as_deref(), make, environment)
             }
             Expr::ListComp(comprehension) => {
@@ -301,7 +301,7 @@ impl Machine {
         let first = self.iterate(&iterable)?;
         let make = || {
             let elements = Box::new((elements.0.clone(), elements.1.cloned()));
-            (None, Body::Loops(elements, generators.to_vec()))
+            (None, CodeBody::Loops(elements, generators.to_vec()))
         };
         let code = self.code(range, make)?;
         let name = match environment {
@@ -317,7 +317,7 @@ impl Machine {
         name: &str,
         range: TextRange,
         parameters: Option<&Parameters>,
-        make: impl FnOnce() -> (Option<Box<Parameters>>, Body),
+        make: impl FnOnce() -> (Option<Box<Parameters>>, CodeBody),
         environment: &Environment,
     ) -> Result<Value, Stop> {
         let mut defaults = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::arguments::Signature;
 use super::exceptions;
-use super::machine::{Body, Function, Scope};
+use super::machine::{CodeBody, Function, Scope};
 use super::statements::Flow;
 use super::{Arguments, Machine, Stop, Value, builtins, limits, methods};
 
@@ -60,12 +60,12 @@ impl Machine {
         self.calls += 1;
         let environment = Some(scope);
         let result = match &function.code.body {
-            Body::Statements(body) => self.block(body, &environment).map(|flow| match flow {
+            CodeBody::Statements(body) => self.block(body, &environment).map(|flow| match flow {
                 Flow::Return(value) => value,
                 _ => Value::None,
             }),
-            Body::Expression(expr) => self.eval(expr, &environment),
-            Body::Loops(..) => Err(Stop::decline("expression not supported", "comprehension as function")),
+            CodeBody::Expression(expr) => self.eval(expr, &environment),
+            CodeBody::Loops(..) => Err(Stop::decline("expression not supported", "comprehension as function")),
         };
         self.calls -= 1;
         result

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::machine::{Body, Code, Environment, Scope};
+use super::machine::{Code, CodeBody, Environment, Scope};
 use super::value::{Part, Range};
 use super::{Dict, Machine, Stop, Value};
 
@@ -199,7 +199,7 @@ impl Loops {
     /// Goes to the next element: whether there is one.
     pub(super) fn advance(&mut self, machine: &mut Machine) -> Result<bool, Stop> {
         let code = self.code.clone();
-        let Body::Loops(_, generators) = &code.body else { return Ok(false) };
+        let CodeBody::Loops(_, generators) = &code.body else { return Ok(false) };
         'next: while let Some(iterator) = self.iterators.last_mut() {
             let Some(item) = iterator.next(machine)? else {
                 self.iterators.pop();
@@ -228,7 +228,7 @@ impl Loops {
     /// The element at hand; of a dict its key and value.
     pub(super) fn element(&mut self, machine: &mut Machine) -> Result<(Value, Value), Stop> {
         let code = self.code.clone();
-        let Body::Loops(elements, _) = &code.body else { return Ok((Value::None, Value::None)) };
+        let CodeBody::Loops(elements, _) = &code.body else { return Ok((Value::None, Value::None)) };
         let first = machine.eval(&elements.0, &self.environment)?;
         let second = match &elements.1 {
             Some(value) => machine.eval(value, &self.environment)?,

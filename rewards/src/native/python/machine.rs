@@ -65,12 +65,12 @@ pub struct Function {
 #[derive(Debug)]
 pub(super) struct Code {
     pub parameters: Option<Box<Parameters>>,
-    pub body: Body,
+    pub body: CodeBody,
     pub names: Rc<Names>,
 }
 
 #[derive(Debug)]
-pub(super) enum Body {
+pub(super) enum CodeBody {
     Statements(Vec<Stmt>),
     Expression(Expr),
     /// Of a comprehension: the element (of a dict: key and value) and the loops.
@@ -348,7 +348,7 @@ impl Machine {
     pub(super) fn code(
         &mut self,
         range: TextRange,
-        make: impl FnOnce() -> (Option<Box<Parameters>>, Body),
+        make: impl FnOnce() -> (Option<Box<Parameters>>, CodeBody),
     ) -> Result<Rc<Code>, Stop> {
         if let Some(code) = self.codes.get(&range) {
             return Ok(code.clone());

@@ -4,7 +4,7 @@ use ruff_python_ast::{ExceptHandler, Expr, Stmt, StmtTry};
 
 use super::check::{annotations, elements};
 use super::exceptions::{self, Raised};
-use super::machine::{Body, Environment};
+use super::machine::{CodeBody, Environment};
 use super::{Exception, Machine, Stop, Value, operators, strings};
 
 /// How a statement ends.
@@ -51,7 +51,7 @@ impl Machine {
                 }
             }
             Stmt::FunctionDef(def) => {
-                let make = || (Some(def.parameters.clone()), Body::Statements(def.body.clone()));
+                let make = || (Some(def.parameters.clone()), CodeBody::Statements(def.body.clone()));
                 let function = self.function(&def.name, def.range, Some(&def.parameters), make, environment)?;
                 for annotation in annotations(&def.parameters).chain(def.returns.as_deref()) {
                     self.eval(annotation, environment)?;

@@ -54,7 +54,7 @@ fn reach_of(prisms: &[Extrusion]) -> Bounds {
 pub fn prism(plane: &Plane, wires: &[(Wire, f64)], low: f64, high: f64) -> Result<Known, Decline> {
     let swept =
         |wire: &Wire| Extrusion { plane: plane.clone(), region: Region::new(wire.clone(), Vec::new()), low, high };
-    let mut moments = Moments::default();
+    let mut moments = PlaneMoments::default();
     for (wire, sign) in wires {
         moments.add(wire, *sign);
     }
@@ -90,13 +90,13 @@ fn simple(wire: &Wire) -> Result<Vec<Wire>, Decline> {
 
 /// Integrals of 1, x, y, x^2, y^2 and xy over what wires wind around, by Green's theorem.
 #[derive(Default)]
-struct Moments {
+struct PlaneMoments {
     area: f64,
     first: Vec2,
     second: [f64; 3],
 }
 
-impl Moments {
+impl PlaneMoments {
     fn add(&mut self, wire: &Wire, sign: f64) {
         for edge in wire.edges() {
             // Gauss-Legendre with eight points; exact for lines, and to rounding for an eighth of a turn.

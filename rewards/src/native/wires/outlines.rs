@@ -1,6 +1,6 @@
 //! Wires that keep apart: outlines and holes as one expects them.
 
-use super::{CLEAR, CONFUSION, FLAT, NESTED, SPIKED, TANGLED, TOUCHING};
+use super::{CLEARANCE, CONFUSION, FLAT, NESTED, SPIKED, TANGLED, TOUCHING};
 use crate::csg::{Edge, Region, Vec2, Wire};
 use crate::native::Decline;
 
@@ -22,7 +22,7 @@ pub fn regions(wires: Vec<Wire>) -> Result<(Vec<Region>, bool), Decline> {
             for edge in wire.edges() {
                 for neighbour in other.edges() {
                     let gap = edge.gap(neighbour);
-                    if gap < CLEAR {
+                    if gap < CLEARANCE {
                         return Err(Decline::new(TOUCHING, format!("{gap:e}")));
                     }
                 }
@@ -65,7 +65,7 @@ pub(super) fn check_simple(wire: &Wire) -> Result<bool, Decline> {
             let adjacent = j == i + 1 || (i == 0 && j == count - 1);
             if !adjacent {
                 let gap = edges[i].gap(&edges[j]);
-                if gap < CLEAR {
+                if gap < CLEARANCE {
                     return touches(format!("{gap:e}"));
                 }
                 continue;
@@ -100,7 +100,7 @@ pub(super) fn check_simple(wire: &Wire) -> Result<bool, Decline> {
             for (edge, other) in [(&edges[i], &edges[j]), (&edges[j], &edges[i])] {
                 let Some((from, to)) = edge.ends() else { continue };
                 for end in [from, to] {
-                    if !shared.contains(&end) && other.distance(end) < CLEAR {
+                    if !shared.contains(&end) && other.distance(end) < CLEARANCE {
                         return touches("an end on its neighbour".to_owned());
                     }
                 }

@@ -9,7 +9,7 @@
 //! first pass turns has the opposite order, and before the second pass `FixReorder` makes a chain that begins at the same edge.
 //! The first wire is made a chain before everything, as are those of `makePolygon`.
 
-use super::{CLEAR, TANGLED, TOUCHING};
+use super::{CLEARANCE, TANGLED, TOUCHING};
 use crate::csg::{Edge, Vec2, Wire};
 use crate::native::Decline;
 
@@ -37,10 +37,10 @@ enum Role {
 
 /// The sides of `wires[i]` on which the middles of the edges of `wires[j]` lie, in the order drawn; true is inside, `None` on the
 /// wire. No view if their boxes do not meet.
-type Views = Vec<Vec<Option<View>>>;
-type View = Vec<Option<bool>>;
+type Views = Vec<Vec<Option<SideView>>>;
+type SideView = Vec<Option<bool>>;
 
-fn is_mixed(view: &View) -> bool {
+fn is_mixed(view: &SideView) -> bool {
     view.contains(&Some(true)) && view.contains(&Some(false))
 }
 
@@ -101,7 +101,7 @@ pub fn sort(wires: &[Wire], is_assembled: &[bool]) -> Result<Sorted, Decline> {
     for (outer, holes) in &faces {
         let members: Vec<usize> = std::iter::once(*outer).chain(holes.iter().copied()).collect();
         for (index, &a) in members.iter().enumerate() {
-            if members[..index].iter().any(|&b| gap(&wires[a], &wires[b]) < CLEAR) {
+            if members[..index].iter().any(|&b| gap(&wires[a], &wires[b]) < CLEARANCE) {
                 return Err(Decline::new(TOUCHING, "one of several faces is malformed"));
             }
         }
@@ -116,7 +116,7 @@ fn check_malformed(wires: &[Wire], views: &Views) -> Result<(), Decline> {
     if wires.iter().enumerate().any(|(i, a)| wires[..i].iter().any(|b| overlap(a, b))) {
         return Err(Decline::new(TOUCHING, "an edge runs along another wire"));
     }
-    let is_on = |view: &View| view.contains(&None);
+    let is_on = |view: &SideView| view.contains(&None);
     if wires.len() > 2 && views.iter().flatten().flatten().any(is_on) {
         return Err(Decline::new(TOUCHING, "the middle of an edge lies on one of several wires"));
     }
@@ -141,7 +141,9 @@ fn run_along(a: &Edge, b: &Edge) -> bool {
         (Some((a_from, a_to)), Some((b_from, b_to)), None, None) => {
             (a_to - a_from).normalize().perp(&(b_to - b_from).normalize()).abs() < 1e-6
         }
-        (.., Some((a, a_radius)), Some((b, b_radius))) => (a - b).norm() < CLEAR && (a_radius - b_radius).abs() < CLEAR,
+        (.., Some((a, a_radius)), Some((b, b_radius))) => {
+            (a - b).norm() < CLEARANCE && (a_radius - b_radius).abs() < CLEARANCE
+        }
         _ => false,
     };
     is_one && a.gap(b) < CONTACT
@@ -209,7 +211,7 @@ pub fn gap(a: &Wire, b: &Wire) -> f64 {
 /// Wires must touch or be clearly apart.
 pub fn check_gap(a: &Wire, b: &Wire) -> Result<f64, Decline> {
     let gap = gap(a, b);
-    if (CONTACT..CLEAR).contains(&gap) { Err(Decline::new(TOUCHING, format!("nearly: {gap:e}"))) } else { Ok(gap) }
+    if (CONTACT..CLEARANCE).contains(&gap) { Err(Decline::new(TOUCHING, format!("nearly: {gap:e}"))) } else { Ok(gap) }
 }
 
 fn boxes_meet(a: &Wire, b: &Wire) -> Result<bool, Decline> {
@@ -221,16 +223,16 @@ fn boxes_meet(a: &Wire, b: &Wire) -> Result<bool, Decline> {
         for direction in [axis, -axis] {
             // How far `b` begins beyond the end of `a`.
             let apart = -reach(b, -direction) - reach(a, direction);
-            if (CONTACT..CLEAR).contains(&apart) {
+            if (CONTACT..CLEARANCE).contains(&apart) {
                 return Err(Decline::new(TOUCHING, format!("boxes nearly: {apart:e}")));
             }
-            meet &= apart < CLEAR;
+            meet &= apart < CLEARANCE;
         }
     }
     Ok(meet)
 }
 
-fn view(wire: &Wire, other: &Wire) -> Result<Option<View>, Decline> {
+fn view(wire: &Wire, other: &Wire) -> Result<Option<SideView>, Decline> {
     if std::ptr::eq(wire, other) || !boxes_meet(wire, other)? {
         return Ok(None);
     }
@@ -319,13 +321,13 @@ pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
     Ok(found)
 }
 
-/// Whether two edges of a wire come within [`CLEAR`] of each other; neighbours, elsewhere than at the corner they share.
+/// Whether two edges of a wire come within [`CLEARANCE`] of each other; neighbours, elsewhere than at the corner they share.
 fn comes_near(a: &Edge, b: &Edge, is_next: bool) -> bool {
     if !is_next {
-        return a.gap(b) < CLEAR;
+        return a.gap(b) < CLEARANCE;
     }
     let (Some((a_from, a_to)), Some((b_from, b_to))) = (a.ends(), b.ends()) else { return false };
-    let is_near = |edge: &Edge, end: Vec2, other: [Vec2; 2]| !other.contains(&end) && edge.distance(end) < CLEAR;
+    let is_near = |edge: &Edge, end: Vec2, other: [Vec2; 2]| !other.contains(&end) && edge.distance(end) < CLEARANCE;
     [a_from, a_to].into_iter().any(|end| is_near(b, end, [b_from, b_to]))
         || [b_from, b_to].into_iter().any(|end| is_near(a, end, [a_from, a_to]))
 }
