@@ -95,6 +95,8 @@ RULES: dict[str, str] = {
     "hole touches the outline": sketch(SQUARE, "moveTo(0.75, 0.5).circle(0.25)"),
     "hole crosses the outline": sketch(SQUARE, "moveTo(0.9, 0.5).circle(0.25)"),
     "holes overlap": sketch(SQUARE, "moveTo(0.4, 0.5).circle(0.2)", "moveTo(0.6, 0.5).circle(0.2)"),
+    "hole equal to the outline": sketch(SQUARE, SQUARE),
+    "circle equal to the outline": sketch("circle(1)", "circle(1)"),
     "bow tie": sketch("moveTo(0, 0).lineTo(1, 1).lineTo(1, 0).lineTo(0, 1).close()"),
     "sliver at a corner": sketch(SLIVER),
     "sliver in a union": sketch(SLIVER, after="solid=solid.union(cq.Workplane().box(0.5, 0.5, 3).translate((1.5, 0.3, 0)))\n"),
