@@ -190,12 +190,14 @@ fn score_and_eval_give_the_same_numbers_for_the_same_programs() {
     let place = Place::new();
     let directory = smoke_run().join("eval/sft");
     let (predictions, evaluated) = (json(directory.join("predictions.json")), json(directory.join("summary.json")));
-    let row = |name: &String| {
-        let part = &predictions[name];
+    // In the order of the evaluation, on which the resamples of an interval depend.
+    let names = (0..fields(&predictions).len()).map(|part| format!("sample_{part}"));
+    let row = |name: String| {
+        let part = &predictions[&name];
         let (truth, prediction) = (&part["ground_truth_code"], &part["predicted_code"]);
         format!("{}\n", serde_json::json!({"id": name, "ground_truth": truth, "prediction": prediction}))
     };
-    let pairs: String = fields(&predictions).iter().map(|name| row(&name.to_string())).collect();
+    let pairs: String = names.map(row).collect();
     std::fs::write(place.path("pairs.jsonl"), pairs).expect("the directory is writable");
     let engine = evaluated["engine"].as_str().expect("a name");
     let grid = evaluated["grid"].to_string();
