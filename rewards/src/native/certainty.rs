@@ -51,8 +51,8 @@ fn faces_of_leaf(leaf: Primitive<'_>) -> Vec<LeafFace<'_>> {
 }
 
 impl LeafFace<'_> {
-    /// Returns whether both faces belong to prisms with parallel axes. Where these meet is plane
-    /// geometry.
+    /// Returns whether both faces belong to prisms with parallel axes. Their contact is then
+    /// plane geometry.
     fn is_beside(&self, other: &Self) -> bool {
         self.prism.zip(other.prism).is_some_and(|((a, _), (b, _))| is_parallel(&a.plane.z, &b.plane.z))
     }
