@@ -1,4 +1,5 @@
-//! When the kernel's boolean is certain to be the set operation, and what is left of it.
+//! Decides whether a boolean of the kernel certainly equals the set operation, and whether anything
+//! remains of a solid.
 
 use std::f64::consts::TAU;
 
@@ -8,11 +9,11 @@ use crate::csg::{
     Aabb, CsgSolid, Edge, Extrusion, Layers, Operation, Primitive, Surface, Vec2, Vec3, crossings_ahead, faces_of,
 };
 
-/// A full turn, but for rounding.
+/// A full turn in radians, minus a margin for rounding.
 const WHOLE: f64 = TAU - 1e-6;
-/// Two directions or distances closer than this are one.
+/// Two directions or distances that differ by less than this are equal.
 const COINCIDENT: f64 = 1e-9;
-/// Pairs of surfaces that one boolean may cost.
+/// The largest number of pairs of surfaces that one boolean may compare.
 const MOST_PAIRS: usize = 1_000_000;
 /// Angles (as sines) between [`COINCIDENT`] and this are neither parallel nor clearly apart.
 const NEARLY_PARALLEL: f64 = 1e-5;
@@ -20,11 +21,12 @@ const NEARLY_PARALLEL: f64 = 1e-5;
 /// A face of a leaf.
 struct LeafFace<'a> {
     surface: Surface,
-    /// How far around its axis a round face goes.
+    /// The angle that a round face covers around its axis, in radians.
     sweep: f64,
     /// The box around the leaf.
     bounds: Aabb,
-    /// The leaf, and which edge of its outline the face stands on; `None` for a cap.
+    /// The prism that the face belongs to, and the edge of its outline that the face stands on, or
+    /// `None` for a cap. `None` if the leaf is no prism.
     prism: Option<(&'a Extrusion, Option<&'a Edge>)>,
 }
 
@@ -49,13 +51,15 @@ fn faces_of_leaf(leaf: Primitive<'_>) -> Vec<LeafFace<'_>> {
 }
 
 impl LeafFace<'_> {
-    /// Whether both are faces of prisms that stand side by side: what happens there is flat geometry.
+    /// Returns whether both faces belong to prisms with parallel axes. Their contact is then
+    /// plane geometry.
     fn is_beside(&self, other: &Self) -> bool {
         self.prism.zip(other.prism).is_some_and(|((a, _), (b, _))| is_parallel(&a.plane.z, &b.plane.z))
     }
 
-    /// Where the straight lines of a round face lie that go through `point`, if they do. Where an arc ends, a plane that
-    /// touches its cylinder is flush with the next face or crosses it.
+    /// Returns the ends of the straight line of a round face through `point`, or `None` if that
+    /// line does not lie within the face. A plane that touches the cylinder at an end of the arc is
+    /// flush with the next face or crosses it.
     fn generatrix(&self, point: Vec3) -> Option<[Vec3; 2]> {
         let (prism, edge) = self.prism?;
         let at = prism.plane.to_local(point).xy();
@@ -64,8 +68,9 @@ impl LeafFace<'_> {
         is_on_it.then(|| [prism.low, prism.high].map(|height| prism.plane.to_space(at, height)))
     }
 
-    /// Whether a segment in the plane of this flat face goes through it from side to side, or misses it: neither of its ends
-    /// lies on the face, and it meets neither a corner nor an arc's tangent.
+    /// Returns whether a segment in the plane of this flat face crosses the face from side to side
+    /// or misses it. Neither end of the segment may lie on the face, and it must not meet a corner
+    /// or be tangent to an arc.
     fn is_passed(&self, ends: [Vec3; 2]) -> bool {
         let Some((prism, edge)) = self.prism else { return false };
         let (outline, ends) = match edge {
@@ -101,7 +106,7 @@ impl LeafFace<'_> {
         ends.into_iter().all(outside) && outline.iter().all(is_crossed)
     }
 
-    /// Whether both leaves reach a line, by their boxes.
+    /// Returns whether the boxes of both leaves reach a line at a common point.
     fn both_reach(&self, other: &Self, point: Vec3, direction: Vec3) -> bool {
         let (low, high) = (self.bounds.min.sup(&other.bounds.min), self.bounds.max.inf(&other.bounds.max));
         let mut span = (f64::NEG_INFINITY, f64::INFINITY);
@@ -120,8 +125,9 @@ impl LeafFace<'_> {
     }
 }
 
-/// Whether a boolean between two solids is the set operation for certain. Where surfaces coincide or are clearly apart,
-/// the kernel's answer is; between its tolerance and [`CLEARANCE`] it is not.
+/// Checks that a boolean between two solids certainly equals the set operation. The kernel's answer
+/// is certain if surfaces coincide or are clearly apart. It is uncertain for distances between the
+/// kernel's tolerance and [`CLEARANCE`]; these are declined.
 pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     let (left, right) = (leaf_faces(a), leaf_faces(b));
     if left.len().saturating_mul(right.len()) > MOST_PAIRS {
@@ -142,8 +148,10 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
-/// Whether an upright edge of a prism lies in a plane face across it that neither of its two sides is flush with, and ends
-/// there: the kernel may fail there (two in 1,500 lattices of random bodies).
+/// Returns whether an upright edge of a prism lies in a flat face of another body without passing
+/// it from side to side. The case counts only if the axes of the two are not parallel and neither
+/// side beside the edge is flush with the face. The kernel may fail there (two in 1,500 lattices of
+/// random bodies).
 fn has_resting_edge(solid: &CsgSolid, leaf_faces: &[LeafFace<'_>]) -> bool {
     let flat: Vec<(&LeafFace<'_>, Vec3, f64)> = leaf_faces
         .iter()
@@ -216,7 +224,8 @@ fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
             if s.is_beside(t) {
                 return None;
             }
-            // Crosswise, the kernel may fail where the line of contact ends on the plane face.
+            // If the prisms are not parallel, the kernel may fail at a line of contact that ends on
+            // the plane face.
             if apart.abs() < COINCIDENT {
                 let touch = center - normal * (radius * side.signum());
                 let (flat, round) = if let Surface::Plane { .. } = s.surface { (s, t) } else { (t, s) };
@@ -232,8 +241,8 @@ fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
         ) => {
             let sine = a.cross(b).norm();
             if sine > NEARLY_PARALLEL {
-                // Equal cylinders whose axes cross touch at two points, where their curves of intersection cross: the
-                // kernel often fails there.
+                // Equal cylinders whose axes cross touch at two points, at which their curves of
+                // intersection cross. The kernel often fails at such points.
                 let apart = (d - c).dot(&a.cross(b)).abs() / sine;
                 return ((r - q).abs() < CLEARANCE && apart < CLEARANCE).then(|| "equal cylinders cross".to_owned());
             }
@@ -247,7 +256,7 @@ fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
                 && t.sweep < WHOLE
                 && s.sweep + t.sweep > WHOLE
             {
-                // Two arcs that make a whole cylinder: joining their faces may go wrong.
+                // Two arcs make up a whole cylinder. The kernel may fail to join their faces.
                 return Some("arcs that close a cylinder".to_owned());
             }
             if apart < COINCIDENT {
@@ -263,8 +272,8 @@ fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
             let toward = (d - c - a * a.dot(&(d - c))) / apart;
             (outside.abs() < COINCIDENT && s.both_reach(t, c + toward * *r, *a)).then(|| "cylinders touch".to_owned())
         }
-        // Where a sphere's seam or a pole meets another surface the kernel may go wrong: one in a hundred solids are invalid,
-        // and one in seven of two spheres.
+        // The kernel may fail if the seam or a pole of a sphere meets another surface: one in a
+        // hundred solids is invalid, and one in seven if both are spheres.
         (Surface::Sphere { center, radius }, other) | (other, Surface::Sphere { center, radius }) => {
             let meets = match other {
                 Surface::Plane { normal, offset } => (normal.dot(center) - offset).abs() < radius + CLEARANCE,
@@ -279,17 +288,18 @@ fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
             };
             (meets && s.bounds.overlaps(&t.bounds)).then(|| "a sphere crosses a surface".to_owned())
         }
-        // Only solids of revolution have cones.
+        // Only solids of revolution have cones; `turned` checks them.
         (Surface::Cone { .. }, _) | (_, Surface::Cone { .. }) => None,
     }
 }
 
-/// Whether nothing is left of a solid. What is left of one extruded along one axis is known; of any other, planes between
-/// the heights at which its sections change tell. Less than the kernel can see is not certain.
+/// Returns whether nothing is left of a solid. The remainder is known exactly if the solid is
+/// extruded along one axis. For any other solid, section planes decide that lie between the heights
+/// at which its sections change. Declines if the remainder may be thinner than the kernel resolves.
 pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
     let Some(bounds) = solid.bounds() else { return Ok(true) };
     if bounds.size().min() < COINCIDENT {
-        // Bodies that touch at a face, but for rounding.
+        // Bodies that touch at a face leave nothing but rounding errors.
         return Ok(true);
     }
     match solid.thickness() {
@@ -299,7 +309,7 @@ pub fn is_empty(solid: &CsgSolid) -> Result<bool, Decline> {
     }
 }
 
-/// The corners of all prisms and polyhedra.
+/// Returns the corners of all prisms and polyhedra.
 fn corners(solid: &CsgSolid) -> Vec<Vec3> {
     let mut found = Vec::new();
     for leaf in solid.primitives() {
@@ -318,17 +328,18 @@ fn corners(solid: &CsgSolid) -> Vec<Vec3> {
     found
 }
 
-/// Positions on the raster that is laid over every solid.
+/// The number of positions on the even raster along each axis.
 const RASTER: usize = 24;
 
-/// Positions along an axis: the middles between neighbouring breaks, and an even raster.
+/// Returns positions along an axis: the middles between neighbouring breaks, and an even raster.
 fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
     const MOST: usize = 160;
     let breaks = solid.breaks(Vec3::ith(axis, 1.0));
     let mut found: Vec<f64> = breaks.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).take(MOST).collect();
-    // Off the middle, so that symmetric parts are not looked at along their planes of symmetry alone.
+    // The raster is off-centre, so that a symmetric part is not sampled only along its planes of
+    // symmetry.
     found.extend((0..RASTER).map(|k| low + (high - low) * (k as f64 + 0.4567) / RASTER as f64));
-    // A line in the plane of a face is inside or outside by rounding alone.
+    // A line in the plane of a face is inside or outside only by rounding, so it is dropped.
     let beside = |at: f64| {
         let next = breaks.partition_point(|b| *b < at);
         breaks[next.saturating_sub(1)..breaks.len().min(next + 1)].iter().all(|b| (b - at).abs() > COINCIDENT)
@@ -337,12 +348,13 @@ fn probes(solid: &CsgSolid, axis: usize, low: f64, high: f64) -> Vec<f64> {
     found
 }
 
-/// Where a solid ends along `normal`, if it ends in a plane face across it.
+/// Returns the position along `normal` at which a solid ends, if it ends in a plane face across
+/// `normal`.
 pub fn plane_end(solid: &CsgSolid, normal: Vec3) -> Option<f64> {
     let axis = normal.iamax();
     let layers = Layers::of(solid);
     let (_, end) = solid.extent(layers.as_ref(), normal)?;
-    // Centres of faces within 1e-4 count as equally far out.
+    // CadQuery counts face centres within 1e-4 of each other as equally far out.
     if solid.breaks(normal).iter().any(|at| (1e-9..1e-3).contains(&(end - at))) {
         return None;
     }
@@ -362,11 +374,13 @@ pub fn plane_end(solid: &CsgSolid, normal: Vec3) -> Option<f64> {
     hits.then_some(end)
 }
 
-/// Whether the kernel's centre of mass of several separate prisms is theirs.
+/// Checks that the kernel's centre of mass of several separate prisms is their true centre.
+/// Declines if that is uncertain.
 ///
-/// It adds up the faces' shares as seen from the mean of all vertices, and forgets the moments whenever the volume so
-/// far is exactly zero (experiment `rectangles in an array`). Face by face, in either order that the kernel may have the
-/// edges of outlines in, this tells whether that happens.
+/// The kernel sums the shares of the faces, measured from the mean of all vertices. It drops the
+/// moments whenever the running volume is exactly zero (experiment `rectangles in an array`). This
+/// function repeats the sum face by face, in either order in which the kernel may store the edges
+/// of the outlines.
 pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     let mut prisms = Vec::new();
     if !separate_prisms(solid, &mut prisms) {
@@ -391,7 +405,8 @@ pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     });
     let (sum, count) = corners.fold((Vec3::zeros(), 0.0), |(sum, count), corner| (sum + corner, count + 1.0));
     let mean = if count > 0.0 { sum / count } else { return Ok(()) };
-    /// Prisms beyond it have their edges as the last of these.
+    /// The number of prisms whose orders vary independently. Later prisms share the order of the
+    /// last of these.
     const TRIED: usize = 8;
     for orders in 0..1usize << prisms.len().min(TRIED) {
         let mut total = 0.0f64;
@@ -417,7 +432,7 @@ pub fn check_centre(solid: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
-/// Whether separate bodies lie equally far from a point, on both sides of it.
+/// Returns whether separate bodies lie on both sides of a point at equal distances.
 fn is_balanced(solid: &CsgSolid, middle: Vec3) -> bool {
     let CsgSolid::Boolean(operation, left, right) = solid else { return false };
     let is_balanced_here = *operation == Operation::Union
@@ -427,11 +442,11 @@ fn is_balanced(solid: &CsgSolid, middle: Vec3) -> bool {
                 gap.0 > gap.1 && (gap.0 + gap.1 - 2.0 * middle[axis]).abs() < 1e-6
             })
         });
-    // What a cut takes away is no body of the result.
+    // A tool that is cut away is no body of the result.
     is_balanced_here || is_balanced(left, middle) || *operation != Operation::Cut && is_balanced(right, middle)
 }
 
-/// Collects the leaves of a union of prisms whose boxes are apart; false for any other solid.
+/// Collects the leaves of a union of prisms with separate boxes. Returns false for any other solid.
 fn separate_prisms<'a>(solid: &'a CsgSolid, found: &mut Vec<&'a Extrusion>) -> bool {
     match solid {
         CsgSolid::Extrusion(extrusion) => {
@@ -448,7 +463,7 @@ fn separate_prisms<'a>(solid: &'a CsgSolid, found: &mut Vec<&'a Extrusion>) -> b
         CsgSolid::Boolean(Operation::Union, left, right) => {
             separate_prisms(left, found) && separate_prisms(right, found)
         }
-        // What is cut far off leaves the faces as they are.
+        // A cut that is clear of the body leaves its faces unchanged.
         CsgSolid::Boolean(Operation::Cut, left, tool) => {
             let is_apart = left.bounds().zip(tool.bounds()).is_some_and(|(a, b)| {
                 (0..3).any(|axis| a.min[axis] > b.max[axis] + CLEARANCE || b.min[axis] > a.max[axis] + CLEARANCE)

@@ -1,10 +1,12 @@
-//! The native engine: executes a CadQuery program without CadQuery, or declines.
+//! The native engine: executes a CadQuery program without CadQuery, or declines it.
 //!
-//! It *certifies or declines*. It answers only where its answer is known to equal CadQuery's: the verdict, the class of
-//! an exception, the shape. Whatever else a program does is handed on, with a reason that is counted.
+//! The engine *certifies or declines*. It answers only if its answer is known to equal CadQuery's:
+//! the verdict, the class of an exception, the shape. Any other program is passed on to CadQuery,
+//! and the reason is counted.
 //!
-//! [`python`] interprets the language, `cadquery` the library; `wires` makes faces of wires, and `certainty` says
-//! when a boolean of the modelling kernel is certain to be the set operation.
+//! [`python`] interprets the language and `cadquery` the library. `wires` turns wires into faces.
+//! `certainty` decides whether a boolean of the modelling kernel certainly equals the set
+//! operation.
 
 mod cadquery;
 mod certainty;
@@ -20,17 +22,17 @@ use crate::outcome::{Failure, Outcome, OutcomeClass, Solid};
 use cadquery::{Item, ShapeObject, Workplane};
 use python::{Namespace, Stop, Value};
 
-/// Why a program is handed on to CadQuery.
+/// Why the engine declines a program and passes it on to CadQuery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decline {
-    /// One of few, to be counted: `unknown name`, `wires touch`, ...
+    /// The category to count, one of a small fixed set: `unknown name`, `wires touch`, ...
     pub reason: &'static str,
-    /// What exactly, for people.
+    /// The specific cause, for a human reader.
     pub detail: String,
 }
 
 impl Decline {
-    /// A reason with its detail.
+    /// Builds a decline from a reason and its detail.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
@@ -42,13 +44,14 @@ impl fmt::Display for Decline {
     }
 }
 
-/// The names under which a program may leave its result, in this order; otherwise the first object counts.
+/// The names under which a program may leave its result, in order of precedence. If none is set,
+/// the first object in the namespace counts.
 const RESULT_NAMES: [&str; 7] = ["solid", "result", "shape", "part", "object", "obj", "res"];
 
-/// The outcome of a program, exactly CadQuery's, or why it is not certain. Bounded in time and memory, and never panics,
-/// whatever the program.
+/// Executes a program and returns exactly CadQuery's outcome, or the reason why that outcome is not
+/// certain. Time and memory are bounded, and no program makes it panic.
 ///
-/// `program` is executed as it is, like a worker does: dedented and stripped.
+/// `program` runs as it is given. It must be dedented and stripped, as a worker does.
 pub fn execute(program: &str) -> Result<Outcome, Decline> {
     let library = cadquery::module();
     let globals = vec![
@@ -70,7 +73,7 @@ pub fn execute(program: &str) -> Result<Outcome, Decline> {
     }
 }
 
-/// The published rule: which object counts, and whether there is a solid in it.
+/// Applies the published rule: picks the object that counts and checks that it holds a solid.
 fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
     let no_solid = |class, error: String| Ok(Outcome::Failure(Failure { class, error }));
     let counts = |value: &Value| {

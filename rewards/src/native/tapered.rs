@@ -1,15 +1,16 @@
-//! When a boolean with a tapered prism is certain to be the set operation.
+//! Decides whether a boolean with a tapered prism certainly equals the set operation.
 //!
-//! What its planes do is looked at as for prisms (`certainty`). Here are its edges: none may lie in a face of the other body
-//! that no face beside it is flush with, nor touch a cylinder, and the other's edges the same. What is turned about an axis
-//! must keep away.
+//! `certainty` checks the planes of a tapered prism as it does those of any prism. This module
+//! checks the edges. No edge may lie in a face of the other body unless a face beside that edge is
+//! flush with it, and no edge may touch a cylinder. The same holds for the edges of the other body.
+//! Balls and solids of revolution must keep clear of a tapered prism.
 
 use super::Decline;
 use super::turned::{doubtful, reach_each_other};
 use super::wires::CLEARANCE;
 use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Surface, Vec3, faces_of};
 
-/// Directions closer than this are one.
+/// Directions that differ by less than this (as a sine) are equal.
 const COINCIDENT: f64 = 1e-9;
 
 /// A straight edge with the normals of the flat faces beside it.
@@ -19,7 +20,8 @@ fn uncertain(detail: &str) -> Decline {
     Decline::new("boolean with a tapered prism", detail)
 }
 
-/// Looks at all pairs of leaves of which one at least is a polyhedron.
+/// Checks every pair of leaves that contains a polyhedron and whose boxes overlap. Declines an
+/// uncertain pair.
 pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     let is_tapered = |leaf: &Primitive<'_>| matches!(leaf, Primitive::Polyhedron(_));
     let (left, right) = (a.primitives(), b.primitives());
@@ -40,7 +42,7 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
-/// The straight edges of a leaf; `None` of a turned one.
+/// Returns the straight edges of a leaf, or `None` for a ball or a solid of revolution.
 fn straight_edges(leaf: Primitive<'_>) -> Option<Vec<StraightEdge>> {
     match leaf {
         Primitive::Polyhedron(body) => Some(body.edges()),
@@ -88,7 +90,8 @@ fn keep_clear(edges: &[StraightEdge], surfaces: &[Surface]) -> Result<(), Declin
                     }
                 }
                 Surface::Cylinder { center, axis, radius, .. } => {
-                    // The edge seen along the axis: its ends, and where it comes nearest.
+                    // The edge projected along the axis: its two ends and its point nearest to the
+                    // axis.
                     let aside = |point: Vec3| point - center - axis * axis.dot(&(point - center));
                     let [from, to] = ends.map(aside);
                     let along = to - from;

@@ -1,8 +1,8 @@
-//! When a boolean with a solid of revolution is certain to be the set operation.
+//! Decides whether a boolean with a solid of revolution certainly equals the set operation.
 //!
-//! What its planes and cylinders do is looked at as for prisms (`certainty`). Here is the rest: rims, cones, and bodies about
-//! the same axis, whose faces meet in circles. A cone that meets anything but planes across its axis and what is turned
-//! about it is declined.
+//! `certainty` checks planes and cylinders as it does for prisms. This module checks rims, cones,
+//! and bodies about the same axis, whose faces meet in circles. A cone may meet only planes across
+//! its axis and bodies turned about that axis; anything else is declined.
 
 use std::f64::consts::TAU;
 
@@ -10,9 +10,10 @@ use super::Decline;
 use super::wires::CLEARANCE;
 use crate::csg::{CsgSolid, Edge, Extrusion, Primitive, Revolution, Surface, Vec2, Vec3, faces_of};
 
-/// Directions and distances closer than this are one.
+/// Directions and distances that differ by less than this are equal.
 const COINCIDENT: f64 = 1e-9;
 
+/// Returns whether a distance is neither zero nor clear of the kernel's tolerance.
 pub fn doubtful(distance: f64) -> bool {
     (COINCIDENT..CLEARANCE).contains(&distance.abs())
 }
@@ -21,7 +22,8 @@ fn uncertain(detail: &str) -> Decline {
     Decline::new("boolean with a solid of revolution", detail)
 }
 
-/// Looks at all pairs of leaves of which one at least is turned.
+/// Checks every pair of leaves that contains a solid of revolution and whose boxes overlap.
+/// Declines an uncertain pair.
 pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     for left in a.primitives() {
         for right in b.primitives() {
@@ -48,6 +50,7 @@ pub fn check(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
     Ok(())
 }
 
+/// Returns whether the boxes of two leaves meet, within [`CLEARANCE`].
 pub fn reach_each_other(a: Primitive<'_>, b: Primitive<'_>) -> bool {
     let (a, b) = (a.bounds(), b.bounds());
     (0..3).all(|axis| a.min[axis] < b.max[axis] + CLEARANCE && b.min[axis] < a.max[axis] + CLEARANCE)
@@ -57,8 +60,9 @@ fn is_cone([a, b]: &[Vec2; 2]) -> bool {
     (b.y - a.y).abs() > COINCIDENT && (b.x - a.x).abs() > COINCIDENT
 }
 
-/// Two bodies about one axis: in the half plane through it their profiles must keep clear of each other's corners, or meet
-/// them, and no two sides may lie nearly in one line.
+/// Checks two bodies about one axis by their profiles in the half plane through it. Each profile
+/// must keep clear of the other's corners or meet them exactly, and no two sides may be nearly
+/// collinear.
 fn both_turned(a: &Revolution, b: &Revolution) -> Result<(), Decline> {
     let apart = (b.plane.origin - a.plane.origin).cross(&a.plane.z).norm();
     if apart > COINCIDENT || a.plane.z.cross(&b.plane.z).norm() > COINCIDENT {
@@ -91,8 +95,8 @@ fn profiles_are_clear(a: &[[Vec2; 2]], b: &[[Vec2; 2]]) -> Result<(), Decline> {
     Ok(())
 }
 
-/// Whether a corner of a profile touches a side from one side of it: what is left on both sides of such a rim may hang
-/// together or not.
+/// Returns whether a corner of a profile touches a side from one side only. It is then uncertain
+/// whether the material on both sides of that rim stays connected.
 fn has_touching_corner(profile: &[[Vec2; 2]], wall: &[Vec2; 2]) -> bool {
     let along = (wall[1] - wall[0]).normalize();
     let line = Edge::Line { from: wall[0], to: wall[1] };
@@ -113,7 +117,7 @@ fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
             crosswise(turned, prism)
         };
     }
-    // Heights above the turned body's plane, and the prism's outlines around its axis.
+    // Heights above the plane of the solid of revolution. The prism's outlines run around its axis.
     let height = |h: f64| turned.plane.to_local(prism.plane.to_space(Vec2::zeros(), h)).z;
     let caps = [height(prism.low), height(prism.high)];
     if turned.sides.iter().flatten().any(|end| caps.iter().any(|cap| doubtful(end.y - cap))) {
@@ -144,7 +148,7 @@ fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
             if is_cone(side) {
                 return Err(uncertain("a cone and a wall aside"));
             }
-            // Where a wall touches a cylinder or a rim.
+            // Whether a wall touches a cylinder or a rim of this radius.
             let touches = |radius: f64| (nearest - radius).abs() < CLEARANCE || (farthest - radius).abs() < CLEARANCE;
             if [a.x, b.x].into_iter().any(|radius| radius > 0.0 && touches(radius)) {
                 return Err(uncertain("a wall touches a rim"));
@@ -154,8 +158,8 @@ fn with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
     Ok(())
 }
 
-/// A prism across the axis of a body without cones: its walls and caps must not touch a cylinder along a line, and their
-/// corners must keep clear of the rims' planes.
+/// Checks a prism across the axis of a body without cones. The prism's walls and caps must not
+/// touch a cylinder along a line. Its corners must keep clear of the planes of the rims.
 fn crosswise(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
     let radii: Vec<f64> = turned.sides.iter().flatten().map(|end| end.x).filter(|x| *x > 0.0).collect();
     for surface in faces_of(Primitive::Extrusion(prism)) {
@@ -180,13 +184,15 @@ fn crosswise(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
     Ok(())
 }
 
-/// The flat ends of part of a turn and a prism: no straight edge of either may lie in a flat face of the other that none of
-/// its own faces is flush with, nor on a cylinder.
+/// Checks the flat ends of a partial turn against a prism. No straight edge of either body may lie
+/// on a cylinder of the other. None may lie in a flat face of the other unless a face beside that
+/// edge is flush with it.
 fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline> {
     let plane = &turned.plane;
     let (ends, normals) = (turned.ends(), turned.end_normals());
     let normals = normals.map(|flat| plane.x * flat.x + plane.y * flat.y);
-    // Straight edges, each with the normals of the flat faces beside it: those around the ends, and that on the axis.
+    // Straight edges, each with the normals of the flat faces beside it: the edges around the flat
+    // ends and the edge on the axis.
     let mut edges: Vec<([Vec3; 2], Vec<Vec3>)> = Vec::new();
     for [a, b] in &turned.sides {
         for (end, normal) in ends.iter().zip(normals) {
@@ -224,7 +230,7 @@ fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline
             }
         }
     }
-    // The edges around the prism's caps; those over its corners are looked at elsewhere.
+    // The edges around the prism's caps. `certainty` checks the edges over its corners.
     for edge in prism.region.edges() {
         let Edge::Line { from, to } = edge else { continue };
         let along = (to - from).normalize();
@@ -243,7 +249,8 @@ fn ends_with_prism(turned: &Revolution, prism: &Extrusion) -> Result<(), Decline
     Ok(())
 }
 
-/// Nearest and farthest distance of an edge from a point, and whether it is an arc about it.
+/// Returns the nearest and farthest distance of an edge from a point, and whether the edge is an
+/// arc centred on that point.
 fn reach(edge: &Edge, point: Vec2) -> (f64, f64, bool) {
     match edge {
         Edge::Line { from, to } => (edge.distance(point), (from - point).norm().max((to - point).norm()), false),
@@ -252,7 +259,7 @@ fn reach(edge: &Edge, point: Vec2) -> (f64, f64, bool) {
             if apart < COINCIDENT {
                 (*radius, *radius, true)
             } else {
-                // Of an arc the whole circle counts.
+                // An arc counts as its whole circle.
                 ((apart - radius).abs(), apart + radius, false)
             }
         }

@@ -1,4 +1,4 @@
-//! From edges in space to the faces that CadQuery makes of them.
+//! Turns edges in space into the faces that CadQuery makes of them.
 
 mod malformed;
 mod outlines;
@@ -15,21 +15,22 @@ use super::Decline;
 use super::python::Stop;
 use crate::csg::{Edge, Extrusion, Plane, Region, Vec2, Vec3, Wire};
 
-/// Below this the modelling kernel takes two points for one.
+/// The modelling kernel treats two points closer than this as one point.
 pub const CONFUSION: f64 = 1e-7;
-/// Distances between the kernel's tolerance and this are too close to it to be sure of what it does.
+/// Distances between the kernel's tolerance and this are too close to the tolerance to predict what
+/// the kernel does.
 pub const CLEARANCE: f64 = 2e-6;
-/// Coordinates beyond it leave the kernel's absolute tolerance too few digits.
+/// The largest coordinate that leaves enough digits for the kernel's absolute tolerance.
 const LARGEST: f64 = 1e5;
 
-/// Why it is not certain what plane wires enclose.
+/// Reasons why it is uncertain what plane wires enclose.
 const TOUCHING: &str = "wires touch or cross";
 const NESTED: &str = "wires nested three deep";
 const TANGLED: &str = "wire touches or crosses itself";
 const FLAT: &str = "wire of no area";
 const SPIKED: &str = "wire turns back on itself";
 
-/// Whether the kernel makes a solid for certain, of a shape that is not.
+/// Returns whether the kernel certainly makes a solid although the solid's shape is uncertain.
 pub fn is_about_shape(decline: &Decline) -> bool {
     [TOUCHING, NESTED, TANGLED, FLAT].contains(&decline.reason)
 }
@@ -41,7 +42,7 @@ pub enum SpaceEdge {
         from: Vec3,
         to: Vec3,
     },
-    /// From the first point through the second to the third.
+    /// An arc from the first point through the second to the third.
     Arc {
         from: Vec3,
         through: Vec3,
@@ -59,11 +60,12 @@ pub enum SpaceEdge {
 pub struct SpaceWire {
     pub edges: Vec<SpaceEdge>,
     pub for_construction: bool,
-    /// Made by `Wire.assembleEdges`, which has the edges in another order than drawn: see [`sorting`].
+    /// Whether `Wire.assembleEdges` made the wire. It stores the edges in another order than they
+    /// were drawn: see [`sorting`].
     pub is_assembled: bool,
 }
 
-/// A coordinate that the kernel can work with.
+/// Returns the point if the kernel can work with its coordinates. Declines it otherwise.
 pub fn check_point(point: Vec3) -> Result<Vec3, Stop> {
     if point.iter().all(|c| c.abs() <= LARGEST) {
         Ok(point)
@@ -73,8 +75,9 @@ pub fn check_point(point: Vec3) -> Result<Vec3, Stop> {
 }
 
 impl SpaceEdge {
-    /// `Edge.makeLine`: two points that are one raise (experiment `repeated point`); an edge shorter than the kernel's
-    /// tolerance has no geometry, which shows as soon as somebody asks for its ends (`edge of 5e-8`).
+    /// `Edge.makeLine`. Two equal points raise (experiment `repeated point`). An edge shorter than
+    /// the kernel's tolerance has no geometry. CadQuery raises as soon as it asks for the ends of
+    /// such an edge (`edge of 5e-8`).
     pub fn line(from: Vec3, to: Vec3) -> Result<Self, Stop> {
         check_point(to)?;
         let length = (to - from).norm();
@@ -89,14 +92,14 @@ impl SpaceEdge {
         }
     }
 
-    /// `Edge.makeThreePointArc`: points on one line, or two that are one, raise (experiments `arc ..`). On one line means
-    /// to about 1e-9 of the chord.
+    /// `Edge.makeThreePointArc`. Collinear points and equal points raise (experiments `arc ..`).
+    /// Points are collinear if they lie on one line to within about 1e-9 of the chord.
     pub fn arc(from: Vec3, through: Vec3, to: Vec3) -> Result<Self, Stop> {
         check_point(through)?;
         check_point(to)?;
         let (a, b, c) = (through - from, to - through, to - from);
         let shortest = a.norm().min(b.norm()).min(c.norm());
-        // How far the middle point is from the chord, as a share of the longest side.
+        // The distance of the middle point from the chord, as a share of the longest side.
         let longest = a.norm().max(b.norm()).max(c.norm());
         let sine = a.cross(&c).norm() / (longest * longest).max(f64::MIN_POSITIVE);
         if shortest < 1e-12 || (shortest > CLEARANCE && sine < 1e-9) {
@@ -108,7 +111,7 @@ impl SpaceEdge {
         Ok(Self::Arc { from, through, to })
     }
 
-    /// Start and end, where it has them.
+    /// Returns start and end, or `None` for a circle.
     pub fn ends(&self) -> Option<(Vec3, Vec3)> {
         match self {
             Self::Line { from, to } | Self::Arc { from, to, .. } => Some((*from, *to)),
@@ -127,7 +130,7 @@ impl SpaceEdge {
         }
     }
 
-    /// Length and the integral of position along it, for centres of mass.
+    /// Returns the length and the integral of position over it, from which centres of mass follow.
     fn moment(&self) -> Option<(f64, Vec3)> {
         match *self {
             Self::Line { from, to } => {
@@ -157,7 +160,7 @@ impl SpaceEdge {
                 let axis = if chord_middle.norm() > 1e-9 * radius {
                     if sweep <= std::f64::consts::PI { chord_middle.normalize() } else { -chord_middle.normalize() }
                 } else {
-                    // A half circle: the side on which the middle point lies, across the chord.
+                    // For a half circle the axis runs across the chord, toward the middle point.
                     let across = Vec2::new(-(flat(to) - flat(from)).y, (flat(to) - flat(from)).x).normalize();
                     if across.dot(&middle) > 0.0 { across } else { -across }
                 };
@@ -169,8 +172,8 @@ impl SpaceEdge {
 }
 
 impl SpaceWire {
-    /// `Wire.assembleEdges`, for edges that follow one another and end where they began. Others are joined, turned, or
-    /// left out by the kernel in ways that depend on its tolerances.
+    /// `Wire.assembleEdges`, for edges that follow one another and form a closed chain. Declines
+    /// other edges: whether the kernel joins, reverses or drops them depends on its tolerances.
     pub fn closed(edges: Vec<SpaceEdge>) -> Result<Self, Stop> {
         let circle = edges.len() == 1 && edges[0].ends().is_none();
         if !circle {
@@ -191,7 +194,7 @@ impl SpaceWire {
         Ok(Self { edges, for_construction: false, is_assembled: true })
     }
 
-    /// A polygon through the corners, closed.
+    /// Builds the closed polygon through the corners.
     pub fn polygon(corners: &[Vec3]) -> Result<Self, Stop> {
         let next = corners.iter().cycle().skip(1);
         let edges = corners.iter().zip(next).map(|(a, b)| match SpaceEdge::line(*a, *b) {
@@ -202,7 +205,7 @@ impl SpaceWire {
         Self::closed(edges.collect::<Result<_, _>>()?)
     }
 
-    /// Centre of mass of the curve.
+    /// Returns the centre of mass of the curve.
     pub fn center(&self) -> Result<Vec3, Stop> {
         let mut sum = (0.0, Vec3::zeros());
         for edge in &self.edges {
@@ -221,8 +224,8 @@ impl SpaceWire {
         }
     }
 
-    /// The wire in the sketch coordinates of `plane`, and its height above it; `None` where it does not lie in a
-    /// parallel plane.
+    /// Returns the wire in the sketch coordinates of `plane` and its height above that plane, or
+    /// `None` if the wire does not lie in a parallel plane.
     pub fn flat(&self, plane: &Plane) -> Result<Option<(Wire, f64)>, Stop> {
         let mut heights: Vec<f64> = Vec::new();
         let mut flat = |point: Vec3| {
@@ -235,7 +238,8 @@ impl SpaceWire {
         let mut last: Option<Vec2> = None;
         let count = self.edges.len();
         for (index, edge) in self.edges.iter().enumerate() {
-            // An edge begins exactly where the one before ended, the last ends exactly where the first began.
+            // Each edge begins exactly at the end of the edge before it. The last edge ends exactly
+            // at the start of the first.
             let made = match *edge {
                 SpaceEdge::Circle { center, normal, radius } => {
                     if normal.cross(&plane.z).norm() > 1e-9 {
@@ -273,7 +277,7 @@ impl SpaceWire {
     }
 }
 
-/// Wires in the coordinates of `plane`, and their height above it.
+/// Returns the wires in the coordinates of `plane` and their common height above it.
 fn flattened(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<(Vec<Wire>, f64), Stop> {
     let mut flat: Vec<(Wire, f64)> = Vec::with_capacity(wires.len());
     for wire in wires {
@@ -294,11 +298,13 @@ fn flattened(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<(Vec<Wire>, f64),
     Ok((flat.into_iter().map(|(wire, _)| wire).collect(), height))
 }
 
-/// `wiresToFaces`: what the pending wires enclose, as regions of `plane` with their height above it.
+/// `wiresToFaces`: returns what the pending wires enclose, as regions of `plane` with their height
+/// above it.
 ///
-/// The kernel sorts wires into outlines and holes by testing points, and its answer is what one expects where no wire
-/// crosses, touches or nearly touches itself or another, and no hole lies within a hole. Where wires touch or cross,
-/// [`sorting`] follows it; what is malformed is declined here, see [`known_prism`].
+/// The kernel sorts wires into outlines and holes by testing points. Its answer is the expected one
+/// if no wire crosses, touches or nearly touches itself or another, and no hole lies within a hole.
+/// If wires touch or cross, [`sorting`] reproduces what the kernel does. This function declines a
+/// malformed face; [`known_prism`] handles it.
 pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<SketchFaces, Stop> {
     let is_assembled: Vec<bool> = wires.iter().map(|wire| wire.is_assembled).collect();
     let (wires, height) = flattened(wires, plane)?;
@@ -320,7 +326,8 @@ pub fn faces(wires: &[Rc<SpaceWire>], plane: &Plane) -> Result<SketchFaces, Stop
     }
 }
 
-/// Wires that do not cross themselves, and touch each other clearly or not at all.
+/// Checks that no wire crosses itself and that any two wires either clearly touch or are clearly
+/// apart.
 fn check_pairs(wires: &[Wire]) -> Result<(), Decline> {
     for (index, wire) in wires.iter().enumerate() {
         if outlines::check_simple(wire)? {
@@ -333,7 +340,8 @@ fn check_pairs(wires: &[Wire]) -> Result<(), Decline> {
     Ok(())
 }
 
-/// The solid that the kernel makes of wires that [`faces`] declines: mostly malformed.
+/// Returns the solid that the kernel makes of wires that [`faces`] declines. It is malformed in
+/// most cases.
 pub fn known_prism(wires: &[Rc<SpaceWire>], plane: &Plane, low: f64, high: f64) -> Result<Known, Stop> {
     let is_assembled: Vec<bool> = wires.iter().map(|wire| wire.is_assembled).collect();
     let (wires, height) = flattened(wires, plane)?;
@@ -348,17 +356,17 @@ pub fn known_prism(wires: &[Rc<SpaceWire>], plane: &Plane, low: f64, high: f64) 
     Ok(malformed::prism(plane, &malformed::wires(wires, &is_assembled)?, height + low, height + high)?)
 }
 
-/// What wires enclose.
+/// The faces that wires enclose.
 pub struct SketchFaces {
-    /// Regions with their height above the plane.
+    /// Each region with its height above the plane.
     pub regions: Vec<(Region, f64)>,
-    /// A wire crosses itself next to a corner, so little that any boolean heals it.
+    /// Whether a wire crosses itself next to a corner, by so little that any boolean heals it.
     pub tangled: bool,
-    /// The regions touch or overlap each other.
+    /// Whether the regions touch or overlap each other.
     pub touch: bool,
 }
 
-/// The prisms over `faces`, along the plane's normal.
+/// Builds the prisms over `faces`, along the plane's normal, from `low` to `high` above each face.
 pub fn prisms(plane: &Plane, faces: Vec<(Region, f64)>, low: f64, high: f64) -> Vec<Extrusion> {
     faces
         .into_iter()

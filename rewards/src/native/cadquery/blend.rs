@@ -1,7 +1,8 @@
-//! Fillets and chamfers, where what they leave is prisms again.
+//! Fillets and chamfers whose result consists of prisms or cones.
 //!
-//! Along the axis of a prism an edge stands over a corner of the outline, so a fillet there is an arc in the outline and a
-//! chamfer a line. Around the cap of a block two prisms meet in a mitre, and around that of a cylinder a chamfer is a cone.
+//! An edge along the axis of a prism stands over a corner of the outline. A fillet of that edge is
+//! an arc in the outline, and a chamfer is a line. Around the cap of a block, two prisms meet in a
+//! mitre. Around the cap of a cylinder, a chamfer is a cone.
 
 use std::rc::Rc;
 
@@ -11,12 +12,12 @@ use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Primitive, Region,
 use crate::native::python::Stop;
 use crate::native::wires::{CLEARANCE, regions};
 
-/// What takes the place of an edge.
+/// What replaces an edge.
 #[derive(Debug, Clone, Copy)]
 pub enum Blend {
-    /// A radius.
+    /// A round with this radius.
     Fillet(f64),
-    /// A length along both faces.
+    /// A bevel with this length along both faces.
     Chamfer(f64),
 }
 
@@ -27,7 +28,7 @@ impl Blend {
         }
     }
 
-    /// Sizes that are not positive raise once there are edges.
+    /// Checks the size. A size that is not positive raises, once edges are selected.
     fn check(self) -> Result<(), Stop> {
         match self.size() {
             size if size <= 0.0 => Err(fails()),
@@ -37,12 +38,12 @@ impl Blend {
     }
 }
 
-/// What the kernel raises where faces are too small, whatever the reason.
+/// The exception that the kernel raises if faces are too small, whatever the cause.
 fn fails() -> Stop {
     Stop::raise("StdFail_NotDone", "BRep_API: command not done")
 }
 
-/// What it raises where two faces go on smoothly at all edges.
+/// The exception that the kernel raises if the faces at all selected edges join smoothly.
 fn no_edges() -> Stop {
     Stop::raise("Standard_Failure", "There are no suitable edges for chamfer or fillet")
 }
@@ -51,7 +52,8 @@ fn uncertain(detail: &str) -> Stop {
     Stop::decline("fillet or chamfer", detail)
 }
 
-/// Blends edges of a body that is one prism.
+/// Blends edges of a body that is a single prism. `edges` are numbers in the topology. Raises what
+/// the kernel raises, and declines a blend whose result is uncertain.
 pub fn blend(topology: &Topology, edges: &[usize], blend: Blend) -> Result<Rc<Body>, Stop> {
     blend.check()?;
     let places: Vec<EdgePlace> = edges.iter().map(|edge| topology.places[*edge]).collect();
@@ -76,7 +78,8 @@ pub fn blend(topology: &Topology, edges: &[usize], blend: Blend) -> Result<Rc<Bo
     }
 }
 
-/// An outline with some of its corners blended, and how many there were: where two edges go on smoothly there is none.
+/// Returns an outline with the chosen corners blended, and the number of blended corners. Edges
+/// that join smoothly have no corner.
 fn blended(region: &Region, is_chosen: &dyn Fn(usize, usize) -> bool, blend: Blend) -> Result<(Region, usize), Stop> {
     let mut count = 0;
     let mut made = Vec::new();
@@ -95,7 +98,8 @@ fn blended(region: &Region, is_chosen: &dyn Fn(usize, usize) -> bool, blend: Ble
     }
 }
 
-/// What replaces a corner: where the edge before it ends now, where the one after it begins, and what joins them.
+/// The replacement of a corner: the new end of the edge before it, the new start of the edge after
+/// it, and the edge that joins them.
 struct Corner {
     end: Vec2,
     start: Vec2,
@@ -142,7 +146,7 @@ fn blended_wire(wire: &Wire, is_chosen: &dyn Fn(usize) -> bool, blend: Blend) ->
     Ok((wire, blends))
 }
 
-/// How far along an edge a point of it lies; negative before it begins.
+/// Returns the distance of a point along an edge. It is negative before the start of the edge.
 fn along(edge: &Edge, point: Vec2) -> f64 {
     match *edge {
         Edge::Line { from, to } => (to - from).normalize().dot(&(point - from)),
@@ -150,7 +154,7 @@ fn along(edge: &Edge, point: Vec2) -> f64 {
             let (a, b) = (from - center, point - center);
             let turn = a.perp(&b).atan2(a.dot(&b)) * if counter_clockwise { 1.0 } else { -1.0 };
             let sweep = edge.sweep();
-            // The turn that lies nearest to the arc's middle.
+            // The turn nearest to the middle of the arc.
             let turn = turn + std::f64::consts::TAU * ((sweep / 2.0 - turn) / std::f64::consts::TAU).round();
             turn * radius
         }
@@ -158,7 +162,7 @@ fn along(edge: &Edge, point: Vec2) -> f64 {
     }
 }
 
-/// The direction of travel at an end of an edge.
+/// Returns the direction of travel at an end of an edge.
 fn tangent(edge: &Edge, at: Vec2) -> Vec2 {
     match *edge {
         Edge::Arc { center, counter_clockwise, .. } => {
@@ -171,7 +175,8 @@ fn tangent(edge: &Edge, at: Vec2) -> Vec2 {
     }
 }
 
-/// The curve at a distance to the left of an edge (to the right if negative), without ends.
+/// The unbounded curve at a distance to the left of an edge, or to its right if the distance is
+/// negative.
 enum Offset {
     Line { point: Vec2, along: Vec2 },
     Circle { center: Vec2, radius: f64 },
@@ -191,7 +196,7 @@ impl Offset {
         }
     }
 
-    /// Where two such curves meet.
+    /// Returns the points at which two such curves meet.
     fn meet(&self, other: &Self) -> Vec<Vec2> {
         let roots = |foot: Vec2, along: Vec2, squared: f64| {
             if squared < 0.0 { vec![] } else { vec![foot + along * squared.sqrt(), foot - along * squared.sqrt()] }
@@ -218,7 +223,7 @@ impl Offset {
     }
 }
 
-/// The nearest point of an edge's line or circle.
+/// Returns the point nearest to `point` on the line or circle of an edge.
 fn foot(edge: &Edge, point: Vec2) -> Vec2 {
     match *edge {
         Edge::Line { from, to } => {
@@ -231,7 +236,7 @@ fn foot(edge: &Edge, point: Vec2) -> Vec2 {
     }
 }
 
-/// The corner between an edge and the next; `None` where one goes on smoothly in the other.
+/// Returns the blended corner between an edge and the next, or `None` if they join smoothly.
 fn corner(a: &Edge, b: &Edge, blend: Blend) -> Result<Option<Corner>, Stop> {
     let Some((_, at)) = a.ends() else { return Ok(None) };
     let (before, after) = (tangent(a, at), tangent(b, at));
@@ -276,7 +281,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// A prism over a rectangle.
+    /// Returns the block that a prism over a rectangle is, or `None` for any other prism.
     pub fn of(prism: &Extrusion) -> Option<Self> {
         let Extrusion { plane, region, low, high } = prism;
         let lines: Vec<(Vec2, Vec2)> =
@@ -295,13 +300,14 @@ impl Block {
         })
     }
 
-    /// The plane across an axis, with the other two in order.
+    /// Returns the plane across an axis. The other two axes follow in cyclic order.
     fn plane(&self, axis: usize) -> Plane {
         let (x, y) = (self.axes[(axis + 1) % 3], self.axes[(axis + 2) % 3]);
         Plane { origin: self.center, x, y, z: x.cross(&y) }
     }
 
-    /// The same block as a prism along an axis, its faces moved inward by `inset` (low and high along each axis).
+    /// Returns the block as a prism along an axis, with its faces moved inward by `inset` (low and
+    /// high along each axis).
     pub fn along(&self, axis: usize, inset: [[f64; 2]; 3]) -> Result<Extrusion, Stop> {
         let plane = self.plane(axis);
         let bounds = |of: usize| [inset[of][0] - self.half[of], self.half[of] - inset[of][1]];
@@ -314,17 +320,19 @@ impl Block {
         Ok(Extrusion { plane, region: Region::new(wire, vec![]), low, high })
     }
 
-    /// Whether something is left between faces moved inward.
+    /// Returns whether any volume is left between faces moved inward by `inset`.
     pub fn has_room(&self, inset: [[f64; 2]; 3]) -> bool {
         (0..3).all(|axis| 2.0 * self.half[axis] - inset[axis][0] - inset[axis][1] > 1e-3 * self.half[axis])
     }
 
-    /// Which side of the block a point in the middle of a face or an edge lies on, along each axis.
+    /// Returns on which side of the block the centre of a face or an edge lies: -1, 0 or 1 along
+    /// each axis.
     pub fn sides(&self, point: Vec3) -> [f64; 3] {
         [0, 1, 2].map(|axis| ((point - self.center).dot(&self.axes[axis]) / self.half[axis]).round())
     }
 
-    /// Blends the edges with these centres: along one axis, or along two, with mitres where they meet.
+    /// Blends the edges with these centres, which run along one axis or along two. Where edges
+    /// along two axes meet, the blends form mitres.
     fn blended(&self, centers: &[Vec3], blend: Blend) -> Result<CsgSolid, Stop> {
         let edges: Vec<[f64; 3]> = centers.iter().map(|center| self.sides(*center)).collect();
         let axis_of = |edge: &[f64; 3]| edge.iter().position(|side| *side == 0.0);
@@ -334,7 +342,7 @@ impl Block {
             return Err(uncertain("edges that meet in a corner"));
         }
         if let [first, second] = *axes.as_slice() {
-            // Edges that cross without a common corner must keep away from each other.
+            // Edges that cross without a common corner must keep clear of each other.
             let third = 3 - first - second;
             let meet = along(first).all(|a| along(second).all(|b| a[third] == b[third]));
             let least = self.half.iter().fold(f64::INFINITY, |least, half| least.min(*half));
@@ -361,7 +369,8 @@ impl Block {
     }
 }
 
-/// Chamfers around circles at caps of a prism: cones. All that is chosen must be such.
+/// Chamfers circles around the caps of a prism, which makes cones. Declines if any chosen edge is
+/// not such a circle.
 fn chamfered_circles(prism: &Extrusion, places: &[EdgePlace], length: f64) -> Result<CsgSolid, Stop> {
     let Extrusion { plane, region, low, high } = prism;
     let outlines: Vec<&Wire> = wires(region).collect();
@@ -383,7 +392,7 @@ fn chamfered_circles(prism: &Extrusion, places: &[EdgePlace], length: f64) -> Re
     if 2.0 * length > 0.999 * (high - low) {
         return Err(uncertain("chamfer higher than half of the body"));
     }
-    // The caps with the chamfers must still be what they were.
+    // After the chamfers each cap must still have the same outlines.
     for is_high in [false, true] {
         let widened =
             outlines.iter().enumerate().map(|(number, wire)| match (chosen(is_high, number), circle(number)) {
@@ -406,7 +415,8 @@ fn chamfered_circles(prism: &Extrusion, places: &[EdgePlace], length: f64) -> Re
         let sides = corners.windows(2).map(|pair| [pair[0], pair[1]].map(|(x, y)| Vec2::new(x, y))).collect();
         Revolution::whole(Plane { origin: plane.to_space(center, 0.0), ..plane.clone() }, sides)
     };
-    // Radii from below upward, wider by `sign` times the chamfer at the caps.
+    // Radii and heights from the bottom up. At a chamfered cap the radius grows by `sign` times the
+    // chamfer.
     let profile = |number: usize, radius: f64, sign: f64| {
         let [a, b] = [false, true].map(|is_high| chosen(is_high, number));
         let mut corners = vec![(0.0, *low), (radius + sign * a, *low)];
@@ -435,12 +445,13 @@ fn chamfered_circles(prism: &Extrusion, places: &[EdgePlace], length: f64) -> Re
     Ok(made)
 }
 
-/// Prisms of a prism's height over other outlines.
+/// Returns prisms with the height of `prism` over other outlines.
 fn plain_prisms(prism: &Extrusion, outlines: Vec<Wire>) -> impl Iterator<Item = Extrusion> {
     outlines.into_iter().map(|outline| Extrusion { region: Region::new(outline, vec![]), ..prism.clone() })
 }
 
-/// Blends all edges of a body that run along an axis, where its leaves keep clear of each other but for their caps.
+/// Blends all edges of a body that run along an axis. Its leaves must keep clear of each other
+/// except at their caps; other bodies are declined.
 pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Body>, Stop> {
     blend.check()?;
     let leaves = tree.primitives();
@@ -457,7 +468,7 @@ pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Bo
     let Some((_, first)) = prisms.first() else { return Err(uncertain("no prism along the edges")) };
     let base = first.plane.clone();
     check_others(tree, &leaves, axis, 4.0 * blend.size() + CLEARANCE, &is_upright)?;
-    // All outlines in one plane.
+    // Expresses all outlines in one plane.
     let flat: Vec<(f64, f64, Vec<Wire>)> = prisms
         .iter()
         .map(|(_, prism)| {
@@ -511,7 +522,7 @@ pub fn blend_uprights(tree: &CsgSolid, axis: Vec3, blend: Blend) -> Result<Rc<Bo
     if count == 0 {
         return Err(uncertain("no edge is seen"));
     }
-    // Nothing may lie where the corners were.
+    // Nothing may occupy the space of the former corners.
     for i in 0..flat.len() {
         for j in 0..flat.len() {
             let is_clear = || {
@@ -551,8 +562,9 @@ fn copied(leaf: Primitive<'_>) -> CsgSolid {
     }
 }
 
-/// What does not stand along the axis must bring no edges along it, and keep away from those that are there: cylinders
-/// across it whose ends lie outside of all the rest, away from the corners.
+/// Checks the leaves that do not stand along the axis. They must add no edges along it and must
+/// keep clear of the existing ones. Allowed are cylinders across the axis that end outside of the
+/// whole body and keep clear of the corners.
 fn check_others(
     tree: &CsgSolid,
     leaves: &[Primitive<'_>],

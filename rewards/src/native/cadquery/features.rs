@@ -1,4 +1,4 @@
-//! Bodies from outlines and sizes, and how they meet what is there.
+//! Builds bodies from outlines and sizes, and combines them with existing bodies.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::csg::{CsgSolid, Edge, Extrusion, Layers, Plane, Region, Revolution, V
 use crate::native::python::{Stop, Value};
 use crate::native::wires::{self, CLEARANCE, CONFUSION, check_point};
 
-/// How a new body meets what is there: the parameter `combine`.
+/// How a new body is combined with existing ones: the parameter `combine`.
 #[derive(Clone, Copy, PartialEq)]
 enum Combine {
     Fuse,
@@ -31,7 +31,7 @@ fn combine_mode(value: Option<&Value>) -> Result<Combine, Stop> {
     }
 }
 
-/// `_combineWithBase` of one compound that holds `parts`.
+/// `_combineWithBase` with one compound that holds `parts`.
 fn combine_with_base(wp: &Rc<Workplane>, parts: Vec<Rc<Body>>, mode: Combine) -> Result<Rc<Workplane>, Stop> {
     let base = if mode == Combine::Apart { Vec::new() } else { wp.bodies() };
     let result = match mode {
@@ -39,7 +39,8 @@ fn combine_with_base(wp: &Rc<Workplane>, parts: Vec<Rc<Body>>, mode: Combine) ->
             check_apart(&parts)?;
             shapes::fuse(&parts)?
         }
-        // Without a base the parts are fused with one another; with one they are a single argument.
+        // Without a base, the parts are fused with one another. With a base, they form a single
+        // argument.
         Combine::Fuse if base.is_empty() => shapes::fuse(&parts)?,
         Combine::Fuse => {
             check_apart(&parts)?;
@@ -62,15 +63,16 @@ pub fn check_size(size: f64) -> Result<(), Stop> {
     if size < CLEARANCE { Err(Stop::decline("size too small or negative", size.to_string())) } else { Ok(()) }
 }
 
-/// What is extruded.
+/// The profiles to extrude.
 enum Profiles {
     Faces(wires::SketchFaces),
-    /// Finished sketches, as prisms of height one over the xy plane, with where they lie.
+    /// Finished sketches, as prisms of height one over the xy plane, each with its position.
     Sketches(Vec<(CsgSolid, Vec3)>),
 }
 
 impl Profiles {
-    /// Faces that touch make solids that touch: one argument of a boolean must not hold these.
+    /// Declines faces that touch, because their solids touch: one argument of a boolean must not
+    /// hold such solids.
     fn check_separate(&self) -> Result<(), Stop> {
         match self {
             Self::Faces(faces) if faces.touch => Err(Stop::decline("overlapping bodies in one argument", "")),
@@ -78,7 +80,7 @@ impl Profiles {
         }
     }
 
-    /// Whether each is one outline without holes.
+    /// Returns whether each profile is a single outline without holes.
     fn are_plain(&self) -> bool {
         match self {
             Self::Faces(faces) => faces.regions.iter().all(|(region, _)| region.holes().is_empty()),
@@ -90,7 +92,8 @@ impl Profiles {
     }
 }
 
-/// `_getFaces`: the faces of the sketches on the stack, else what the pending wires enclose. The wires are used up.
+/// `_getFaces`: returns the faces of the sketches on the stack or, if there are none, what the
+/// pending wires enclose. Consumes the pending wires.
 fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
     let mut sketches = Vec::new();
     for item in wp.objects.borrow().iter() {
@@ -115,12 +118,12 @@ fn profiles(wp: &Rc<Workplane>, plane: &Plane) -> Result<Profiles, Stop> {
     wires::faces(&wires, plane).map(Profiles::Faces)
 }
 
-/// Where an extrusion begins and ends along the normal.
+/// Returns the start and end of an extrusion along the normal.
 fn span(distance: f64, both: bool) -> (f64, f64) {
     if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) }
 }
 
-/// The bodies over the profiles: to one side, or the full distance to both.
+/// Builds the bodies over the profiles: `distance` to one side, or the full distance to both sides.
 fn prisms(plane: &Plane, profiles: Profiles, distance: f64, both: bool) -> Vec<Rc<Body>> {
     let (low, high) = span(distance, both);
     match profiles {
@@ -131,7 +134,7 @@ fn prisms(plane: &Plane, profiles: Profiles, distance: f64, both: bool) -> Vec<R
         Profiles::Sketches(sketches) => sketches
             .into_iter()
             .map(|(tree, at)| {
-                // The tree's planes are parallel to xy, moved within it.
+                // The planes of the tree are parallel to xy and shifted within it.
                 Body::new(super::sketch::placed(&tree, |flat| {
                     let origin = at + plane.x * flat.plane.origin.x + plane.y * flat.plane.origin.y;
                     Extrusion { plane: Plane { origin, ..plane.clone() }, region: flat.region.clone(), low, high }
@@ -141,7 +144,8 @@ fn prisms(plane: &Plane, profiles: Profiles, distance: f64, both: bool) -> Vec<R
     }
 }
 
-/// A distance to extrude: none raises once the faces are there (experiments `extrude0`, `extrude 1e-8`).
+/// Checks a distance to extrude. A zero distance raises after the faces are built (experiments
+/// `extrude0`, `extrude 1e-8`).
 fn check_distance(distance: f64) -> Result<f64, Stop> {
     check_point(Vec3::repeat(distance))?;
     if distance.abs() < 5e-8 {
@@ -153,7 +157,8 @@ fn check_distance(distance: f64) -> Result<f64, Stop> {
     Ok(distance)
 }
 
-/// The distance, `both` and `taper` of `extrude` and `cutBlind`, from three parameters.
+/// Reads the distance, `both` and `taper` of `extrude` and `cutBlind`; `both` is the index of the
+/// second.
 fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, f64), Stop> {
     let until = bound.value(0)?;
     let distance = match until {
@@ -171,7 +176,7 @@ fn extent(bound: &Bound, both: usize) -> Result<(f64, bool, f64), Stop> {
     Ok((distance, flag_or(bound.get(both), false)?, taper))
 }
 
-/// The bodies over the profiles, narrower by `taper` degrees as they go.
+/// Builds the bodies over the profiles, narrowed by `taper` degrees along the way.
 fn extruded(plane: &Plane, profiles: Profiles, distance: f64, both: bool, taper: f64) -> Result<Vec<Rc<Body>>, Stop> {
     if taper == 0.0 {
         return Ok(prisms(plane, profiles, check_distance(distance)?, both));
@@ -195,10 +200,11 @@ pub fn extrude(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     let (distance, both, taper) = extent(bound, 3)?;
     let pending = wp.context.borrow().pending_wires.clone();
     let faces = match profiles(wp, plane) {
-        // The kernel makes a solid of any wires in a plane, malformed as it may be.
+        // The kernel makes a solid of any wires in a plane, even if it is malformed.
         Err(Stop::Decline(doubt)) if wires::is_about_shape(&doubt) && wp.bodies().is_empty() && taper == 0.0 => {
             let (low, high) = span(check_distance(distance)?, both);
-            // A sheet to both sides is two sheets, of which the kernel's mass properties are noise.
+            // A sheet extruded to both sides is two sheets. The kernel's mass properties for these
+            // are noise.
             let known = wires::known_prism(&pending, plane, low, high).ok();
             let known = known.filter(|known| known.malformed || !both);
             return Ok(wp.with(vec![Item::Body(Body::doubtful(doubt, known))]));
@@ -213,7 +219,7 @@ pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     let faces = profiles(wp, plane)?;
     faces.check_separate()?;
     if matches!(&faces, Profiles::Sketches(sketches) if sketches.iter().any(|(tree, _)| tree.leaves() > 1)) {
-        // Its faces are not joined yet: experiment `cut by joined faces`.
+        // The faces of the sketch are not joined yet: experiment `cut by joined faces`.
         return Err(Stop::decline("cut by a sketch of several faces", ""));
     }
     let tools = extruded(plane, faces, distance, both, taper)?;
@@ -221,8 +227,9 @@ pub fn cut_blind(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
 }
 
-/// The axis of `revolve`, in the plane's coordinates. Without an end CadQuery takes the y of the start in space for that of
-/// the end in the plane (experiments `revolve from 1e-16`, `revolve default axis below`).
+/// Returns the start and end of the axis of `revolve`, in the plane's coordinates. If no end is
+/// given, CadQuery uses the y of the start in space as the y of the end in the plane (experiments
+/// `revolve from 1e-16`, `revolve default axis below`).
 fn axis_of_turn(plane: &Plane, from: Option<Vec3>, to: Option<Vec3>) -> Result<(Vec3, Vec3), Stop> {
     let from = from.unwrap_or_else(Vec3::zeros);
     let y = to_world(plane, from).y;
@@ -238,8 +245,8 @@ fn axis_of_turn(plane: &Plane, from: Option<Vec3>, to: Option<Vec3>) -> Result<(
     Ok((from, to))
 }
 
-/// `revolve` of outlines made of lines, about an axis in their plane that they do not cross. A negative angle is the rest of
-/// a full turn.
+/// `revolve` for outlines made of lines, about an axis in their plane that they do not cross. A
+/// negative angle means a full turn minus its absolute value.
 pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let angle = number_or(bound.get(0), 360.0)?;
     let given = |index: usize| bound.get(index).filter(|value| !matches!(value, Value::None)).map(vector).transpose();
@@ -287,14 +294,16 @@ pub fn revolve(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Wo
     combine_with_base(wp, parts, combine_mode(bound.get(3))?)
 }
 
-/// `cutThruAll`: the kernel's prism reaches as far to both sides of the workplane as the body is long along its longest
-/// axis, which may be less than through all of it (experiments `cutThruAll from afar`).
+/// `cutThruAll`. To either side of the workplane, the kernel's prism is as long as the body is
+/// along its longest axis. The cut may therefore not reach through the whole body (experiments
+/// `cutThruAll from afar`).
 pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, Stop> {
     let base = find_solid(wp)?;
     let faces = profiles(wp, plane)?;
     faces.check_separate()?;
     if !faces.are_plain() {
-        // Experiments `ring cutThruAll`: the kernel's prism through everything fails for most faces with holes.
+        // Experiments `ring cutThruAll`: the kernel's prism through the whole body fails for most
+        // faces with holes.
         return Err(Stop::decline("cut through with holes", ""));
     }
     let Some(tree) = base.shape()? else { return Err(Stop::decline("cut through nothing", "")) };
@@ -303,23 +312,24 @@ pub fn cut_through(wp: &Rc<Workplane>, plane: &Plane) -> Result<Rc<Workplane>, S
     let extent = tree.extent(layers.as_ref(), plane.z).ok_or_else(|| Stop::decline("bounds not certain", ""))?;
     let level = plane.z.dot(&plane.origin);
     let farthest = (extent.1 - level).max(level - extent.0);
-    // The kernel's box is larger by its tolerance: what ends at the far face goes through it.
+    // The kernel's box is larger than the body by its tolerance. A prism that ends at the far face
+    // goes through that face.
     if (1e-9..1e-5).contains(&(farthest - reach).abs()) {
         return Err(Stop::decline("cut that ends at a face", ""));
     }
-    // Through everything it is never flush with anything.
+    // A prism through the whole body is never flush with a face.
     let distance = if farthest < reach + 1e-9 { 1.37 * reach + 1.234_567 } else { reach + 2.0 * CONFUSION };
     let tools = prisms(plane, faces, distance, true);
     Ok(wp.with(vec![Item::Body(shapes::cut(&base, &tools)?)]))
 }
 
-/// Edge lengths of the box around a body.
+/// Returns the edge lengths of the box around a body. Declines if the bounds are uncertain.
 fn exact_size(tree: &CsgSolid, layers: Option<&Layers>) -> Result<Vec3, Stop> {
     let bounds = tree.tight_bounds(layers).ok_or_else(|| Stop::decline("bounds not certain", ""))?;
     Ok(Vec3::from(bounds.max) - Vec3::from(bounds.min))
 }
 
-/// `findSolid`: the bodies on the stack or of an ancestor, as one compound.
+/// `findSolid`: returns the bodies on the stack or of the nearest ancestor, as one compound.
 pub fn find_solid(wp: &Workplane) -> Result<Rc<Body>, Stop> {
     let bodies = wp.bodies();
     match bodies.as_slice() {
@@ -332,7 +342,7 @@ pub fn find_solid(wp: &Workplane) -> Result<Rc<Body>, Stop> {
     }
 }
 
-/// The depth of a hole; the part's largest dimension where none is given.
+/// Returns the depth of a hole. If none is given, it is the diagonal of the box around the part.
 pub fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
     match given {
         None | Some(Value::None) => {
@@ -344,7 +354,7 @@ pub fn depth(wp: &Workplane, given: Option<&Value>) -> Result<f64, Stop> {
     }
 }
 
-/// `hole` and `cboreHole`: cylinders of (diameter, depth) sunk at each point, against the normal.
+/// `hole` and `cboreHole`: cuts cylinders of (diameter, depth) at each point, against the normal.
 pub fn hole(wp: &Rc<Workplane>, bores: &[(f64, f64)]) -> Result<Rc<Workplane>, Stop> {
     let mut tools = Vec::new();
     for at in frames(wp)? {
@@ -359,7 +369,8 @@ pub fn hole(wp: &Rc<Workplane>, bores: &[(f64, f64)]) -> Result<Rc<Workplane>, S
     Ok(wp.with(vec![Item::Body(shapes::cut(&find_solid(wp)?, &tools)?)]))
 }
 
-/// `cskHole`: a cylinder and a cone whose base lies in the workplane, sunk at each point against the normal.
+/// `cskHole`: cuts a cylinder and a cone at each point, against the normal. The base of the cone
+/// lies in the workplane.
 pub fn countersunk_hole(
     wp: &Rc<Workplane>,
     diameter: f64,
@@ -372,7 +383,7 @@ pub fn countersunk_hole(
     check_size(bore)?;
     check_size(tip)?;
     check_point(Vec3::new(sink, tip, depth))?;
-    // Where the cone is as wide as the bore.
+    // The depth at which the cone is as wide as the bore.
     let throat = tip * (1.0 - bore / sink);
     if sink - bore < 1e-3 * bore || throat < 1e-3 * tip || depth - tip < 1e-3 * tip {
         return Err(Stop::decline("countersink that is no wider than its hole, or deeper", ""));
@@ -390,7 +401,7 @@ fn one_wire(edges: Vec<Edge>) -> Result<Region, Stop> {
     Ok(Region::new(wire, Vec::new()))
 }
 
-/// A prism in local coordinates at each point of the stack.
+/// Adds a prism, given in local coordinates, at each point of the stack.
 pub fn each_prism(
     wp: &Rc<Workplane>,
     edges: Vec<Edge>,
@@ -403,7 +414,7 @@ pub fn each_prism(
     each_body(wp, frames(wp)?.into_iter().map(at).collect(), combine)
 }
 
-/// Bodies at the points of the stack, combined as asked.
+/// Combines bodies at the points of the stack as `combine` says.
 pub fn each_body(wp: &Rc<Workplane>, bodies: Vec<Rc<Body>>, combine: Option<&Value>) -> Result<Rc<Workplane>, Stop> {
     match combine_mode(combine)? {
         Combine::Apart => Ok(wp.with(bodies.into_iter().map(Item::Body).collect())),

@@ -15,7 +15,7 @@ pub struct VectorObject(pub Vec3);
 #[derive(Debug, Clone)]
 pub struct PlaneObject(pub Plane);
 
-/// `Plane.XY` and its like, to be called.
+/// A callable constructor of `Plane`, such as `Plane.XY`.
 #[derive(Debug)]
 struct NamedPlane(&'static str);
 
@@ -23,7 +23,7 @@ pub fn vector_value(vector: Vec3) -> Value {
     Value::Object(Rc::new(VectorObject(vector)))
 }
 
-/// A `VectorLike`: a vector, or a tuple or list of two or three numbers.
+/// Reads a `VectorLike`: a vector, or a tuple or list of two or three numbers.
 pub fn vector(value: &Value) -> Result<Vec3, Stop> {
     if let Some(VectorObject(vector)) = value.object::<VectorObject>() {
         return Ok(*vector);
@@ -51,7 +51,7 @@ pub fn construct_vector(arguments: Arguments) -> Result<Value, Stop> {
     Ok(vector_value(check_point(found)?))
 }
 
-/// The names that `Plane.named` knows, with x direction and normal.
+/// The names that `Plane.named` accepts, with x direction and normal.
 const NAMED: [(&str, [f64; 3], [f64; 3]); 12] = [
     ("XY", [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]),
     ("YZ", [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]),
@@ -78,8 +78,9 @@ pub fn named_plane(name: &str, origin: Vec3) -> Result<Plane, Stop> {
     }
 }
 
-/// `Plane(origin, xDir, normal)`: both directions are normalised, x is projected into the plane. A null vector and a
-/// parallel pair raise; what is within rounding of either is declined.
+/// `Plane(origin, xDir, normal)`. Both directions are normalised, and x is projected into the
+/// plane. A null vector and a parallel pair raise. A vector within rounding of either case is
+/// declined.
 pub fn plane(origin: Vec3, x_dir: Option<Vec3>, normal: Vec3) -> Result<Plane, Stop> {
     const TINY: f64 = 1e-9;
     check_point(origin)?;
@@ -121,7 +122,7 @@ pub fn construct_plane(arguments: Arguments) -> Result<Value, Stop> {
     Ok(Value::Object(Rc::new(PlaneObject(plane(origin, x_dir, normal)?))))
 }
 
-/// `Plane.XY(..)`, `Plane.named(..)`.
+/// Returns the constructor `Plane.XY(..)`, `Plane.named(..)` or the like.
 pub fn plane_constructor(name: &str) -> Result<Value, Stop> {
     match NAMED.iter().map(|(known, ..)| *known).chain(["named"]).find(|known| *known == name) {
         Some(known) => Ok(Value::Object(Rc::new(NamedPlane(known)))),
@@ -178,7 +179,7 @@ impl Object for VectorObject {
     }
 
     fn equals(&self, other: &Value) -> Result<bool, Stop> {
-        // Vectors are equal within a tolerance of the kernel's.
+        // CadQuery compares vectors within a tolerance of the kernel.
         match other.object::<Self>() {
             Some(_) => Err(Stop::decline("operator of Vector", "==")),
             None => Ok(false),
@@ -208,7 +209,7 @@ impl Object for VectorObject {
     }
 }
 
-/// A method of a vector.
+/// Calls a method of a vector.
 pub fn call_vector(this: &VectorObject, name: &str, arguments: Arguments) -> Result<Value, Stop> {
     let one = |arguments: Arguments| -> Result<Value, Stop> {
         let bound = arguments.bind(&format!("Vector.{name}"), &[required("v")])?;

@@ -1,4 +1,4 @@
-//! The methods of a workplane that draw, and where all methods are called from.
+//! The methods of a workplane that draw, and the dispatch of all methods.
 
 use std::rc::Rc;
 
@@ -72,7 +72,7 @@ pub fn value(workplane: Rc<Workplane>) -> Value {
     Value::Object(workplane)
 }
 
-/// Methods that add points, edges and wires; `None` for any other.
+/// Calls a method that adds points, edges or wires. Returns `None` for any other method.
 fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<Value>, Stop> {
     let construction = optional("forConstruction");
     let bind = |parameters: &[Parameter]| Bound::of(arguments, name, parameters);
@@ -209,7 +209,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
     Ok(Some(value(result)))
 }
 
-/// `centered=`: one flag, or one for each axis.
+/// Reads `centered=`: one flag for all axes, or one for each axis.
 pub fn centered<const N: usize>(value: Option<&Value>) -> Result<[bool; N], Stop> {
     let odd = || Stop::decline("odd value of centered", "");
     match value {
@@ -223,7 +223,7 @@ pub fn centered<const N: usize>(value: Option<&Value>) -> Result<[bool; N], Stop
     }
 }
 
-/// `_addPendingEdge`: the first edge after a close remembers where it began.
+/// `_addPendingEdge`. The first edge after a close records its start.
 fn pend_edge(wp: &Workplane, edge: &SpaceEdge) {
     let mut context = wp.context.borrow_mut();
     context.pending_edges.push(edge.clone());
@@ -245,7 +245,8 @@ fn line_to(wp: &Rc<Workplane>, x: f64, y: f64, construction: bool) -> Result<Rc<
     let after_arc =
         matches!(wp.objects.borrow().last(), Some(Item::Edge(edge)) if matches!(**edge, SpaceEdge::Arc { .. }));
     if after_arc && (to - from).norm() < 1e-9 {
-        // The kernel's arc ends there but for rounding, which decides what is raised.
+        // The kernel's arc ends there up to rounding, and the rounding decides which exception is
+        // raised.
         return Err(Stop::decline("line to where an arc ends", ""));
     }
     Ok(add_edge(wp, SpaceEdge::line(from, to)?, construction))
@@ -293,8 +294,8 @@ fn polyline(wp: &Rc<Workplane>, points: &[Vec3], construction: bool, current: bo
     Ok(wp.with(edges))
 }
 
-/// `close`: a line back to the first point if it is farther than 1e-6, then all pending edges become one wire: those of
-/// an earlier outline that was never closed as well.
+/// `close`. Adds a line back to the first point if that is farther away than 1e-6. Then all pending
+/// edges become one wire, including those of an earlier outline that was never closed.
 fn close(wp: &Rc<Workplane>) -> Result<Rc<Workplane>, Stop> {
     let end = wp.current_local()?;
     let Some(start) = wp.context.borrow().first_point else {
@@ -319,7 +320,7 @@ fn close(wp: &Rc<Workplane>) -> Result<Rc<Workplane>, Stop> {
     Ok(wp.with(objects))
 }
 
-/// A rounded slot about the origin.
+/// Returns the edges of a rounded slot about the origin, turned by `degrees`.
 fn slot(length: f64, diameter: f64, degrees: f64) -> Result<Vec<SpaceEdge>, Stop> {
     if diameter < CLEARANCE || length - diameter < CLEARANCE {
         return Err(Stop::decline("slot without a straight part", ""));
@@ -337,7 +338,8 @@ fn slot(length: f64, diameter: f64, degrees: f64) -> Result<Vec<SpaceEdge>, Stop
     ])
 }
 
-/// `eachpoint` of a wire given in local coordinates: one at the centre of each object on the stack.
+/// `eachpoint` for a wire given in local coordinates. Places one wire at the centre of each object
+/// on the stack.
 fn each_point(
     wp: &Rc<Workplane>,
     edges: Vec<SpaceEdge>,

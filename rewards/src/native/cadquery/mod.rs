@@ -1,7 +1,8 @@
 //! CadQuery's objects as the interpreter sees them.
 //!
-//! Each method does what CadQuery 2.8's does, down to the order in which it looks for errors, or declines. The rules that
-//! are surprising have a test that names the experiment with the real one (`scripts/reference/cadquery_rules.py`).
+//! Each method does what its counterpart in CadQuery 2.8 does, including the order in which it
+//! checks for errors, or declines. Each surprising rule has a test that names the experiment with
+//! the real method (`scripts/reference/cadquery_rules.py`).
 
 mod blend;
 mod features;
@@ -24,12 +25,12 @@ use super::python::{Arguments, Machine, Object, Parameter, Stop, Value};
 pub use shapes::{Item, ShapeObject};
 pub use workplane::Workplane;
 
-/// `import cadquery`: the module.
+/// Returns the module that `import cadquery` binds.
 pub fn module() -> Value {
     Value::Object(Rc::new(CadQueryModule))
 }
 
-/// `cadquery`, `cq`.
+/// The module `cadquery`, also known as `cq`.
 #[derive(Debug)]
 struct CadQueryModule;
 
@@ -50,8 +51,8 @@ impl Object for Exporters {
     }
 }
 
-/// `exporters.export(shape, "part.stl")`: STL and STEP files fail silently where they cannot be written (experiment
-/// `export`), so that the program goes on either way.
+/// `exporters.export(shape, "part.stl")`. If an STL or STEP file cannot be written, the call fails
+/// silently (experiment `export`), so the program continues either way.
 fn export(arguments: Arguments) -> Result<Value, Stop> {
     let file = match arguments.positional.as_slice() {
         [shape, Value::Str(file)] if shape.object::<Workplane>().is_some() && arguments.keywords.is_empty() => {
@@ -67,7 +68,7 @@ fn export(arguments: Arguments) -> Result<Value, Stop> {
     }
 }
 
-/// A class of CadQuery's, to be called.
+/// A callable class of CadQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     Workplane,
@@ -101,7 +102,7 @@ impl Object for CadQueryModule {
     }
 }
 
-/// What else the module `cadquery` has.
+/// The other names that the module `cadquery` has.
 const EXPORTED: &[&str] = &[
     "Assembly",
     "BoundBox",
@@ -189,21 +190,22 @@ impl Object for Method {
     }
 }
 
-/// A method of `this`.
+/// Returns a method bound to `this`.
 fn method(this: &Rc<dyn Object>, name: &'static str) -> Value {
     Value::Object(Rc::new(Method { this: Rc::clone(this), name }))
 }
 
-/// A required and an optional parameter.
+/// Declares a required parameter.
 const fn required(name: &'static str) -> Parameter {
     Parameter { name, required: true }
 }
 
+/// Declares an optional parameter.
 const fn optional(name: &'static str) -> Parameter {
     Parameter { name, required: false }
 }
 
-/// A number where CadQuery computes with it or hands it to the kernel: both refuse text and `None`.
+/// Reads a number that CadQuery computes with or passes to the kernel. Both reject text and `None`.
 fn number(value: &Value) -> Result<f64, Stop> {
     match value.as_float() {
         Some(number) if number.is_finite() => Ok(number),
@@ -215,7 +217,7 @@ fn number(value: &Value) -> Result<f64, Stop> {
     }
 }
 
-/// A number that CadQuery looks at late: what else is wrong raises first.
+/// Reads a number that CadQuery checks late: any other error raises first.
 fn late_number(value: &Value) -> Result<f64, Stop> {
     match number(value) {
         Err(Stop::Raise(_)) => Err(Stop::decline("argument not a number", value.class_name())),
@@ -223,12 +225,12 @@ fn late_number(value: &Value) -> Result<f64, Stop> {
     }
 }
 
-/// An optional number.
+/// Reads an optional number.
 fn number_or(value: Option<&Value>, default: f64) -> Result<f64, Stop> {
     value.map_or(Ok(default), number)
 }
 
-/// An optional flag.
+/// Reads an optional flag.
 fn flag_or(value: Option<&Value>, default: bool) -> Result<bool, Stop> {
     match value {
         None => Ok(default),

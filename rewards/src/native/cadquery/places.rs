@@ -1,4 +1,4 @@
-//! Where things go: workplanes on what is there, selected faces, arrays of points.
+//! Positions: workplanes on existing objects, selected faces, arrays of points.
 
 use std::rc::Rc;
 
@@ -37,7 +37,7 @@ pub fn rectangular_array(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Re
     Ok(wp.with(points))
 }
 
-/// `polarArray`: locations on a circle, turned as they go round unless `rotate` is false.
+/// `polarArray`: places locations on a circle. They turn with the angle unless `rotate` is false.
 pub fn polar_array(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let Value::Int(count) = *bound.value(3)? else { return Err(Stop::decline("odd count", "")) };
     if count < 1 {
@@ -70,7 +70,7 @@ pub fn polar_array(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<R
     Ok(wp.with((0..count).map(at).collect::<Result<_, Stop>>()?))
 }
 
-/// `workplane`: a new plane at what is on the stack.
+/// `workplane`: makes a new plane at the object on the stack.
 pub fn workplane(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let option = match bound.get(2) {
         None => Center::Projected,
@@ -121,7 +121,7 @@ pub fn workplane(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
         }
         other => return Err(Stop::decline("workplane on a shape", other.class_name())),
     };
-    // The present origin, projected onto the new plane.
+    // The current origin, projected onto the new plane.
     let center = if option == Center::Projected {
         let unit = normal.normalize();
         onto - unit * (onto - center).dot(&unit)
@@ -139,7 +139,7 @@ pub fn workplane(wp: &Rc<Workplane>, plane: &Plane, bound: &Bound) -> Result<Rc<
     Ok(Rc::new(made))
 }
 
-/// Where a workplane's origin lies.
+/// How the origin of a workplane is chosen.
 #[derive(Clone, Copy, PartialEq)]
 enum Center {
     Projected,
@@ -147,13 +147,14 @@ enum Center {
     Bounds,
 }
 
-/// `_computeXdir`: across z, or x where the plane lies across z.
+/// `_computeXdir`: returns the direction across z, or x if the normal is parallel to z.
 fn x_direction(normal: Vec3) -> Vec3 {
     let aside = Vec3::z().cross(&normal);
     if aside.norm() < 1e-4 { Vec3::x() } else { aside }
 }
 
-/// A workplane on several objects: they must be plane faces in one plane.
+/// Returns what a workplane on several objects raises or why it is declined. The objects must be
+/// plane faces in one plane.
 fn several(objects: &[Item]) -> Stop {
     let uneven = || Stop::raise("ValueError", "If multiple objects selected, they all must be planar faces.");
     let mut faces = Vec::new();
@@ -167,7 +168,7 @@ fn several(objects: &[Item]) -> Stop {
             _ => return uneven(),
         }
     }
-    // Which of them is the first is not known: no two may lie in one plane.
+    // It is unknown which face is the first, so no two may lie in one plane.
     let are_apart = faces.iter().enumerate().all(|(index, (center, normal))| {
         let others = faces.iter().enumerate().filter(|(other, _)| *other != index);
         others.into_iter().all(|(_, (other, _))| normal.dot(&(center - other)).abs() > 1e-3)

@@ -1,4 +1,4 @@
-//! `faces`, `edges`, `vertices`, and what is done to what they select.
+//! `faces`, `edges` and `vertices`, and the operations on what they select.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ use crate::native::certainty;
 use crate::native::python::{Stop, Value};
 use crate::native::wires::SpaceEdge;
 
-/// The objects that are searched, those of a tag or the stack's, and the selector.
+/// Returns the objects to search (those of a tag, or those on the stack) and the selector.
 fn searched(wp: &Rc<Workplane>, bound: &Bound) -> Result<(Vec<Item>, Option<String>), Stop> {
     let selector = match bound.get(0) {
         None | Some(Value::None) => None,
@@ -30,7 +30,7 @@ fn searched(wp: &Rc<Workplane>, bound: &Bound) -> Result<(Vec<Item>, Option<Stri
     Ok((items, selector))
 }
 
-/// Faces or edges on the stack that all belong to one body.
+/// Returns the faces or edges among `items` if all belong to one body.
 fn pieces<'a>(
     items: &'a [Item],
     piece: impl Fn(&'a Item) -> Option<(&'a Rc<Topology>, usize)>,
@@ -62,7 +62,7 @@ fn listed(elements: &[Element]) -> Vec<&Element> {
     elements.iter().collect()
 }
 
-/// `faces`
+/// `faces`: returns the selected faces of the objects on the stack.
 pub fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let (items, selector) = searched(wp, bound)?;
     let found = match face_pieces(&items) {
@@ -76,7 +76,8 @@ pub fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
         let picked = select(&listed(&topology.faces), &among, selector.as_deref(), true)?;
         return Ok(wp.with(picked.into_iter().map(|face| Item::Face(Rc::clone(&topology), face)).collect()));
     }
-    // Where a body ends in a plane face across the axis, that face's centre is farther out than any other's.
+    // If a body ends in a plane face across the axis, the centre of that face is farther out than
+    // that of any other face.
     let (sign, axis) = match selector.as_deref().unwrap_or_default() {
         ">X" => (1.0, 0),
         "<X" => (-1.0, 0),
@@ -98,7 +99,7 @@ pub fn faces(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
 /// Edges of a body, by their numbers in its topology.
 type BodyEdges = (Rc<Topology>, Vec<usize>);
 
-/// The edges that items have, as those of one body.
+/// Returns the edges of the items if all belong to one body.
 fn edges_of(items: &[Item]) -> Result<Option<BodyEdges>, Stop> {
     if let Some(found) = edge_pieces(items) {
         return Ok(Some(found));
@@ -113,7 +114,7 @@ fn edges_of(items: &[Item]) -> Result<Option<BodyEdges>, Stop> {
     }))
 }
 
-/// `edges`
+/// `edges`: returns the selected edges of the objects on the stack.
 pub fn edges(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let (items, selector) = searched(wp, bound)?;
     if let Some((topology, among)) = edges_of(&items)? {
@@ -129,7 +130,8 @@ pub fn edges(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     Ok(wp.with(vec![Item::Uprights(only_body(&items)?, axis)]))
 }
 
-/// `vertices` of outlines made of lines, where holes go that follow a construction rectangle, and of prisms.
+/// `vertices` of prisms and of outlines made of lines. Programs place holes at the vertices of a
+/// construction rectangle.
 pub fn vertices(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop> {
     let (items, selector) = searched(wp, bound)?;
     let are_wires = items.iter().all(|item| matches!(item, Item::Wire(_)));
@@ -152,13 +154,14 @@ pub fn vertices(wp: &Rc<Workplane>, bound: &Bound) -> Result<Rc<Workplane>, Stop
     let elements = points(&found);
     let all: Vec<usize> = (0..found.len()).collect();
     let picked = select(&listed(&elements), &all, selector.as_deref(), false)?;
-    // Without a selector the order of a wire's is known.
+    // The order of a wire's vertices is known only without a selector.
     let is_known = are_wires && selector.is_none() || picked.len() == 1;
     let item = |at: usize| if is_known { Item::Vertex(found[at]) } else { Item::Corner(found[at]) };
     Ok(wp.with(picked.into_iter().map(item).collect()))
 }
 
-/// `fillet` and `chamfer`: of the edges on the stack, or those of the faces there, of the body found in the chain.
+/// `fillet` and `chamfer`: blends the edges on the stack, or the edges of the faces on the stack.
+/// The body is found in the chain.
 pub fn blended(wp: &Rc<Workplane>, shape: Blend) -> Result<Rc<Workplane>, Stop> {
     let body = features::find_solid(wp)?;
     let items = wp.objects.borrow().clone();
@@ -167,7 +170,7 @@ pub fn blended(wp: &Rc<Workplane>, shape: Blend) -> Result<Rc<Workplane>, Stop> 
         return Ok(wp.with(vec![Item::Body(blend::blend_uprights(tree, *axis, shape)?)]));
     }
     if items.is_empty() || items.iter().all(|item| matches!(item, Item::Point(_))) {
-        // Nothing has edges.
+        // The stack holds nothing that has edges.
         return Err(Stop::raise("ValueError", "Fillets requires that edges be selected"));
     }
     let found = edges_of(&items)?;
@@ -179,7 +182,7 @@ pub fn blended(wp: &Rc<Workplane>, shape: Blend) -> Result<Rc<Workplane>, Stop> 
     Ok(wp.with(vec![Item::Body(blend::blend(&topology, &edges, shape)?)]))
 }
 
-/// The shape of the body that is worked on, if the selection is one of it.
+/// Returns the shape of the current body if the selection belongs to it. Declines otherwise.
 fn owned<'a>(owner: &'a Rc<Body>, body: &Rc<Body>) -> Result<&'a crate::csg::CsgSolid, Stop> {
     if !Rc::ptr_eq(owner, body) || owner.tangled {
         return Err(Stop::decline("edges of another body", ""));
@@ -187,7 +190,7 @@ fn owned<'a>(owner: &'a Rc<Body>, body: &Rc<Body>) -> Result<&'a crate::csg::Csg
     owner.shape()?.ok_or_else(|| Stop::decline("edges of nothing", ""))
 }
 
-/// The sizes of `chamfer`: one for both faces.
+/// Reads the size of `chamfer`: one length for both faces.
 pub fn chamfer_length(bound: &Bound) -> Result<f64, Stop> {
     let length = late_number(bound.value(0)?)?;
     match bound.get(1) {
@@ -197,7 +200,7 @@ pub fn chamfer_length(bound: &Bound) -> Result<f64, Stop> {
     }
 }
 
-/// `shell`: without the faces on the stack, walls of a thickness.
+/// `shell`: removes the faces on the stack and leaves walls of a thickness.
 pub fn shelled(wp: &Rc<Workplane>, thickness: f64) -> Result<Rc<Workplane>, Stop> {
     let body = features::find_solid(wp)?;
     let items = wp.objects.borrow().clone();

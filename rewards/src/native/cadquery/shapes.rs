@@ -1,4 +1,4 @@
-//! Shapes: what lies on a workplane's stack.
+//! Shapes: the objects on a workplane's stack.
 
 use std::rc::Rc;
 
@@ -11,12 +11,13 @@ use crate::native::wires::{Known, SpaceEdge, SpaceWire, check_point};
 use crate::native::{Decline, certainty};
 use crate::outcome::Solid;
 
-/// Something on a stack.
+/// An object on a stack.
 #[derive(Debug, Clone)]
 pub enum Item {
     /// A `Vector`.
     Point(Vec3),
-    /// A `Location` in the coordinates of its workplane: where its origin lies, and by how many degrees it is turned.
+    /// A `Location` in the coordinates of its workplane: the position of its origin, and its
+    /// rotation in degrees.
     Place {
         at: Vec2,
         degrees: f64,
@@ -26,32 +27,34 @@ pub enum Item {
     Edge(Rc<SpaceEdge>),
     Wire(Rc<SpaceWire>),
     Body(Rc<Body>),
-    /// Faces of a body; how many is not known.
+    /// Faces of a body, of unknown number.
     Faces(Rc<SelectedFaces>),
-    /// A face of a body that is one prism, by its number. In which order the kernel has them is not known.
+    /// A face of a body that is a single prism, by its number in the topology. The kernel's order
+    /// of the faces is unknown.
     Face(Rc<Topology>, usize),
     /// An edge of such a body.
     BodyEdge(Rc<Topology>, usize),
-    /// All edges of a body that run along an axis; which there are is not known.
+    /// All edges of a body that run along an axis. It is unknown which edges these are.
     Uprights(Rc<Body>, Vec3),
-    /// A `Vertex` of a body, in no known order.
+    /// A `Vertex` of a body, in unknown order.
     Corner(Vec3),
-    /// A sketch that is being drawn. It holds its parent; the parent does not hold it.
+    /// A sketch that is being drawn. The sketch holds its parent, but the parent does not hold the
+    /// sketch.
     Drawing,
     /// A sketch that is finished.
     Sketched(Rc<Profile>),
-    /// What `add` was given that is no shape; the name of its class.
+    /// An argument of `add` that is no shape, by the name of its class.
     Other(String),
 }
 
-/// Faces selected of a body.
+/// Faces selected from a body.
 #[derive(Debug)]
 pub enum SelectedFaces {
     /// One plane face, or several in one plane.
     Plane {
         /// Outward unit normal.
         normal: Vec3,
-        /// `normal . p` of its points.
+        /// `normal . p` for every point `p` of the face.
         offset: f64,
     },
 }
@@ -59,23 +62,23 @@ pub enum SelectedFaces {
 /// A `Solid` or a `Compound` of solids.
 #[derive(Debug)]
 pub struct Body {
-    /// `None` for an empty compound: what a boolean that leaves nothing returns.
+    /// `None` for an empty compound, which a boolean returns if nothing is left.
     pub tree: Option<CsgSolid>,
-    /// Why its shape is not certain. There is a solid; a program that raises later, or that leaves another object, can be
-    /// answered all the same. Whatever works on the body is declined.
+    /// Why the shape is uncertain. A solid certainly exists, so a program that raises later or
+    /// leaves another object still gets an answer. Any operation on the body is declined.
     pub doubt: Option<Decline>,
-    /// What the kernel says of it all the same, if nothing works on it.
+    /// What the kernel reports for a doubtful body, if no operation uses it.
     pub known: Option<Known>,
-    /// Its outline crosses itself next to a corner, or it is tapered: the kernel may call it invalid, until a boolean has healed
-    /// it.
+    /// Whether the outline crosses itself next to a corner or the body is tapered. The kernel may
+    /// call such a body invalid until a boolean has healed it.
     pub tangled: bool,
 }
 
-/// A shape as a value: what `val()` returns.
+/// A shape as a Python value, which `val()` returns.
 #[derive(Debug)]
 pub struct ShapeObject(pub Item);
 
-/// What lies on the stack, as a value.
+/// Returns an object on the stack as a Python value.
 pub fn item_value(item: &Item) -> Result<Value, Stop> {
     Ok(match item {
         Item::Point(point) => super::geometry::vector_value(*point),
@@ -94,7 +97,7 @@ pub fn item_value(item: &Item) -> Result<Value, Stop> {
 }
 
 impl Item {
-    /// The name of the class, for messages.
+    /// Returns the name of the Python class, for messages.
     pub fn class_name(&self) -> &str {
         match self {
             Self::Point(_) => "Vector",
@@ -109,17 +112,17 @@ impl Item {
         }
     }
 
-    /// Whether it is a `Shape`.
+    /// Returns whether the object is a `Shape`.
     pub fn is_shape(&self) -> bool {
         !matches!(self, Self::Point(_) | Self::Place { .. } | Self::Drawing | Self::Sketched(_) | Self::Other(_))
     }
 
-    /// Whether where it stands on the stack tells nothing of where CadQuery has it.
+    /// Returns whether the position of the object on the stack may differ from that in CadQuery.
     pub fn is_unordered(&self) -> bool {
         matches!(self, Self::Faces(_) | Self::Face(..) | Self::BodyEdge(..) | Self::Uprights(..) | Self::Corner(_))
     }
 
-    /// `Center()`.
+    /// `Center()`: returns the centre of the object.
     pub fn center(&self) -> Result<Vec3, Stop> {
         match self {
             Self::Point(point) | Self::Vertex(point) | Self::Corner(point) => Ok(*point),
@@ -141,27 +144,28 @@ impl Item {
 }
 
 impl Body {
-    /// A body known to hold something.
+    /// Makes a body that certainly holds a solid.
     pub fn new(tree: impl Into<CsgSolid>) -> Rc<Self> {
         Rc::new(Self { tree: Some(tree.into()), doubt: None, known: None, tangled: false })
     }
 
-    /// An empty compound.
+    /// Makes an empty compound.
     pub fn empty() -> Rc<Self> {
         Rc::new(Self { tree: None, doubt: None, known: None, tangled: false })
     }
 
-    /// A body of which only that it is there is known, and perhaps what the kernel says of it.
+    /// Makes a body that certainly holds a solid of uncertain shape. `known` is what the kernel
+    /// reports for it, if that is known.
     pub fn doubtful(doubt: Decline, known: Option<Known>) -> Rc<Self> {
         Rc::new(Self { tree: None, doubt: Some(doubt), known, tangled: false })
     }
 
-    /// Whether there is a solid in it.
+    /// Returns whether the body holds a solid.
     pub fn holds_solid(&self) -> bool {
         self.tree.is_some() || self.doubt.is_some()
     }
 
-    /// Its shape; `None` where it is empty.
+    /// Returns the shape, or `None` if the body is empty. Declines a doubtful body.
     pub fn shape(&self) -> Result<Option<&CsgSolid>, Decline> {
         match &self.doubt {
             Some(doubt) => Err(doubt.clone()),
@@ -169,7 +173,7 @@ impl Body {
         }
     }
 
-    /// `Center()`: the centre of mass, where it is known exactly.
+    /// `Center()`: returns the centre of mass if it is known exactly. Declines otherwise.
     pub fn center(&self) -> Result<Vec3, Stop> {
         let uncertain = || Stop::decline("centre of a shape", "Solid");
         let tree = self.shape()?.ok_or_else(uncertain)?;
@@ -183,17 +187,18 @@ impl Body {
         if is_certain { check_point(Vec3::from(mass.centroid)) } else { Err(uncertain()) }
     }
 
-    /// The same body moved.
+    /// Returns the body moved.
     pub fn moved(&self, motion: &Motion) -> Result<Rc<Self>, Stop> {
         let Some(tree) = self.shape()? else { return Ok(Self::empty()) };
-        // A tapered prism that was valid may not be so elsewhere.
+        // A tapered prism that was valid may become invalid elsewhere.
         let tangled = self.tangled || matches!(tree, CsgSolid::Polyhedron(_));
         let tree = Some(tree.mapped(&|leaf| motion.leaf(leaf)));
         Ok(Rc::new(Self { tree, doubt: None, known: None, tangled }))
     }
 }
 
-/// Whether the boxes of two bodies are apart, so that a boolean between them finds nothing to do, whatever they are.
+/// Returns whether the boxes of two bodies are clearly apart. A boolean between them then changes
+/// nothing, whatever the bodies are.
 fn are_apart(a: &Body, b: &Body) -> bool {
     let bounds = |body: &Body| match (&body.known, &body.tree) {
         (Some(known), _) => Some((Vec3::from(known.mass.bounds.min), Vec3::from(known.mass.bounds.max))),
@@ -204,7 +209,7 @@ fn are_apart(a: &Body, b: &Body) -> bool {
     (0..3).any(|axis| a_min[axis] > b_max[axis] + 1e-5 || b_min[axis] > a_max[axis] + 1e-5)
 }
 
-/// The union of bodies that are apart, some of which are doubtful: the kernel takes them together as they are
+/// Unites bodies that are clearly apart, some of them doubtful. The kernel combines them unchanged
 /// (experiments `malformed beside ..`).
 fn beside(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Decline> {
     let Some(doubt) = bodies.iter().find_map(|body| body.doubt.clone()) else { return Ok(Body::empty()) };
@@ -225,12 +230,12 @@ fn beside(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Decline> {
     }
 }
 
-/// The shapes of bodies, empty ones left out.
+/// Returns the shapes of the bodies that are not empty.
 fn shapes(bodies: &[Rc<Body>]) -> Result<Vec<&CsgSolid>, Decline> {
     bodies.iter().filter_map(|body| body.shape().transpose()).collect()
 }
 
-/// Bodies that share no point may stand together in one argument of a boolean; others may not.
+/// Checks that bodies may form one argument of a boolean: no two may share a point.
 pub fn check_apart(bodies: &[Rc<Body>]) -> Result<(), Decline> {
     let bounds: Vec<_> = shapes(bodies)?.into_iter().filter_map(CsgSolid::bounds).collect();
     for (index, a) in bounds.iter().enumerate() {
@@ -244,7 +249,7 @@ pub fn check_apart(bodies: &[Rc<Body>]) -> Result<(), Decline> {
     Ok(())
 }
 
-/// `fuse`: the union of all.
+/// `fuse`: returns the union of all bodies.
 pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     if let [one] = bodies {
         return Ok(Rc::clone(one));
@@ -262,7 +267,7 @@ pub fn fuse(bodies: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     Ok(Body::new(result))
 }
 
-/// `cut`: the first without the others.
+/// `cut`: returns the first body minus the others.
 pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     let is_doubtful = |tool: &Body| base.doubt.is_some() || tool.doubt.is_some();
     let near: Vec<Rc<Body>> =
@@ -280,7 +285,7 @@ pub fn cut(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     Ok(if certainty::is_empty(&result)? { Body::empty() } else { Body::new(result) })
 }
 
-/// `intersect`: what the first has in common with the union of the others.
+/// `intersect`: returns the intersection of the first body with the union of the others.
 pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> {
     let tool = fuse(tools)?;
     if (base.doubt.is_some() || tool.doubt.is_some()) && are_apart(base, &tool) {
@@ -292,13 +297,13 @@ pub fn intersect(base: &Rc<Body>, tools: &[Rc<Body>]) -> Result<Rc<Body>, Stop> 
     Ok(if certainty::is_empty(&result)? { Body::empty() } else { Body::new(result) })
 }
 
-/// Trees are walked by recursion, so their size has a limit.
+/// Declines a tree that is too large. Trees are traversed by recursion, so their size is limited.
 fn checked(tree: CsgSolid) -> Result<CsgSolid, Decline> {
     const MOST: usize = 300;
     if tree.leaves() > MOST { Err(Decline::new("too many bodies in one", "")) } else { Ok(tree) }
 }
 
-/// A rigid motion or a mirroring: `linear * p + shift`.
+/// A rigid motion or a reflection: `linear * p + shift`.
 #[derive(Debug, Clone)]
 pub struct Motion {
     pub linear: nalgebra::Matrix3<f64>,
@@ -310,7 +315,7 @@ impl Motion {
         Self { linear: nalgebra::Matrix3::identity(), shift }
     }
 
-    /// About the line through two points, in degrees.
+    /// Builds the rotation about the line through two points, in degrees.
     pub fn rotation(from: Vec3, to: Vec3, degrees: f64) -> Result<Self, Stop> {
         let axis = to - from;
         if axis.norm() < 1e-9 {
@@ -321,7 +326,7 @@ impl Motion {
         Ok(Self { linear, shift: from - linear * from })
     }
 
-    /// At the plane through a point.
+    /// Builds the reflection at the plane through a point.
     pub fn mirror(normal: Vec3, point: Vec3) -> Self {
         let normal = normal.normalize();
         let linear = nalgebra::Matrix3::identity() - 2.0 * normal * normal.transpose();
@@ -332,13 +337,14 @@ impl Motion {
         self.linear * point + self.shift
     }
 
-    /// A leaf elsewhere. A mirrored frame is left-handed: its normal is turned, and the heights with it.
+    /// Moves a leaf. A reflected frame is left-handed, so its normal and its heights are negated.
     fn leaf(&self, leaf: Primitive<'_>) -> CsgSolid {
         let Extrusion { plane, region, low, high } = match leaf {
             Primitive::Extrusion(extrusion) => extrusion,
             Primitive::Ball(ball) => return Ball { center: self.point(ball.center), ..*ball }.into(),
             Primitive::Polyhedron(polyhedron) => return polyhedron.mapped(|point| self.point(point)).into(),
-            // A body of revolution is the same in a left-handed frame, in which it turns from x to y as before.
+            // A body of revolution needs no such change: in a left-handed frame it still turns from
+            // x to y.
             Primitive::Revolution(Revolution { plane, sides, turn }) => {
                 let [x, y, z] = [plane.x, plane.y, plane.z].map(|axis| self.linear * axis);
                 let plane = Plane { origin: self.point(plane.origin), x, y, z };
@@ -354,7 +360,7 @@ impl Motion {
         }
     }
 
-    /// An item elsewhere.
+    /// Moves an item.
     pub fn apply(&self, item: &Item) -> Result<Item, Stop> {
         let point = |p: Vec3| self.point(p);
         let direction = |d: Vec3| self.linear * d;
@@ -371,15 +377,15 @@ impl Motion {
     }
 }
 
-/// A plane turned about its normal.
+/// Returns a plane turned about its normal by an angle in degrees.
 pub fn turned(plane: &Plane, degrees: f64) -> Plane {
     let (sin, cos) = degrees.to_radians().sin_cos();
     let [sin, cos] = [sin, cos].map(|share| if (share - share.round()).abs() < 1e-15 { share.round() } else { share });
     Plane { x: plane.x * cos + plane.y * sin, y: plane.y * cos - plane.x * sin, ..plane.clone() }
 }
 
-/// A rotation by a multiple of a right angle about an axis has entries of 0 and 1 but for rounding: without it, faces
-/// that should be flush would be nearly so.
+/// Rounds entries that are 0 or 1 up to rounding errors. A rotation by a multiple of a right angle
+/// about an axis has such entries. Without this, faces that should be flush would be nearly flush.
 fn snapped(mut matrix: nalgebra::Matrix3<f64>) -> nalgebra::Matrix3<f64> {
     for entry in matrix.iter_mut() {
         let nearest = entry.round();
@@ -411,7 +417,7 @@ impl Object for ShapeObject {
     }
 }
 
-/// A method of a shape.
+/// Calls a method of a shape.
 pub fn call_shape(shape: &ShapeObject, name: &str, arguments: Arguments) -> Result<Value, Stop> {
     use super::{geometry::vector, number, required};
     match name {

@@ -1,4 +1,4 @@
-//! `shell`, where what it leaves is prisms again: walls inside of a prism.
+//! `shell` with walls inside of a prism, whose result consists of prisms.
 
 use std::rc::Rc;
 
@@ -13,7 +13,8 @@ fn uncertain(detail: &str) -> Stop {
     Stop::decline("shell", detail)
 }
 
-/// A body that is one prism, hollowed out inward, the faces `open` removed.
+/// Hollows a body that is a single prism inward and removes the faces `open`. Declines a result
+/// that is uncertain.
 pub fn shell(topology: &Topology, open: &[usize], thickness: f64) -> Result<Rc<Body>, Stop> {
     if thickness > -1e-4 {
         return Err(uncertain("outward"));
@@ -48,7 +49,7 @@ pub fn shell(topology: &Topology, open: &[usize], thickness: f64) -> Result<Rc<B
     Ok(Body::new(CsgSolid::from(prism.clone()).combine(Operation::Cut, cavity)))
 }
 
-/// A convex outline moved inward: corners stay sharp, arcs become narrower.
+/// Moves a convex outline inward by `wall`. Corners stay sharp, and arcs become smaller.
 fn narrowed(wire: &Wire, wall: f64) -> Result<Wire, Stop> {
     let turn = wire.signed_area().signum();
     let edges = wire.edges();
@@ -71,7 +72,7 @@ fn narrowed(wire: &Wire, wall: f64) -> Result<Wire, Stop> {
             _ => ((to - from).normalize(), (to - from).normalize()),
         })
     };
-    // Where each edge ends, moved.
+    // The end of each edge after the move.
     let mut corners = Vec::with_capacity(count);
     for index in 0..count {
         let (a, b) = (&edges[index], &edges[(index + 1) % count]);

@@ -1,7 +1,7 @@
 //! `Sketch`: faces combined in the plane.
 //!
-//! A boolean of faces is the boolean of the prisms over them, so a sketch keeps a tree of prisms of height one over its
-//! own plane, and `extrude` puts them where they belong.
+//! A boolean of faces is the boolean of the prisms over them. A sketch therefore keeps a tree of
+//! prisms of height one over its own plane. `extrude` moves these prisms to their place.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::native::wires::{CLEARANCE, SpaceEdge, SpaceWire, check_point, regions
 #[derive(Debug)]
 pub struct Sketch {
     parent: Option<Rc<Workplane>>,
-    /// Where the parent's stack puts it.
+    /// The positions from the parent's stack.
     pub places: Vec<Vec3>,
     state: RefCell<State>,
 }
@@ -34,7 +34,7 @@ struct State {
 const METHODS: [&str; 12] =
     ["arc", "assemble", "circle", "clean", "close", "face", "finalize", "push", "rect", "reset", "segment", "slot"];
 
-/// What else a `Sketch` has.
+/// The other names that a `Sketch` has. They exist in CadQuery but are not implemented here.
 const OTHERS: &[&str] = &[
     "_constraints",
     "_edges",
@@ -84,10 +84,10 @@ const OTHERS: &[&str] = &[
     "sort",
 ];
 
-/// The last of them.
+/// The rest of [`OTHERS`].
 const MORE: &[&str] = &["spline", "subtract", "tag", "trapezoid", "val", "vals", "vertices", "wires"];
 
-/// `Workplane.sketch()`: the new sketch lies on the stack of its parent.
+/// `Workplane.sketch()`: starts a sketch at the positions on the parent's stack.
 pub fn on(wp: &Rc<Workplane>) -> Result<Value, Stop> {
     let places = stack::centers(wp)?;
     let parent = wp.with(Vec::new());
@@ -118,7 +118,7 @@ impl Object for Sketch {
 }
 
 impl Sketch {
-    /// The faces, as prisms of height one over the xy plane.
+    /// Returns the faces, as prisms of height one over the xy plane.
     pub fn faces(&self) -> Option<CsgSolid> {
         self.state.borrow().faces.clone()
     }
@@ -199,7 +199,8 @@ impl Sketch {
                 bind(&[])?;
                 return match &self.parent {
                     Some(parent) => {
-                        // The parent holds the sketch from now on, as it does in CadQuery all along.
+                        // From now on the parent holds the sketch. In CadQuery it does so from the
+                        // start.
                         let mut objects = parent.objects.borrow_mut();
                         for item in objects.iter_mut() {
                             if matches!(item, Item::Drawing) {
@@ -217,24 +218,26 @@ impl Sketch {
         Ok(Value::Object(Rc::clone(self) as Rc<dyn Object>))
     }
 
-    /// What `extrude` needs.
+    /// Returns what `extrude` needs.
     fn profile(&self) -> Profile {
         Profile { faces: self.faces(), places: self.places.clone() }
     }
 
-    /// The first edge or the last.
+    /// Returns the last edge, or the first. Raises if there is none.
     fn edge(&self, last: bool) -> Result<SpaceEdge, Stop> {
         let state = self.state.borrow();
         let edge = if last { state.edges.last() } else { state.edges.first() };
         edge.cloned().ok_or_else(|| Stop::raise("ValueError", "No free edges available"))
     }
 
-    /// `segment(p1, p2)`, `segment(p2)`, `arc(p1, p2, p3)`, `arc(p2, p3)`: which is told by the number of points.
+    /// `segment(p1, p2)`, `segment(p2)`, `arc(p1, p2, p3)`, `arc(p2, p3)`: the number of points
+    /// selects the overload.
     fn draw(&self, name: &str, arguments: Arguments) -> Result<(), Stop> {
         if !arguments.keywords.is_empty() {
             return Err(Stop::decline("keywords of a sketched edge", name));
         }
-        // Which overload is meant is told by types: lists and triples are of none (experiment `segment of lists`).
+        // CadQuery selects the overload by types. Lists and triples match none (experiment
+        // `segment of lists`).
         let is_point = |value: &Value| match value {
             Value::Tuple(items) => items.len() == 2,
             Value::Object(_) => true,
@@ -262,7 +265,8 @@ impl Sketch {
         Ok(())
     }
 
-    /// The faces that the edges enclose, where they form closed outlines one after another.
+    /// Returns the faces that the edges enclose. The edges must form closed outlines one after
+    /// another; others are declined.
     fn assembled(&self) -> Result<Vec<Region>, Stop> {
         let edges = self.state.borrow().edges.clone();
         if edges.is_empty() {
@@ -289,7 +293,7 @@ impl Sketch {
         }
     }
 
-    /// Combines regions with the faces, at each selected place. `rest`: mode and tag.
+    /// Combines regions with the faces at each selected place. `rest` holds mode and tag.
     fn each(&self, regions: &[Region], rest: &[Option<Value>]) -> Result<(), Stop> {
         let prism = |region: &Region| {
             CsgSolid::from(Extrusion { plane: Plane::xy(Vec3::zeros()), region: region.clone(), low: 0.0, high: 1.0 })
@@ -354,15 +358,15 @@ impl Sketch {
 pub struct Profile {
     /// Prisms of height one over the xy plane.
     pub faces: Option<CsgSolid>,
-    /// Where in space its origin lies.
+    /// The positions of its origin in space.
     pub places: Vec<Vec3>,
 }
 
-/// A sketch's tree with its prisms elsewhere.
+/// Returns the tree of a sketch with each of its prisms replaced by `place`.
 pub fn placed(tree: &CsgSolid, place: impl Fn(&Extrusion) -> Extrusion) -> CsgSolid {
     tree.mapped(&|leaf| match leaf {
         Primitive::Extrusion(flat) => place(flat).into(),
-        // Never so: a sketch is made of prisms.
+        // Unreachable: a sketch consists of prisms only.
         Primitive::Ball(ball) => (*ball).into(),
         Primitive::Revolution(revolution) => revolution.clone().into(),
         Primitive::Polyhedron(polyhedron) => polyhedron.clone().into(),

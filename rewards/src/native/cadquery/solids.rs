@@ -1,4 +1,4 @@
-//! `cq.Solid.makeBox` and its like.
+//! The constructors of `cq.Solid`, such as `makeBox`.
 
 use std::rc::Rc;
 
@@ -10,11 +10,11 @@ use crate::csg::{Ball, Edge, Extrusion, Plane, Region, Revolution, Vec2, Vec3, W
 use crate::native::python::{Arguments, Machine, Object, Parameter, Stop, Value};
 use crate::native::wires::check_point;
 
-/// `cq.Solid`: of the class only what makes solids.
+/// `cq.Solid`, restricted to the methods that make solids.
 #[derive(Debug)]
 pub struct SolidClass;
 
-/// `cq.Solid.makeBox`, to be called.
+/// A callable constructor, such as `cq.Solid.makeBox`.
 #[derive(Debug)]
 struct Maker(&'static str);
 
@@ -51,7 +51,7 @@ impl Object for Maker {
 }
 
 fn made(name: &'static str, arguments: Arguments) -> Result<Value, Stop> {
-    // Sizes, then place and direction, then angles.
+    // Sizes come first, then place and direction, then angles.
     let (sizes, angles): (&[&'static str], &[&'static str]) = match name {
         "makeBox" => (&["length", "width", "height"], &[]),
         "makeCylinder" => (&["radius", "height"], &["angleDegrees"]),

@@ -12,7 +12,7 @@ use crate::csg::{Ball, CsgSolid, Edge, Plane, Vec2, Vec3};
 use crate::native::python::{Arguments, BinaryOperator, Machine, Parameter, Stop, Value};
 use crate::native::wires::check_point;
 
-/// Where the objects on the stack are; the plane's origin if there are none.
+/// Returns the positions of the objects on the stack, or the plane's origin if there are none.
 pub fn centers(wp: &Workplane) -> Result<Vec<Vec3>, Stop> {
     let objects = wp.objects.borrow();
     if objects.is_empty() {
@@ -21,7 +21,8 @@ pub fn centers(wp: &Workplane) -> Result<Vec<Vec3>, Stop> {
     objects.iter().map(Item::center).collect()
 }
 
-/// The workplane moved to each object on the stack, and turned as a `Location` says; as it is if there are none.
+/// Returns the workplane moved to each object on the stack and turned by its `Location`. Returns
+/// the workplane unchanged if the stack is empty.
 pub fn frames(wp: &Workplane) -> Result<Vec<Plane>, Stop> {
     let plane = wp.plane.borrow().clone();
     let at = |item: &Item| match item {
@@ -32,7 +33,7 @@ pub fn frames(wp: &Workplane) -> Result<Vec<Plane>, Stop> {
     if objects.is_empty() { Ok(vec![plane.clone()]) } else { objects.iter().map(at).collect() }
 }
 
-/// Calls a method; declines what it does not know.
+/// Calls a method. Declines an unknown method.
 pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
     pay(wp, machine)?;
     let plane = wp.plane.borrow().clone();
@@ -272,7 +273,8 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
     Ok(value(made))
 }
 
-/// `a + b` and its like. `|` and `&` warn that they are deprecated, and do their work.
+/// Evaluates `a + b` and the other operators. In CadQuery `|` and `&` work but warn that they are
+/// deprecated.
 pub fn binary(wp: &Rc<Workplane>, operator: BinaryOperator, other: &Value) -> Result<Value, Stop> {
     use BinaryOperator::{Add, And, Multiply, Or, Subtract};
     let made = match operator {
@@ -284,7 +286,7 @@ pub fn binary(wp: &Rc<Workplane>, operator: BinaryOperator, other: &Value) -> Re
     Ok(value(made))
 }
 
-/// The name of a tag.
+/// Reads the name of a tag.
 fn text(value: &Value) -> Result<String, Stop> {
     match value {
         Value::Str(name) => Ok(name.to_string()),
@@ -292,19 +294,20 @@ fn text(value: &Value) -> Result<String, Stop> {
     }
 }
 
-/// Counts the work of a method by the size of what it may work on.
+/// Charges the work of a method by the size of the bodies that it may work on.
 fn pay(wp: &Workplane, machine: &mut Machine) -> Result<(), Stop> {
     let faces: usize = wp.bodies().iter().filter_map(|body| body.tree.as_ref()).map(CsgSolid::faces).sum();
     machine.spend(200 + 20 * faces as u64)
 }
 
-/// The parameters from `first` on must be left to their defaults.
+/// Checks that the parameters from `first` on have their defaults.
 fn plain(bound: &Bound, first: usize) -> Result<(), Stop> {
     let given = bound.0[first..].iter().flatten().any(|value| !matches!(value, Value::None | Value::Bool(false)));
     if given { Err(Stop::decline("boolean with a tolerance", "")) } else { Ok(()) }
 }
 
-/// `add`: more objects, on this very workplane. It has no part in `extrude`, which looks for faces and pending wires.
+/// `add`: adds objects to this same workplane. Added objects play no part in `extrude`, which uses
+/// faces and pending wires.
 fn add(wp: &Rc<Workplane>, what: &Value) -> Result<(), Stop> {
     let mut added = Vec::new();
     if let Some(other) = what.object::<Workplane>() {
@@ -326,7 +329,8 @@ fn add(wp: &Rc<Workplane>, what: &Value) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The bodies that an operand of `union`, `cut` or `intersect` stands for; `None` where it is no shape.
+/// Returns the bodies that an operand of `union`, `cut` or `intersect` stands for, or `None` if the
+/// operand is no shape.
 fn operand(value: &Value) -> Option<Vec<Rc<Body>>> {
     if let Some(other) = value.object::<Workplane>() {
         let items = other.objects.borrow();
@@ -399,7 +403,8 @@ fn subtract_or_intersect(wp: &Rc<Workplane>, other: &Value, cut: bool) -> Result
             return Err(Stop::decline("boolean with a selection", ""));
         }
         if tools.is_empty() {
-            // Nothing, or only edges and wires: experiments `cut by sketch`, `cut by empty wp`.
+            // The operand holds nothing, or only edges and wires: experiments `cut by sketch`,
+            // `cut by empty wp`.
             return Err(Stop::raise("ValueError", "Null TopoDS_Shape object"));
         }
         if shapes > tools.len() {

@@ -1,7 +1,7 @@
 //! Tapered extrusions of circles and convex polygons.
 //!
-//! A positive taper narrows the outline on the way, whichever way it goes; a negative one widens it, and rounds its corners: at
-//! each there is part of a cone.
+//! A positive taper narrows the outline along the extrusion, in either direction. A negative taper
+//! widens it and rounds its corners with part of a cone at each.
 
 use std::f64::consts::TAU;
 use std::rc::Rc;
@@ -14,7 +14,8 @@ fn uncertain(detail: &str) -> Stop {
     Stop::decline("taper", detail)
 }
 
-/// The body over a region at a height above its plane: to one side by `distance`, or to both by as much.
+/// Builds the body over a region at a height above its plane, by `distance` to one side or to both
+/// sides.
 pub fn tapered(
     plane: &Plane,
     (region, height): &(Region, f64),
@@ -27,16 +28,17 @@ pub fn tapered(
     }
     let base = Plane { origin: plane.to_space(Vec2::zeros(), *height), ..plane.clone() };
     let one = one_way(&base, region.outer(), distance, degrees)?;
-    // Both sides are joined by a boolean, which heals.
+    // A boolean joins both sides, and it heals the body.
     let tangled = !both && matches!(one, CsgSolid::Polyhedron(_)) && !is_centred_rectangle(&base, region.outer());
     let tree =
         if both { one.combine(Operation::Union, one_way(&base, region.outer(), -distance, degrees)?) } else { one };
     Ok(Rc::new(Body { tree: Some(tree), doubt: None, known: None, tangled }))
 }
 
-/// Whether an outline is a rectangle about the origin of space: a narrowing body over any other may be called invalid (one in
-/// fifteen over rectangles elsewhere, and some that were moved), for its corners lie beside its edges by more than the kernel
-/// allows.
+/// Returns whether an outline is a rectangle about the origin of space. The kernel may call a
+/// narrowing body over any other outline invalid (one in fifteen over rectangles elsewhere, and
+/// some that were moved). The corners of such a body lie off its edges by more than the kernel's
+/// tolerance.
 fn is_centred_rectangle(plane: &Plane, outline: &Wire) -> bool {
     let corners: Vec<Vec2> = outline.edges().iter().filter_map(Edge::ends).map(|(from, _)| from).collect();
     let [a, b, c, d] = *corners.as_slice() else { return false };
@@ -63,7 +65,7 @@ fn one_way(plane: &Plane, outline: &Wire, distance: f64, degrees: f64) -> Result
     if inset > 0.0 { narrowing(plane, &corners, distance, inset) } else { widening(plane, &corners, distance, -inset) }
 }
 
-/// The corners of a convex polygon, counter-clockwise.
+/// Returns the corners of a convex polygon, counter-clockwise.
 fn convex_corners(outline: &Wire) -> Result<Vec<Vec2>, Stop> {
     let mut corners = Vec::new();
     for edge in outline.edges() {
@@ -87,7 +89,7 @@ fn convex_corners(outline: &Wire) -> Result<Vec<Vec2>, Stop> {
     if (turned - TAU).abs() > 1e-6 { Err(uncertain("outline not convex")) } else { Ok(corners) }
 }
 
-/// The outward normal of the edge from corner `k`.
+/// Returns the outward normal of the edge that starts at corner `k`.
 fn outward(corners: &[Vec2], k: usize) -> Vec2 {
     let along = (corners[(k + 1) % corners.len()] - corners[k]).normalize();
     Vec2::new(along.y, -along.x)
@@ -95,7 +97,7 @@ fn outward(corners: &[Vec2], k: usize) -> Vec2 {
 
 fn narrowing(plane: &Plane, corners: &[Vec2], distance: f64, inset: f64) -> Result<CsgSolid, Stop> {
     let count = corners.len();
-    // Each corner moves so that both edges at it move inward by the same distance.
+    // Each corner moves so that both adjacent edges move inward by the same distance.
     let moved = |k: usize| {
         let (a, b) = (outward(corners, (k + count - 1) % count), outward(corners, k));
         corners[k] - (a + b) * (inset / (1.0 + a.dot(&b)))
@@ -113,7 +115,8 @@ fn narrowing(plane: &Plane, corners: &[Vec2], distance: f64, inset: f64) -> Resu
     Ok(Polyhedron::new([ring(corners, 0.0), ring(&top, distance)].concat(), faces).into())
 }
 
-/// Flat sides under the edges, and between them at each corner a cone, whose tip is the corner.
+/// Builds a widening body: a flat side over each edge, and between two sides a cone whose tip is
+/// the corner.
 fn widening(plane: &Plane, corners: &[Vec2], distance: f64, outset: f64) -> Result<CsgSolid, Stop> {
     let count = corners.len();
     let mut points: Vec<Vec3> = corners.iter().map(|at| plane.to_space(*at, 0.0)).collect();
@@ -121,7 +124,7 @@ fn widening(plane: &Plane, corners: &[Vec2], distance: f64, outset: f64) -> Resu
         let shift = outward(corners, k) * outset;
         points.extend([corners[k], corners[(k + 1) % count]].map(|at| plane.to_space(at + shift, distance)));
     }
-    // Above edge `k` lie points `count + 2 k` and the next.
+    // Above edge `k` lie the points `count + 2 k` and `count + 2 k + 1`.
     let above = |k: usize| count + 2 * (k % count);
     let mut faces: Vec<Vec<usize>> = vec![(0..count).collect(), (count..3 * count).collect()];
     faces.extend((0..count).map(|k| vec![k, (k + 1) % count, above(k) + 1, above(k)]));

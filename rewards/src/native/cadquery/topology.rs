@@ -1,4 +1,4 @@
-//! Faces and edges of a prism, and how selectors pick among them.
+//! Faces and edges of a prism, and how selectors choose among them.
 
 use std::f64::consts::PI;
 use std::rc::Rc;
@@ -8,49 +8,51 @@ use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3
 use crate::native::python::Stop;
 use crate::native::wires::CLEARANCE;
 
-/// What a selector looks at.
+/// The properties of a face, an edge or a vertex that a selector uses.
 #[derive(Debug)]
 pub struct Element {
     /// Centre of mass.
     pub center: Vec3,
-    /// How far from `center` it may lie, across the prism's axis: where a circle's seam lies is not known.
+    /// The largest distance of the true centre from `center`, across the prism's axis. It is not
+    /// zero for a seam, whose position on its circle is unknown.
     spread: f64,
-    /// Normal of a plane face, direction of a straight edge.
+    /// The normal of a plane face, or the direction of a straight edge.
     pub direction: Option<Vec3>,
     /// `geomType()`.
     kind: &'static str,
 }
 
-/// Where an edge of a prism lies. Wire 0 is the outer one, then come the holes.
+/// The location of an edge of a prism. Wire 0 is the outer one; the holes follow.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EdgePlace {
     /// Around a cap, over an edge of the outline.
     Cap { high: bool, wire: usize, edge: usize },
-    /// Over the corner at the end of an edge of the outline.
+    /// Upright, over the corner at the end of an edge of the outline.
     Upright { wire: usize, edge: usize },
-    /// Where the face over a circle is closed.
+    /// The seam that closes the face over a circle.
     Seam,
 }
 
-/// Faces and edges of a body that is one prism.
+/// Faces and edges of a body that is a single prism.
 #[derive(Debug)]
 pub struct Topology {
     pub body: Rc<Body>,
     pub prism: Extrusion,
-    /// The caps below and above, then the sides in the order of the region's edges.
+    /// The lower and the upper cap, then the sides in the order of the region's edges.
     pub faces: Vec<Element>,
     pub edges: Vec<Element>,
     pub places: Vec<EdgePlace>,
-    /// The two faces at each edge.
+    /// The two faces beside each edge.
     beside: Vec<[usize; 2]>,
 }
 
 impl Topology {
-    /// The faces and edges of a body; `None` if it is not known to be one prism.
+    /// Returns the faces and edges of a body, or `None` if the body is not known to be a single
+    /// prism.
     pub fn of(body: &Rc<Body>) -> Result<Option<Rc<Self>>, Stop> {
         let Some(prism) = body.shape()?.and_then(as_prism) else { return Ok(None) };
         if body.tangled || wires(&prism.region).any(Wire::has_smooth_joint) {
-            // Faces that go on in each other are joined.
+            // The kernel may have joined faces that meet smoothly.
             return Ok(None);
         }
         Ok(Some(Rc::new(Self::new(body, prism))))
@@ -110,7 +112,7 @@ impl Topology {
         Self { body: Rc::clone(body), faces, edges, places, beside, prism }
     }
 
-    /// The centre of an edge.
+    /// Returns the centre of an edge. Declines a seam.
     pub fn center_of_edge(&self, edge: usize) -> Result<Vec3, Stop> {
         match self.edges[edge].spread {
             0.0 => Ok(self.edges[edge].center),
@@ -118,12 +120,13 @@ impl Topology {
         }
     }
 
-    /// The edges of faces.
+    /// Returns the edges of faces.
     pub fn edges_of(&self, faces: &[usize]) -> Vec<usize> {
         (0..self.edges.len()).filter(|edge| self.beside[*edge].iter().any(|face| faces.contains(face))).collect()
     }
 
-    /// The corners at the ends of edges; declined if one is a circle, whose only vertex lies where its seam does.
+    /// Returns the corners at the ends of edges. Declines a circle, whose only vertex lies at its
+    /// seam.
     pub fn vertices_of(&self, edges: &[usize]) -> Result<Vec<Vec3>, Stop> {
         let Extrusion { plane, region, low, high } = &self.prism;
         let outlines: Vec<&Wire> = wires(region).collect();
@@ -149,7 +152,7 @@ impl Topology {
         Ok(found)
     }
 
-    /// The middle of the box around a face.
+    /// Returns the middle of the box around a face.
     pub fn middle_of_face(&self, face: usize) -> Vec3 {
         let Extrusion { plane, region, low, high } = &self.prism;
         let thin = |low: f64, high: f64| Extrusion { low, high, ..self.prism.clone() };
@@ -167,12 +170,12 @@ impl Topology {
     }
 }
 
-/// Outer wire and holes.
+/// Returns the outer wire, then the holes.
 pub fn wires(region: &Region) -> impl Iterator<Item = &Wire> {
     std::iter::once(region.outer()).chain(region.holes())
 }
 
-/// An outline in the coordinates of another plane that is parallel to its own.
+/// Returns an outline in the coordinates of another plane that is parallel to its own.
 pub fn carried(wire: &Wire, from: &Plane, to: &Plane) -> Option<Wire> {
     let point = |p: Vec2| to.to_local(from.to_space(p, 0.0)).xy();
     let is_turned = from.z.dot(&to.z) < 0.0;
@@ -190,13 +193,14 @@ pub fn carried(wire: &Wire, from: &Plane, to: &Plane) -> Option<Wire> {
     Wire::new(edges.collect()).ok()
 }
 
-/// The heights of a prism's caps over another plane that is parallel to its own, in order.
+/// Returns the heights of a prism's caps over another plane that is parallel to its own, in
+/// ascending order.
 pub fn heights(prism: &Extrusion, plane: &Plane) -> (f64, f64) {
     let [a, b] = [prism.low, prism.high].map(|height| plane.to_local(prism.plane.to_space(Vec2::zeros(), height)).z);
     (a.min(b), a.max(b))
 }
 
-/// How two outlines lie that keep clear of each other.
+/// The relation of two outlines that keep clear of each other.
 #[derive(PartialEq)]
 enum Relation {
     Inside,
@@ -204,7 +208,7 @@ enum Relation {
     Apart,
 }
 
-/// A point of an outline.
+/// Returns a point of an outline.
 fn point_of(wire: &Wire) -> Vec2 {
     match &wire.edges()[0] {
         Edge::Circle { center, radius } => center + Vec2::new(*radius, 0.0),
@@ -212,7 +216,7 @@ fn point_of(wire: &Wire) -> Vec2 {
     }
 }
 
-/// The smallest distance between two outlines.
+/// Returns the smallest distance between two outlines.
 pub fn gap(a: &Wire, b: &Wire) -> f64 {
     let pairs = a.edges().iter().flat_map(|edge| b.edges().iter().map(move |other| edge.gap(other)));
     pairs.fold(f64::INFINITY, f64::min)
@@ -231,8 +235,8 @@ fn relation(inner: &Wire, outer: &Wire) -> Option<Relation> {
     })
 }
 
-/// The prism that a tree stands for, if what was cut from it goes through from cap to cap and keeps clear of everything
-/// else, or misses it.
+/// Returns the prism that a tree stands for. Every body cut from it must either miss it, or go
+/// through from cap to cap and keep clear of everything else. Returns `None` for any other tree.
 pub fn as_prism(tree: &CsgSolid) -> Option<Extrusion> {
     let (left, right) = match tree {
         CsgSolid::Extrusion(prism) => return Some(prism.clone()),
@@ -262,7 +266,7 @@ pub fn as_prism(tree: &CsgSolid) -> Option<Extrusion> {
     Some(Extrusion { region: Region::new(prism.region.outer().clone(), holes), ..prism })
 }
 
-/// The leaves of a union of prisms.
+/// Returns the leaves of a union of prisms, or `None` for any other tree.
 fn prisms_of_union(tree: &CsgSolid) -> Option<Vec<&Extrusion>> {
     match tree {
         CsgSolid::Extrusion(prism) => Some(vec![prism]),
@@ -351,7 +355,7 @@ impl Selector {
         })
     }
 
-    /// Which of `all`, of those in `among`, are picked.
+    /// Returns which of the elements in `among` are picked. The numbers refer to `all`.
     fn pick(&self, all: &[&Element], among: &[usize], are_faces: bool) -> Result<Vec<usize>, Stop> {
         let filtered = |test: &dyn Fn(Vec3) -> Result<bool, Stop>| {
             let mut found = Vec::new();
@@ -364,7 +368,7 @@ impl Selector {
             }
             Ok(found)
         };
-        // The tolerance is 1e-4.
+        // CadQuery's tolerance is 1e-4.
         let is_small = |value: f64| {
             if (1e-6..1e-2).contains(&value) { Err(Stop::decline("selector", "nearly so")) } else { Ok(value < 1e-4) }
         };
@@ -414,14 +418,16 @@ impl Selector {
     }
 }
 
-/// Elements by the position of their centres along a direction, in order; those within 1e-4 are one group.
+/// Groups elements by the position of their centres along a direction, in ascending order. Centres
+/// within 1e-4 form one group.
 fn groups(all: &[&Element], among: &[usize], direction: Vec3, index: Option<i64>) -> Result<Vec<Vec<usize>>, Stop> {
     let mut keys: Vec<(f64, usize)> = among.iter().map(|&index| (all[index].center.dot(&direction), index)).collect();
     if keys.is_empty() {
         return Err(Stop::raise("ValueError", "Can not return the Nth element of an empty list"));
     }
     keys.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // Of a seam only the circle is known on which it lies: it must be clear that it is neither first nor last.
+    // Only the circle on which a seam lies is known. The seam must clearly be neither first nor
+    // last.
     let ends = |sign: f64| {
         let known = keys.iter().filter(|(_, index)| all[*index].spread == 0.0).map(|(key, _)| sign * key);
         known.fold(f64::NEG_INFINITY, f64::max)
@@ -453,7 +459,7 @@ fn groups(all: &[&Element], among: &[usize], direction: Vec3, index: Option<i64>
     Ok(groups)
 }
 
-/// Which elements a selector picks, of those in `among`; all without one.
+/// Returns which elements in `among` a selector picks; without a selector, all of them.
 pub fn select(all: &[&Element], among: &[usize], selector: Option<&str>, are_faces: bool) -> Result<Vec<usize>, Stop> {
     match selector {
         None => Ok(among.to_vec()),
@@ -461,7 +467,7 @@ pub fn select(all: &[&Element], among: &[usize], selector: Option<&str>, are_fac
     }
 }
 
-/// Points as elements, for selectors of vertices.
+/// Returns points as elements, for selectors of vertices.
 pub fn points(at: &[Vec3]) -> Vec<Element> {
     at.iter().map(|at| Element { center: *at, spread: 0.0, direction: None, kind: "POINT" }).collect()
 }

@@ -1,4 +1,4 @@
-//! `Workplane`: what it holds, and how it is made.
+//! `Workplane`: its contents and its construction.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,8 +10,8 @@ use crate::csg::{Plane, Vec3};
 use crate::native::python::{Arguments, BinaryOperator, Object, Stop, Value};
 use crate::native::wires::{SpaceEdge, SpaceWire};
 
-/// `cq.Workplane`. What one chain shares is in its context: wires and edges that wait belong to the chain, not to the
-/// object that drew them.
+/// `cq.Workplane`. Its context is shared by one chain: pending wires and edges belong to the chain,
+/// not to the object that drew them.
 #[derive(Debug)]
 pub struct Workplane {
     pub plane: RefCell<Plane>,
@@ -25,17 +25,19 @@ pub struct Workplane {
 pub struct Context {
     pub pending_wires: Vec<Rc<SpaceWire>>,
     pub pending_edges: Vec<SpaceEdge>,
-    /// In the coordinates of the plane in which it was drawn.
+    /// The start of the current outline, in the coordinates of the plane in which it was drawn.
     pub first_point: Option<Vec3>,
     pub tags: Vec<(String, Tagged)>,
 }
 
-/// What a tag gives back: a copy, for a context that held its own workplanes would never be freed.
+/// The workplane that a tag returns. It is a copy, because a context that held its own workplanes
+/// would never be freed.
 #[derive(Debug, Clone)]
 pub struct Tagged {
     pub plane: Plane,
     pub objects: Vec<Item>,
-    /// Where the workplane lay; to tell whether it is the one, never to be read.
+    /// The address of the tagged workplane. It serves only to compare identity and must not be
+    /// dereferenced.
     address: usize,
 }
 
@@ -102,7 +104,7 @@ pub const METHODS: &[&str] = &[
     "cboreHole",
 ];
 
-/// What else a `Workplane` has: names that are there but not here.
+/// The other names that a `Workplane` has. They exist in CadQuery but are not implemented here.
 const OTHERS: &[&str] = &[
     "_addPendingEdge",
     "_addPendingWire",
@@ -176,7 +178,7 @@ const OTHERS: &[&str] = &[
     "toPending",
 ];
 
-/// The last of them.
+/// The rest of [`OTHERS`].
 const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "wedge", "wire", "wires"];
 
 /// `Workplane(inPlane="XY", origin=(0, 0, 0), obj=None)`.
@@ -217,14 +219,14 @@ pub fn construct(arguments: Arguments) -> Result<Value, Stop> {
     })))
 }
 
-/// An `Rc` to the workplane inside of an object.
+/// Returns an `Rc` to the workplane inside of an object, or `None` for any other object.
 pub fn shared(this: &Rc<dyn Object>) -> Option<Rc<Workplane>> {
     let this: Rc<dyn std::any::Any> = Rc::clone(this) as Rc<dyn std::any::Any>;
     this.downcast::<Workplane>().ok()
 }
 
 impl Workplane {
-    /// `newObject`: the same plane and chain, other objects.
+    /// `newObject`: returns a child with the same plane and chain, and other objects.
     pub fn with(self: &Rc<Self>, objects: Vec<Item>) -> Rc<Self> {
         Rc::new(Self {
             plane: RefCell::new(self.plane.borrow().clone()),
@@ -234,7 +236,8 @@ impl Workplane {
         })
     }
 
-    /// The context's, with another plane and other objects: what `copyWorkplane` makes.
+    /// Makes a workplane in the same context with another plane and other objects, as
+    /// `copyWorkplane` does.
     pub fn on(self: &Rc<Self>, plane: Plane, objects: Vec<Item>) -> Rc<Self> {
         Rc::new(Self {
             plane: RefCell::new(plane),
@@ -244,7 +247,7 @@ impl Workplane {
         })
     }
 
-    /// `tag`.
+    /// `tag`: stores this workplane under a name.
     pub fn tag(&self, name: &str) {
         let (plane, objects) = (self.plane.borrow().clone(), self.objects.borrow().clone());
         let tagged = Tagged { plane, objects, address: std::ptr::from_ref(self).addr() };
@@ -253,19 +256,19 @@ impl Workplane {
         tags.push((name.to_owned(), tagged));
     }
 
-    /// `_getTagged`.
+    /// `_getTagged`: returns the workplane with this tag. Raises if there is none.
     pub fn tagged(&self, name: &str) -> Result<Tagged, Stop> {
         let context = self.context.borrow();
         let found = context.tags.iter().find(|(known, _)| known == name).map(|(_, tagged)| tagged.clone());
         found.ok_or_else(|| Stop::raise("ValueError", format!("No Workplane object named {name} in chain")))
     }
 
-    /// Whether a tag stands for this very object, or for one that lay in its place.
+    /// Returns whether a tag stands for this object, or for an earlier object at the same address.
     pub fn is_tagged(&self) -> bool {
         self.context.borrow().tags.iter().any(|(_, tagged)| tagged.address == std::ptr::from_ref(self).addr())
     }
 
-    /// `_mergeTags`: this chain's tags win.
+    /// `_mergeTags`: adds the tags of another chain. The tags of this chain take precedence.
     pub fn merge_tags(&self, other: &Self) {
         if Rc::ptr_eq(&self.context, &other.context) {
             return;
@@ -278,12 +281,12 @@ impl Workplane {
         }
     }
 
-    /// `val`: the first object, or the plane's origin.
+    /// `val`: returns the first object, or the plane's origin if there is none.
     pub fn val(&self) -> Item {
         self.objects.borrow().first().cloned().unwrap_or_else(|| Item::Point(self.plane.borrow().origin))
     }
 
-    /// `_findFromPoint`: where the next edge begins. Only the last object is looked at.
+    /// `_findFromPoint`: returns the start of the next edge. Only the last object counts.
     pub fn current_point(&self) -> Result<Vec3, Stop> {
         match self.objects.borrow().last() {
             None => Ok(self.plane.borrow().origin),
@@ -306,14 +309,15 @@ impl Workplane {
         }
     }
 
-    /// The current point in the plane's coordinates.
+    /// Returns the current point in the plane's coordinates.
     pub fn current_local(&self) -> Result<Vec3, Stop> {
         let point = self.current_point()?;
         Ok(self.plane.borrow().to_local(point))
     }
 
-    /// `_findType((Solid,))`: the bodies on the stack that hold a solid, else those of the nearest ancestor that has
-    /// some. A body that was emptied is passed over, so that what was before it comes back to life.
+    /// `_findType((Solid,))`: returns the bodies on the stack that hold a solid, or else those of
+    /// the nearest ancestor that has some. A body that became empty is skipped, so the bodies
+    /// before it are found again.
     pub fn bodies(&self) -> Vec<Rc<Body>> {
         let own: Vec<Rc<Body>> = solid_bodies(&self.objects.borrow());
         match &self.parent {
@@ -323,7 +327,7 @@ impl Workplane {
     }
 }
 
-/// The bodies among items that hold a solid.
+/// Returns the bodies among items that hold a solid.
 pub fn solid_bodies(items: &[Item]) -> Vec<Rc<Body>> {
     let bodies = items.iter().filter_map(|item| match item {
         Item::Body(body) if body.holds_solid() => Some(Rc::clone(body)),
@@ -333,7 +337,7 @@ pub fn solid_bodies(items: &[Item]) -> Vec<Rc<Body>> {
 }
 
 impl Drop for Workplane {
-    /// A long chain is taken apart link by link, not by recursion.
+    /// Frees a long chain link by link, not by recursion.
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(link) = next {
@@ -364,7 +368,7 @@ impl Object for Workplane {
         if reflected || other.object::<Self>().is_none() {
             return Err(Stop::decline("operator of Workplane", format!("{operator:?}")));
         }
-        // Stands for this object, which has no other reference to itself.
+        // A stand-in for this object, which has no `Rc` to itself.
         let this = Rc::new(Self {
             plane: self.plane.clone(),
             objects: self.objects.clone(),

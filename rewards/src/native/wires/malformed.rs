@@ -1,5 +1,6 @@
-//! Solids of which the kernel's answers are known though booleans with them are not: prisms over wires that touch or cross,
-//! whose volume is the integral over all wires, and over wires that enclose nothing.
+//! Solids for which the kernel's answers are known although booleans with them are not: prisms over
+//! wires that touch or cross, whose volume is the integral over all wires, and prisms over wires
+//! that enclose nothing.
 
 use std::f64::consts::FRAC_PI_4;
 
@@ -11,21 +12,21 @@ use crate::csg::{CsgSolid, Edge, Extrusion, Operation, Plane, Region, Vec2, Vec3
 use crate::mesh::{Bounds, MassProperties};
 use crate::native::Decline;
 
-/// What the kernel says of a body, as long as nothing touches it.
+/// What the kernel reports for a body that no other operation has modified.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// What it occupies: where wires wind around at least once.
+    /// The space that it occupies: every point that the wires wind around at least once.
     pub shape: CsgSolid,
-    /// The integrals over its surface, with the sign that they have.
+    /// The signed integrals over its surface.
     pub mass: MassProperties,
-    /// How many solids, if that is known.
+    /// The number of solids, if it is known.
     pub solids: Option<u32>,
-    /// Whether the kernel calls it invalid.
+    /// Whether the kernel calls the body invalid.
     pub malformed: bool,
 }
 
 impl Known {
-    /// Two bodies that are apart.
+    /// Combines two bodies that are clearly apart.
     #[must_use]
     pub fn beside(self, other: Self) -> Self {
         Self {
@@ -37,7 +38,8 @@ impl Known {
     }
 }
 
-/// The prism over a line drawn forth and back: a sheet of no volume, which the kernel calls valid (experiment `out and back`).
+/// Builds the prism over a line drawn out and back: a sheet without volume, which the kernel calls
+/// valid (experiment `out and back`).
 pub fn sheet(plane: &Plane, wire: Wire, low: f64, high: f64) -> Known {
     let prism = Extrusion { plane: plane.clone(), region: Region::new(wire, Vec::new()), low, high };
     let mass = MassProperties { bounds: reach_of(std::slice::from_ref(&prism)), ..MassProperties::NOTHING };
@@ -50,7 +52,8 @@ fn reach_of(prisms: &[Extrusion]) -> Bounds {
     Bounds { min: axes.map(|axis| -reach(-axis)), max: axes.map(reach) }
 }
 
-/// A malformed prism over wires that touch or cross, each with the sign of its winding.
+/// Builds a malformed prism over wires that touch or cross. Each wire comes with the sign of its
+/// winding. Declines if the areas cancel.
 pub fn prism(plane: &Plane, wires: &[(Wire, f64)], low: f64, high: f64) -> Result<Known, Decline> {
     let swept =
         |wire: &Wire| Extrusion { plane: plane.clone(), region: Region::new(wire.clone(), Vec::new()), low, high };
@@ -88,7 +91,8 @@ fn simple(wire: &Wire) -> Result<Vec<Wire>, Decline> {
     }
 }
 
-/// Integrals of 1, x, y, x^2, y^2 and xy over what wires wind around, by Green's theorem.
+/// Integrals of 1, x, y, x^2, y^2 and xy over the area that the wires wind around, by Green's
+/// theorem.
 #[derive(Default)]
 struct PlaneMoments {
     area: f64,
@@ -99,7 +103,8 @@ struct PlaneMoments {
 impl PlaneMoments {
     fn add(&mut self, wire: &Wire, sign: f64) {
         for edge in wire.edges() {
-            // Gauss-Legendre with eight points; exact for lines, and to rounding for an eighth of a turn.
+            // Gauss-Legendre quadrature with eight points is exact for lines, and accurate to
+            // rounding for an eighth of a turn.
             let pieces = if edge.sweep() > 0.0 { (edge.sweep() / FRAC_PI_4).ceil() } else { 1.0 };
             for piece in 0..pieces as usize {
                 for (node, weight) in GAUSS {
@@ -123,13 +128,13 @@ impl PlaneMoments {
         }
     }
 
-    /// Mass properties of the prism between two heights.
+    /// Returns the mass properties of the prism between two heights.
     fn swept(&self, plane: &Plane, low: f64, high: f64, bounds: Bounds) -> MassProperties {
         let height = high - low;
         let volume = self.area * height;
         let middle = (low + high) / 2.0;
         let center = Vec3::new(self.first.x / self.area, self.first.y / self.area, middle);
-        // Second moments about the centroid, in the plane's axes.
+        // Second moments about the centroid, in the axes of the plane.
         let [xx, yy, xy] = self.second;
         let [xx, yy, xy] = [
             (xx - self.area * center.x * center.x) * height,
@@ -151,7 +156,7 @@ impl PlaneMoments {
     }
 }
 
-/// Half of the nodes on [-1, 1], with their weights.
+/// The positive half of the nodes on [-1, 1], with their weights.
 const GAUSS: [(f64, f64); 4] = [
     (0.183_434_642_495_649_8, 0.362_683_783_378_362),
     (0.525_532_409_916_329, 0.313_706_645_877_887_3),
@@ -159,7 +164,7 @@ const GAUSS: [(f64, f64); 4] = [
     (0.960_289_856_497_536_2, 0.101_228_536_290_376_26),
 ];
 
-/// A point of an edge and the derivative there, for a parameter from 0 to 1.
+/// Returns a point of an edge and the derivative there, for a parameter from 0 to 1.
 fn point(edge: &Edge, at: f64) -> (Vec2, Vec2) {
     let turned = |center: Vec2, from: Vec2, sweep: f64| {
         let out = nalgebra::Rotation2::new(sweep * at) * (from - center);
@@ -174,7 +179,7 @@ fn point(edge: &Edge, at: f64) -> (Vec2, Vec2) {
     }
 }
 
-/// The signed wires of a malformed face.
+/// Returns the wires of a malformed face, each with the sign of its winding.
 pub fn wires(wires: Vec<Wire>, is_assembled: &[bool]) -> Result<Vec<(Wire, f64)>, Decline> {
     if let [wire] = wires.as_slice() {
         let turn = wire.signed_area().signum();

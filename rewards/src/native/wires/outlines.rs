@@ -1,16 +1,17 @@
-//! Wires that keep apart: outlines and holes as one expects them.
+//! Sorts wires that keep clear of each other into outlines and holes.
 
 use super::{CLEARANCE, CONFUSION, FLAT, NESTED, SPIKED, TANGLED, TOUCHING};
 use crate::csg::{Edge, Region, Vec2, Wire};
 use crate::native::Decline;
 
-/// Where two neighbouring edges cross again next to their corner, the kernel's check calls the solid invalid from a depth
-/// of about 2e-7 on; but any boolean heals it (experiments `sliver at a corner` and those that follow).
+/// Two neighbouring edges may cross again next to their corner. The kernel's check calls such a
+/// solid invalid from a depth of about 2e-7 on, but any boolean heals it (experiments
+/// `sliver at a corner` and those that follow). This is the largest depth that counts as healed.
 const HEALED: f64 = 2e-6;
 
-/// Outlines with their holes, and whether one is tangled; see [`faces`].
+/// Returns the outlines with their holes, and whether an outline is tangled; see [`super::faces`].
 pub fn regions(wires: Vec<Wire>) -> Result<(Vec<Region>, bool), Decline> {
-    /// Every pair of edges is looked at.
+    /// The largest number of edges, because every pair of edges is checked.
     const MOST: usize = 1000;
     if wires.iter().map(|wire| wire.edges().len()).sum::<usize>() > MOST {
         return Err(Decline::new("too many edges", ""));
@@ -51,7 +52,8 @@ pub fn regions(wires: Vec<Wire>) -> Result<(Vec<Region>, bool), Decline> {
     Ok((regions, tangled))
 }
 
-/// A wire must neither cross nor touch itself, nor turn back on itself, but next to a corner: true where it does so there.
+/// Checks that a wire does not cross itself, touch itself or turn back on itself. A crossing next
+/// to a corner is allowed; the result is true if there is one.
 pub(super) fn check_simple(wire: &Wire) -> Result<bool, Decline> {
     let mut tangled = false;
     let edges = wire.edges();
@@ -80,8 +82,8 @@ pub(super) fn check_simple(wire: &Wire) -> Result<bool, Decline> {
             for corner in &shared {
                 check_corner(&edges[i], &edges[j], *corner)?;
             }
-            // Curves that are nearly tangent at a corner cross again next to it; up to a depth of 1.2e-7 the kernel's check
-            // takes that for one point.
+            // Curves that are nearly tangent at a corner cross again next to it. The kernel's check
+            // takes both crossings for one point up to a depth of 1.2e-7.
             let bend = curvature(&edges[i]).max(curvature(&edges[j]));
             let depth = |point: &Vec2| {
                 let apart = |corner: &Vec2| (corner - point).norm();
@@ -96,7 +98,7 @@ pub(super) fn check_simple(wire: &Wire) -> Result<bool, Decline> {
                     deep => tangled |= deep > CONFUSION,
                 }
             }
-            // The far ends of neighbours must keep away from each other's edge.
+            // The far end of each edge must keep clear of the neighbouring edge.
             for (edge, other) in [(&edges[i], &edges[j]), (&edges[j], &edges[i])] {
                 let Some((from, to)) = edge.ends() else { continue };
                 for end in [from, to] {
@@ -113,7 +115,7 @@ pub(super) fn check_simple(wire: &Wire) -> Result<bool, Decline> {
     Ok(tangled)
 }
 
-/// One over the radius.
+/// Returns the curvature, one over the radius; 0 for a line.
 fn curvature(edge: &Edge) -> f64 {
     match edge {
         Edge::Line { .. } => 0.0,
@@ -121,7 +123,7 @@ fn curvature(edge: &Edge) -> f64 {
     }
 }
 
-/// At a corner the wire must not turn back on itself.
+/// Declines a wire that turns back on itself at a corner.
 fn check_corner(a: &Edge, b: &Edge, corner: Vec2) -> Result<(), Decline> {
     let away = |edge: &Edge| -> Option<Vec2> {
         let (from, to) = edge.ends()?;
@@ -131,7 +133,7 @@ fn check_corner(a: &Edge, b: &Edge, corner: Vec2) -> Result<(), Decline> {
             Edge::Arc { center, radius, counter_clockwise, .. } => {
                 let out = (corner - center) / radius;
                 let along = Vec2::new(-out.y, out.x);
-                // Along the arc from its start, against it from its end.
+                // At the start the tangent points along the arc, at the end against it.
                 Some(if counter_clockwise == at_start { along } else { -along })
             }
             Edge::Circle { .. } => None,

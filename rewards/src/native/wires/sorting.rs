@@ -1,42 +1,48 @@
 //! Wires that touch or cross: how the kernel sorts them into outlines and holes.
 //!
-//! `Face.makeFromWires` makes one face of all wires and hands it to `ShapeFix_Face::FixOrientation`. That compares each pair
-//! of wires by the middles of the edges of one and the inside of the other, whether they cross or not. What it takes for
-//! several outlines become faces of their own; else all wires stay in one face, which is malformed.
+//! `Face.makeFromWires` makes one face of all wires and passes it to
+//! `ShapeFix_Face::FixOrientation`. That function compares every pair of wires, whether they cross
+//! or not: it tests the middles of the edges of one wire against the inside of the other. If it
+//! finds several outlines, each becomes a face of its own. Otherwise all wires stay in one
+//! malformed face.
 //!
-//! Of a wire that crosses another the first edge decides, so the kernel's order of edges matters. `MakeWire::Add` of a list goes
-//! to both neighbours of the first edge, then to theirs: the first, the last, the second, the last but one, ... A wire that the
-//! first pass turns has the opposite order, and before the second pass `FixReorder` makes a chain that begins at the same edge.
-//! The first wire is made a chain before everything, as are those of `makePolygon`.
+//! If a wire crosses another, its first edge decides, so the kernel's order of edges matters.
+//! `MakeWire::Add` of a list starts with the first edge, adds both neighbours of it, and then adds
+//! their neighbours: the first, the last, the second, the last but one, ... The first pass reverses
+//! the edges of a wire that it turns. Before the second pass, `FixReorder` makes a chain that
+//! begins at the same edge. The first wire is a chain from the start, and so are the wires of
+//! `makePolygon`.
 
 use super::{CLEARANCE, TANGLED, TOUCHING};
 use crate::csg::{Edge, Vec2, Wire};
 use crate::native::Decline;
 
-/// Distances up to this are contact.
+/// Distances up to this count as contact.
 const CONTACT: f64 = 1e-9;
 
-/// What the kernel makes of wires.
+/// What the kernel makes of a list of wires.
 pub enum Sorted {
-    /// A face for each outline, with its holes: positions in the list of wires. None of their wires touch within a face.
+    /// One face for each outline: the position of the outline in the list of wires, and those of
+    /// its holes. No two wires of a face touch.
     Faces(Vec<(usize, Vec<usize>)>),
-    /// One face of all wires, each with the sign of its winding.
+    /// One face of all wires. Each wire has the sign of its winding.
     Malformed(Vec<f64>),
 }
 
-/// The role that a wire has as compared with all others.
+/// The role of a wire in relation to all others.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// All others are inside, or far off.
+    /// All other wires are inside or far away.
     Around,
-    /// Another is outside.
+    /// Another wire is outside.
     Beside,
-    /// Another begins inside and leaves: the wire stays as it is.
+    /// Another wire begins inside and leaves: the orientation of this wire stays unchanged.
     Undecided,
 }
 
-/// The sides of `wires[i]` on which the middles of the edges of `wires[j]` lie, in the order drawn; true is inside, `None` on the
-/// wire. No view if their boxes do not meet.
+/// `views[i][j]` holds one entry for each edge of `wires[j]`, in the order drawn: true if the
+/// middle of the edge lies inside `wires[i]`, `None` if it lies on that wire. There is no view if
+/// the boxes of the two wires do not meet.
 type Views = Vec<Vec<Option<SideView>>>;
 type SideView = Vec<Option<bool>>;
 
@@ -44,14 +50,15 @@ fn is_mixed(view: &SideView) -> bool {
     view.contains(&Some(true)) && view.contains(&Some(false))
 }
 
-/// In which of the two passes the kernel looks at a wire.
+/// The pass in which the kernel looks at a wire.
 #[derive(Clone, Copy, PartialEq)]
 enum Look {
     First,
     Second { is_reversed: bool },
 }
 
-/// The kernel's order of the edges of a wire that is drawn, as positions in the order drawn.
+/// Returns the order in which the kernel stores the edges of a drawn wire, as positions in the
+/// order drawn.
 pub fn edge_order(count: usize, is_assembled: bool) -> Vec<usize> {
     let from_both_ends = (0..count).map(|k| if k % 2 == 0 { k / 2 } else { count - k.div_ceil(2) });
     // `0, count - 1, 1, count - 2, ..`: odd places count from the end.
@@ -70,9 +77,10 @@ fn order(count: usize, is_assembled: bool, look: Look) -> Vec<usize> {
     }
 }
 
-/// Sorts wires of which some touch or cross. `is_assembled[i]`: how the kernel has the edges of `wires[i]`.
+/// Sorts wires if some of them touch or cross. `is_assembled[i]` says which order the kernel uses
+/// for the edges of `wires[i]`.
 pub fn sort(wires: &[Wire], is_assembled: &[bool]) -> Result<Sorted, Decline> {
-    /// Each wire but the first doubles the work.
+    /// The largest number of wires: each wire but the first doubles the work.
     const MOST: usize = 7;
     let views = wires.iter().map(|wire| wires.iter().map(|other| view(wire, other)).collect());
     let views: Views = views.collect::<Result<_, Decline>>()?;
@@ -80,8 +88,8 @@ pub fn sort(wires: &[Wire], is_assembled: &[bool]) -> Result<Sorted, Decline> {
     if is_mixed && wires.len() > MOST {
         return Err(Decline::new(TOUCHING, "many"));
     }
-    // The first wire is drawn counter-clockwise as the face has it. How the others run is not known: the face's normal may
-    // be the plane's or its opposite.
+    // The first wire runs counter-clockwise with respect to the face. The sense of the others is
+    // unknown, because the normal of the face may be that of the plane or its opposite.
     let ways = if is_mixed { 1u32 << (wires.len() - 1) } else { 1 };
     let mut found: Option<(Vec<Face>, Vec<f64>)> = None;
     for way in 0..ways {
@@ -109,7 +117,8 @@ pub fn sort(wires: &[Wire], is_assembled: &[bool]) -> Result<Sorted, Decline> {
     Ok(Sorted::Faces(faces))
 }
 
-/// The volume of a malformed face is the sum over its wires if they cross clearly, or if two of them touch at a point.
+/// Checks that the volume of a malformed face is the sum over its wires: the wires cross clearly,
+/// or two of them touch at a point.
 fn check_malformed(wires: &[Wire], views: &Views) -> Result<(), Decline> {
     let overlap =
         |a: &Wire, b: &Wire| a.edges().iter().any(|edge| b.edges().iter().any(|other| run_along(edge, other)));
@@ -134,7 +143,7 @@ fn check_malformed(wires: &[Wire], views: &Views) -> Result<(), Decline> {
     Ok(())
 }
 
-/// Whether two edges touch and have one line or circle.
+/// Returns whether two edges touch and lie on the same line or circle.
 fn run_along(a: &Edge, b: &Edge) -> bool {
     let round = |edge: &Edge| match *edge {
         Edge::Line { .. } => None,
@@ -152,13 +161,14 @@ fn run_along(a: &Edge, b: &Edge) -> bool {
     is_one && a.gap(b) < CONTACT
 }
 
-/// An outline and its holes.
+/// An outline and its holes, as positions in the list of wires.
 type Face = (usize, Vec<usize>);
 
-/// Runs `FixOrientation` twice, as CadQuery does by `FixOrientation` and `Perform`: the first pass turns wires, and the edges of
-/// a turned wire come in the opposite order. Returns the faces, if there are several, and the sense of each wire.
+/// Runs `FixOrientation` twice, as CadQuery does by calling `FixOrientation` and `Perform`. The
+/// first pass turns wires and thereby reverses the order of their edges. Returns the faces, if
+/// there are several, and the sense of each wire (1 or -1).
 ///
-/// `turns`: whether each wire runs counter-clockwise before.
+/// `turns` says whether each wire initially runs counter-clockwise.
 fn two_passes(views: &Views, is_assembled: &[bool], mut turns: Vec<bool>) -> (Vec<Face>, Vec<f64>) {
     let count = views.len();
     let mut is_reversed = vec![false; count];
@@ -172,7 +182,7 @@ fn two_passes(views: &Views, is_assembled: &[bool], mut turns: Vec<bool>) -> (Ve
                 let Some(view) = views[i][j].as_ref().filter(|_| i != j) else { continue };
                 let look = if pass == 0 { Look::First } else { Look::Second { is_reversed: is_reversed[j] } };
                 let first = order(view.len(), is_assembled[j] && j > 0, look).into_iter().find_map(|edge| view[edge]);
-                // A wire that lies on the other is inside.
+                // A wire that lies on the other counts as inside.
                 let is_inside = first.unwrap_or(true);
                 let is_mixed = is_mixed(view);
                 if is_mixed {
@@ -205,13 +215,14 @@ fn two_passes(views: &Views, is_assembled: &[bool], mut turns: Vec<bool>) -> (Ve
     (faces, turns.into_iter().map(|turn| if turn { 1.0 } else { -1.0 }).collect())
 }
 
-/// The smallest distance between two wires.
+/// Returns the smallest distance between two wires.
 pub fn gap(a: &Wire, b: &Wire) -> f64 {
     let gaps = a.edges().iter().flat_map(|edge| b.edges().iter().map(|other| edge.gap(other)));
     gaps.fold(f64::INFINITY, f64::min)
 }
 
-/// Wires must touch or be clearly apart.
+/// Returns the distance between two wires, which must touch or be clearly apart. Declines other
+/// wires.
 pub fn check_gap(a: &Wire, b: &Wire) -> Result<f64, Decline> {
     let gap = gap(a, b);
     if (CONTACT..CLEARANCE).contains(&gap) { Err(Decline::new(TOUCHING, format!("nearly: {gap:e}"))) } else { Ok(gap) }
@@ -224,7 +235,7 @@ fn boxes_meet(a: &Wire, b: &Wire) -> Result<bool, Decline> {
     let mut meet = true;
     for axis in [Vec2::x(), Vec2::y()] {
         for direction in [axis, -axis] {
-            // How far `b` begins beyond the end of `a`.
+            // The distance from the end of `a` to the beginning of `b`.
             let apart = -reach(b, -direction) - reach(a, direction);
             if (CONTACT..CLEARANCE).contains(&apart) {
                 return Err(Decline::new(TOUCHING, format!("boxes nearly: {apart:e}")));
@@ -251,7 +262,8 @@ fn view(wire: &Wire, other: &Wire) -> Result<Option<SideView>, Decline> {
     Ok(Some(sides))
 }
 
-/// The middle of an edge, by its parameter: of a circle the point across from where it begins.
+/// Returns the middle of an edge by its parameter. For a circle it is the point opposite to the
+/// start.
 fn middle(edge: &Edge) -> Vec2 {
     match *edge {
         Edge::Line { from, to } => (from + to) / 2.0,
@@ -264,12 +276,13 @@ fn middle(edge: &Edge) -> Vec2 {
     }
 }
 
-/// The simple loops of a wire that crosses itself, each with the sign of its winding: the wire is cut wherever it crosses,
-/// and a loop is taken off each time it comes back to a point.
+/// Splits a wire that crosses itself into simple loops, whose orientation is the sign of their
+/// winding. The wire is cut at every crossing, and a loop is removed each time the wire returns to
+/// a point.
 pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
     let edges = wire.edges();
     let count = edges.len();
-    // Where each edge is cut, as (share of its length, number of the point).
+    // The cuts of each edge, as (share of its length, number of the point).
     let mut cuts: Vec<Vec<(f64, usize)>> = vec![Vec::new(); count];
     let mut points = 0;
     for i in 0..count {
@@ -277,7 +290,8 @@ pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
             let is_next = j == i + 1 || (i == 0 && j == count - 1);
             let crossings = edges[i].crossings(&edges[j]);
             if crossings.is_empty() && comes_near(&edges[i], &edges[j], is_next) {
-                // Whether the kernel takes that for contact depends on its tolerances: experiment `edge of 2e-7`.
+                // Whether the kernel counts this as contact depends on its tolerances: experiment
+                // `edge of 2e-7`.
                 return Err(Decline::new(TANGLED, "touches itself"));
             }
             for point in crossings {
@@ -309,7 +323,7 @@ pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
             let place = place(edge, share);
             stack.push((number, piece(edge, at, place)));
             (at, number) = (place, Some(point));
-            // Back at a point: what lies between is a loop.
+            // The wire has returned to a point: the pieces since then form a loop.
             if let Some(start) = stack.iter().position(|(begin, _)| *begin == Some(point)) {
                 let mut taken: Vec<Edge> = stack.drain(start..).map(|(_, edge)| edge).collect();
                 close(&mut taken);
@@ -324,7 +338,8 @@ pub fn loops(wire: &Wire) -> Result<Vec<Wire>, Decline> {
     Ok(found)
 }
 
-/// Whether two edges of a wire come within [`CLEARANCE`] of each other; neighbours, elsewhere than at the corner they share.
+/// Returns whether two edges of a wire come within [`CLEARANCE`] of each other. For neighbours the
+/// corner that they share does not count.
 fn comes_near(a: &Edge, b: &Edge, is_next: bool) -> bool {
     if !is_next {
         return a.gap(b) < CLEARANCE;
@@ -335,7 +350,7 @@ fn comes_near(a: &Edge, b: &Edge, is_next: bool) -> bool {
         || [b_from, b_to].into_iter().any(|end| is_near(a, end, [a_from, a_to]))
 }
 
-/// Makes neighbouring ends equal to the last bit.
+/// Makes the ends of neighbouring edges equal to the last bit.
 fn close(edges: &mut [Edge]) {
     let mut last = edges.last().and_then(Edge::ends).map(|(_, to)| to);
     for edge in edges.iter_mut() {
@@ -346,7 +361,7 @@ fn close(edges: &mut [Edge]) {
     }
 }
 
-/// How far along an edge a point on it lies, from 0 to 1.
+/// Returns the position of a point along an edge, as a share from 0 to 1.
 fn share(edge: &Edge, point: Vec2) -> f64 {
     match *edge {
         Edge::Line { from, to } => (point - from).dot(&(to - from)) / (to - from).norm_squared(),
@@ -366,7 +381,7 @@ fn place(edge: &Edge, share: f64) -> Vec2 {
     }
 }
 
-/// The part of an edge between two points on it.
+/// Returns the part of an edge between two points on it.
 fn piece(edge: &Edge, from: Vec2, to: Vec2) -> Edge {
     match *edge {
         Edge::Arc { center, radius, counter_clockwise, .. } => {
