@@ -2,10 +2,10 @@
 //!
 //! The verdict follows the published "valid syntax rate". The program is dedented, stripped, and
 //! run with `cq`, `cadquery`, `np` and `numpy` predefined. It must define a `Workplane`, a `Solid`
-//! or a `Compound`. If there are several, the first one among the names `solid result shape part
-//! object obj res` counts; if none has such a name, the first one defined. A `Workplane` stands for
-//! its `val()`. The object must contain at least one solid. The result is that solid, or the
-//! compound of several.
+//! or a `Compound`. If there are several, the first one among the names
+//! `solid result shape part object obj res` counts; if none has such a name, the first one defined.
+//! A `Workplane` stands for its `val()`. The object must contain at least one solid. The result is
+//! that solid, or the compound of several.
 //!
 //! | event | class |
 //! |---|---|
