@@ -1,6 +1,6 @@
-//! What each layer of the native engine costs: `cargo bench -p cadwright-rewards`.
+//! Measures the cost of each layer of the native engine: `cargo bench -p cadwright-rewards`.
 //!
-//! The parts differ in how many operations and how many edges they have; grids in how many cells.
+//! The parts differ in their numbers of operations and edges, the grids in their number of cells.
 
 use std::hint::black_box;
 
@@ -12,12 +12,12 @@ fn main() {
     divan::main();
 }
 
-/// Programs in GenCAD-Code's dialect, by what they have.
+/// Programs in GenCAD-Code's dialect, named by their content.
 const PARTS: [&str; 4] =
     ["1 operation, 4 edges", "3 operations, 10 edges", "8 operations, 32 edges", "1 operation, 64 edges"];
 const CELLS: [usize; 3] = [32, 64, 128];
 
-/// A sketch number `index` at `(x, y, z)`, extruded and combined with what is there.
+/// Sketch number `index` at `(x, y, z)`, extruded and combined with the existing solid.
 fn sketch(index: usize, x: f64, y: f64, z: f64, loops: &[String], height: f64, combine: &str) -> String {
     let mut text = format!(
         "# Generating a workplane for sketch {index}\nwp_sketch{index} = cq.Workplane(cq.Plane(cq.Vector({x:?}, {y:?}, {z:?}), \

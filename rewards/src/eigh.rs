@@ -1,15 +1,17 @@
 //! Eigenvectors of a symmetric 3 x 3 matrix with the signs that LAPACK gives them.
 //!
-//! The published metric turns a part by its eigenvectors and tries only some of their signs, so that the sign which the
-//! solver happens to choose decides the score. This follows `dsyevd` (LAPACK 3.10 and later, lower triangle: one Householder
-//! reflection to tridiagonal form, then implicit QL or QR steps) operation by operation; nothing else needs it.
+//! The published metric turns a part by its eigenvectors and tries only some of their signs. The
+//! signs that the solver happens to return therefore change the score. This module follows `dsyevd`
+//! (LAPACK 3.10 and later, lower triangle) operation by operation: one Householder reflection to
+//! tridiagonal form, then implicit QL or QR steps. Nothing else in the crate needs it.
 
 use nalgebra::{Matrix3, Vector3};
 
 const EPSILON: f64 = f64::EPSILON / 2.0;
 const MAX_STEPS: usize = 90;
 
-/// Eigenvalues in ascending order and eigenvectors as columns. `None` if the iteration does not end.
+/// Eigenvalues in ascending order, and eigenvectors as columns. `None` if the iteration does not
+/// converge.
 pub fn eigh(matrix: &Matrix3<f64>) -> Option<(Vector3<f64>, Matrix3<f64>)> {
     if matrix.iter().any(|entry| !entry.is_finite()) {
         return None;
@@ -27,7 +29,7 @@ pub fn eigh(matrix: &Matrix3<f64>) -> Option<(Vector3<f64>, Matrix3<f64>)> {
     Some((Vector3::from(d), reflection * z))
 }
 
-/// Diagonal, subdiagonal, and the reflection that makes the matrix so (`dsytd2`).
+/// Diagonal, subdiagonal, and the reflection that makes the matrix tridiagonal (`dsytd2`).
 fn tridiagonal(matrix: &Matrix3<f64>) -> ([f64; 3], [f64; 2], Matrix3<f64>) {
     let (alpha, x) = (matrix[(1, 0)], matrix[(2, 0)]);
     if x == 0.0 {
@@ -46,7 +48,8 @@ fn tridiagonal(matrix: &Matrix3<f64>) -> ([f64; 3], [f64; 2], Matrix3<f64>) {
     (diagonal, [beta, b - v[1] * w[1] - v[2] * w[0]], Matrix3::identity() - tau * v * v.transpose())
 }
 
-/// `dsteqr` for three rows: turns `d` into eigenvalues and `z` into the eigenvectors of the tridiagonal matrix.
+/// `dsteqr` for a 3 x 3 matrix: turns `d` into eigenvalues and `z` into the eigenvectors of the
+/// original matrix.
 fn diagonalise(d: &mut [f64; 3], e: &mut [f64; 2], z: &mut Matrix3<f64>) -> Option<()> {
     let mut steps = 0;
     let mut next = 0;
@@ -73,12 +76,12 @@ fn diagonalise(d: &mut [f64; 3], e: &mut [f64; 2], z: &mut Matrix3<f64>) -> Opti
     Some(())
 }
 
-/// Whether the subdiagonal between `m` and `m + 1` counts as zero within a block.
+/// Returns whether the subdiagonal element between `m` and `m + 1` counts as zero within a block.
 fn is_negligible(d: &[f64; 3], e: &[f64; 2], m: usize) -> bool {
     e[m] * e[m] <= EPSILON * EPSILON * d[m].abs() * d[m + 1].abs() + f64::MIN_POSITIVE
 }
 
-/// QL steps: eigenvalues appear from the top.
+/// QL steps: eigenvalues converge from the top.
 fn downward(
     d: &mut [f64; 3],
     e: &mut [f64; 2],
@@ -133,7 +136,7 @@ fn downward(
     Some(())
 }
 
-/// QR steps: eigenvalues appear from the bottom.
+/// QR steps: eigenvalues converge from the bottom.
 fn upward(
     d: &mut [f64; 3],
     e: &mut [f64; 2],
@@ -142,7 +145,7 @@ fn upward(
     last: usize,
     steps: &mut usize,
 ) -> Option<()> {
-    // One past the row at work, so that it can reach `end`.
+    // One past the current row, so that it can reach `end`.
     let mut above = last + 1;
     while above > end {
         let l = above - 1;
@@ -189,7 +192,7 @@ fn upward(
     Some(())
 }
 
-/// Turns columns `i` and `i + 1` (`dlasr`).
+/// Rotates columns `i` and `i + 1` (`dlasr`).
 fn turn(z: &mut Matrix3<f64>, i: usize, c: f64, s: f64) {
     for row in 0..3 {
         let right = z[(row, i + 1)];
@@ -211,7 +214,8 @@ fn rotation(f: f64, g: f64) -> (f64, f64, f64) {
     (f.abs() / length, g / r, r)
 }
 
-/// Eigenvalues of [[a, b], [b, c]], the one of larger magnitude first, and its eigenvector (`dlaev2`).
+/// Eigenvalues of [[a, b], [b, c]], the one of larger magnitude first, and its eigenvector
+/// (`dlaev2`).
 fn two_by_two(a: f64, b: f64, c: f64) -> (f64, f64, f64, f64) {
     let (sum, difference, twice) = (a + c, a - c, b + b);
     let (larger, smaller) = if a.abs() > c.abs() { (a, c) } else { (c, a) };
@@ -251,7 +255,7 @@ mod tests {
 
     type Rows = [[f64; 3]; 3];
 
-    /// Matrices and what `numpy.linalg.eigh` (numpy 2.4) says of their eigenvectors, row by row.
+    /// Matrices and their eigenvectors by `numpy.linalg.eigh` (numpy 2.4), row by row.
     #[rustfmt::skip]
     const REFERENCE: [(Rows, Rows); 6] = [
         ([[8.0, -1.0, -5.0], [-1.0, -4.0, -10.0], [-5.0, -10.0, -8.0]],

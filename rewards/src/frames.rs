@@ -10,31 +10,34 @@ use crate::grid::{Grid, GridSpec, Pose, overlap, rasterise, voxelise};
 use crate::mesh::Bounds;
 use crate::outcome::{Geometry, Solid};
 
-/// In which coordinates two solids are compared. Each score says which it is.
+/// The coordinates in which two solids are compared. Each score names its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Frame {
-    /// The programs' own coordinates: position, direction and size count.
+    /// The programs' own coordinates: position, direction and size all count.
     Canonical,
-    /// Each solid moved to its centroid and scaled by 1 / radius of gyration: direction counts.
+    /// Each solid is moved to its centroid and scaled by 1 / radius of gyration: only direction
+    /// counts.
     #[serde(alias = "normalized")]
     Normalised,
-    /// Normalised, and the best over the identity and the 24 proper rotations that take the
-    /// prediction's principal axes to the ground truth's. No reflections; never below normalised.
+    /// Normalised, then the best IoU over the identity and the 24 proper rotations that take the
+    /// prediction's principal axes to the ground truth's. Uses no reflections. Never below the
+    /// normalised IoU.
     Aligned,
-    /// The published "best IoU" between shells, which is not an IoU of solids; see [`shell`](crate::shell).
+    /// The published "best IoU" between shells, which is not an IoU of solids; see
+    /// [`shell`](crate::shell).
     Shell,
-    /// Canonical coordinates, by OpenCASCADE's booleans instead of grids: slow, for audits.
+    /// Canonical coordinates, with OpenCASCADE's booleans instead of grids. Slow; meant for audits.
     Exact,
 }
 
-/// A frame that cannot be used.
+/// An invalid frame setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The name means nothing.
+    /// No frame has this name.
     #[error("unknown frame \"{0}\"; use one of: {known}", known = Frame::known())]
     Unknown(String),
-    /// A list of frames without any.
+    /// The list of frames is empty.
     #[error("no frame given; name at least one of: {known}", known = Frame::known())]
     None,
 }
@@ -54,12 +57,14 @@ impl Frame {
         }
     }
 
-    /// Whether [`frame_iou`] computes it. The others need CadQuery, whoever executed the programs.
+    /// Whether [`frame_iou`] computes this frame. The other frames need CadQuery, even if the
+    /// native engine executed the programs.
     pub fn is_of_grids(self) -> bool {
         matches!(self, Self::Canonical | Self::Normalised | Self::Aligned)
     }
 
-    /// Parses `canonical,aligned`: at least one name; repeated ones count once, order is kept.
+    /// Parses a list such as `canonical,aligned`. Requires at least one name, drops repeated names
+    /// and keeps the order.
     pub fn parse_list(list: &str) -> Result<Vec<Self>, FrameError> {
         let mut frames = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -99,25 +104,25 @@ impl FromStr for Frame {
 
 /// IoU of two solids on `n^3` cells in `frame`, in [0, 1].
 ///
-/// Where a frame has no meaning for one of them (normalised and aligned need a positive volume),
-/// the IoU is 0; likewise in a frame that is not [of grids](Frame::is_of_grids).
+/// Returns 0 if the frame is undefined for one of the solids (normalised and aligned need a
+/// positive volume) and in a frame that is not [of grids](Frame::is_of_grids).
 pub fn frame_iou(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -> f64 {
     place(frame, n, prediction, ground_truth).map_or(0.0, |placed| placed.iou)
 }
 
-/// Two solids as a frame places them.
+/// Two solids, posed as a frame compares them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placed {
-    /// What [`frame_iou`] gives.
+    /// The IoU that [`frame_iou`] returns.
     pub iou: f64,
-    /// Where the prediction is; in [`Frame::Aligned`] turned the best way.
+    /// Pose of the prediction. In [`Frame::Aligned`] it has the best rotation.
     pub prediction: Pose,
-    /// Where the ground truth is.
+    /// Pose of the ground truth.
     pub ground_truth: Pose,
 }
 
-/// The IoU of two solids as [`frame_iou`] gives it, and the poses in which they have it. `None` where the frame has no meaning
-/// for them.
+/// The IoU of two solids as [`frame_iou`] computes it, and the poses that give it. `None` if the
+/// frame is undefined for one of the solids.
 pub fn place(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -> Option<Placed> {
     if !frame.is_of_grids() {
         return None;
@@ -141,18 +146,22 @@ pub fn place(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -
     Some(turned.fold(plain, |best, placed| if placed.iou > best.iou { placed } else { best }))
 }
 
-/// A prediction that makes the common bounds this many times as long as the ground truth's, along some axis, is far-reaching.
+/// A prediction is far-reaching if, along some axis, the common bounds are this many times as long
+/// as the ground truth's.
 const FAR: f64 = 4.0;
 
-/// So is a ground truth that makes them this many times as long as the prediction's: a grid of 64 cells leaves it four.
+/// A ground truth is far-reaching if the common bounds are this many times as long as the
+/// prediction's. A grid of 64 cells then leaves the prediction four of them.
 const FAR_TRUTH: f64 = 16.0;
 
 /// IoU of two bodies, each placed by its pose.
 ///
-/// On one grid over both a speck far away would leave the other body a handful of cells, on which any part that touches it
-/// may look the same. If one of them is far-reaching, a grid over the common part of their bounds counts what they share,
-/// and known volumes tell the rest: `|A or B| = |A| + |B| - |A and B|`. If a volume means nothing, one grid spans the ground
-/// truth and its surroundings, and another counts what the prediction has beyond them.
+/// On one common grid, a far-away speck would leave the other body only a handful of cells, so that
+/// any part touching those cells could look the same. If one body is far-reaching, this counts the
+/// shared volume on a grid over the intersection of the bounds, and takes the rest from known
+/// volumes: `|A or B| = |A| + |B| - |A and B|`. If a volume is not meaningful, one grid covers the
+/// ground truth and its surroundings, and a second grid counts the cells that the prediction
+/// occupies beyond them.
 fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pose)) -> f64 {
     let (reach, truth) = (prediction.1.bounds(prediction.0), ground_truth.1.bounds(ground_truth.0));
     let wide = GridSpec::spanning(n, &reach, &truth);
@@ -161,7 +170,7 @@ fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pos
     let is_longer = |times: f64, size: &[f64; 3]| (0..3).any(|axis| wide.cell[axis] * n as f64 > times * size[axis]);
     let is_flat = |size: &[f64; 3]| size.iter().any(|size| *size <= 0.0);
     let is_far = is_longer(FAR, &truth_size);
-    // What is flat occupies nothing anyway.
+    // A flat body occupies nothing anyway.
     if is_flat(&truth_size) || is_flat(&reach_size) || !(is_far || is_longer(FAR_TRUTH, &reach_size)) {
         return iou_on_grid(n, (prediction, &reach), (ground_truth, &truth));
     }
@@ -183,13 +192,15 @@ fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pos
     if either == 0 { 0.0 } else { both as f64 / (either as f64 + beyond * cells) }
 }
 
-/// Fewer occupied cells than these are too few to count: a tube whose wall is an eighth of a cell was off by 0.06.
+/// With fewer occupied cells than this the IoU is inaccurate: a tube whose wall is an eighth of a
+/// cell was off by 0.06.
 const FEW_CELLS: u64 = 4096;
 
-/// The finest grid has this many times as many cells along an edge as was asked for.
+/// The finest grid has this many times the requested number of cells along an edge.
 const FINEST: usize = 4;
 
-/// IoU on one grid over both bodies, given their bounds. If they occupy few of its cells, on a finer one.
+/// IoU on one grid over both bodies, given their bounds. If they occupy few of its cells, uses a
+/// finer grid.
 fn iou_on_grid(n: usize, a: ((&Solid, &Pose), &Bounds), b: ((&Solid, &Pose), &Bounds)) -> f64 {
     let mut cells = n;
     loop {
@@ -202,10 +213,11 @@ fn iou_on_grid(n: usize, a: ((&Solid, &Pose), &Bounds), b: ((&Solid, &Pose), &Bo
     }
 }
 
-/// IoU by the volume that both bodies share, counted on a grid over the common part of their bounds, and their known
-/// volumes; `None` if these are not to be trusted.
+/// IoU from the shared volume, counted on a grid over the intersection of the bounds, and from the
+/// known volumes. `None` if these volumes cannot be trusted.
 fn iou_by_volumes(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose), common: &Bounds) -> Option<f64> {
-    /// A share of a body may seem larger than the body by what a grid cannot resolve.
+    /// Tolerance for a shared volume that seems larger than the body itself, by the resolution of a
+    /// grid.
     const SLACK: f64 = 1.02;
     let volume = |(solid, pose): (&Solid, &Pose)| {
         let volume = solid.mass().volume * pose.scale.powi(3);
@@ -230,7 +242,7 @@ fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid {
     }
 }
 
-/// Occupied cells whose samples lie outside of `near`.
+/// Number of occupied cells whose samples lie outside of `near`.
 fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
     let n = grid.n();
     let is_beyond =
@@ -241,13 +253,14 @@ fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
 }
 
 impl Pose {
-    /// About the centroid, scaled by 1 / radius of gyration.
+    /// Moves the centroid to the origin and scales by 1 / radius of gyration.
     fn normalising(solid: &Solid) -> Option<Self> {
         let scale = 1.0 / solid.mass().radius_of_gyration()?;
         Some(Self { center: solid.mass().centroid.into(), rotation: Matrix3::identity(), scale })
     }
 
-    /// Bounds of a solid so placed; those of a boolean tree may be too large, but for the identity.
+    /// Bounds of a posed solid. Those of a boolean tree may be too large unless the pose is the
+    /// identity.
     fn bounds(&self, solid: &Solid) -> Bounds {
         if *self == Self::identity() {
             return *solid.bounds();

@@ -2,26 +2,27 @@
 //!
 //! # The convention
 //!
-//! 1. **Extent.** A grid has `n` x `n` x `n` cells and spans the common bounds of the two solids
-//!    compared, exactly and axis by axis: a cell is `extent / n` long on each axis. IoU does not
-//!    change when an axis is scaled, and a thin plate keeps `n` cells across its thickness.
-//!    No margin is needed, because samples lie strictly inside of their cells. A prediction that
-//!    reaches much farther than the ground truth is looked at in two grids, so that it cannot make
-//!    the cells too coarse to tell one part from another; and two solids that occupy few cells
-//!    (thin tubes, wire-like frames) are compared on a finer grid; see `frames.rs`.
-//! 2. **Sample.** A cell is inside if its sample point is. The sample of cell `(i, j, k)` is
+//! 1. **Extent.** A grid has `n` x `n` x `n` cells and spans exactly the common bounds of the two
+//!    solids, axis by axis: a cell is `extent / n` long on each axis. IoU does not change when an
+//!    axis is scaled, and a thin plate keeps `n` cells across its thickness. No margin is needed,
+//!    because samples lie strictly inside of their cells. A prediction that reaches much farther
+//!    than the ground truth is counted on two grids, so that it cannot make the cells too coarse to
+//!    distinguish parts. Two solids that occupy few cells (thin tubes, wire-like frames) are
+//!    compared on a finer grid. See `frames.rs`.
+//! 2. **Sample.** A cell is inside if its sample point is inside. The sample of cell `(i, j, k)` is
 //!    `min + (i + u(j), j + v(i), k + w(i, j)) * cell`, with the offsets of [`offset_x`],
-//!    [`offset_y`] and [`offset_z`] in (0, 1): cell centres shifted by a fixed low-discrepancy
-//!    pattern. With the centres themselves a wall thinner than a cell is missed or doubled as a
-//!    whole; with the pattern the cells along it look at different depths and count its thickness.
-//! 3. **Inside** means a winding number of at least 1: the number of boundary crossings into the
-//!    solid minus those out of it along the column. Overlapping solids of a compound are their
-//!    union, and a hole subtracted twice is still a hole. Coordinates exactly on an edge are
-//!    decided by an infinitesimal shift, the same for all triangles, so no crossing is lost or
-//!    counted twice. An entry exactly at a sample counts as inside, an exit as outside.
-//! 4. **Open meshes.** Where a column enters more often than it leaves, the mesh has a gap there;
-//!    between its crossings the generalised winding number (solid angle / 4 pi, Jacobson et al.
-//!    2013) decides, with inside above 1/2.
+//!    [`offset_y`] and [`offset_z`] in (0, 1). These are cell centres shifted by a fixed
+//!    low-discrepancy pattern. With plain centres, a wall thinner than a cell is missed or doubled
+//!    as a whole. With the pattern, the cells along the wall sample different depths, so their
+//!    count measures its thickness.
+//! 3. **Inside** means a winding number of at least 1. The winding number is the number of boundary
+//!    crossings into the solid minus the crossings out of it along the column. Overlapping solids
+//!    of a compound form their union, and a hole subtracted twice is still a hole. An infinitesimal
+//!    shift, the same for all triangles, decides coordinates exactly on an edge, so no crossing is
+//!    lost or counted twice. An entry exactly at a sample counts as inside, an exit as outside.
+//! 4. **Open meshes.** If a column enters more often than it leaves, the mesh has a gap there.
+//!    Between the crossings of that column, the generalised winding number (solid angle / 4 pi,
+//!    Jacobson et al. 2013) decides: above 1/2 is inside.
 //! 5. **IoU** is `|A and B| / |A or B|` in cells, in [0, 1]; two empty grids have IoU 0.
 
 use std::ops::Range;
@@ -32,14 +33,15 @@ use crate::csg::CsgSolid;
 use crate::mesh::{Bounds, Mesh};
 use crate::winding;
 
-/// Where a grid lies. See the [module documentation](self) for the convention.
+/// Position and size of a grid. See the [module documentation](self) for the convention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GridSpec {
     /// Cells along each axis.
     pub n: usize,
     /// Lowest corner, in the solids' units.
     pub min: [f64; 3],
-    /// Length of a cell along each axis, in the solids' units; 0 where the bounds are flat.
+    /// Length of a cell along each axis, in the solids' units; 0 if the bounds are flat along that
+    /// axis.
     pub cell: [f64; 3],
 }
 
@@ -61,7 +63,7 @@ impl GridSpec {
         std::array::from_fn(|axis| self.min[axis] + local[axis] * self.cell[axis])
     }
 
-    /// A point in cell units, with flat axes at 0.
+    /// Converts a point to cell units; flat axes become 0.
     fn local(&self, point: [f64; 3]) -> [f64; 3] {
         std::array::from_fn(
             |axis| {
@@ -87,7 +89,7 @@ pub fn offset_z(i: usize, j: usize) -> f64 {
     (0.5 + i as f64 * 0.754_877_666_246_692_7 + j as f64 * 0.569_840_290_998_053_2).fract()
 }
 
-/// Which cells are inside, one bit a cell; columns along z are contiguous.
+/// The set of inside cells, one bit per cell. Columns along z are contiguous.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
     n: usize,
@@ -143,7 +145,7 @@ impl Grid {
 }
 
 /// `|a and b| / |a or b|` in [0, 1]. Two empty grids have IoU 0: two parts that occupy nothing are
-/// no evidence of likeness.
+/// no evidence of similarity.
 ///
 /// # Panics
 /// If the grids have different numbers of cells.
@@ -168,11 +170,11 @@ pub(crate) fn overlap(a: &Grid, b: &Grid) -> (u64, u64) {
 struct Crossing {
     /// Height in cells.
     z: f64,
-    /// +1 into the solid going up, -1 out of it.
+    /// +1 for entering the solid going up, -1 for leaving it.
     step: i32,
 }
 
-/// Which cells of `spec` are inside `mesh`. See the [module documentation](self).
+/// Returns the cells of `spec` that are inside `mesh`. See the [module documentation](self).
 ///
 /// The mesh must pass [`Mesh::check`]; it need not be closed or manifold.
 pub fn voxelise(mesh: &Mesh, spec: &GridSpec) -> Grid {
@@ -181,7 +183,7 @@ pub fn voxelise(mesh: &Mesh, spec: &GridSpec) -> Grid {
     let points: Vec<[f64; 3]> = mesh.vertices.iter().map(|&v| spec.local(v)).collect();
     let mut leaks: Vec<Leak> = Vec::new();
     let affordable = MEND_BUDGET / mesh.triangles.len().max(1);
-    // A few thousand stacked plates cross a fine grid more often than memory could hold.
+    // A few thousand stacked plates can cross a fine grid more often than fits in memory.
     let slabs = (crossings_at_most(n, &points, &mesh.triangles) / CROSSINGS_AT_ONCE + 1).min(n);
     let thickness = n.div_ceil(slabs);
     for first in (0..n).step_by(thickness) {
@@ -193,30 +195,31 @@ pub fn voxelise(mesh: &Mesh, spec: &GridSpec) -> Grid {
     grid
 }
 
-/// Where a body is put before it is looked at: `scale * rotation * (p - center)`.
+/// Similarity transform that places a body: `scale * rotation * (p - center)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pose {
-    /// Comes to lie at the origin.
+    /// The point that moves to the origin.
     pub center: Vector3<f64>,
-    /// A proper rotation.
+    /// A proper rotation matrix.
     pub rotation: Matrix3<f64>,
-    /// Positive.
+    /// Scale factor; positive.
     pub scale: f64,
 }
 
 impl Pose {
-    /// Where the body is.
+    /// The identity: leaves the body in place.
     pub fn identity() -> Self {
         Self { center: Vector3::zeros(), rotation: Matrix3::identity(), scale: 1.0 }
     }
 
-    /// Where a point of the body comes to lie.
+    /// Transforms a point of the body.
     pub fn apply(&self, point: Vector3<f64>) -> Vector3<f64> {
         self.rotation * (point - self.center) * self.scale
     }
 }
 
-/// Which cells of `spec` are inside a boolean tree placed by `pose`: exact along each column.
+/// Returns the cells of `spec` that are inside a boolean tree placed by `pose`. Exact along each
+/// column.
 pub fn rasterise(csg: &CsgSolid, pose: &Pose, spec: &GridSpec) -> Grid {
     let n = spec.n;
     let mut grid = Grid::empty(n);
@@ -236,7 +239,7 @@ pub fn rasterise(csg: &CsgSolid, pose: &Pose, spec: &GridSpec) -> Grid {
     grid
 }
 
-/// A piece of a column, between two crossings, that the column's own crossings cannot decide.
+/// A piece of a column between two crossings that the column's own crossings cannot decide.
 struct Leak {
     i: usize,
     j: usize,
@@ -244,10 +247,10 @@ struct Leak {
     exit: f64,
 }
 
-/// Evaluations of a triangle's solid angle that one grid may cost; pieces beyond it stay outside.
+/// Budget of solid-angle evaluations per grid. Pieces beyond it count as outside.
 const MEND_BUDGET: usize = 20_000_000;
 
-/// Decides the undecided pieces by the generalised winding number at their middles.
+/// Decides the undecided pieces by the generalised winding number at their midpoints.
 fn mend(grid: &mut Grid, points: &[[f64; 3]], triangles: &[[u32; 3]], leaks: &[Leak]) {
     for leak in leaks {
         let middle =
@@ -258,10 +261,10 @@ fn mend(grid: &mut Grid, points: &[[f64; 3]], triangles: &[[u32; 3]], leaks: &[L
     }
 }
 
-/// Crossings collected before they are turned into cells: 100 MB.
+/// Maximum number of crossings held before they are converted to cells: 100 MB.
 const CROSSINGS_AT_ONCE: usize = 4 << 20;
 
-/// An upper bound from the triangles' bounding boxes.
+/// Upper bound on the number of crossings, from the triangles' bounding boxes.
 fn crossings_at_most(n: usize, points: &[[f64; 3]], triangles: &[[u32; 3]]) -> usize {
     let boxes = triangles.iter().map(|corners| {
         let corners = corners.map(|v| points[v as usize]);
@@ -287,7 +290,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// Crosses every column of `rows` with every triangle (corners in cells).
+    /// Intersects every column of `rows` with every triangle (corners in cells).
     fn scan(n: usize, rows: Range<usize>, points: &[[f64; 3]], triangles: &[[u32; 3]]) -> Self {
         let x_of: Vec<f64> = (0..n).map(offset_x).collect();
         let y_of: Vec<f64> = (0..n).map(offset_y).collect();
@@ -326,8 +329,8 @@ impl Columns {
         Self { first, starts, crossings }
     }
 
-    /// Marks the cells between entries and exits; columns with a gap go to `leaks`, as long as there
-    /// are fewer than `affordable`.
+    /// Marks the cells between entries and exits. Appends columns with a gap to `leaks` while it
+    /// holds fewer than `affordable`.
     fn fill(mut self, n: usize, grid: &mut Grid, leaks: &mut Vec<Leak>, affordable: usize) {
         for (column, bounds) in self.starts.windows(2).enumerate() {
             let crossings = &mut self.crossings[bounds[0] as usize..bounds[1] as usize];
@@ -365,7 +368,7 @@ fn cells_between(low: f64, high: f64, n: usize) -> (usize, usize) {
     (first, last.max(first))
 }
 
-/// A triangle seen along z.
+/// A triangle projected along z.
 struct Shadow {
     corners: [[f64; 3]; 3],
     edges: [TriangleEdge; 3],
@@ -373,13 +376,13 @@ struct Shadow {
     high: [f64; 2],
 }
 
-/// One side of a triangle's shadow, from its lexicographically smaller end, so that both triangles
-/// that share it compute the very same number for it.
+/// One side of a projected triangle, stored from its lexicographically smaller end, so that both
+/// triangles that share it compute exactly the same number.
 #[derive(Clone, Copy)]
 struct TriangleEdge {
     from: [f64; 2],
     along: [f64; 2],
-    /// Whether the triangle runs through the edge the other way.
+    /// Whether the triangle traverses the edge in the other direction.
     reversed: bool,
 }
 
@@ -392,10 +395,11 @@ impl TriangleEdge {
     }
 
     /// Twice the signed area of the edge and the point, in the triangle's direction, and whether
-    /// the point is to the left. A point on the edge's line is taken as shifted by (e^2, -e).
+    /// the point is to the left. A point on the edge's line is treated as shifted by (e^2, -e).
     fn side(&self, point: [f64; 2]) -> (f64, bool) {
         let area = self.along[0] * (point[1] - self.from[1]) - self.along[1] * (point[0] - self.from[0]);
-        // The shift adds -along.x e - along.y e^2 < 0, for along is lexicographically positive.
+        // The shift adds -along.x e - along.y e^2 < 0, because `along` is lexicographically
+        // positive.
         let left = area > 0.0;
         if self.reversed { (-area, !left) } else { (area, left) }
     }
@@ -418,7 +422,7 @@ impl Shadow {
         })
     }
 
-    /// The range of y of the shadow's part with x in `[from, to]`, widened by rounding.
+    /// Range of y of the projected triangle over x in `[from, to]`, widened for rounding.
     fn y_over(&self, from: f64, to: f64) -> (f64, f64) {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for edge in &self.edges {
@@ -443,7 +447,7 @@ impl Shadow {
         ((low - slack).max(self.low[1]), (high + slack).min(self.high[1]))
     }
 
-    /// Where the column through `point` crosses the triangle.
+    /// Returns the crossing of the column through `point` with the triangle.
     fn cross(&self, point: [f64; 2]) -> Option<Crossing> {
         let (a0, left0) = self.edges[0].side(point);
         let (a1, left1) = self.edges[1].side(point);
@@ -459,7 +463,7 @@ impl Shadow {
         let z = if total == 0.0 { heights[0] } else { (a0 * heights[0] + a1 * heights[1] + a2 * heights[2]) / total };
         let low = heights[0].min(heights[1]).min(heights[2]);
         let high = heights[0].max(heights[1]).max(heights[2]);
-        // Counter-clockwise from above: the outside is above, so going up leaves the solid.
+        // Counter-clockwise from above: the outside is above, so a rising column leaves the solid.
         Some(Crossing { z: z.clamp(low, high), step: if left0 { -1 } else { 1 } })
     }
 }
@@ -470,7 +474,7 @@ mod tests {
 
     #[test]
     fn a_column_through_a_shared_corner_crosses_exactly_one_triangle() {
-        // A fan of triangles around a hub, looked at from exactly above it.
+        // A fan of triangles around a hub, with a column exactly through the hub.
         let hub = [0.5, 0.25, 1.0];
         for spokes in [3, 4, 5, 8, 12] {
             let rim = |step: usize| {

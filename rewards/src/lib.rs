@@ -1,11 +1,11 @@
-//! From the outcome of a CadQuery program to a reward.
+//! Turns the outcome of a CadQuery program into a reward.
 //!
-//! A *program* is text; executing it (see `cadwright-rollout`) gives an [`Outcome`]: a [`Solid`] or
+//! A *program* is text. Executing it (see `cadwright-rollout`) gives an [`Outcome`]: a [`Solid`] or
 //! a typed [`Failure`], which is data and never an error. Two solids are compared on occupancy
-//! [`Grid`]s in a named [`Frame`], and the IoU, the outcome's class and the [`RewardConfig`] make
-//! the reward. [`stats`] summarises many of them.
+//! [`Grid`]s in a named [`Frame`]. The IoU, the outcome's class and the [`RewardConfig`] determine
+//! the reward. [`stats`] computes means and confidence intervals.
 //!
-//! Nothing here starts a process, reads a file or knows tensors.
+//! This crate starts no process, reads no file and uses no tensors.
 
 pub mod csg;
 mod eigh;

@@ -1,4 +1,5 @@
-//! Meshes, bounding boxes and mass properties: the data that describe a solid in any form.
+//! Meshes, bounding boxes and mass properties: the data that describe a solid in any
+//! representation.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ pub struct MassProperties {
 }
 
 impl MassProperties {
-    /// Those of a solid that occupies nothing.
+    /// Mass properties of a solid that occupies nothing.
     pub const NOTHING: Self = Self {
         volume: 0.0,
         centroid: [0.0; 3],
@@ -24,7 +25,8 @@ impl MassProperties {
         bounds: Bounds { min: [0.0; 3], max: [0.0; 3] },
     };
 
-    /// Those of two solids that share nothing: sums about the common centroid, by Steiner's theorem.
+    /// Mass properties of two disjoint solids together: sums about the common centroid, by
+    /// Steiner's theorem.
     #[must_use]
     pub fn beside(&self, other: &Self) -> Self {
         let volume = self.volume + other.volume;
@@ -46,7 +48,7 @@ impl MassProperties {
     }
 
     /// Radius of gyration `sqrt(trace(inertia) / (2 volume))`: the scale of the normalised frame.
-    /// `None` if it has no meaning, because the volume or the trace is not positive and finite.
+    /// `None` if it is undefined, because the volume or the trace is not positive and finite.
     pub fn radius_of_gyration(&self) -> Option<f64> {
         let trace = self.inertia[0][0] + self.inertia[1][1] + self.inertia[2][2];
         let radius = (trace / (2.0 * self.volume)).sqrt();
@@ -86,7 +88,7 @@ impl Bounds {
         }
     }
 
-    /// The intersection of both boxes; empty, with `max` below `min`, if they are apart.
+    /// The intersection of both boxes. If they do not overlap, it is empty, with `max` below `min`.
     pub fn common(&self, other: &Self) -> Self {
         Self {
             min: std::array::from_fn(|axis| self.min[axis].max(other.min[axis])),
@@ -98,7 +100,7 @@ impl Bounds {
 /// A triangulated boundary. The corners of a triangle are counter-clockwise seen from outside.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mesh {
-    /// Points in the program's units. Those of neighbouring faces are not merged.
+    /// Points in the program's units. Neighbouring faces do not share vertices.
     pub vertices: Vec<[f64; 3]>,
     /// Indices into `vertices`.
     pub triangles: Vec<[u32; 3]>,
@@ -118,12 +120,12 @@ pub enum MeshError {
         /// Number of face indices.
         faces: usize,
     },
-    /// A triangle names a vertex that does not exist.
+    /// A triangle refers to a vertex that does not exist.
     #[error("mesh: triangle {triangle} names vertex {vertex}, but there are only {vertices}")]
     Vertex {
         /// Index of the triangle.
         triangle: usize,
-        /// The index in the triangle.
+        /// The vertex index in the triangle.
         vertex: u32,
         /// Number of vertices.
         vertices: usize,
@@ -154,7 +156,7 @@ impl Mesh {
         }
     }
 
-    /// The same mesh with every vertex moved by `map`, which must keep orientation.
+    /// The same mesh with every vertex mapped by `map`, which must preserve orientation.
     pub fn mapped(&self, map: impl Fn([f64; 3]) -> [f64; 3]) -> Self {
         Self {
             vertices: self.vertices.iter().map(|&v| map(v)).collect(),

@@ -1,23 +1,24 @@
 //! The outcome of executing a program: a solid, or a typed failure.
 //!
-//! The verdict follows the published "valid syntax rate". The program, dedented and stripped, runs
-//! with `cq`, `cadquery`, `np` and `numpy` predefined and must define a `Workplane`, a `Solid` or a
-//! `Compound`. If there are several, the first one among the names `solid result shape part object
-//! obj res` counts, or else the first that was defined. A `Workplane` stands for its `val()`. The
-//! object must contain at least one solid. The result is that solid, or the compound of several.
+//! The verdict follows the published "valid syntax rate". The program is dedented, stripped, and
+//! run with `cq`, `cadquery`, `np` and `numpy` predefined. It must define a `Workplane`, a `Solid`
+//! or a `Compound`. If there are several, the first one among the names
+//! `solid result shape part object obj res` counts; if none has such a name, the first one defined.
+//! A `Workplane` stands for its `val()`. The object must contain at least one solid. The result is
+//! that solid, or the compound of several.
 //!
-//! | what happened | class |
+//! | event | class |
 //! |---|---|
-//! | at least one solid, even of volume zero, even one that OCC calls invalid | [`OutcomeClass::Solid`] |
+//! | at least one solid, even of volume zero or invalid by OCC | [`OutcomeClass::Solid`] |
 //! | the text does not compile | [`OutcomeClass::Syntax`] |
-//! | the program raised, `SystemExit` and `KeyboardInterrupt` included | [`OutcomeClass::Exception`] |
-//! | nothing to pick, or what was picked is a point, an edge, a wire, a face, ... | [`OutcomeClass::NoSolid`] |
-//! | what was picked is a compound without a solid: a boolean left nothing | [`OutcomeClass::Empty`] |
+//! | the program raised (also `SystemExit`, `KeyboardInterrupt`) | [`OutcomeClass::Exception`] |
+//! | no object to pick, or a point, an edge, a wire, a face, ... | [`OutcomeClass::NoSolid`] |
+//! | a compound without a solid: a boolean left nothing | [`OutcomeClass::Empty`] |
 //! | still running at the deadline | [`OutcomeClass::Timeout`] |
 //! | asked for more memory than allowed | [`OutcomeClass::Memory`] |
 //! | the process died: a signal, or an exit that left no result | [`OutcomeClass::Crash`] |
 //!
-//! The published rule calls everything but the first row invalid. The classes say why.
+//! The published rule calls everything but the first row invalid. The class gives the reason.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -82,7 +83,7 @@ impl OutcomeClass {
     }
 
     /// Whether the same program gives the same class on every machine and at any time. The machine
-    /// may be the cause of a timeout, a memory failure or a crash, so these are not kept.
+    /// may cause a timeout, a memory failure or a crash, so these outcomes are not cached.
     pub fn is_repeatable(self) -> bool {
         !matches!(self, Self::Timeout | Self::Memory | Self::Crash)
     }
@@ -120,7 +121,7 @@ impl Outcome {
         }
     }
 
-    /// The failure's message, if it is one.
+    /// The failure's message, if the outcome is a failure.
     pub fn error(&self) -> Option<&str> {
         match self {
             Self::Solid(_) => None,
@@ -129,37 +130,37 @@ impl Outcome {
     }
 }
 
-/// Why a program built no solid.
+/// The reason why a program built no solid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Never [`OutcomeClass::Solid`].
     pub class: OutcomeClass,
-    /// One line for people, for example `ValueError: No pending wires present`.
+    /// One human-readable line, for example `ValueError: No pending wires present`.
     pub error: String,
 }
 
 /// One or several solids, in the program's own units and coordinates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solid {
-    /// The space that they occupy.
+    /// The representation of the occupied space.
     pub geometry: Geometry,
-    /// Whether OCC's own check calls the shape invalid. Its volume may be meaningless then.
+    /// Whether OCC's own check calls the shape invalid. Its volume may then be meaningless.
     pub malformed: bool,
-    /// Whether the triangles of every attempt enclose another volume than the solid. An IoU may be
-    /// wrong then.
+    /// Whether the triangles of every tessellation attempt enclose a different volume than the
+    /// solid. An IoU may then be wrong.
     pub iou_uncertain: bool,
-    /// Mass properties and whether they are certain. Known from the start for a solid of CadQuery;
-    /// otherwise computed when first asked for.
+    /// Mass properties, and whether they are certain. Known from the start for a solid of CadQuery;
+    /// computed on first use for a solid of the native engine.
     mass: OnceLock<(MassProperties, bool)>,
-    /// Like `mass`.
+    /// Computed on first use, like `mass`.
     solids: OnceLock<Option<u32>>,
     /// Bounds of the occupied space.
     bounds: OnceLock<Bounds>,
-    /// The layers of a boolean tree, if it has any.
+    /// The layers of a boolean tree, if it has any. Computed on first use.
     layers: OnceLock<Option<Layers>>,
 }
 
-/// The form in which a solid is known.
+/// The representation of a solid.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Geometry {
     /// Triangles, from CadQuery.
@@ -183,8 +184,8 @@ impl Solid {
         Self::of(Geometry::Csg(csg), malformed)
     }
 
-    /// What the native engine made if the shape does not tell what the kernel says of it: malformed solids, and sheets of
-    /// no volume. `solids` is `None` if their number is not certain.
+    /// A solid of the native engine whose properties differ from what its shape implies: malformed
+    /// solids, and sheets of zero volume. `solids` is `None` if their number is not certain.
     pub fn known(csg: CsgSolid, mass: MassProperties, solids: Option<u32>, malformed: bool) -> Self {
         Self {
             mass: OnceLock::from((mass, true)),
@@ -201,7 +202,8 @@ impl Solid {
     }
 
     /// The number of solids; more than one means a compound. `None` if the native engine cannot
-    /// tell, because leaves lie along several axes or bodies touch within the kernel's tolerance.
+    /// determine it, because leaves are extruded along several axes or bodies touch within the
+    /// kernel's tolerance.
     pub fn solids(&self) -> Option<u32> {
         *self.solids.get_or_init(|| match &self.geometry {
             Geometry::Csg(CsgSolid::Ball(_) | CsgSolid::Revolution(_) | CsgSolid::Polyhedron(_)) => Some(1),
@@ -223,7 +225,7 @@ impl Solid {
         &self.measured().0
     }
 
-    /// Whether mass properties are known to be right: see [`CsgSolid::mass_properties`].
+    /// Whether the mass properties are known to be right: see [`CsgSolid::mass_properties`].
     pub fn is_mass_certain(&self) -> bool {
         self.measured().1
     }
@@ -236,7 +238,7 @@ impl Solid {
         })
     }
 
-    /// The largest `direction . p` that no part of a boolean tree exceeds; see [`CsgSolid::reach`].
+    /// An upper bound on `direction . p` over the boolean tree; see [`CsgSolid::reach`].
     pub(crate) fn reach(&self, csg: &CsgSolid, direction: Vec3) -> f64 {
         csg.reach(self.layers(), self.bounds(), direction)
     }

@@ -1,21 +1,23 @@
-//! From a completion to a program.
+//! Extracts a program from a completion.
 
-/// Markers that chat models leave at the end of a completion; the text ends at the first of them.
+/// Markers that chat models append to a completion. The text ends at the first of them.
 const END_MARKERS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|end|>"];
 
-/// The program in a model's completion. Training, evaluation and generation share this function.
+/// Extracts the program from a model's completion. Training, evaluation and generation share this
+/// function.
 ///
-/// 1. The text ends at the first end-of-turn marker (`<|im_end|>`, `</s>`, ...); `\r\n` becomes
-///    `\n` and a leading byte-order mark goes.
-/// 2. If there is a Markdown fence, the program is what the first closed fence holds; of an
-///    unclosed fence (a truncated completion) everything after it.
-/// 3. Otherwise leading lines before the first one that looks like Python (an import, a comment,
-///    an assignment, a definition, a control statement, a decorator or a call) are prose and go.
-///    If no line looks like Python the text stays as it is, so that the verdict is the text's.
-/// 4. Trailing white space goes. Trailing prose outside of a fence stays: where a program ends and
-///    an explanation begins cannot be told safely.
+/// 1. Cuts the text at the first end-of-turn marker (`<|im_end|>`, `</s>`, ...), turns `\r\n` into
+///    `\n` and removes a leading byte-order mark.
+/// 2. If there is a Markdown fence, takes the content of the first closed fence. If the fence is
+///    unclosed (a truncated completion), takes everything after it.
+/// 3. Otherwise removes the leading lines before the first one that looks like Python (an import, a
+///    comment, an assignment, a definition, a control statement, a decorator or a call), because
+///    they are prose. If no line looks like Python, the text stays as it is, and the verdict judges
+///    that text.
+/// 4. Removes trailing white space. Trailing prose outside of a fence stays, because the boundary
+///    between a program and an explanation cannot be found reliably.
 ///
-/// The result may still be wholly indented; [`normalise_program`] is part of the verdict.
+/// The result may still be indented as a whole; [`normalise_program`] is part of the verdict.
 pub fn extract_program(completion: &str) -> String {
     let text = completion.strip_prefix('\u{feff}').unwrap_or(completion).replace("\r\n", "\n");
     let end = END_MARKERS.iter().filter_map(|marker| text.find(*marker)).min().unwrap_or(text.len());
@@ -33,11 +35,11 @@ pub fn extract_program(completion: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// What the verdict executes: `textwrap.dedent(program).strip()` of Python. The workers do the same; here it serves to
-/// recognise equal programs and to execute them.
+/// Returns the text that the verdict executes: Python's `textwrap.dedent(program).strip()`. The
+/// workers do the same. Rust uses it to recognise equal programs and to execute them.
 pub fn normalise_program(program: &str) -> String {
     let margin_of = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
-    // Lines of nothing but spaces and tabs have no margin, and are emptied.
+    // Lines of only spaces and tabs do not count for the margin and become empty.
     let lines = || program.split('\n').map(|line| if margin_of(line) == line.len() { "" } else { line });
     let margin = lines()
         .filter(|line| !line.is_empty())
@@ -49,14 +51,14 @@ pub fn normalise_program(program: &str) -> String {
         text.push_str(if i > 0 { "\n" } else { "" });
         text.push_str(line.strip_prefix(margin).unwrap_or(line));
     }
-    // Four separators are white space in Python but not in Unicode.
+    // Python counts four separators as white space that Unicode does not.
     text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\x1c'..='\x1f')).to_owned()
 }
 
 /// The content of the first fence, up to its closing fence or the end of the text.
 fn first_fence(text: &str) -> Option<&str> {
     let open = text.find("```")?;
-    // The rest of the opening line is the language.
+    // The rest of the opening line names the language.
     let body = open + text[open..].find('\n')? + 1;
     let mut offset = body;
     for line in text[body..].split_inclusive('\n') {
@@ -69,7 +71,7 @@ fn first_fence(text: &str) -> Option<&str> {
 }
 
 /// Whether a line can begin a program. English sentences must not pass: "Here is a part." has
-/// spaces between words where a statement has `=`, `(` or a keyword first.
+/// spaces between words at a place where a statement has `=`, `(` or a leading keyword.
 fn looks_like_python(line: &str) -> bool {
     let line = line.trim();
     if line.starts_with(['#', '@']) {
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(normalise_program("a = 1\n  b = 2"), "a = 1\n  b = 2");
         assert_eq!(normalise_program(" \ta = 1\n  b = 2"), "\ta = 1\n b = 2".trim());
         assert_eq!(normalise_program("   \n"), "");
-        // As `textwrap.dedent` and `str.strip` of CPython 3.11 give it.
+        // Expected values of `textwrap.dedent` and `str.strip` in CPython 3.11.
         assert_eq!(normalise_program("  a\n   \n  b"), "a\n\nb");
         assert_eq!(normalise_program("a = '''\n    \n'''"), "a = '''\n\n'''");
         assert_eq!(normalise_program("  a\n \r\n  b"), "a\n\r\n b");

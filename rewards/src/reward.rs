@@ -4,39 +4,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::OutcomeClass;
 
-/// Terms of the reward; see [`reward`] for the formula. Every key may be left out.
+/// Terms of the reward; see [`reward`] for the formula. Every key is optional.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// Added for a solid, whatever its IoU.
+    /// Added for any solid, whatever its IoU.
     pub syntax_bonus: f64,
     /// Multiplies the IoU, which is in [0, 1].
     pub iou_weight: f64,
-    /// The IoU counts to this power: above 1, the last tenth is worth more than the first.
+    /// Exponent of the IoU. Above 1, the last tenth is worth more than the first.
     pub iou_power: f64,
-    /// IoU that earn a bonus each once they are reached.
+    /// IoU thresholds, each of which earns one bonus when reached.
     pub iou_thresholds: Vec<f64>,
-    /// That bonus.
+    /// Bonus for each threshold reached.
     pub threshold_bonus: f64,
-    /// Multiplies the IoU of a solid that OCC calls invalid: 1 treats it like any other, 0 leaves
-    /// it the syntax bonus only.
+    /// Multiplies the IoU of a solid that OCC calls invalid. 1 treats it like any other solid; 0
+    /// leaves it only the syntax bonus.
     pub malformed_iou_factor: f64,
     /// Subtracted for text that does not compile.
     pub penalty_syntax: f64,
     /// Subtracted for an exception.
     pub penalty_exception: f64,
-    /// Subtracted when nothing usable was left.
+    /// Subtracted if there is no usable object.
     pub penalty_no_solid: f64,
-    /// Subtracted when a boolean removed everything.
+    /// Subtracted if a boolean removed everything.
     pub penalty_empty: f64,
     /// Subtracted for missing the deadline.
     pub penalty_timeout: f64,
     /// Subtracted for reaching the memory limit.
     pub penalty_memory: f64,
-    /// Subtracted for killing its process.
+    /// Subtracted if the program killed its process.
     pub penalty_crash: f64,
-    /// Subtracted when the completion was cut at the token limit. A truncated completion that also
-    /// fails is charged this instead of its class's penalty: it is not a syntax error of the model.
+    /// Subtracted if the completion was cut at the token limit. A truncated completion that also
+    /// fails gets this penalty instead of its class's penalty, because the model made no syntax
+    /// error.
     pub penalty_truncated: f64,
 }
 
@@ -76,7 +77,7 @@ impl RewardConfig {
         }
     }
 
-    /// Every term that is not finite, or is negative where it must not be, one message each.
+    /// One message for every term that is not finite, or is negative although it must not be.
     pub fn problems(&self) -> Vec<String> {
         let terms = [
             ("syntax_bonus", self.syntax_bonus),
@@ -109,8 +110,10 @@ impl RewardConfig {
 /// The reward of one rollout.
 ///
 /// ```text
-/// solid:    syntax_bonus + iou_weight * j^iou_power + threshold_bonus * #{t in iou_thresholds: j >= t}
-///           - (truncated ? penalty_truncated : 0),   j = iou * (malformed ? malformed_iou_factor : 1)
+/// solid:    syntax_bonus + iou_weight * j^iou_power
+///           + threshold_bonus * #{t in iou_thresholds: j >= t}
+///           - (truncated ? penalty_truncated : 0),
+///           j = iou * (malformed ? malformed_iou_factor : 1)
 /// failure:  - (truncated ? penalty_truncated : penalty_<class>)
 /// ```
 ///

@@ -15,7 +15,7 @@ pub fn block_mesh(low: [f64; 3], high: [f64; 3]) -> Mesh {
     mesh
 }
 
-/// The mass properties of that block by the closed form: `I_x = V (b^2 + c^2) / 12` and so on.
+/// The mass properties of that block in closed form: `I_x = V (b^2 + c^2) / 12` and so on.
 pub fn block_mass(low: [f64; 3], high: [f64; 3]) -> MassProperties {
     let sides: [f64; 3] = std::array::from_fn(|axis| high[axis] - low[axis]);
     let volume: f64 = sides.iter().product();
@@ -29,7 +29,7 @@ pub fn block_mass(low: [f64; 3], high: [f64; 3]) -> MassProperties {
     }
 }
 
-/// The block from `min`, `size` long along each axis, as a boolean tree.
+/// The block with lowest corner `min` and edge lengths `size`, as a boolean tree.
 pub fn block(min: Vec3, size: Vec3) -> CsgSolid {
     let corners = [(0.0, 0.0), (size.x, 0.0), (size.x, size.y), (0.0, size.y)].map(|(x, y)| Vec2::new(x, y));
     let edge = |i: usize| Edge::line(corners[i], corners[(i + 1) % 4]).expect("sides have a length");

@@ -1,18 +1,24 @@
-//! The published "best IoU" between the *shells* of two parts, reproduced so that numbers can be compared.
+//! The published "best IoU" between the *shells* of two parts, reproduced so that numbers can be
+//! compared with published ones.
 //!
-//! It is not an IoU of solids: see `docs/metrics.md`. What is done, in the order of the published code:
+//! It is not an IoU of solids: see `docs/metrics.md`. The steps, in the order of the published
+//! code:
 //!
-//! 1. The mesh is CadQuery's STL export with its defaults (0.1 relative to an edge's size, 0.1 rad); STL keeps 32 bits.
-//! 2. It is moved by minus the solid's centroid and scaled by 1 / radius of gyration, both of the solid, not of the mesh.
-//! 3. The prediction is turned by `A_gt (A_pred D)^T`, A the eigenvectors of the mesh's inertia by ascending eigenvalue,
-//!    with D = diag(+,+,+), (+,+,-), (+,-,+), (-,+,+). Where D reflects, so does the turn. The signs of eigenvectors are
-//!    those of the usual solver; another solver would give other scores.
-//! 4. Every triangle is divided until no edge is longer than half of [`PITCH`]; the cells of the vertices, coordinates over
-//!    the pitch rounded half to even, are the shell. Its inside is never filled.
-//! 5. The best IoU of the two sets of cells over the four D counts.
+//! 1. Takes CadQuery's STL export with its default tolerances (0.1 relative to an edge's size, 0.1
+//!    rad). STL stores 32-bit floats.
+//! 2. Translates the mesh by minus the solid's centroid and scales it by 1 / radius of gyration.
+//!    Both come from the solid, not from the mesh.
+//! 3. Rotates the prediction by `A_gt (A_pred D)^T`, with A the eigenvectors of the mesh's inertia
+//!    by ascending eigenvalue, and D = diag(+,+,+), (+,+,-), (+,-,+), (-,+,+). If D reflects, so
+//!    does the whole map. The eigenvectors have the signs of the usual solver (LAPACK); another
+//!    solver would give other scores.
+//! 4. Divides every triangle until no edge is longer than half of [`PITCH`]. The shell is the set
+//!    of cells of the vertices: coordinates over the pitch, rounded half to even. Its inside is
+//!    never filled.
+//! 5. Takes the best IoU of the two sets of cells over the four D.
 //!
-//! Where two moments of a part are equal, its axes are left to rounding and so is the score. The published code gives one
-//! nevertheless, and so does this, but says that it is undetermined.
+//! If two moments of a part are equal, rounding determines its axes and so the score. The published
+//! code returns a score anyway. This module does the same but marks it as undetermined.
 
 use nalgebra::{Matrix3, Vector3};
 
@@ -22,14 +28,15 @@ use crate::mesh::{MassProperties, Mesh};
 /// Edge of a cell in radii of gyration.
 pub const PITCH: f64 = 0.05;
 
-/// Moments closer than this, relative to the largest, count as equal. STL's rounding moves them by 1e-8; the parts of real
-/// corpora lie below 1e-7 (symmetric) or above 5e-5.
+/// Moments closer than this, relative to the largest, count as equal. STL's rounding moves them by
+/// 1e-8. Parts of real corpora lie below 1e-7 (symmetric) or above 5e-5.
 pub const EQUAL_MOMENTS: f64 = 1e-6;
 
-/// An edge that is still too long after so many halvings fails in the published code.
+/// Maximum number of halvings. The published code fails if an edge is still too long after them.
 const MAX_HALVINGS: u32 = 10;
 
-/// Triangles made of one mesh, at most: malformed solids can have a tiny radius of gyration and so a huge shell.
+/// Maximum number of triangles made from one mesh: malformed solids can have a tiny radius of
+/// gyration and so a huge shell.
 const MAX_TRIANGLES: usize = 1 << 26;
 
 /// A score of the published metric.
@@ -37,12 +44,13 @@ const MAX_TRIANGLES: usize = 1 << 26;
 pub struct ShellIou {
     /// In [0, 1].
     pub iou: f64,
-    /// One of the parts has moments so close that rounding decides.
+    /// Whether one of the parts has moments so close that rounding decides the score.
     pub undetermined: bool,
 }
 
-/// Compares two solids given by mass properties and exported mesh. `None` where the published code fails: a solid without
-/// a radius of gyration, an empty mesh, or one that is too large for its radius.
+/// Compares two solids given by mass properties and exported mesh. `None` if the published code
+/// fails: for a solid without a radius of gyration, an empty mesh, or a mesh that is too large for
+/// its radius.
 pub fn shell_iou(prediction: (&MassProperties, &Mesh), ground_truth: (&MassProperties, &Mesh)) -> Option<ShellIou> {
     let (moved, fixed) = (Shell::new(prediction)?, Shell::new(ground_truth)?);
     let target = fixed.cells(&Matrix3::identity())?;
@@ -65,7 +73,7 @@ struct Shell {
 impl Shell {
     fn new((mass, mesh): (&MassProperties, &Mesh)) -> Option<Self> {
         let trace: f64 = (0..3).map(|axis| mass.inertia[axis][axis]).sum();
-        // Both are negative where a solid is inside out: the published code does not mind.
+        // Both are negative if a solid is inside out: the published code accepts that.
         let radius = (trace / (2.0 * mass.volume)).sqrt();
         if !(radius.is_finite() && radius > 0.0) || mesh.triangles.is_empty() {
             return None;
@@ -81,12 +89,12 @@ impl Shell {
         Some(Self { triangles, axes, undetermined: gap <= EQUAL_MOMENTS * moments[2].abs() })
     }
 
-    /// The cells of the shell once turned, sorted.
+    /// The cells of the rotated shell, sorted.
     fn cells(&self, turn: &Matrix3<f64>) -> Option<Vec<[i32; 3]>> {
         let mut cells = Vec::new();
         let mut left = MAX_TRIANGLES;
         let mut compacted = 1 << 20;
-        // The published code leaves a mesh alone that would hardly turn.
+        // The published code skips a rotation that is almost the identity.
         let stays = (turn - Matrix3::identity()).amax() < 1e-8;
         for corners in &self.triangles {
             divide(
@@ -110,7 +118,8 @@ fn compact(cells: &mut Vec<[i32; 3]>) {
     cells.dedup();
 }
 
-/// Divides a triangle at the middle of each edge that is too long, again and again, and notes the cells of all corners.
+/// Repeatedly splits a triangle at the midpoint of each edge that is too long, and records the
+/// cells of all corners.
 fn divide(corners: [Vector3<f64>; 3], halvings: u32, left: &mut usize, cells: &mut Vec<[i32; 3]>) -> Option<()> {
     *left = left.checked_sub(1)?;
     let [a, b, c] = corners;
@@ -128,7 +137,7 @@ fn divide(corners: [Vector3<f64>; 3], halvings: u32, left: &mut usize, cells: &m
     let halvings = halvings.checked_sub(1)?;
     let middle = |from: Vector3<f64>, to: Vector3<f64>| (from + to) / 2.0;
     let mut go = |corners| divide(corners, halvings, left, cells);
-    // Turned so that one template holds for every edge.
+    // Rotates the corners so that one template serves every edge.
     match long {
         [true, true, true] => {
             let (p, q, r) = (middle(a, b), middle(b, c), middle(c, a));
@@ -149,14 +158,15 @@ fn divide(corners: [Vector3<f64>; 3], halvings: u32, left: &mut usize, cells: &m
 
 type Corners = [Vector3<f64>; 3];
 
-/// The edge from `a` to `b` is too long.
+/// Splits a triangle whose edge from `a` to `b` is too long.
 fn halve(a: Vector3<f64>, b: Vector3<f64>, c: Vector3<f64>, go: &mut impl FnMut(Corners) -> Option<()>) -> Option<()> {
     let p = (a + b) / 2.0;
     go([a, p, c])?;
     go([p, b, c])
 }
 
-/// The edges that meet in `b` are too long: a corner, and a quadrilateral cut along its shorter diagonal.
+/// Splits a triangle whose two edges at `b` are too long: a corner, and a quadrilateral cut along
+/// its shorter diagonal.
 fn cut_corner(
     a: Vector3<f64>,
     b: Vector3<f64>,
@@ -174,10 +184,12 @@ fn cut_corner(
     }
 }
 
-/// Inertia about the centre of mass of what the triangles enclose, at unit density (Eberly, "Polyhedral Mass Properties").
+/// Inertia about the centre of mass of the volume that the triangles enclose, at unit density
+/// (Eberly, "Polyhedral Mass Properties").
 ///
-/// Products and sums are taken in the order in which the published code takes them. Of a part that lies along the axes the
-/// products of inertia are 0 but for rounding, and the signs of its eigenvectors are those of what rounding leaves.
+/// Computes products and sums in the order of the published code. If a part is aligned with the
+/// axes, its products of inertia are 0 except for rounding, and this rounding determines the signs
+/// of its eigenvectors.
 fn inertia(triangles: &[[Vector3<f64>; 3]]) -> Matrix3<f64> {
     let mut terms: [Vec<f64>; 10] = std::array::from_fn(|_| Vec::with_capacity(triangles.len()));
     for [p, q, r] in triangles {
@@ -210,7 +222,7 @@ fn inertia(triangles: &[[Vector3<f64>; 3]]) -> Matrix3<f64> {
     Matrix3::new(diagonal(1, 2), xy, xz, xy, diagonal(0, 2), yz, xz, yz, diagonal(0, 1))
 }
 
-/// A sum in numpy's order: eight running sums in blocks of at most 128, blocks in pairs.
+/// Sums in numpy's order: eight running sums in blocks of at most 128, then blocks in pairs.
 fn pairwise_sum(values: &[f64]) -> f64 {
     let n = values.len();
     if n < 8 {
@@ -232,7 +244,7 @@ fn pairwise_sum(values: &[f64]) -> f64 {
     rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, value| sum + value)
 }
 
-/// IoU of two sorted sets; two empty ones have 0.
+/// IoU of two sorted sets; 0 for two empty sets.
 fn overlap(a: &[[i32; 3]], b: &[[i32; 3]]) -> f64 {
     let (mut i, mut j, mut common) = (0, 0, 0usize);
     while i < a.len() && j < b.len() {

@@ -4,10 +4,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// The number of bootstrap resamples of every interval that this project reports.
+/// The number of bootstrap resamples behind every interval that this project reports.
 pub const RESAMPLES: usize = 2000;
 
-/// Seed of every bootstrap: the same values give the same interval.
+/// Seed of every bootstrap, so that the same values give the same interval.
 const SEED: u64 = 0;
 
 /// A mean and its 95 % bootstrap interval.
@@ -25,10 +25,10 @@ impl MeanCi {
         Self { mean: mean(values), ci95: bootstrap_ci95(values, RESAMPLES, SEED) }
     }
 
-    /// The mean of all values of all groups. The bootstrap resamples whole groups, because the
-    /// values within a group depend on each other (several samples for one picture).
+    /// The mean of all values of all groups. The bootstrap resamples whole groups, because values
+    /// within a group are dependent (several samples for one picture).
     ///
-    /// Groups of one value each give the same as [`MeanCi::of`]. Empty groups do not count.
+    /// Groups of one value each give the same result as [`MeanCi::of`]. Empty groups do not count.
     pub fn over_groups(groups: &[Vec<f64>]) -> Self {
         let values: Vec<f64> = groups.iter().flatten().copied().collect();
         let sums: Vec<(f64, f64)> = groups
@@ -55,8 +55,8 @@ fn bootstrap_ci95(values: &[f64], resamples: usize, seed: u64) -> [f64; 2] {
     ratio_ci95(&sums, resamples, seed)
 }
 
-/// The same for the ratio `sum of a / sum of b` over pairs `(a, b)` with `b > 0`: the mean of the
-/// values of groups, if `a` is the sum of a group and `b` the number of its values.
+/// The same for the ratio `sum of a / sum of b` over pairs `(a, b)` with `b > 0`. If `a` is the sum
+/// of a group and `b` the number of its values, this is the mean of all values.
 fn ratio_ci95(pairs: &[(f64, f64)], resamples: usize, seed: u64) -> [f64; 2] {
     let count = pairs.len();
     if count == 0 {
@@ -115,7 +115,7 @@ pub fn best_at_k(values: &[f64], k: usize) -> f64 {
     sum
 }
 
-/// The number of random sign flips of every p-value that this project reports.
+/// The number of random sign flips behind every p-value that this project reports.
 pub const FLIPS: usize = 10_000;
 
 /// Two-sided p-value of the hypothesis that paired differences are symmetric about 0 (Fisher's
@@ -129,7 +129,7 @@ fn flip_p(differences: &[f64], flips: usize, seed: u64) -> f64 {
     let observed = differences.iter().sum::<f64>().abs();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut flipped = || differences.iter().map(|d| if rng.random::<bool>() { *d } else { -*d }).sum::<f64>().abs();
-    // The order of a sum changes its last digits, so equal sums may differ a little.
+    // The order of summation changes the last digits, so equal sums may differ slightly.
     let as_far = (0..flips).filter(|_| flipped() >= observed * (1.0 - 1e-12)).count();
     (as_far + 1) as f64 / (flips + 1) as f64
 }
@@ -214,10 +214,10 @@ mod tests {
 
     #[test]
     fn sign_flips_give_the_p_value_that_counting_gives() {
-        // Of the 2^3 signs of 1, 1, 1, two have a mean as far from 0.
+        // Of the 2^3 sign assignments of 1, 1, 1, two have a mean as far from 0.
         assert!((flip_p(&[1.0; 3], 20_000, 0) - 0.25).abs() < 0.01);
-        // The sum of 3, 1, 1, 0 is 5. Of its 2^4 signs 4 have |sum| = 5: all plus or all minus, and
-        // either sign of the 0.
+        // The sum of 3, 1, 1, 0 is 5. Of its 2^4 sign assignments 4 have |sum| = 5: all plus or all
+        // minus, with either sign of the 0.
         assert!((flip_p(&[3.0, 1.0, 1.0, 0.0], 20_000, 1) - 0.25).abs() < 0.01);
         assert_eq!(flip_p(&[0.0; 4], 100, 0), 1.0);
     }

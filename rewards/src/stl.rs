@@ -1,4 +1,4 @@
-//! The solid inside a mesh in an STL file, binary or text.
+//! Reads a solid from the mesh in an STL file, binary or text.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,33 +8,33 @@ use thiserror::Error;
 use crate::mesh::{Bounds, MassProperties, Mesh};
 use crate::outcome::Solid;
 
-/// Why an STL file says nothing of a solid.
+/// The reason why an STL file defines no solid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StlError {
-    /// Neither of the two formats.
+    /// The file has neither of the two formats.
     #[error(
         "not an STL file: expected 84 + 50 n bytes for n triangles, or text that begins with \"solid\"; found {0} bytes"
     )]
     Format(usize),
-    /// A line of the text does not belong there.
+    /// A line of the text is not what the format requires.
     #[error("STL text, line {line}: expected {expected}, found {found:?}")]
     Text {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// What should stand there.
+        /// The expected text.
         expected: &'static str,
-        /// What does.
+        /// The text found.
         found: String,
     },
     /// A coordinate is NaN or infinite.
     #[error("STL triangle {0} has a coordinate that is not finite")]
     NotFinite(usize),
-    /// A plane, a line, or nothing.
+    /// The mesh encloses no volume: a plane, a line, or nothing.
     #[error("the STL mesh encloses no volume: it has {0} triangles")]
     NoVolume(usize),
 }
 
-/// Bytes before the first triangle of a binary file, and of a triangle.
+/// Bytes before the first triangle of a binary file, and bytes per triangle.
 const HEADER: usize = 84;
 const TRIANGLE: usize = 50;
 
@@ -43,14 +43,15 @@ pub fn is_stl(bytes: &[u8]) -> bool {
     is_binary(bytes) || bytes.trim_ascii_start().starts_with(b"solid")
 }
 
-/// Some programs begin the header of binary files with `solid` too: the size decides.
+/// Some programs also begin the header of binary files with `solid`, so the size decides.
 fn is_binary(bytes: &[u8]) -> bool {
     let count = bytes.get(HEADER - 4..HEADER).and_then(|count| count.try_into().ok()).map(u32::from_le_bytes);
     count.is_some_and(|count| bytes.len() == HEADER + TRIANGLE * count as usize)
 }
 
-/// The solid that the mesh encloses, in the file's units, with mass properties at unit density. Normals are not read: a mesh
-/// that is inside out as a whole is turned. One that is not closed is `malformed`; what it occupies is decided by winding numbers.
+/// The solid that the mesh encloses, in the file's units, with mass properties at unit density.
+/// Ignores the normals in the file. Flips a mesh that is inside out as a whole. Marks a mesh that
+/// is not closed as `malformed`; winding numbers decide which space it occupies.
 ///
 /// # Errors
 /// See [`StlError`].
@@ -115,7 +116,8 @@ fn read_text(text: &str) -> Result<Vec<[[f64; 3]; 3]>, StlError> {
     Ok(points.chunks_exact(3).map(|points| [points[0], points[1], points[2]]).collect())
 }
 
-/// One vertex for all corners at the same place; triangles with two corners there are left out.
+/// Merges corners at the same position into one vertex. Drops triangles of which two corners
+/// coincide.
 fn welded(corners: &[[[f64; 3]; 3]]) -> Mesh {
     let mut known: HashMap<[u64; 3], u32> = HashMap::new();
     let mut mesh = Mesh::default();
@@ -135,7 +137,7 @@ fn welded(corners: &[[[f64; 3]; 3]]) -> Mesh {
     mesh
 }
 
-/// Whether every edge is passed as often one way as the other.
+/// Whether every edge is traversed equally often in both directions.
 fn is_closed(mesh: &Mesh) -> bool {
     let mut edges: HashMap<(u32, u32), i32> = HashMap::new();
     for &[a, b, c] in &mesh.triangles {
@@ -146,7 +148,7 @@ fn is_closed(mesh: &Mesh) -> bool {
     edges.values().all(|balance| *balance == 0)
 }
 
-/// Parts that share no vertex.
+/// Number of components that share no vertex.
 fn components(mesh: &Mesh) -> u32 {
     let mut parent: Vec<u32> = (0..mesh.vertices.len() as u32).collect();
     fn root(parent: &mut [u32], mut vertex: u32) -> u32 {
@@ -167,7 +169,8 @@ fn components(mesh: &Mesh) -> u32 {
     roots.len() as u32
 }
 
-/// By the divergence theorem: sums over the tetrahedra between each triangle and the centre of the bounds.
+/// Mass properties by the divergence theorem: sums over the tetrahedra between each triangle and
+/// the centre of the bounds.
 fn mass_properties(mesh: &Mesh) -> MassProperties {
     let bounds = if mesh.vertices.is_empty() { MassProperties::NOTHING.bounds } else { Bounds::of(&mesh.vertices) };
     let center = Vector3::from(bounds.min).lerp(&Vector3::from(bounds.max), 0.5);

@@ -1,7 +1,7 @@
 //! The generalised winding number of a triangle mesh (Jacobson, Kavan, Sorkine-Hornung 2013).
 
-/// Sum of the signed solid angles of all triangles seen from `point`, over 4 pi: 1 inside of a
-/// closed outward-oriented mesh, 0 outside, in between for open ones.
+/// Sum of the signed solid angles of all triangles seen from `point`, over 4 pi. It is 1 inside of
+/// a closed outward-oriented mesh, 0 outside, and between these for open meshes.
 pub fn number(points: &[[f64; 3]], triangles: &[[u32; 3]], point: [f64; 3]) -> f64 {
     let total: f64 = triangles
         .iter()

@@ -1,11 +1,11 @@
-//! Where a line is inside a solid.
+//! Intersects lines with solids: the intervals of a line inside a solid.
 
 use super::region::{cross, within_turn};
 use super::{
     Ball, CONTACT, CsgSolid, Edge, Extrusion, FaceId, Operation, Polyhedron, Primitive, Revolution, Vec2, Vec3,
 };
 
-/// Where a line passes through the surface of a solid.
+/// A point where a line passes through the surface of a solid.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Boundary {
     /// Distance from the line's origin along its direction.
@@ -14,17 +14,17 @@ pub struct Boundary {
     pub face: FaceId,
 }
 
-/// A stretch of a line inside a solid.
+/// An interval of a line inside a solid.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
-    /// Where the line enters.
+    /// Entry of the line.
     pub enter: Boundary,
-    /// Where it leaves.
+    /// Exit of the line.
     pub leave: Boundary,
 }
 
-/// Answers for many lines of one direction. All that depends on the direction alone is computed once, and the
-/// buffers are kept from line to line.
+/// Casts many lines of one direction. It computes everything that depends on the direction alone
+/// once, and reuses its buffers from line to line.
 #[derive(Debug)]
 pub struct LineCaster<'a> {
     solid: &'a CsgSolid,
@@ -49,19 +49,21 @@ struct Prepared<'a> {
     extrusion: &'a Extrusion,
     /// The direction in the plane's frame.
     local: Vec3,
-    /// True where the line runs along the normal: then `scan` is any direction, used to decide inside or outside.
+    /// True if the line runs along the normal. Then `scan` is an arbitrary direction, used to
+    /// decide inside or outside.
     along_normal: bool,
-    /// The line's direction in the sketch, of length one.
+    /// The line's direction in the sketch, of unit length.
     scan: Vec2,
-    /// Distance along the scan times this is distance along the line.
+    /// Factor from distance along the scan to distance along the line.
     stretch: f64,
-    /// Offsets of the sketch from the line through the sketch origin: nothing outside is hit.
+    /// Offsets of the sketch from the line through the sketch origin. Lines outside of this range
+    /// miss it.
     offset_range: (f64, f64),
     edges: Vec<PreparedEdge>,
 }
 
-/// An edge with the signed offsets (to the left of the scan) of its ends, equal to the last bit where edges meet:
-/// this is what makes the crossing parity certain at corners.
+/// An edge with the signed offsets of its ends (to the left of the scan). Offsets are bitwise equal
+/// where edges meet, so the crossing parity is certain at corners.
 #[derive(Debug)]
 enum PreparedEdge {
     Line { from: End, to: End },
@@ -88,12 +90,12 @@ impl<'a> LineCaster<'a> {
         Self { solid, direction, primitives, spans: Vec::new(), crossings: Vec::new() }
     }
 
-    /// The lines' direction, of length one.
+    /// The lines' unit direction.
     pub fn direction(&self) -> Vec3 {
         self.direction
     }
 
-    /// The stretches inside the solid of the line through `origin`, in order, apart from each other.
+    /// The intervals inside the solid of the line through `origin`, sorted and disjoint.
     pub fn spans(&mut self, origin: Vec3) -> &[Span] {
         self.spans.clear();
         let mut next = 0;
@@ -101,7 +103,7 @@ impl<'a> LineCaster<'a> {
         &self.spans
     }
 
-    /// Outward unit normal where the line through `origin` passes `boundary`, entering or leaving.
+    /// Outward unit normal at `boundary` of the line through `origin`, entering or leaving.
     pub fn normal(&self, origin: Vec3, boundary: &Boundary, entering: bool) -> Vec3 {
         let at = origin + self.direction * boundary.at;
         let normal = match (&self.primitives[usize::from(boundary.face.primitive)], boundary.face.face) {
@@ -135,7 +137,8 @@ impl<'a> LineCaster<'a> {
         }
     }
 
-    /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to right.
+    /// Appends the spans of `solid` to `self.spans`; `next` numbers the primitives from left to
+    /// right.
     fn evaluate(&mut self, solid: &CsgSolid, origin: Vec3, next: &mut usize) {
         match solid {
             CsgSolid::Extrusion(_) | CsgSolid::Ball(_) | CsgSolid::Revolution(_) | CsgSolid::Polyhedron(_) => {
@@ -180,7 +183,7 @@ impl<'a> LineCaster<'a> {
     }
 }
 
-/// Replaces `spans[start..]`, two sorted lists that meet at `middle`, by their union.
+/// Replaces `spans[start..]`, two sorted lists split at `middle`, by their union.
 fn unite(spans: &mut Vec<Span>, start: usize, middle: usize) {
     let end = spans.len();
     let (mut a, mut b) = (start, middle);
@@ -204,7 +207,7 @@ fn unite(spans: &mut Vec<Span>, start: usize, middle: usize) {
     keep_result(spans, start, end);
 }
 
-/// Replaces `spans[start..]`, two sorted lists that meet at `middle`, by the first without the second.
+/// Replaces `spans[start..]`, two sorted lists split at `middle`, by the first minus the second.
 fn subtract(spans: &mut Vec<Span>, start: usize, middle: usize) {
     let end = spans.len();
     for a in start..middle {
@@ -225,7 +228,7 @@ fn subtract(spans: &mut Vec<Span>, start: usize, middle: usize) {
     keep_result(spans, start, end);
 }
 
-/// Replaces `spans[start..]`, two sorted lists that meet at `middle`, by what they have in common.
+/// Replaces `spans[start..]`, two sorted lists split at `middle`, by their intersection.
 fn intersect(spans: &mut Vec<Span>, start: usize, middle: usize) {
     let end = spans.len();
     let (mut a, mut b) = (start, middle);
@@ -249,7 +252,7 @@ fn push_if_long(spans: &mut Vec<Span>, span: Span) {
     }
 }
 
-/// Moves the result, which was appended after the operands, into their place.
+/// Moves the result, which was appended after the operands, to the position of the operands.
 fn keep_result(spans: &mut Vec<Span>, start: usize, end: usize) {
     let count = spans.len() - end;
     spans.copy_within(end.., start);
@@ -298,7 +301,7 @@ impl<'a> Prepared<'a> {
             }
             return;
         }
-        // Few and nearly sorted: insertion sort, and no allocation.
+        // There are few crossings, nearly sorted: insertion sort needs no allocation.
         for i in 1..crossings.len() {
             let mut j = i;
             while j > 0 && crossings[j].at < crossings[j - 1].at {
@@ -315,12 +318,13 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Where the line is between the caps; `None` where it never is.
+    /// The interval of the line between the caps; `None` if there is none.
     fn slab(&self, height: f64, primitive: u16) -> Option<Span> {
         let Extrusion { low, high, .. } = *self.extrusion;
         let cap = |at: f64, face: u16| Boundary { at, face: FaceId { primitive, face } };
         if self.local.z.abs() < 1e-12 {
-            // Half open, so that of two stacked bodies exactly one holds a line in their common plane.
+            // Half open, so that exactly one of two stacked bodies holds a line in their common
+            // plane.
             return (low <= height && height < high).then(|| Span {
                 enter: cap(f64::NEG_INFINITY, FaceId::LOW_CAP),
                 leave: cap(f64::INFINITY, FaceId::HIGH_CAP),
@@ -336,7 +340,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// The stretch of a line inside a ball.
+/// The interval of a line inside a ball.
 fn cast_ball(ball: &Ball, origin: Vec3, direction: Vec3, primitive: u16) -> Option<Span> {
     let to_center = ball.center - origin;
     let middle = to_center.dot(&direction);
@@ -347,7 +351,8 @@ fn cast_ball(ball: &Ball, origin: Vec3, direction: Vec3, primitive: u16) -> Opti
     (half > CONTACT).then_some(span)
 }
 
-/// Where the line through `origin` along the unit vector `scan` crosses the outline of an extrusion's region.
+/// Calls `found` with each crossing of the line through `origin` along the unit vector `scan` with
+/// the outline of an extrusion's region.
 pub(super) fn crossings_of_line(extrusion: &Extrusion, origin: Vec2, scan: Vec2, mut found: impl FnMut(f64)) {
     let (offset, start) = (cross(scan, origin), scan.dot(&origin));
     for edge in extrusion.region.edges() {
@@ -355,7 +360,7 @@ pub(super) fn crossings_of_line(extrusion: &Extrusion, origin: Vec2, scan: Vec2,
     }
 }
 
-/// How often the ray from `point` along x crosses the edges.
+/// Number of crossings of the ray from `point` along x with the edges.
 pub(crate) fn crossings_ahead(edges: &[Edge], point: Vec2) -> usize {
     let mut count = 0;
     for edge in edges {
@@ -364,9 +369,11 @@ pub(crate) fn crossings_ahead(edges: &[Edge], point: Vec2) -> usize {
     count
 }
 
-/// True where an arc from `a` to `b` (seen from its centre) passes its extreme in direction `u`, ends left out.
+/// Whether an arc from `a` to `b` (seen from its centre) passes its extreme in direction `u`, not
+/// counting its ends.
 ///
-/// An extreme that is an end within rounding adds nothing to the outline, but would spoil the order of the pieces.
+/// An extreme that coincides with an end up to rounding adds nothing to the outline but would spoil
+/// the order of the pieces.
 fn turns_through(a: Vec2, b: Vec2, u: Vec2) -> bool {
     let is_end = |end: Vec2| end.dot(&u) > 0.0 && cross(end, u).abs() <= 1e-6 * end.norm();
     within_turn(a, b, u) && !is_end(a) && !is_end(b)
@@ -397,9 +404,9 @@ impl PreparedEdge {
 
     /// Calls `found` with the position along the scan of each crossing with the line at `offset`.
     ///
-    /// A point at exactly `offset` counts as lying to the right. Each monotone piece of an edge is crossed once
-    /// where its ends lie on different sides, so the number of crossings of a closed wire is even whatever the
-    /// rounding.
+    /// A point at exactly `offset` counts as lying to the right. Each monotone piece of an edge is
+    /// crossed once if its ends lie on different sides, so the number of crossings of a closed wire
+    /// is even whatever the rounding.
     fn crossings(&self, offset: f64, mut found: impl FnMut(f64)) {
         let is_left = |end: f64| end > offset;
         match *self {
@@ -421,7 +428,8 @@ impl PreparedEdge {
             Self::Arc { from, to, center, radius, counter_clockwise, has_left, has_right } => {
                 let height = offset - center.offset;
                 let half = (radius * radius - height * height).max(0.0).sqrt();
-                // Counter-clockwise, offsets grow on the side the scan points to and fall on the other.
+                // Counter-clockwise, offsets grow on the side to which the scan points and fall on
+                // the other.
                 let forward = if counter_clockwise { half } else { -half };
                 let mut piece = |a: f64, b: f64| {
                     if is_left(a) != is_left(b) {
@@ -440,8 +448,8 @@ impl PreparedEdge {
                         piece(bottom, to.offset);
                     }
                     (true, true) => {
-                        // Which extreme comes first: counter-clockwise, an arc that begins on the growing side
-                        // (ahead of the centre) meets the top first.
+                        // Order of the extremes: a counter-clockwise arc that begins on the growing
+                        // side (ahead of the centre) meets the top first.
                         let top_first = (from.along > center.along) == counter_clockwise;
                         let (first, second) = if top_first { (top, bottom) } else { (bottom, top) };
                         piece(from.offset, first);

@@ -1,4 +1,4 @@
-//! How far a solid reaches.
+//! Extents of a solid.
 
 use super::layers::Layers;
 use super::section::{Cell, Sweep};
@@ -15,7 +15,7 @@ pub struct Aabb {
 }
 
 impl Aabb {
-    /// The box around points; `None` without points.
+    /// The box around points; `None` if there are none.
     pub fn of_points(points: impl IntoIterator<Item = Vec3>) -> Option<Self> {
         points.into_iter().fold(None, |bounds: Option<Self>, point| {
             Some(bounds.map_or(Self { min: point, max: point }, |old| Self {
@@ -35,7 +35,7 @@ impl Aabb {
         (self.min + self.max) / 2.0
     }
 
-    /// True where the boxes share inner points.
+    /// Whether the boxes share inner points.
     pub fn overlaps(&self, other: &Self) -> bool {
         (0..3).all(|axis| self.min[axis] < other.max[axis] && other.min[axis] < self.max[axis])
     }
@@ -52,8 +52,8 @@ impl Primitive<'_> {
 }
 
 impl CsgSolid {
-    /// A box that holds the solid: exact for an extrusion and for unions, possibly too large after a cut or an
-    /// intersection. `None` where the boxes of an intersection are apart.
+    /// A box that contains the solid. It is exact for an extrusion and for unions, but may be too
+    /// large after a cut or an intersection. `None` if the boxes of an intersection do not overlap.
     pub fn bounds(&self) -> Option<Aabb> {
         let extents = [self.loose_extent(unit(0))?, self.loose_extent(unit(1))?, self.loose_extent(unit(2))?];
         Some(Aabb { min: Vec3::from(extents.map(|(low, _)| low)), max: Vec3::from(extents.map(|(_, high)| high)) })
@@ -66,9 +66,10 @@ impl CsgSolid {
         Some(mesh::Bounds { min: [x.0, y.0, z.0], max: [x.1, y.1, z.1] })
     }
 
-    /// How far the solid reaches along `direction`, a unit vector: `(lowest, highest)` of `direction . p`. Unlike
-    /// [`CsgSolid::bounds`] it does not count what a cut or an intersection has taken away. `(0, 0)` if nothing is left;
-    /// `None` if it cannot be told.
+    /// The extent of the solid along `direction`, a unit vector: `(lowest, highest)` of
+    /// `direction . p`. Unlike [`CsgSolid::bounds`] it does not count material that a cut or an
+    /// intersection removed. `(0, 0)` if the solid is empty; `None` if the extent cannot be
+    /// determined.
     ///
     /// `layers` are those of [`Layers::of`].
     pub fn extent(&self, layers: Option<&Layers>, direction: Vec3) -> Option<(f64, f64)> {
@@ -100,8 +101,9 @@ impl CsgSolid {
         }
     }
 
-    /// How thick the thickest part of the solid is, along whichever direction that is thinnest: 0 if nothing is left, `None`
-    /// if it cannot be told. A lower bound unless the solid is extruded along one axis.
+    /// Thickness of the thickest part of the solid along the direction in which that part is
+    /// thinnest. 0 if the solid is empty; `None` if the thickness cannot be determined. It is a
+    /// lower bound unless the solid is extruded along one axis.
     pub fn thickness(&self) -> Option<f64> {
         if let Some(layers) = Layers::of(self) {
             return Some(layers.thickness());
@@ -129,8 +131,8 @@ impl CsgSolid {
         thickest
     }
 
-    /// A bound for the largest `direction . p` that no part exceeds: exact if there are `layers`, else that of the box
-    /// `bounds` or of the leaves, whichever is nearer.
+    /// An upper bound on `direction . p` over the solid. It is exact if there are `layers`;
+    /// otherwise it is the tighter one of the bounds from the box `bounds` and from the leaves.
     pub fn reach(&self, layers: Option<&Layers>, bounds: &mesh::Bounds, direction: Vec3) -> f64 {
         if let Some(reach) = layers.and_then(|layers| layers.support(direction)) {
             return reach;
@@ -140,7 +142,7 @@ impl CsgSolid {
         direction.dot(&corner).min(loose)
     }
 
-    /// Made of unions alone.
+    /// Whether the tree consists of unions only.
     fn is_union(&self) -> bool {
         match self {
             Self::Boolean(operation, left, right) => {
@@ -150,7 +152,7 @@ impl CsgSolid {
         }
     }
 
-    /// Like [`CsgSolid::bounds`], along one direction.
+    /// The extent along one direction, computed like [`CsgSolid::bounds`].
     fn loose_extent(&self, direction: Vec3) -> Option<(f64, f64)> {
         match self {
             Self::Boolean(operation, left, right) => {
@@ -172,8 +174,8 @@ impl CsgSolid {
     }
 }
 
-/// Whether some of the first lines along `direction` end where the leaves do, on both sides: so where flat faces bound the
-/// solid, at little cost.
+/// Whether lines along `direction` reach the limits `low` and `high` of the leaves. This holds if
+/// flat faces bound the solid there, and the check is cheap.
 fn is_reached(solid: &CsgSolid, direction: Vec3, (low, high): (f64, f64)) -> bool {
     const LINES: usize = 8;
     let aside = if direction.x.abs() < 0.6 { Vec3::x() } else { Vec3::y() };
@@ -197,13 +199,13 @@ fn is_reached(solid: &CsgSolid, direction: Vec3, (low, high): (f64, f64)) -> boo
     false
 }
 
-/// Where sections begin or end: the highest height with something below it, or the lowest with something above; `None` if
-/// there is nothing at all.
+/// The height at which sections end: the highest one with material below it, or the lowest one with
+/// material above it. `None` if the solid is empty.
 ///
-/// Sections change at `heights` alone but for rare events (three curved or slanted surfaces that meet in a point): a change
-/// within a panel is looked for by halving.
+/// Sections change only at `heights`, except for rare events (three curved or slanted surfaces that
+/// meet in a point). Bisection finds a change within a panel.
 fn last_section(sweep: &mut Sweep<'_>, heights: &[f64], upper: bool) -> Option<f64> {
-    /// Shares of a panel, from its outer end.
+    /// Probed positions within a panel, as fractions from its outer end.
     const PROBES: [f64; 7] = [1e-6, 0.01, 0.2, 0.5, 0.8, 0.99, 1.0 - 1e-6];
     let mut panels: Vec<[f64; 2]> = heights.windows(2).map(|pair| [pair[0], pair[1]]).collect();
     if upper {
@@ -232,8 +234,9 @@ fn last_section(sweep: &mut Sweep<'_>, heights: &[f64], upper: bool) -> Option<f
     None
 }
 
-/// The largest `toward . p` over all sections of a sweep along another direction: between heights at which sections change
-/// it is smooth, and its maximum is looked for by sections ever closer to the best; `None` if there is nothing.
+/// The largest `toward . p` over all sections of a sweep along another direction; `None` if there
+/// is nothing. Between heights at which sections change, the value is smooth in the height. The
+/// search for its maximum places sections ever closer to the best one.
 fn farthest(sweep: &mut Sweep<'_>, heights: &[f64], toward: Vec3) -> Option<f64> {
     const SAMPLES: usize = 12;
     let local = Vec3::from_fn(|axis, _| sweep.axes[axis].dot(&toward));

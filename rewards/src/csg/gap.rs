@@ -1,4 +1,4 @@
-//! How far two edges of a sketch are from each other.
+//! The distance between two edges of a sketch.
 
 use super::region::{cross, within_turn};
 use super::{Edge, Vec2};
@@ -10,7 +10,7 @@ enum PlaneCurve {
         from: Vec2,
         to: Vec2,
     },
-    /// Counter-clockwise from direction `a` to direction `b`; a full circle where they are `None`.
+    /// Counter-clockwise from direction `a` to direction `b`; a full circle if they are `None`.
     Arc {
         center: Vec2,
         radius: f64,
@@ -19,7 +19,7 @@ enum PlaneCurve {
 }
 
 impl Edge {
-    /// The smallest distance between points of two edges; 0 where they cross.
+    /// The smallest distance between points of two edges; 0 if they cross.
     pub fn gap(&self, other: &Self) -> f64 {
         match (self.curve(), other.curve()) {
             (a @ PlaneCurve::Segment { .. }, b @ PlaneCurve::Segment { .. }) => segments(a, b),
@@ -29,7 +29,8 @@ impl Edge {
         }
     }
 
-    /// The points that two edges have in common, one and the same line or circle left out (see [`Edge::gap`]).
+    /// The points that two edges have in common. Returns none for two edges on the same line or
+    /// circle (see [`Edge::gap`]).
     pub fn crossings(&self, other: &Self) -> Vec<Vec2> {
         match (self.curve(), other.curve()) {
             (PlaneCurve::Segment { from: a, to: b }, PlaneCurve::Segment { from: c, to: d }) => {
@@ -84,7 +85,7 @@ impl PlaneCurve {
         }
     }
 
-    /// Whether an arc passes through the direction of a point from its centre.
+    /// Whether the arc spans the direction from its centre to `point`.
     fn looks_at(self, point: Vec2) -> bool {
         match self {
             Self::Arc { center, turn: Some((a, b)), .. } => within_turn(a, b, point - center),
@@ -180,7 +181,7 @@ fn arcs(a: PlaneCurve, b: PlaneCurve) -> f64 {
     let mut least = ends_to(a, b);
     let apart = (d - c).norm();
     if apart < 1e-12 {
-        // Concentric: ends tell, unless both are whole.
+        // Concentric circles: the ends determine the gap, unless both circles are full.
         return if turn_a.is_none() && turn_b.is_none() { (r - s).abs() } else { least };
     }
     let unit = (d - c) / apart;

@@ -1,12 +1,13 @@
-//! Solids extruded along one axis, as a stack of layers: volume, moments, extents and the number of bodies, exactly.
+//! Solids extruded along one axis, as a stack of layers. Volume, moments, extents and the number of
+//! bodies are exact.
 
 use super::mass::Moments;
 use super::section::{Cell, Flat, Sweep};
 use super::{CONTACT, CsgSolid, Primitive, Vec2, Vec3};
 
-/// Cells that share more than this are connected for certain.
+/// Cells that share more than this are certainly connected.
 const JOINED: f64 = 2e-6;
-/// Cells that share less than this are not connected for certain.
+/// Cells that share less than this are certainly not connected.
 const APART: f64 = 1e-8;
 
 /// A stack of layers. Within a layer all sections are the same.
@@ -54,7 +55,7 @@ impl Layers {
         moments
     }
 
-    /// The largest `direction . p` over the solid; `None` if there is nothing.
+    /// The largest `direction . p` over the solid; `None` if it is empty.
     pub fn support(&self, direction: Vec3) -> Option<f64> {
         let local = Vec3::from_fn(|axis, _| self.axes[axis].dot(&direction));
         let flat = Vec2::new(local.x, local.y);
@@ -66,8 +67,9 @@ impl Layers {
             .map(|reach| direction.dot(&self.origin) + reach)
     }
 
-    /// The largest thickness of what is left, along whichever direction it is thinnest; 0 if there is nothing. A body of
-    /// which this is tiny is a sliver that the modelling kernel may keep or drop.
+    /// The largest thickness of the solid along the direction in which it is thinnest; 0 if the
+    /// solid is empty. A body whose thickness is tiny is a sliver that the modelling kernel may
+    /// keep or drop.
     pub fn thickness(&self) -> f64 {
         let of_cell = |cell: &Cell| {
             let [bottom, top] = cell.middle();
@@ -82,8 +84,8 @@ impl Layers {
             .fold(0.0, f64::max)
     }
 
-    /// How many separate bodies: what touches at a point or along an edge is separate. `None` if a contact is so narrow that
-    /// the modelling kernel may see it or not.
+    /// Number of separate bodies. Bodies that touch at a point or along an edge are separate.
+    /// `None` if a contact is so narrow that the modelling kernel may or may not see it.
     pub fn bodies(&self) -> Option<u32> {
         let [sure, perhaps] = [JOINED, APART].map(|least| self.bodies_with(least));
         (sure == perhaps).then_some(sure)
@@ -114,12 +116,12 @@ impl Layers {
     }
 }
 
-/// What two stretches share.
+/// Length of the overlap of two intervals.
 fn shared([a, b]: [f64; 2], [c, d]: [f64; 2]) -> f64 {
     b.min(d) - a.max(c)
 }
 
-/// Joins cells of neighbouring strips that share a piece of the line between them.
+/// Joins cells of neighbouring strips that share a piece of the line between the strips.
 fn connect_strips(cells: &[Cell], start: usize, least: f64, parents: &mut [usize]) {
     for (i, cell) in cells.iter().enumerate() {
         // Strips thinner than rounding were left out.
@@ -135,7 +137,7 @@ fn connect_strips(cells: &[Cell], start: usize, least: f64, parents: &mut [usize
     }
 }
 
-/// Joins cells of two layers that lie over each other.
+/// Joins overlapping cells of two adjacent layers.
 fn connect_layers(layers: [&[Cell]; 2], starts: [usize; 2], least: f64, parents: &mut [usize]) {
     let mut first = 0;
     for (i, cell) in layers[0].iter().enumerate() {

@@ -1,8 +1,9 @@
 //! Volume, centroid and inertia.
 //!
-//! Sections are exact ([`Sweep`]), and so are whole solids extruded along one axis ([`Layers`]). Any other solid is
-//! integrated along a sweep, between the heights at which its sections change, and once more along another direction: a
-//! feature that lies between the planes of one sweep is seen by the other.
+//! Plane sections are exact ([`Sweep`]), and so are solids extruded along one axis ([`Layers`]).
+//! Any other solid is integrated along a sweep, between the heights at which its sections change,
+//! and a second time along another direction. The second sweep sees features that lie between the
+//! planes of the first.
 
 use super::layers::Layers;
 use super::section::{Flat, Sweep};
@@ -16,9 +17,9 @@ type InSpace = (f64, Vec3, Mat3);
 
 const NOTHING: InSpace = (0.0, Vec3::new(0.0, 0.0, 0.0), Mat3::new(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0));
 
-/// Two sweeps must agree on the volume to this share of it.
+/// Two sweeps must agree on the volume within this fraction of it.
 const VOLUME_TOLERANCE: f64 = 2e-4;
-/// And on the trace of the second moments to this share.
+/// Two sweeps must agree on the trace of the second moments within this fraction of it.
 const MOMENT_TOLERANCE: f64 = 5e-4;
 
 /// Integrals over a solid of 1, `p` and `p p^T`, in the coordinates of a sweep.
@@ -36,7 +37,7 @@ impl Moments {
         Self { axes, origin, volume: 0.0, first: Vec3::zeros(), second: Mat3::zeros() }
     }
 
-    /// Adds a section times the integrals of 1, the height and its square.
+    /// Adds the product of a section's integrals and the integrals of 1, the height and its square.
     pub fn add(&mut self, flat: &Flat, along: [f64; 3]) {
         let Flat { area, first: [x, y], second: [xx, xy, yy] } = *flat;
         self.volume += area * along[0];
@@ -66,9 +67,12 @@ impl Moments {
 }
 
 impl CsgSolid {
-    /// Volume, centroid and inertia: exactly for a solid extruded along one axis, a ball or a solid of revolution, else to
-    /// about 1e-4 of the volume; and whether that is certain. It is not if two ways to compute them disagree by more.
-    /// Zero if there is no way at all: see [`CsgSolid::is_measurable`].
+    /// Volume, centroid and inertia, and whether they are certain.
+    ///
+    /// They are exact for a solid extruded along one axis, a ball or a solid of revolution, and
+    /// accurate to about 1e-4 of the volume for any other solid. They are not certain if two ways
+    /// to compute them disagree by more. They are zero if the solid cannot be measured: see
+    /// [`CsgSolid::is_measurable`].
     ///
     /// `layers` are those of [`Layers::of`] and `bounds` those of [`CsgSolid::tight_bounds`].
     pub fn mass_properties(&self, layers: Option<&Layers>, bounds: Bounds) -> (MassProperties, bool) {
@@ -89,7 +93,8 @@ impl CsgSolid {
         }
     }
 
-    /// Directions along which the solid can be swept, the one with the most leaves along it first.
+    /// Directions along which the solid can be swept. The direction with the most leaves along it
+    /// comes first.
     pub(super) fn sweep_directions(&self) -> Vec<Vec3> {
         let mut found: Vec<(usize, Vec3)> = Vec::new();
         let leaves = self.primitives();
@@ -110,7 +115,7 @@ impl CsgSolid {
         found.into_iter().map(|(_, axis)| axis).filter(|axis| Sweep::new(self, *axis).is_some()).collect()
     }
 
-    /// Whether some way to measure the solid is known: see [`CsgSolid::mass_properties`].
+    /// Whether there is a way to measure the solid: see [`CsgSolid::mass_properties`].
     pub fn is_measurable(&self) -> bool {
         !self.sweep_directions().is_empty()
     }
@@ -128,7 +133,8 @@ impl CsgSolid {
             [first, second, ..] => (*first, *second),
         };
         let mut best = sweep(first, 1);
-        // Panels are cut in odd and even numbers of pieces in turn, so that no plane serves two rules.
+        // The first direction uses odd numbers of pieces and the second even numbers, so that no
+        // plane serves two rules.
         for pieces in [2, 6, 24] {
             let check = sweep(second, pieces);
             let size = best.2.trace() + best.0 * (best.1 - check.1).norm_squared();
@@ -143,8 +149,8 @@ impl CsgSolid {
     }
 }
 
-/// Integrates along a sweep by Gauss-Legendre quadrature, in panels between heights at which sections change, each cut into
-/// `pieces`.
+/// Integrates along a sweep by Gauss-Legendre quadrature. The panels lie between the heights at
+/// which sections change; each is cut into `pieces`.
 fn integrate(solid: &CsgSolid, mut sweep: Sweep<'_>, pieces: usize) -> Moments {
     let mut moments = Moments::new(sweep.axes, sweep.origin());
     for pair in sweep.heights(solid).windows(2) {
@@ -156,8 +162,8 @@ fn integrate(solid: &CsgSolid, mut sweep: Sweep<'_>, pieces: usize) -> Moments {
     moments
 }
 
-/// Nodes and weights over a panel: Gauss-Legendre in `t`, with `x = sin(pi t / 2)` across the panel, which makes square roots
-/// at its ends as smooth as polynomials.
+/// Nodes and weights over a panel: Gauss-Legendre in `t`, with `x = sin(pi t / 2)` across the
+/// panel. This substitution makes square roots at the panel's ends as smooth as polynomials.
 fn quadrature([low, high]: [f64; 2], pieces: usize) -> impl Iterator<Item = (f64, f64)> {
     use std::f64::consts::FRAC_PI_2;
     /// Abramowitz and Stegun, table 25.4, n = 6: positive nodes and their weights.
@@ -219,7 +225,8 @@ mod tests {
 
     #[test]
     fn mass_properties_of_a_drilled_block() {
-        // 2 x 1 x 1, drilled along y at its centre: moments of the block less those of the cylinder.
+        // 2 x 1 x 1, drilled along y at its centre: moments of the block minus those of the
+        // cylinder.
         let drilled = block(Vec3::new(5.0, 0.0, 0.0), Vec3::new(2.0, 1.0, 1.0))
             .combine(Operation::Cut, cylinder(Vec3::new(6.0, 0.5, 0.5), Vec3::y(), 0.25, 3.0));
         let mass = mass(&drilled);
@@ -239,7 +246,8 @@ mod tests {
 
     #[test]
     fn what_was_cut_away_does_not_count_for_the_bounds() {
-        // A cylinder along z, cut in half by a block: the flat side lies at x = 0, the round one reaches to 1.
+        // A cylinder along z, cut in half by a block: the flat side lies at x = 0, the round one
+        // reaches to 1.
         let half = cylinder(Vec3::zeros(), Vec3::z(), 1.0, 2.0)
             .combine(Operation::Cut, block(Vec3::new(-2.0, -2.0, -2.0), Vec3::new(2.0, 4.0, 4.0)));
         let bounds = half.tight_bounds(Layers::of(&half).as_ref()).unwrap();
@@ -250,7 +258,8 @@ mod tests {
 
     #[test]
     fn bounds_of_tilted_cylinders_are_tight() {
-        // A disc of radius 1 and no length to speak of, seen at 45 degrees, reaches cos 45 along both of its axes.
+        // A disc of radius 1 and negligible length, tilted by 45 degrees, reaches cos 45 along both
+        // of its axes.
         let disc = cylinder(Vec3::zeros(), Vec3::new(1.0, 0.0, 1.0), 1.0, 1e-9);
         let half = 0.5f64.sqrt();
         let bounds = disc.bounds().unwrap();
@@ -261,7 +270,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// What is cut away and what is left add up to the whole, and union and intersection to both.
+        /// A cut and the matching intersection add up to the whole; union and intersection add up
+        /// to the sum of both solids.
         #[test]
         fn booleans_add_up(
             corner in prop::array::uniform3(-1.0..1.0f64),
@@ -285,7 +295,7 @@ mod tests {
             }
         }
 
-        /// A cylinder's volume does not depend on where it points.
+        /// A cylinder's volume does not depend on its direction.
         #[test]
         fn rows_agree_with_the_closed_form(axis in prop::array::uniform3(-1.0..1.0f64), radius in 0.2..1.0f64) {
             prop_assume!(Vec3::from(axis).norm() > 0.1);

@@ -1,10 +1,13 @@
-//! Solid geometry of extruded sketches, balls and solids of revolution, and boolean trees of them.
+//! Solid geometry of extruded sketches, balls, polyhedra and solids of revolution, and boolean
+//! trees of them.
 //!
-//! No boundary representation is built. A solid answers one question, exactly: *where along a straight line is it
-//! inside?* ([`LineCaster`]). Rows of an occupancy grid, volumes and pictures all follow from that.
+//! The module builds no boundary representation. A solid answers one question exactly: *on which
+//! intervals of a straight line is the line inside?* ([`LineCaster`]). Rows of an occupancy grid,
+//! volumes and pictures all follow from that.
 //!
-//! Conventions: `f64` throughout, lengths in model units, boundaries along a line are distances from the line's
-//! origin. Sketch coordinates are the plane's own `(x, y)`; `z` is the height above the plane along its normal.
+//! Conventions: `f64` throughout, lengths in model units. A boundary along a line is given by its
+//! distance from the line's origin. Sketch coordinates are the plane's own `(x, y)`; `z` is the
+//! height above the plane along its normal.
 
 mod cast;
 mod extent;
@@ -36,8 +39,10 @@ pub type Vec2 = nalgebra::Vector2<f64>;
 /// A point or direction in space.
 pub type Vec3 = nalgebra::Vector3<f64>;
 
-/// Boundaries closer than this along a line are one: faces that touch fuse, slivers vanish.
+/// Boundaries along a line that are closer than this are merged: touching faces fuse, slivers
+/// vanish.
 ///
-/// The figure is in model units, whose parts are of size one: far above the rounding of a boundary's position
-/// (about 1e-15), far below the modelling kernel's own tolerance (1e-7), so that both agree on what touches.
+/// In model units, for parts of about size one. It is far above the rounding of a boundary's
+/// position (about 1e-15) and far below the modelling kernel's own tolerance (1e-7), so the engine
+/// and the kernel agree on which bodies touch.
 pub const CONTACT: f64 = 1e-9;

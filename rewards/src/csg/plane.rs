@@ -1,25 +1,25 @@
-//! Sketch planes as CadQuery builds them.
+//! Sketch planes, built as CadQuery builds them.
 
 use thiserror::Error;
 
 use super::{Vec2, Vec3};
 
-/// Why three vectors do not make a plane.
+/// The reason why three vectors do not make a plane.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlaneError {
-    /// The normal has no direction.
+    /// The normal is zero.
     #[error("plane: the normal must not be zero, found {found:?}")]
     ZeroNormal {
         /// The normal given.
         found: [f64; 3],
     },
-    /// The x direction has no direction.
+    /// The x direction is zero.
     #[error("plane: xDir must not be zero, found {found:?}")]
     ZeroXDir {
         /// The x direction given.
         found: [f64; 3],
     },
-    /// The x direction has no part in the plane.
+    /// The x direction has no component in the plane.
     #[error("plane: xDir {x_dir:?} is parallel to the normal {normal:?}")]
     Parallel {
         /// The x direction given.
@@ -29,10 +29,10 @@ pub enum PlaneError {
     },
 }
 
-/// An origin with an orthonormal frame; `z` is the normal.
+/// An origin with an orthonormal frame. `z` is the normal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plane {
-    /// Where sketch coordinates (0, 0) lie.
+    /// Position of sketch coordinates (0, 0) in space.
     pub origin: Vec3,
     /// Unit direction of sketch x.
     pub x: Vec3,
@@ -43,10 +43,10 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// `cq.Plane(origin, xDir, normal)`: the normal is normalised, `x_dir` is projected into the plane and
-    /// normalised, and y completes the right-handed frame.
+    /// `cq.Plane(origin, xDir, normal)`: normalises the normal, projects `x_dir` into the plane and
+    /// normalises it; y completes the right-handed frame.
     pub fn new(origin: Vec3, x_dir: Vec3, normal: Vec3) -> Result<Self, PlaneError> {
-        // Below this length a vector counts as zero in the modelling kernel.
+        // The modelling kernel treats a vector shorter than this as zero.
         const RESOLUTION: f64 = 1e-12;
         if normal.norm() <= RESOLUTION {
             return Err(PlaneError::ZeroNormal { found: normal.into() });
@@ -68,22 +68,22 @@ impl Plane {
         Self { origin, x: Vec3::x(), y: Vec3::y(), z: Vec3::z() }
     }
 
-    /// From sketch coordinates and height to space.
+    /// Converts sketch coordinates and height to space.
     pub fn to_space(&self, point: Vec2, height: f64) -> Vec3 {
         self.origin + self.x * point.x + self.y * point.y + self.z * height
     }
 
-    /// From space to sketch coordinates (x, y) and height (z).
+    /// Converts a point in space to sketch coordinates (x, y) and height (z).
     pub fn to_local(&self, point: Vec3) -> Vec3 {
         self.direction_to_local(point - self.origin)
     }
 
-    /// A direction of space in the plane's frame.
+    /// Converts a direction in space to the plane's frame.
     pub fn direction_to_local(&self, direction: Vec3) -> Vec3 {
         Vec3::new(direction.dot(&self.x), direction.dot(&self.y), direction.dot(&self.z))
     }
 
-    /// A direction of the plane's frame in space.
+    /// Converts a direction in the plane's frame to space.
     pub fn direction_to_space(&self, direction: Vec3) -> Vec3 {
         self.x * direction.x + self.y * direction.y + self.z * direction.z
     }

@@ -1,4 +1,4 @@
-//! Convex polyhedra: what a tapered extrusion of a convex polygon is.
+//! Convex polyhedra: the shape of a tapered extrusion of a convex polygon.
 
 use super::cast::{Boundary, Span};
 use super::{CONTACT, Edge, FaceId, Vec2, Vec3};
@@ -8,7 +8,7 @@ use super::{CONTACT, Edge, FaceId, Vec2, Vec3};
 pub struct Polyhedron {
     /// Its corners.
     pub corners: Vec<Vec3>,
-    /// Its faces; the position is the number in a [`FaceId`].
+    /// Its faces; their position is the number in a [`FaceId`].
     pub faces: Vec<Facet>,
 }
 
@@ -17,14 +17,14 @@ pub struct Polyhedron {
 pub struct Facet {
     /// Unit normal, outward.
     pub normal: Vec3,
-    /// `normal . p` of its points.
+    /// `normal . p` for the face's points.
     pub offset: f64,
-    /// Positions of its corners, in order around it.
+    /// Indices of its corners, in order around the face.
     pub around: Vec<usize>,
 }
 
 impl Polyhedron {
-    /// The body with these corners and faces, each given by the positions of its corners in order.
+    /// The body with these corners and faces; each face lists the indices of its corners in order.
     pub fn new(corners: Vec<Vec3>, faces: Vec<Vec<usize>>) -> Self {
         let middle = corners.iter().sum::<Vec3>() / corners.len() as f64;
         let facet = |around: Vec<usize>| {
@@ -40,7 +40,7 @@ impl Polyhedron {
         Self { faces, corners }
     }
 
-    /// The same body moved or mirrored: `linear` is orthogonal.
+    /// The same body moved or mirrored; `point` must be an isometry.
     pub fn mapped(&self, point: impl Fn(Vec3) -> Vec3) -> Self {
         let corners = self.corners.iter().map(|corner| point(*corner)).collect();
         Self::new(corners, self.faces.iter().map(|face| face.around.clone()).collect())
@@ -51,7 +51,7 @@ impl Polyhedron {
         self.corners.iter().map(|corner| direction.dot(corner)).fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Straight edges with the normals of the two faces beside them.
+    /// Straight edges, each with the normals of its two adjacent faces.
     pub fn edges(&self) -> Vec<([Vec3; 2], Vec<Vec3>)> {
         let mut found: Vec<([usize; 2], Vec<Vec3>)> = Vec::new();
         for face in &self.faces {
@@ -67,14 +67,15 @@ impl Polyhedron {
         found.into_iter().map(|(ends, normals)| (ends.map(|end| self.corners[end]), normals)).collect()
     }
 
-    /// The stretch of a line inside.
+    /// The interval of a line inside the body.
     pub(super) fn cast(&self, origin: Vec3, direction: Vec3, primitive: u16) -> Option<Span> {
         let boundary = |at: f64, face: usize| Boundary { at, face: FaceId { primitive, face: face as u16 } };
         let mut span = Span { enter: boundary(f64::NEG_INFINITY, 0), leave: boundary(f64::INFINITY, 0) };
         for (number, face) in self.faces.iter().enumerate() {
             let (height, rise) = (face.normal.dot(&origin) - face.offset, face.normal.dot(&direction));
             if rise.abs() < 1e-12 {
-                // Half open, so that of two stacked bodies exactly one holds a line in their common plane.
+                // Half open, so that exactly one of two stacked bodies holds a line in their common
+                // plane.
                 let leading = face.normal.iter().copied().find(|c| c.abs() > 1e-9).unwrap_or(1.0);
                 if height > 0.0 || (height == 0.0 && leading > 0.0) {
                     return None;
@@ -91,14 +92,16 @@ impl Polyhedron {
         (span.leave.at > span.enter.at + CONTACT).then_some(span)
     }
 
-    /// The edges of its section by the plane `up . p = level`, `flat` giving coordinates in it.
+    /// The edges of the section by the plane `up . p = level`; `flat` gives coordinates in that
+    /// plane.
     pub(super) fn outline(&self, up: Vec3, level: f64, flat: impl Fn(Vec3) -> Vec2) -> Vec<Edge> {
         let mut edges = Vec::with_capacity(self.faces.len());
         for face in &self.faces {
             let next = face.around.iter().cycle().skip(1);
             let mut ends = Vec::with_capacity(2);
             for (a, b) in face.around.iter().zip(next) {
-                // From the lower end, so that both faces at an edge find the same point to the last bit.
+                // Starts at the lower end, so that both faces at an edge compute bitwise the same
+                // point.
                 let (a, b) = (self.corners[*a.min(b)], self.corners[*a.max(b)]);
                 let (from, to) = (up.dot(&a) - level, up.dot(&b) - level);
                 if (from > 0.0) != (to > 0.0) {
@@ -135,13 +138,15 @@ mod tests {
     #[test]
     fn a_frustum_by_closed_form() {
         for turn in [0.0, 0.3, 1.1] {
-            // h/3 (A + B + sqrt(A B)) = 16 + 4 + 8; the quadrature across a sweep is good to about 3e-6 here.
+            // h/3 (A + B + sqrt(A B)) = 16 + 4 + 8; the quadrature across a sweep is good to about
+            // 3e-6 here.
             assert!((frustum(turn).volume() - 28.0).abs() < 1e-5 * 28.0, "{turn}: {}", frustum(turn).volume());
         }
         let solid = frustum(0.0);
         let bounds = solid.bounds().unwrap();
         assert_eq!((bounds.min, bounds.max), (Vec3::new(-2.0, -2.0, 0.0), Vec3::new(2.0, 2.0, 3.0)));
-        // At half height the half width is 1.5; along x through y = 1.2 it is entered and left there.
+        // At half height the half width is 1.5; along x through y = 1.2 it is entered and left
+        // there.
         let mut caster = solid.caster(Vec3::x());
         let spans: Vec<_> = caster.spans(Vec3::new(0.0, 1.2, 1.5)).iter().map(|s| (s.enter.at, s.leave.at)).collect();
         assert!(spans.len() == 1 && (spans[0].0 + 1.5).abs() + (spans[0].1 - 1.5).abs() < 1e-12, "{spans:?}");

@@ -1,10 +1,10 @@
-//! Plane regions: closed wires of lines, arcs and circles; an outer wire with holes.
+//! Plane regions: closed wires of lines, arcs and circles; a region has an outer wire and holes.
 
 use thiserror::Error;
 
 use super::Vec2;
 
-/// Why an edge cannot be built.
+/// The reason why an edge cannot be built.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum EdgeError {
     /// The edge has no length.
@@ -25,7 +25,7 @@ pub enum EdgeError {
         /// End of the arc.
         to: [f64; 2],
     },
-    /// A circle needs a positive radius.
+    /// The radius of a circle is not positive and finite.
     #[error("circle: the radius must be positive and finite, found {radius}")]
     Radius {
         /// The radius given.
@@ -33,23 +33,23 @@ pub enum EdgeError {
     },
 }
 
-/// Why edges do not form a wire.
+/// The reason why edges do not form a wire.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum WireError {
     /// There are no edges.
     #[error("wire: at least one edge is needed")]
     Empty,
-    /// An edge does not begin where the one before ended.
+    /// An edge does not begin at the end of the edge before it.
     #[error("wire: edge {index} begins at {found:?}, but the edge before it ends at {expected:?}")]
     Gap {
         /// Position of the edge in the wire.
         index: usize,
-        /// Where it should begin.
+        /// Expected start.
         expected: [f64; 2],
-        /// Where it begins.
+        /// Actual start.
         found: [f64; 2],
     },
-    /// A full circle is a wire of its own.
+    /// A full circle is joined with other edges; it is a wire by itself.
     #[error("wire: a circle is closed by itself and cannot be joined with other edges")]
     CircleAmongEdges,
 }
@@ -74,7 +74,7 @@ pub enum Edge {
         center: Vec2,
         /// Radius of the circle.
         radius: f64,
-        /// True where the arc runs counter-clockwise from `from` to `to`.
+        /// Whether the arc runs counter-clockwise from `from` to `to`.
         counter_clockwise: bool,
     },
     /// A full circle.
@@ -100,7 +100,8 @@ impl Edge {
         let (a, b) = (mid - from, to - from);
         let cross = cross(a, b);
         let chord = a.norm() * b.norm();
-        // Relative, because the circle's curvature is this sine over half the chord between `from` and `to`.
+        // The tolerance is relative, because the circle's curvature is this sine over half the
+        // chord between `from` and `to`.
         if chord == 0.0 || !cross.is_finite() || cross.abs() <= 1e-9 * chord {
             return Err(EdgeError::Collinear { from: from.into(), mid: mid.into(), to: to.into() });
         }
@@ -139,14 +140,15 @@ impl Edge {
         }
     }
 
-    /// Contribution to the signed area of a wire (Green's theorem); counter-clockwise wires are positive.
+    /// Contribution to the signed area of a wire (Green's theorem); counter-clockwise wires are
+    /// positive.
     fn signed_area(&self) -> f64 {
         match *self {
             Self::Line { from, to } => 0.5 * cross(from, to),
             Self::Circle { radius, .. } => std::f64::consts::PI * radius * radius,
             Self::Arc { from, to, radius, counter_clockwise, .. } => {
                 let sweep = self.sweep();
-                // The chord's triangle with the origin, and the segment between chord and arc.
+                // The chord's triangle with the origin, plus the segment between chord and arc.
                 let segment = 0.5 * radius * radius * (sweep - sweep.sin());
                 0.5 * cross(from, to) + if counter_clockwise { segment } else { -segment }
             }
@@ -167,7 +169,7 @@ impl Edge {
         }
     }
 
-    /// First moment of the area swept from the origin, for centres of mass.
+    /// First moment of the area swept from the origin, for computing centroids.
     fn area_moment(&self) -> Vec2 {
         match *self {
             // A triangle with the origin: a third of the sum of its corners.
@@ -175,7 +177,7 @@ impl Edge {
             Self::Circle { center, radius } => center * (std::f64::consts::PI * radius * radius),
             Self::Arc { from, to, center, radius, counter_clockwise } => {
                 let chord = (from + to) / 3.0 * (0.5 * cross(from, to));
-                // The segment between chord and arc: its centre lies on the axis of symmetry, at
+                // The segment between chord and arc: its centroid lies on the axis of symmetry, at
                 // 4 r sin^3(s/2) / (3 (s - sin s)) from the centre.
                 let sweep = self.sweep();
                 let area = 0.5 * radius * radius * (sweep - sweep.sin());
@@ -218,7 +220,7 @@ impl Edge {
         }
     }
 
-    /// Unit normal of the curve at a point on it; which of the two sides is left open.
+    /// Unit normal of the curve at a point on it. The sign is arbitrary.
     pub(super) fn normal_at(&self, point: Vec2) -> Vec2 {
         match *self {
             Self::Line { from, to } => {
@@ -235,14 +237,14 @@ pub(super) fn cross(a: Vec2, b: Vec2) -> f64 {
     a.x * b.y - a.y * b.x
 }
 
-/// True where direction `u` lies in the counter-clockwise turn from `a` to `b`.
+/// Whether direction `u` lies in the counter-clockwise turn from `a` to `b`.
 pub(super) fn within_turn(a: Vec2, b: Vec2, u: Vec2) -> bool {
     if cross(a, b) > 0.0 {
         cross(a, u) >= 0.0 && cross(u, b) >= 0.0
     } else if cross(a, b) < 0.0 {
         !(cross(b, u) > 0.0 && cross(u, a) > 0.0)
     } else {
-        // A half turn (a full one is no arc).
+        // A half turn; a full turn is no arc.
         cross(a, u) >= 0.0
     }
 }
@@ -254,7 +256,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Edges in order, each beginning exactly where the one before ended, the first where the last ended.
+    /// A wire of edges in order. Each edge must begin exactly at the end of the one before, and the
+    /// first at the end of the last.
     pub fn new(edges: Vec<Edge>) -> Result<Self, WireError> {
         if edges.is_empty() {
             return Err(WireError::Empty);
@@ -281,7 +284,8 @@ impl Wire {
         &self.edges
     }
 
-    /// Whether two neighbouring edges go on in one line or on one circle: their faces become one.
+    /// Whether two neighbouring edges continue each other on one line or one circle, so that their
+    /// faces merge.
     pub fn has_smooth_joint(&self) -> bool {
         let next = self.edges.iter().cycle().skip(1);
         self.edges.len() > 1
@@ -302,14 +306,15 @@ impl Wire {
         super::cast::crossings_ahead(&self.edges, point) % 2 == 1
     }
 
-    /// Area by Green's theorem, positive for counter-clockwise wires. Meaningful for wires that do not cross
-    /// themselves.
+    /// Area by Green's theorem, positive for counter-clockwise wires. Meaningful for wires that do
+    /// not cross themselves.
     pub fn signed_area(&self) -> f64 {
         self.edges.iter().map(Edge::signed_area).sum()
     }
 }
 
-/// What lies inside the outer wire and outside the holes. Inside is decided by crossing parity over all wires.
+/// The area inside of the outer wire and outside of the holes. Crossing parity over all wires
+/// decides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Region {
     outer: Wire,
@@ -317,7 +322,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// An outer wire and holes. The caller sees to it that the holes lie within and apart from each other.
+    /// A region from an outer wire and holes. The caller ensures that the holes lie within the
+    /// outer wire and apart from each other.
     pub fn new(outer: Wire, holes: Vec<Wire>) -> Self {
         Self { outer, holes }
     }
@@ -332,7 +338,8 @@ impl Region {
         &self.holes
     }
 
-    /// All edges: the outer wire's, then those of each hole. The position is the number of the side face.
+    /// All edges: those of the outer wire, then those of each hole. Their position is the number of
+    /// the side face.
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
         std::iter::once(&self.outer).chain(&self.holes).flat_map(|wire| wire.edges())
     }
@@ -395,7 +402,8 @@ mod tests {
 
     #[test]
     fn areas_by_closed_form() {
-        // A slot: a 2 x 1 rectangle with half circles of radius 0.5 on both ends, minus a circle of radius 0.25.
+        // A slot: a 2 x 1 rectangle with half circles of radius 0.5 on both ends, minus a circle of
+        // radius 0.25.
         let slot = Wire::new(vec![
             Edge::line(v(0.0, 0.0), v(2.0, 0.0)).unwrap(),
             Edge::three_point_arc(v(2.0, 0.0), v(2.5, 0.5), v(2.0, 1.0)).unwrap(),
@@ -414,8 +422,8 @@ mod tests {
 
     #[test]
     fn centroids_by_closed_form() {
-        // A half disc of radius 3 about (1, 0), drawn both ways round: its centre lies 4 r / (3 pi) above the diameter, that
-        // of its arc 2 r / pi.
+        // A half disc of radius 3 about (1, 0), drawn in both directions. Its centroid lies 4 r /
+        // (3 pi) above the diameter, the centroid of its arc 2 r / pi.
         for (from, to) in [(4.0, -2.0), (-2.0, 4.0)] {
             let arc = Edge::three_point_arc(v(from, 0.0), v(1.0, 3.0), v(to, 0.0)).unwrap();
             assert!((arc.centroid() - v(1.0, 6.0 / PI)).norm() < 1e-12);

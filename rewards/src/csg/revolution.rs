@@ -5,31 +5,32 @@ use std::f64::consts::{PI, TAU};
 use super::cast::{Boundary, Span};
 use super::{FaceId, Plane, Vec2, Vec3};
 
-/// What a polygon sweeps about an axis: cylinders, cones, discs with and without holes in them. Less than a full turn ends in
-/// two flat faces that contain the axis.
+/// The solid that a polygon sweeps about an axis: cylinders, cones, discs with or without holes. A
+/// turn of less than 360 degrees ends in two flat faces that contain the axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Revolution {
-    /// Its origin lies on the axis, its normal is the axis. The turn begins at its x direction and goes toward y.
+    /// Its origin lies on the axis and its normal is the axis. The turn begins at its x direction
+    /// and goes toward y.
     pub plane: Plane,
-    /// Sides of the profile as `(distance from the axis, height)` of their two ends; together they are closed. What lies
-    /// inside is decided by crossing parity.
+    /// Sides of the profile, as `(distance from the axis, height)` of their two ends. Together they
+    /// are closed. Crossing parity decides which points lie inside.
     pub sides: Vec<[Vec2; 2]>,
-    /// In radians, in (0, 2 pi]; [`TAU`] for a full turn.
+    /// Angle in radians, in (0, 2 pi]; [`TAU`] for a full turn.
     pub turn: f64,
 }
 
 impl Revolution {
-    /// A full turn.
+    /// A solid with a full turn.
     pub fn whole(plane: Plane, sides: Vec<[Vec2; 2]>) -> Self {
         Self { plane, sides, turn: TAU }
     }
 
-    /// Whether it is a full turn, without flat ends.
+    /// Whether it is a full turn, and so has no flat ends.
     pub fn is_whole(&self) -> bool {
         self.turn == TAU
     }
 
-    /// Directions from the axis at which the turn begins and ends, in the plane.
+    /// Directions from the axis at the start and the end of the turn, in the plane.
     pub fn ends(&self) -> [Vec2; 2] {
         let (sin, cos) = self.turn.sin_cos();
         let snap = |share: f64| if (share - share.round()).abs() < 1e-15 { share.round() } else { share };
@@ -57,7 +58,7 @@ impl Revolution {
         direction.dot(&self.plane.origin) + highest
     }
 
-    /// Where corners of the profile lie along `direction`, on both sides of the axis.
+    /// Appends the positions along `direction` of the profile's corners, on both sides of the axis.
     pub(super) fn breaks(&self, direction: Vec3, found: &mut Vec<f64>) {
         let local = self.plane.direction_to_local(direction);
         let base = direction.dot(&self.plane.origin);
@@ -71,13 +72,13 @@ impl Revolution {
         }
     }
 
-    /// The stretches of a line between the planes of the flat ends, at most two.
+    /// The intervals of a line between the planes of the flat ends; at most two.
     pub(super) fn between_ends(&self, origin: Vec3, direction: Vec3, primitive: u16) -> Vec<Span> {
         let (o, d) = (self.plane.to_local(origin).xy(), self.plane.direction_to_local(direction).xy());
         let first = self.sides.len() as u16;
         let boundary = |at: f64, end: u16| Boundary { at, face: FaceId { primitive, face: first + end } };
         let everything = || Span { enter: boundary(f64::NEG_INFINITY, 0), leave: boundary(f64::INFINITY, 0) };
-        // The half plane on the inner side of each end; of half a turn both are one.
+        // The half plane on the inner side of each end. For half a turn both are the same.
         let is_half = (self.turn - PI).abs() < 1e-12;
         let inside = |end: u16, normal: Vec2| {
             let (height, rise) = (normal.dot(&o), normal.dot(&d));
@@ -112,7 +113,7 @@ impl Revolution {
         }
     }
 
-    /// Appends where a line passes through the swept sides, in no order.
+    /// Appends the crossings of a line with the swept sides, unsorted.
     pub(super) fn crossings(&self, origin: Vec3, direction: Vec3, primitive: u16, found: &mut Vec<Boundary>) {
         let (o, d) = (self.plane.to_local(origin), self.plane.direction_to_local(direction));
         for (number, [a, b]) in self.sides.iter().enumerate() {
@@ -120,7 +121,7 @@ impl Revolution {
             let between = |value: f64, p: f64, q: f64| p.min(q) <= value && value < p.max(q);
             let rise = b.y - a.y;
             if a.x.max(b.x) <= 0.0 {
-                // A side on the axis sweeps nothing.
+                // A side on the axis sweeps no surface.
                 continue;
             }
             if rise.abs() < 1e-12 {
@@ -130,7 +131,8 @@ impl Revolution {
                 }
                 continue;
             }
-            // |o + t d|^2 across the axis equals (r + k t)^2, the radius where the line is at that height.
+            // At a crossing, |o + t d|^2 across the axis equals (r + k t)^2, the squared radius at
+            // the line's height.
             let slope = (b.x - a.x) / rise;
             let (r, k) = (a.x + slope * (o.z - a.y), slope * d.z);
             let (p, q, s) = (d.xy().norm_squared() - k * k, o.xy().dot(&d.xy()) - r * k, o.xy().norm_squared() - r * r);
@@ -153,7 +155,7 @@ impl Revolution {
         }
     }
 
-    /// A normal of the swept side, or of a flat end, at a point on it.
+    /// A normal at the point `at` of swept side or flat end number `side`.
     pub(super) fn normal(&self, at: Vec3, side: u16) -> Vec3 {
         let Some([a, b]) = self.sides.get(usize::from(side)) else {
             let flat = self.end_normals()[usize::from(side) - self.sides.len()];
@@ -197,7 +199,8 @@ mod tests {
 
     #[test]
     fn part_of_a_turn_is_whole_but_for_a_wedge() {
-        // A tube about z from radius 1 to 2; the axis passes through (0.3, -0.2), the turn begins at +x.
+        // A tube about z from radius 1 to 2; the axis passes through (0.3, -0.2), the turn begins
+        // at +x.
         let tube = turned(&[(1.0, 0.0), (2.0, 0.0), (2.0, 1.0), (1.0, 1.0)], Vec3::z());
         for (degrees, min, max) in [
             (90.0f64, [0.3, -0.2], [2.3, 1.8]),
@@ -219,14 +222,15 @@ mod tests {
             for (found, expected) in spans.iter().zip(expected) {
                 assert!((found.0 - expected.0).abs() + (found.1 - expected.1).abs() < 1e-12, "{degrees}: {spans:?}");
             }
-            // And along the other axis through a point left of it.
+            // And along the other axis, through a point left of it.
             let mut caster = solid.caster(Vec3::y());
             let spans: Vec<_> =
                 caster.spans(Vec3::new(-0.2, -0.2, 0.6)).iter().map(|s| (s.enter.at, s.leave.at)).collect();
             let (near, far) = ((1.0f64 - 0.25).sqrt(), (4.0f64 - 0.25).sqrt());
             let expected = match degrees as i32 {
                 90 => vec![],
-                // The ray from the axis at 225 degrees passes x = -0.5 at y = -0.5: within the bore.
+                // The ray from the axis at 225 degrees passes x = -0.5 at y = -0.5: within the
+                // bore.
                 180 | 225 => vec![(near, far)],
                 _ => vec![(-far, -near), (near, far)],
             };

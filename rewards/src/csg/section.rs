@@ -1,38 +1,39 @@
-//! Plane sections of a solid: what a sweep of parallel planes sees of it, exactly.
+//! Exact plane sections of a solid by a sweep of parallel planes.
 //!
-//! The outlines of all leaves in a plane cross each other, and end, at certain positions across. Between two neighbouring
-//! positions nothing changes but along known curves: what is inside is a stack of *cells*, each between a bottom and a top
-//! curve. One line in the middle of a strip tells which they are ([`LineCaster`]), and areas, moments and extents of cells
-//! have closed forms.
+//! In a plane, the outlines of all leaves end, or cross each other, at certain positions across.
+//! Between two neighbouring positions the section consists of *cells*, stacked on each other, each
+//! between a bottom and a top curve of known form. One line in the middle of the strip finds these
+//! cells ([`LineCaster`]). Areas, moments and extents of cells have closed forms.
 
 use super::cast::crossings_of_line;
 use super::region::within_turn;
 use super::{CONTACT, CsgSolid, Edge, Extrusion, LineCaster, Polyhedron, Primitive, Revolution, Vec2, Vec3};
 
-/// Directions whose dot product is below this are perpendicular; parallel ones differ from 1 by less.
+/// Directions whose dot product is below this are perpendicular. Directions whose dot product
+/// differs from 1 by less than this are parallel.
 const ALIGNED: f64 = 1e-9;
 
-/// A part of a section between two positions across and two curves.
+/// A part of a section, bounded by two positions across and two curves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
-    /// Which strip it lies in.
+    /// Index of its strip.
     pub strip: usize,
-    /// From where to where it goes across.
+    /// Range of positions across.
     pub x: [f64; 2],
-    /// The curve below.
+    /// Bottom curve.
     pub bottom: Curve,
-    /// The curve above.
+    /// Top curve.
     pub top: Curve,
 }
 
-/// A curve with one height at each position across.
+/// A curve with one height per position across.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Curve {
     /// `y = at + slope * x`.
     Line {
         /// Height at 0.
         at: f64,
-        /// Rise.
+        /// Slope.
         slope: f64,
     },
     /// The upper or the lower half of a circle.
@@ -47,7 +48,7 @@ pub enum Curve {
 }
 
 impl Curve {
-    /// The part of `edge` at `point`, which lies on it.
+    /// The part of `edge` that contains `point`, a point on it.
     fn of(edge: &Edge, point: Vec2) -> Self {
         match *edge {
             Edge::Line { from, to } => {
@@ -70,7 +71,7 @@ impl Curve {
         }
     }
 
-    /// The largest `direction . p` over the part between two positions.
+    /// The largest `direction . p` over the curve between two positions across.
     pub fn support(&self, x: [f64; 2], direction: Vec2) -> f64 {
         let ends = x.map(|x| direction.x * x + direction.y * self.y(x));
         let most = ends[0].max(ends[1]);
@@ -84,8 +85,9 @@ impl Curve {
         }
     }
 
-    /// Calls `add(x, y, weight)` for the nodes of a rule that integrates polynomials in x and y, of degree 3 in all, along
-    /// the curve over `x`: exactly on a line, to rounding on an arc, in whose angle they are trigonometric polynomials.
+    /// Calls `add(x, y, weight)` for the nodes of a quadrature rule along the curve over `x`, for
+    /// polynomials in x and y of total degree 3. The rule is exact on a line. On an arc the
+    /// integrands are trigonometric polynomials in the angle, and the rule is exact up to rounding.
     fn integrate(&self, x: [f64; 2], mut add: impl FnMut(f64, f64, f64)) {
         match *self {
             Self::Line { .. } => {
@@ -116,7 +118,7 @@ const GAUSS_3: [(f64, f64); 3] = [
     (0.774_596_669_241_483_4, 0.555_555_555_555_555_6),
 ];
 
-/// The same, n = 10: positive nodes.
+/// The same for n = 10: positive nodes.
 const GAUSS_10: [(f64, f64); 5] = [
     (0.148_874_338_981_631_2, 0.295_524_224_714_752_87),
     (0.433_395_394_129_247_2, 0.269_266_719_309_996_35),
@@ -137,7 +139,7 @@ pub struct Flat {
 }
 
 impl Cell {
-    /// Heights of both curves in the middle of the cell.
+    /// Heights of both curves at the middle of the cell.
     pub fn middle(&self) -> [f64; 2] {
         self.heights((self.x[0] + self.x[1]) / 2.0)
     }
@@ -154,7 +156,7 @@ impl Cell {
 }
 
 impl Flat {
-    /// Integrals over cells: by Green's theorem along their curves.
+    /// Integrals over cells, by Green's theorem along their curves.
     pub fn of(cells: &[Cell]) -> Self {
         let mut flat = Self::default();
         for cell in cells {
@@ -174,41 +176,44 @@ impl Flat {
     }
 }
 
-/// Parallel planes across a solid, of which each leaf shows lines and arcs.
+/// A family of parallel planes across a solid in which the section of each leaf consists of lines
+/// and arcs.
 pub struct Sweep<'a> {
     /// `u` goes across, `v` upward in the planes, `w` along the sweep.
     pub axes: [Vec3; 3],
     caster: LineCaster<'a>,
     leaves: Vec<Leaf<'a>>,
-    /// Positions across at which upright leaves end, turn or cross each other.
+    /// Positions across at which upright leaves end, turn back or cross each other.
     upright: Vec<f64>,
-    /// What positions are measured from: near the solid, so that no digits are lost.
+    /// Origin of positions: near the solid, so that no digits are lost.
     origin: Vec3,
 }
 
-/// How a leaf stands in the planes.
+/// Orientation of a leaf relative to the planes.
 enum Leaf<'a> {
     /// Extruded along the sweep: the same outline in all planes between two heights.
     Upright {
         edges: Vec<Edge>,
         range: [f64; 2],
     },
-    /// Extruded across the sweep: strips.
+    /// Extruded across the sweep: its sections are strips.
     Lying(&'a Extrusion),
-    /// Extruded aslant, of straight lines alone.
+    /// Extruded obliquely, from straight lines only.
     Slanted(&'a Extrusion),
     /// A centre and a radius.
     Ball {
         center: Vec3,
         radius: f64,
     },
-    /// Turned about an axis along the sweep: rings, and two lines from the axis where the turn is not a full one.
+    /// Turned about an axis along the sweep: its sections are rings, with two lines from the axis
+    /// if the turn is not a full one.
     Turned(&'a Revolution),
     Polyhedron(&'a Polyhedron),
 }
 
 impl<'a> Sweep<'a> {
-    /// Planes across `direction`, a unit vector; `None` where a leaf shows other curves than lines and arcs.
+    /// The planes across `direction`, a unit vector. `None` if a leaf has section curves other than
+    /// lines and arcs.
     pub fn new(solid: &'a CsgSolid, direction: Vec3) -> Option<Self> {
         let bounds = solid.bounds()?;
         let aside = solid
@@ -235,7 +240,7 @@ impl<'a> Sweep<'a> {
         Some(Self { axes, caster: solid.caster(axes[1]), leaves, upright, origin })
     }
 
-    /// Whether nothing changes but at [`Sweep::heights`].
+    /// Whether the section changes only at [`Sweep::heights`].
     pub fn is_layered(&self) -> bool {
         self.leaves.iter().all(|leaf| matches!(leaf, Leaf::Upright { .. }))
     }
@@ -245,8 +250,8 @@ impl<'a> Sweep<'a> {
         self.origin
     }
 
-    /// Heights, in the sweep's own coordinates, at which something begins, ends or turns; and where outlines of
-    /// leaves that lie along one axis cross.
+    /// Heights, in the sweep's own coordinates, at which a leaf begins, ends or turns back, and at
+    /// which outlines of leaves along one axis cross.
     pub fn heights(&self, solid: &CsgSolid) -> Vec<f64> {
         let base = self.axes[2].dot(&self.origin);
         let mut found: Vec<f64> = solid.breaks(self.axes[2]).into_iter().map(|at| at - base).collect();
@@ -271,8 +276,9 @@ impl<'a> Sweep<'a> {
         sorted(found)
     }
 
-    /// The cells of the section at a height in the sweep's own coordinates, which must not be that of a face across the
-    /// sweep. Strips are counted from low to high positions across; those of a layered solid are the same at all heights.
+    /// The cells of the section at a height in the sweep's own coordinates. The height must not be
+    /// that of a face across the sweep. Strips are numbered from low to high positions across;
+    /// those of a layered solid are the same at all heights.
     pub fn section(&mut self, height: f64) -> Vec<Cell> {
         let mut outlines: Vec<Vec<Edge>> = Vec::with_capacity(self.leaves.len());
         let mut meets_itself = Vec::new();
@@ -320,7 +326,7 @@ fn curve_at(outlines: &[Vec<Edge>], point: Vec2) -> Option<Curve> {
         if point.x < low || point.x > high {
             continue;
         }
-        // An arc may have two heights here, of which only one counts.
+        // An arc may have two heights here; only one of them counts.
         let is_there = |curve: &Curve| match (edge, curve) {
             (Edge::Arc { from, to, center, counter_clockwise, .. }, _) => {
                 let (a, b) =
@@ -338,12 +344,13 @@ fn curve_at(outlines: &[Vec<Edge>], point: Vec2) -> Option<Curve> {
     best.filter(|(away, _)| *away < 1e-6).map(|(_, curve)| curve)
 }
 
-/// From where to where an edge goes across.
+/// Range of positions across of an edge.
 fn extent_across(edge: &Edge) -> [f64; 2] {
     [-edge.support(-Vec2::x()), edge.support(Vec2::x())]
 }
 
-/// Where edges end, turn, or cross edges of other leaves, from leaf `first` on.
+/// Positions at which edges end, turn back, or cross edges of other leaves, starting with leaf
+/// `first`.
 fn positions(leaves: &[&[Edge]], first: usize, found: &mut Vec<f64>) {
     let boxes: Vec<Vec<[f64; 4]>> = leaves
         .iter()
@@ -373,7 +380,7 @@ fn positions(leaves: &[&[Edge]], first: usize, found: &mut Vec<f64>) {
     }
 }
 
-/// An edge of a prism's sketch seen along two axes in its plane.
+/// An edge of a prism's sketch in the coordinates of two axes in its plane.
 fn placed(edge: &Edge, prism: &Extrusion, axes: &[Vec3; 2], origin: Vec3) -> Edge {
     let plane = &prism.plane;
     let at = |point: Vec2| {
@@ -421,8 +428,8 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// Edges of the section at a height, among others that only divide it: where a leaf is aslant its sides are not cut off
-    /// at its caps.
+    /// Edges of the section at a height. Extra edges only divide the section: the sides of an
+    /// oblique leaf are not cut off at its caps.
     fn outline(&self, height: f64, axes: &[Vec3; 3], origin: Vec3) -> Vec<Edge> {
         let flat = |point: Vec3| Vec2::new(axes[0].dot(&(point - origin)), axes[1].dot(&(point - origin)));
         let rising = axes[2].dot(&origin) + height;
@@ -457,7 +464,7 @@ impl<'a> Leaf<'a> {
                 edges
             }
             Self::Lying(prism) => {
-                // The section's plane is a line in the sketch.
+                // The section's plane cuts the sketch plane in a line.
                 let plane = &prism.plane;
                 let local = plane.direction_to_local(axes[2]).xy();
                 let scan = Vec2::new(-local.y, local.x);
@@ -509,7 +516,7 @@ impl<'a> Leaf<'a> {
 }
 
 impl CsgSolid {
-    /// Where something begins, ends or turns along `direction`, in order.
+    /// Positions along `direction` at which a leaf begins, ends or turns back, sorted.
     pub(crate) fn breaks(&self, direction: Vec3) -> Vec<f64> {
         let mut found = Vec::new();
         for leaf in self.primitives() {
@@ -547,7 +554,7 @@ impl CsgSolid {
     }
 }
 
-/// Sorted, and without repetitions.
+/// Sorts and removes duplicates.
 fn sorted(mut breaks: Vec<f64>) -> Vec<f64> {
     breaks.sort_by(f64::total_cmp);
     let tiny = 1e-9 * breaks.last().zip(breaks.first()).map_or(0.0, |(high, low)| high - low);

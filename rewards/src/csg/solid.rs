@@ -1,4 +1,4 @@
-//! Extrusions and boolean trees of them.
+//! Primitives and boolean trees of them.
 
 use super::{LineCaster, Plane, Polyhedron, Region, Revolution, Vec3};
 
@@ -9,21 +9,21 @@ pub struct Extrusion {
     pub plane: Plane,
     /// The sketch.
     pub region: Region,
-    /// Where the sweep begins, along the normal.
+    /// Start of the sweep along the normal.
     pub low: f64,
-    /// Where it ends; not below `low`.
+    /// End of the sweep; not below `low`.
     pub high: f64,
 }
 
 impl Extrusion {
-    /// `extrude(distance, both=both)`: a negative distance goes against the normal, `both` the full distance to
-    /// either side.
+    /// `extrude(distance, both=both)`: a negative distance goes against the normal; `both` extrudes
+    /// the full distance to either side.
     pub fn new(plane: Plane, region: Region, distance: f64, both: bool) -> Self {
         let (low, high) = if both { (-distance.abs(), distance.abs()) } else { (distance.min(0.0), distance.max(0.0)) };
         Self { plane, region, low, high }
     }
 
-    /// Closed form: area times height.
+    /// Volume in closed form: area times height.
     pub fn volume(&self) -> f64 {
         self.region.area() * (self.high - self.low)
     }
@@ -42,7 +42,7 @@ impl Extrusion {
 pub struct Ball {
     /// Its centre.
     pub center: Vec3,
-    /// Positive.
+    /// Radius; positive.
     pub radius: f64,
 }
 
@@ -71,14 +71,14 @@ impl Primitive<'_> {
     }
 }
 
-/// How a solid is combined with the next.
+/// Boolean operation that combines a solid with the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Inside either.
+    /// Inside of either.
     Union,
-    /// Inside the first, outside the second.
+    /// Inside of the first, outside of the second.
     Cut,
-    /// Inside both.
+    /// Inside of both.
     Intersect,
 }
 
@@ -128,7 +128,7 @@ impl CsgSolid {
         Self::Boolean(operation, Box::new(self), Box::new(other.into()))
     }
 
-    /// The same tree with every leaf replaced.
+    /// The same tree with every leaf replaced by `leaf` of it.
     pub fn mapped(&self, leaf: &impl Fn(Primitive<'_>) -> Self) -> Self {
         match self {
             Self::Extrusion(extrusion) => leaf(Primitive::Extrusion(extrusion)),
@@ -141,7 +141,7 @@ impl CsgSolid {
         }
     }
 
-    /// The leaf, unless it is a combination.
+    /// The leaf, or `None` for a combination.
     pub fn as_primitive(&self) -> Option<Primitive<'_>> {
         match self {
             Self::Extrusion(extrusion) => Some(Primitive::Extrusion(extrusion)),
@@ -152,7 +152,7 @@ impl CsgSolid {
         }
     }
 
-    /// How many leaves there are.
+    /// Number of leaves.
     pub fn leaves(&self) -> usize {
         match self {
             Self::Boolean(_, left, right) => left.leaves() + right.leaves(),
@@ -160,7 +160,7 @@ impl CsgSolid {
         }
     }
 
-    /// How many faces its leaves have.
+    /// Number of faces of all leaves.
     pub fn faces(&self) -> usize {
         match self {
             Self::Extrusion(extrusion) => 2 + extrusion.region.edges().count(),
@@ -171,7 +171,7 @@ impl CsgSolid {
         }
     }
 
-    /// The leaves from left to right. The position is the `primitive` of a [`FaceId`].
+    /// The leaves from left to right. Their position is the `primitive` of a [`FaceId`].
     pub fn primitives(&self) -> Vec<Primitive<'_>> {
         let mut found = Vec::new();
         self.collect(&mut found);
@@ -188,7 +188,7 @@ impl CsgSolid {
         }
     }
 
-    /// Roughly what the tree occupies in memory.
+    /// Approximate size of the tree in memory.
     pub fn size_in_bytes(&self) -> usize {
         let of = |leaf: Primitive<'_>| match leaf {
             Primitive::Extrusion(e) => size_of_val(e) + e.region.edges().count() * size_of::<super::Edge>(),
@@ -202,27 +202,32 @@ impl CsgSolid {
         self.primitives().into_iter().map(of).sum()
     }
 
-    /// Prepares for many parallel lines along `direction`.
+    /// Prepares a caster for many parallel lines along `direction`.
     pub fn caster(&self, direction: Vec3) -> LineCaster<'_> {
         LineCaster::new(self, direction)
     }
 }
 
-/// A face of a primitive. Of an extrusion 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over
-/// edge `k`; of a ball 0 is all; of a solid of revolution `k` is what side `k` sweeps, then come the two flat ends of less
-/// than a full turn; of a polyhedron `k` is face `k`.
+/// A face of a primitive.
+///
+/// * Extrusion: 0 is the cap at the low end, 1 the cap at the high end, `2 + k` the side over edge
+///   `k`.
+/// * Ball: 0 is the whole surface.
+/// * Solid of revolution: `k` is the surface that side `k` sweeps; if the turn is less than a full
+///   one, its two flat ends follow.
+/// * Polyhedron: `k` is face `k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FaceId {
     /// Position of the leaf in [`CsgSolid::primitives`].
     pub primitive: u16,
-    /// Which of its faces.
+    /// Number of the face within the primitive.
     pub face: u16,
 }
 
 impl FaceId {
-    /// The cap where the sweep begins.
+    /// The cap at the start of the sweep.
     pub const LOW_CAP: u16 = 0;
-    /// The cap where it ends.
+    /// The cap at the end of the sweep.
     pub const HIGH_CAP: u16 = 1;
     /// The first side face.
     pub const FIRST_SIDE: u16 = 2;

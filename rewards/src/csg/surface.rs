@@ -1,8 +1,8 @@
-//! Which faces lie on one surface.
+//! Groups faces by the surface on which they lie.
 
 use super::{CsgSolid, Edge, FaceId, Primitive, Revolution, Vec2, Vec3};
 
-/// The unbounded surface under a face.
+/// The unbounded surface that carries a face.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Surface {
     /// A plane: `normal . p = offset`.
@@ -20,7 +20,7 @@ pub enum Surface {
         axis: Vec3,
         /// Radius.
         radius: f64,
-        /// Where the face of a full circle is closed, as a direction from the axis: see [`seam_direction`].
+        /// Direction from the axis to the seam of a full circle's face: see [`seam_direction`].
         seam: Option<Vec3>,
     },
     /// A cone, or part of one.
@@ -31,7 +31,7 @@ pub enum Surface {
         axis: Vec3,
         /// Radius at `center`.
         radius: f64,
-        /// What the radius grows by along the axis.
+        /// Increase of the radius per unit along the axis.
         slope: f64,
     },
     /// A sphere.
@@ -43,12 +43,12 @@ pub enum Surface {
     },
 }
 
-/// Faces of a solid by surface: after a boolean the modelling kernel joins neighbouring faces on one surface, so
-/// there is no edge between them.
+/// Maps the faces of a solid to surfaces. After a boolean the modelling kernel joins neighbouring
+/// faces on one surface, so there is no edge between them.
 #[derive(Debug, Clone)]
 pub struct SurfaceTable {
     surfaces: Vec<Surface>,
-    /// For each primitive, for each of its faces, the surface.
+    /// Surface number of each face of each primitive.
     faces: Vec<Vec<u16>>,
 }
 
@@ -68,22 +68,22 @@ impl SurfaceTable {
         Self { surfaces, faces }
     }
 
-    /// The number of the surface under a face.
+    /// The surface number of a face.
     pub fn number(&self, face: FaceId) -> u16 {
         self.faces[usize::from(face.primitive)][usize::from(face.face)]
     }
 
-    /// The surface of a number.
+    /// The surface with a given number.
     pub fn surface(&self, number: u16) -> &Surface {
         &self.surfaces[usize::from(number)]
     }
 
-    /// How many surfaces there are.
+    /// Number of surfaces.
     pub fn len(&self) -> usize {
         self.surfaces.len()
     }
 
-    /// True where there is no surface; never so for a solid.
+    /// Whether there is no surface; never true for a solid.
     pub fn is_empty(&self) -> bool {
         self.surfaces.is_empty()
     }
@@ -120,7 +120,7 @@ pub(crate) fn faces_of(primitive: Primitive<'_>) -> Vec<Surface> {
     surfaces
 }
 
-/// The surfaces that a profile's sides sweep, and those of the flat ends.
+/// The surfaces that the profile's sides sweep, then those of the flat ends.
 fn swept_sides(revolution: &Revolution) -> Vec<Surface> {
     let plane = &revolution.plane;
     let swept = |[a, b]: &[Vec2; 2]| {
@@ -142,11 +142,11 @@ fn swept_sides(revolution: &Revolution) -> Vec<Surface> {
     surfaces
 }
 
-/// Where a circle begins that is given by centre, axis and radius alone, as those of GenCAD-Code's pictures were: at the
-/// kernel's own choice of an x direction (`gp_Ax2(P, V)`). It is +x for upright cylinders, -z (out of sight) for those
-/// along -y, +z for those along x.
+/// Direction from the axis to the start of a circle given by centre, axis and radius alone, as in
+/// GenCAD-Code's pictures: the kernel's own choice of an x direction (`gp_Ax2(P, V)`). It is +x for
+/// upright cylinders, -z (out of sight) for cylinders along -y, and +z for cylinders along x.
 pub fn seam_direction(axis: Vec3) -> Vec3 {
-    // Rounding noise in the axis must not decide.
+    // Suppresses rounding noise in the axis.
     let [a, b, c]: [f64; 3] = axis.map(|component| if component.abs() < 1e-9 { 0.0 } else { component }).into();
     let [a_abs, b_abs, c_abs] = [a.abs(), b.abs(), c.abs()];
     let direction = if b_abs <= a_abs && b_abs <= c_abs {

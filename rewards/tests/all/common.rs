@@ -11,7 +11,7 @@ pub fn unit_cube() -> Mesh {
     block([0.0; 3], [1.0; 3])
 }
 
-/// A ball of `rings` rings of latitude and twice as many of longitude.
+/// A ball with `rings` rings of latitude and twice as many of longitude.
 pub fn ball(centre: [f64; 3], radius: f64, rings: u32) -> Mesh {
     let around = 2 * rings;
     let point = |ring: u32, step: u32| {
@@ -38,7 +38,7 @@ pub fn ball(centre: [f64; 3], radius: f64, rings: u32) -> Mesh {
     mesh
 }
 
-/// Both meshes as one.
+/// Joins both meshes into one.
 pub fn together(mut a: Mesh, b: &Mesh) -> Mesh {
     let base = a.vertices.len() as u32;
     a.vertices.extend(&b.vertices);
@@ -53,7 +53,7 @@ pub fn inside_out(mut mesh: Mesh) -> Mesh {
     mesh
 }
 
-/// `mesh` turned about `axis` through the origin by `angle`, then moved.
+/// `mesh` rotated about `axis` through the origin by `angle`, then translated.
 pub fn moved(mesh: &Mesh, axis: [f64; 3], angle: f64, by: [f64; 3]) -> Mesh {
     let turn = rotation(axis, angle);
     mesh.mapped(|v| (turn * Vector3::from(v) + Vector3::from(by)).into())
@@ -63,8 +63,8 @@ pub fn rotation(axis: [f64; 3], angle: f64) -> Matrix3<f64> {
     Rotation3::new(Vector3::from(axis).normalize() * angle).into_inner()
 }
 
-/// A block of the given sides about the origin, scaled, turned and moved, with the mass properties
-/// of the closed form: `I_x = V (b^2 + c^2) / 12` and so on, `I' = R I R^T`.
+/// A block with the given sides about the origin, scaled, rotated and translated, with mass
+/// properties in closed form: `I_x = V (b^2 + c^2) / 12` and so on, `I' = R I R^T`.
 pub fn block_solid(sides: [f64; 3], axis: [f64; 3], angle: f64, centroid: [f64; 3]) -> Arc<Solid> {
     let half = sides.map(|side| side / 2.0);
     let mesh = moved(&block(half.map(|h| -h), half), axis, angle, centroid);

@@ -1,4 +1,4 @@
-//! Which differences between solids each frame ignores and which it counts.
+//! Tests which differences between solids each frame ignores and which it counts.
 
 use crate::common::block_solid;
 use cadwright_rewards::{Frame, Solid, frame_iou};
@@ -61,7 +61,8 @@ proptest! {
     }
 }
 
-/// A tube along a slanted line, as the bounds of a box fit it badly: its wall is a fraction of a cell.
+/// A tube along a slanted line. The bounding box fits it badly, so its wall is a fraction of a
+/// cell.
 fn slanted_tube(wall: f64) -> Solid {
     let program = format!(
         "import cadquery as cq\nsolid = cq.Workplane(cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, -1, 0), cq.Vector(1, 1, 1)))\

@@ -1,4 +1,4 @@
-//! Each clause of the grid convention, and geometry in closed form.
+//! Tests each clause of the grid convention, and geometry in closed form.
 
 use std::f64::consts::PI;
 
@@ -97,13 +97,13 @@ fn a_wall_thinner_than_a_cell_counts_by_its_thickness() {
 
 #[test]
 fn parts_of_thin_walls_are_told_apart() {
-    // Closed boxes with walls of 1 % and 1.5 % of the span: IoU is the quotient of the volumes.
+    // Closed boxes with walls of 1 % and 1.5 % of the span: the IoU is the ratio of the volumes.
     let shell = |t: f64| together(unit_cube(), &inside_out(block([t; 3], [1.0 - t; 3])));
     let volume = |t: f64| 1.0 - (1.0 - 2.0 * t).powi(3);
     let expected = volume(0.01) / volume(0.015);
     let error = (mesh_iou(64, &shell(0.01), &shell(0.015)) - expected).abs();
     assert!(error < 0.01, "{error}");
-    // Plates: the grid has all of its cells across the thickness too.
+    // Plates: the grid also has all of its cells across the thickness.
     let plate = |t: f64| block([0.0; 3], [1.0, 1.0, t]);
     let error = (mesh_iou(64, &plate(0.01), &plate(0.015)) - 2.0 / 3.0).abs();
     assert!(error < 0.002, "{error}");
@@ -138,8 +138,8 @@ fn a_hole_subtracted_twice_is_still_a_hole() {
 
 #[test]
 fn columns_through_edges_and_corners_are_neither_lost_nor_doubled() {
-    // The top of a block as a fan around a point exactly under a sample, with spokes through more
-    // samples of the same row and column.
+    // The top of a block as a fan around a point exactly under a sample. Its spokes pass through
+    // more samples of the same row and column.
     let n = 16;
     let spec = spec(n, [0.0; 3], [n as f64; 3]);
     for (i, j) in [(3, 4), (8, 8), (0, 15), (12, 1)] {
@@ -248,8 +248,8 @@ fn volumes_agree_with_the_closed_form() {
     for (name, mesh, expected) in [
         ("cube", unit_cube(), 1.0),
         ("turned cube", turned(&unit_cube()), 1.0),
-        // (n / 2 pi) sin(2 pi / n) per ring of 128 steps and similarly in latitude, in total 0.1 %
-        // less.
+        // Each ring of n = 128 steps has (n / 2 pi) sin(2 pi / n) of its disc's area. The factor in
+        // latitude is similar. Together they reduce the volume by 0.1 %.
         ("ball", ball([1.0, 2.0, 3.0], 0.5, 64), 4.0 / 3.0 * PI * 0.125),
         ("hollow cube", hollow.clone(), 1.0 - 0.343),
         ("turned hollow cube", turned(&hollow), 1.0 - 0.343),

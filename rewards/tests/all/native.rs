@@ -1,5 +1,5 @@
-//! The native engine against the answers of real CadQuery, recorded by
-//! `scripts/reference/cadquery_rules.py`.
+//! Compares the native engine with the recorded answers of real CadQuery (see
+//! `scripts/reference/cadquery_rules.py`).
 
 use cadwright_rewards::native::execute;
 use cadwright_rewards::{Outcome, Solid};
@@ -18,7 +18,8 @@ struct Rule {
     malformed: Option<bool>,
 }
 
-/// Rules that are handed on: malformed solids, and cases too rare to be worth the code.
+/// Rules that the native engine hands on to CadQuery: malformed solids, and cases too rare to be
+/// worth the code.
 const DECLINED: &[&str] = &[
     "bow tie",
     "spike",

@@ -1,6 +1,6 @@
-//! Bounds, volumes, counts of solids and IoU of the native engine, for shapes in which sampling on
-//! rasters and quadrature missed something. The expected numbers are CadQuery's (volume, bounding
-//! box, booleans) or follow from the arithmetic beside them.
+//! Bounds, volumes, numbers of solids and IoU of the native engine, for shapes on which sampling on
+//! rasters and quadrature had errors. The expected numbers come from CadQuery (volume, bounding
+//! box, booleans) or from the arithmetic beside them.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ fn rims_of_turned_cylinders_count_for_the_bounds() {
     let program = "result = cq.Workplane('XY').cylinder(20, 10).faces('>Z').workplane().hole(4)\
         .rotate((0, 0, 0), (1, 0, 0), 30)\n";
     let bounds = *solid(program).bounds();
-    // Half the height and the radius, seen at 30 degrees.
+    // Half the height and the radius, tilted by 30 degrees.
     let (sin, cos) = 30f64.to_radians().sin_cos();
     for (found, expected) in bounds.max.into_iter().zip([10.0, 10.0 * cos + 10.0 * sin, 10.0 * cos + 10.0 * sin]) {
         close(found, expected, 1e-9);
@@ -82,8 +82,8 @@ fn two_triangles_share_what_clipping_says() {
     close(mass.centroid[1], centroid[1], 1e-10);
 }
 
-/// Area and centroid of what two counter-clockwise convex polygons share (Sutherland and Hodgman
-/// 1974, shoelace formula).
+/// Area and centroid of the intersection of two counter-clockwise convex polygons (Sutherland and
+/// Hodgman 1974, shoelace formula).
 fn clipped(subject: &[[f64; 2]], clip: &[[f64; 2]]) -> (f64, [f64; 2]) {
     let side = |a: [f64; 2], b: [f64; 2], p: [f64; 2]| (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]);
     let mut polygon = subject.to_vec();
@@ -122,19 +122,19 @@ fn necks_join_and_gaps_part() {
     let parted = "result = cq.Workplane().box(4, 1, 1)\
         .cut(cq.Workplane().box(0.001, 9, 9).rotate((0, 0, 0), (0, 0, 1), 40))\n";
     assert_eq!(solid(parted).solids(), Some(2));
-    // Blocks that touch along an edge are two.
+    // Blocks that touch along an edge count as two.
     let touching = "result = cq.Workplane().rect(1, 1).extrude(1)\
         .union(cq.Workplane().center(1, 1).rect(1, 1).extrude(1))\n";
     assert_eq!(solid(touching).solids(), Some(2));
-    // Leaves along several axes: the engine gives no count.
+    // For leaves along several axes the engine returns no count.
     let drilled = "result = cq.Workplane().box(1, 1, 1).cut(cq.Workplane('YZ').circle(0.2).extrude(5, both=True))\n";
     assert_eq!(solid(drilled).solids(), None);
 }
 
 #[test]
 fn drilled_along_three_axes() {
-    // Cylinders of radius 1 along x and z and 0.5 along y, out of a cube of edge 4. Volumes by
-    // CadQuery.
+    // Cylinders of radius 1 along z, 0.9 along x and 0.5 along y, cut out of a cube of edge 4. The
+    // volume comes from CadQuery.
     let program = "result = cq.Workplane().box(4, 4, 4)\n\
         result = result.cut(cq.Workplane('XY').circle(1.0).extrude(5, both=True))\n\
         result = result.cut(cq.Workplane('YZ').circle(0.9).extrude(5, both=True))\n\
@@ -150,7 +150,7 @@ const DRILLED: f64 = 44.133_981_6;
 
 #[test]
 fn a_far_sliver_counts_in_full() {
-    // A unit cube, and the same with a wedge that reaches 10,000.
+    // A unit cube, and the same cube with a wedge that extends to 10,000.
     let cube = "result = cq.Workplane().box(1, 1, 1)\n";
     let wedge = "result = cq.Workplane().box(1, 1, 1).union(cq.Workplane('XY').moveTo(0, 0).lineTo(10000, 0)\
         .lineTo(0, 0.4).close().extrude(3e-4))\n";
@@ -165,7 +165,7 @@ fn a_far_sliver_counts_in_full() {
 
 #[test]
 fn a_name_bound_in_the_iterable_of_a_comprehension_is_handed_on() {
-    // CPython refuses it at compile time, at any place in the iterable.
+    // CPython refuses it at compile time, anywhere in the iterable.
     for program in ["x = [a for a in (b := [1])]\n", "x = [a for a in [c for c in [(b := 1)]]]\n"] {
         assert!(execute(program).is_err(), "{program}");
     }

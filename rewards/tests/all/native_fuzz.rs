@@ -1,5 +1,5 @@
-//! The native engine on random edits of programs and on programs without end: it answers or
-//! declines within seconds.
+//! Runs the native engine on random edits of programs and on programs that do not end. It must
+//! answer or decline within seconds.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn programs() -> Vec<String> {
     rules.into_iter().map(|rule| rule.program).collect()
 }
 
-/// Texts that are inserted into a program.
+/// Texts inserted into a program.
 const PIECES: [&str; 24] = [
     "0",
     "1e-7",
@@ -105,7 +105,7 @@ proptest! {
             prop_assert!(solid.mass().volume.is_finite());
             prop_assert!(solid.solids().is_none_or(|solids| solids >= 1));
         }
-        // Far above what any program takes.
+        // Far above the time of any program.
         prop_assert!(start.elapsed() < Duration::from_secs(20), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! IoU on the grid against IoU by exact volumes, for solids of the native engine.
+//! Compares the IoU on the grid with the IoU of exact volumes, for solids of the native engine.
 
 use cadwright_rewards::csg::{CsgSolid, Operation};
 use cadwright_rewards::native::execute;
@@ -18,7 +18,7 @@ fn tree(solid: &Solid) -> CsgSolid {
     }
 }
 
-/// `|A and B| / (|A| + |B| - |A and B|)` by volumes.
+/// `|A and B| / (|A| + |B| - |A and B|)` from volumes.
 fn exact(a: &Solid, b: &Solid) -> f64 {
     let common = tree(a).combine(Operation::Intersect, tree(b)).volume();
     common / (a.mass().volume + b.mass().volume - common)
@@ -45,8 +45,8 @@ fn plate(rng: &mut ChaCha8Rng, thickness: f64, plane: &str) -> String {
     )
 }
 
-/// Thin walls that span all three axes: an angle of two sheets, a tube, a tilted plate; slightly
-/// different each time.
+/// Thin walls that span all three axes: an angle of two sheets, a tube, a tilted plate. Each is
+/// slightly different.
 fn wall(rng: &mut ChaCha8Rng, thickness: f64, kind: &str) -> String {
     let mut near = |value: f64| value * rng.random_range(0.98..1.02);
     let (width, height, wall) = (near(1.0), near(0.8), near(thickness));

@@ -21,12 +21,12 @@ fn the_booleans_on_blocks() {
     let cut = a.clone().combine(Operation::Cut, b.clone());
     assert_eq!(along_x(&cut, 0.5, 0.5), [(0.0, 1.0), (2.0, 4.0)]);
     assert_eq!(along_x(&a.clone().combine(Operation::Intersect, b.clone()), 0.5, 0.5), [(1.0, 2.0)]);
-    // Faces in contact fuse.
+    // Touching faces fuse.
     assert_eq!(along_x(&a.clone().combine(Operation::Union, far.clone()), 0.5, 0.5), [(0.0, 6.0)]);
     assert_eq!(along_x(&far.combine(Operation::Union, a.clone()), 0.5, 0.5), [(0.0, 6.0)]);
     assert_eq!(along_x(&cut.clone().combine(Operation::Union, b.clone()), 0.5, 0.5), [(0.0, 4.0)]);
     assert_eq!(along_x(&cut.combine(Operation::Intersect, b.clone()), 0.5, 0.5), []);
-    // What is cut away to its last bit leaves no sliver.
+    // A cut that removes everything leaves no sliver.
     assert_eq!(along_x(&b.clone().combine(Operation::Cut, a), 0.5, 0.5), []);
     assert_eq!(along_x(&b, 0.5, 1.5), []);
 }
@@ -39,7 +39,8 @@ fn faces_and_outward_normals() {
     let origin = Vec3::new(0.0, 0.5, 0.5);
     let mut caster = cut.caster(Vec3::x());
     let spans = caster.spans(origin).to_vec();
-    // The left piece ends on the tool's left side (edge 3, running down at x = 1), which faces right now.
+    // The left piece ends on the tool's left side (edge 3, running down at x = 1), which now faces
+    // right.
     assert_eq!(spans[0].leave.face, FaceId { primitive: 1, face: FaceId::FIRST_SIDE + 3 });
     assert_eq!(caster.normal(origin, &spans[0].leave, false), Vec3::x());
     assert_eq!(caster.normal(origin, &spans[0].enter, true), -Vec3::x());

@@ -1,25 +1,25 @@
-//! Arguments of a call, and how CPython binds them to parameters.
+//! Arguments of a call, bound to parameters as CPython binds them.
 
 use ruff_python_ast::Parameters;
 
 use super::machine::Function;
 use super::{Machine, Stop, Value};
 
-/// What a call passes.
+/// The arguments of a call.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
-    /// By place.
+    /// Positional arguments.
     pub positional: Vec<Value>,
-    /// By name; no name twice.
+    /// Keyword arguments; names are unique.
     pub keywords: Vec<(String, Value)>,
 }
 
-/// A parameter of a function that is not written in Python.
+/// A parameter of a function implemented in Rust.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// Whether it has no default.
+    /// Whether it has no default value.
     pub required: bool,
 }
 
@@ -30,10 +30,11 @@ impl From<Vec<Value>> for Arguments {
 }
 
 impl Arguments {
-    /// Binds to a Python signature as CPython does: one entry per parameter, `None` where its default holds.
+    /// Binds to a Python signature as CPython does. Returns one entry per parameter; `None` means
+    /// that the default applies.
     ///
-    /// `function` is the qualified name for messages. In that of a method, `Workplane.lineTo`, `self` is counted by
-    /// CPython but is no entry of `parameters`.
+    /// `function` is the qualified name for messages. For a method such as `Workplane.lineTo`,
+    /// CPython counts `self`, but `parameters` does not contain it.
     pub fn bind(self, function: &str, parameters: &[Parameter]) -> Result<Vec<Option<Value>>, Stop> {
         let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name).collect();
         let required = parameters.iter().filter(|parameter| parameter.required).count();
@@ -106,9 +107,9 @@ fn missing_arguments(function: &str, kind: &str, names: &[&str]) -> Stop {
 /// The parameters of a function of the program.
 #[derive(Default)]
 pub(super) struct Signature<'a> {
-    /// The positional ones, with their defaults.
+    /// Positional parameters with their defaults.
     positional: Vec<(&'a str, Option<&'a Value>)>,
-    /// How many of them have no name for callers.
+    /// Number of positional-only parameters.
     nameless: usize,
     variadic: Option<&'a str>,
     keyword_only: Vec<(&'a str, Option<&'a Value>)>,
@@ -138,14 +139,14 @@ impl<'a> Signature<'a> {
         }
     }
 
-    /// The names in the order of `bind`'s values.
+    /// Parameter names, in the order of `bind`'s values.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         let positional = self.positional.iter().map(|(name, _)| *name);
         let only = self.keyword_only.iter().map(|(name, _)| *name);
         positional.chain(only).chain(self.variadic).chain(self.keywords)
     }
 
-    /// One value for each of `names`.
+    /// Binds the arguments. Returns one value for each of `names`.
     pub(super) fn bind(&self, machine: &mut Machine, function: &str, arguments: Arguments) -> Result<Vec<Value>, Stop> {
         let count = self.positional.len();
         let given = arguments.positional.len();

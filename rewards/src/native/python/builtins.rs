@@ -8,7 +8,7 @@ use super::iteration::Iter;
 use super::value::Range;
 use super::{Arguments, BinaryOperator, Machine, Stop, Value, exceptions, format, math, operators, strings};
 
-/// A function that is written here.
+/// A function implemented in Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Builtin {
     pub(super) module: &'static str,
@@ -21,7 +21,7 @@ const CLASSES: [&str; 12] =
 const FUNCTIONS: &str = "abs all any divmod exit getattr hasattr isinstance len max min next pow print quit repr reversed \
                          round sorted sum type callable iter format chr ord";
 
-/// The rest of what CPython 3.11 has there, with what `site` adds.
+/// The other builtins of CPython 3.11, including those that `site` adds.
 const OTHERS: &str = "Ellipsis NotImplemented aiter anext ascii bin breakpoint bytearray bytes classmethod compile \
                       complex copyright credits delattr dir eval exec frozenset globals hash help hex id input \
                       issubclass license locals memoryview object oct open property set setattr slice staticmethod \
@@ -30,7 +30,7 @@ const OTHERS: &str = "Ellipsis NotImplemented aiter anext ascii bin breakpoint b
                       ConnectionResetError ProcessLookupError BytesWarning EncodingWarning ImportWarning \
                       PendingDeprecationWarning ResourceWarning UnicodeWarning";
 
-/// What a name means that is bound nowhere else.
+/// Looks up a name that has no other binding.
 pub(super) fn lookup(name: &str) -> Result<Value, Stop> {
     if let Some(class) = CLASSES.iter().find(|class| **class == name) {
         return Ok(Value::Class(class));
@@ -41,7 +41,7 @@ pub(super) fn lookup(name: &str) -> Result<Value, Stop> {
     if let Some(class) = exceptions::class(name) {
         return Ok(Value::Class(class));
     }
-    // `exec` is given no `__name__`, so that it is the one of `builtins`.
+    // `exec` gets no `__name__`, so a program sees that of `builtins`.
     if name == "__name__" {
         return Ok("builtins".into());
     }
@@ -181,7 +181,7 @@ pub(super) fn call(machine: &mut Machine, builtin: Builtin, arguments: Arguments
             match (item, values.get(1)) {
                 (Some(item), _) => Ok(item),
                 (None, Some(default)) => Ok(default.clone()),
-                // Within a generator CPython makes another exception of it.
+                // Within a generator, CPython turns this into a different exception.
                 (None, None) => Err(unsupported(name)),
             }
         }
@@ -215,7 +215,7 @@ pub(super) fn call(machine: &mut Machine, builtin: Builtin, arguments: Arguments
     }
 }
 
-/// `class(arguments)` of a class that is no exception.
+/// `class(arguments)` for a class that is not an exception.
 pub(super) fn construct(machine: &mut Machine, class: &'static str, arguments: Arguments) -> Result<Value, Stop> {
     let mut keywords = arguments.keywords;
     let values = arguments.positional.as_slice();
@@ -453,7 +453,7 @@ fn extreme(
     }
 }
 
-/// Sorts as `sorted(items, **keywords)`, stable.
+/// Stable sort, as `sorted(items, **keywords)`.
 pub(super) fn sort(machine: &mut Machine, items: Vec<Value>, keywords: &[(String, Value)]) -> Result<Vec<Value>, Stop> {
     let (mut key, mut reverse) = (None, false);
     for (name, value) in keywords {
@@ -473,7 +473,7 @@ pub(super) fn sort(machine: &mut Machine, items: Vec<Value>, keywords: &[(String
         certain_order(machine, &rank, 0)?;
         ranked.push((rank, item));
     }
-    // Reversed twice, equal ones keep their order.
+    // Equal items keep their order, because the list is reversed twice.
     if reverse {
         ranked.reverse();
     }
@@ -484,7 +484,8 @@ pub(super) fn sort(machine: &mut Machine, items: Vec<Value>, keywords: &[(String
     Ok(ranked.into_iter().map(|(_, item)| item).collect())
 }
 
-/// Where some compare as nothing, the result depends on the order of comparisons.
+/// Declines if some items are unordered, because the result then depends on the order of
+/// comparisons.
 fn certain_order(machine: &mut Machine, rank: &Value, depth: usize) -> Result<(), Stop> {
     machine.step()?;
     match rank {
@@ -508,7 +509,8 @@ fn merge_sort(machine: &mut Machine, mut items: Vec<(Value, Value)>) -> Result<V
     let mut merged = Vec::with_capacity(left.len() + right.len());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
         let goes_first = operators::ordered(machine, CmpOp::Lt, &b.0, &a.0).map_err(|stop| match stop {
-            // Which two are compared first, and so the message, depends on CPython's algorithm.
+            // CPython's algorithm determines which two items are compared first, and so the
+            // message.
             Stop::Raise(_) => Stop::decline("order not certain", "of different types"),
             decline => decline,
         })?;

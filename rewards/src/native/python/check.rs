@@ -1,5 +1,5 @@
-//! Parses, and refuses what CPython's compiler refuses beyond the grammar. What the language here does not have is
-//! declined at once, wherever it stands.
+//! Parses a program and refuses what CPython's compiler refuses beyond the grammar. Constructs that
+//! this interpreter does not support are declined at once, wherever they occur.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,9 +18,9 @@ use super::{Stop, limits};
 /// A program that compiles.
 pub(super) struct Program {
     pub body: Vec<Stmt>,
-    /// The names of every function, lambda and comprehension, by where it stands.
+    /// The names of every function, lambda and comprehension, keyed by its position in the text.
     pub names: HashMap<TextRange, Rc<Names>>,
-    /// What it imports.
+    /// The modules that it imports.
     pub modules: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn parse(text: &str) -> Result<Program, Stop> {
     if let Some(error) = parsed.errors().first() {
         return Err(match indentation_error(parsed.errors()) {
             Some(error) => error,
-            // CPython looks for broken tokens in the rest of a text whose syntax is wrong.
+            // If the syntax is wrong, CPython also looks for broken tokens in the rest of the text.
             None if parsed.errors().iter().any(|error| is_unindented(&error.error)) => not_certain("indentation"),
             None => syntax_error(&error.error.to_string()),
         });
@@ -56,21 +56,21 @@ pub(super) fn parse(text: &str) -> Result<Program, Stop> {
     Ok(Program { body, names: checker.names, modules: checker.modules })
 }
 
-/// What `scan` answers, unless something is wrong with the indentation of the lines before the broken token.
+/// The answer of `scan`, unless the indentation of the lines before the broken token is wrong.
 pub(super) fn broken(text: &str, Broken { stop, at }: Broken) -> Stop {
     if !matches!(stop, Stop::Raise(_)) {
         return stop;
     }
     let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
     let margin = text[line..].len() - text[line..].trim_start_matches([' ', '\t']).len();
-    // The line of the broken token counts as far as it is indented.
+    // The line of the broken token counts up to its indentation.
     let before = format!("{}0\n", &text[..line + margin]);
     let options = ParseOptions::from(Mode::Module).with_target_version(PythonVersion::PY311);
     let parsed = ruff_python_parser::parse_unchecked(&before, options);
     let errors = parsed.errors();
     match indentation_error(errors) {
         Some(error) if matches!(errors[0].error, ParseErrorType::UnexpectedIndentation) => error,
-        // Which of both CPython reports depends on how far it has read.
+        // How far CPython has read determines which of the two errors it reports.
         Some(_) => not_certain("indentation before a broken token"),
         None if errors.iter().any(|error| is_unindented(&error.error)) => not_certain("indentation"),
         None => stop,
@@ -81,7 +81,7 @@ fn is_unindented(error: &ParseErrorType) -> bool {
     matches!(error, ParseErrorType::Lexical(LexicalErrorType::IndentationError))
 }
 
-/// The `IndentationError` that CPython raises if the first of all errors is one.
+/// The `IndentationError` that CPython raises if the first error is an indentation error.
 fn indentation_error(errors: &[ParseError]) -> Option<Stop> {
     let message = match &errors.first()?.error {
         ParseErrorType::UnexpectedIndentation => "unexpected indent".to_owned(),
@@ -96,7 +96,7 @@ fn indentation_error(errors: &[ParseError]) -> Option<Stop> {
 
 struct CheckedScope {
     names: Names,
-    /// Where the function begins.
+    /// Start of the function in the text.
     start: usize,
     is_comprehension: bool,
 }
@@ -104,7 +104,7 @@ struct CheckedScope {
 struct Checker<'a> {
     text: &'a str,
     scopes: Vec<CheckedScope>,
-    /// How many iterables of comprehensions surround what is looked at.
+    /// Number of iterables of comprehensions around the current node.
     iterables: usize,
     names: HashMap<TextRange, Rc<Names>>,
     modules: Vec<String>,
@@ -250,7 +250,8 @@ impl Checker<'_> {
                     return Err(limits::too_long("global"));
                 }
                 for name in &stmt.names {
-                    // Used before: an error, unless that was in a string, another function, ...
+                    // A use before the declaration is an error, unless it was in a string, another
+                    // function, ...
                     if before.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name.as_str()) {
                         return Err(not_certain("global after use"));
                     }
@@ -299,7 +300,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Names are bound in order, each once.
+    /// Binds the parameters in order; each name may occur once.
     fn parameters(&mut self, parameters: &Parameters) -> Result<(), Stop> {
         for parameter in parameters {
             let name = parameter.name();
@@ -315,7 +316,7 @@ impl Checker<'_> {
         parameters.iter_non_variadic_params().filter_map(|p| p.default()).try_for_each(|value| self.expression(value))
     }
 
-    /// What annotations are evaluated to is certain only for names and attributes.
+    /// The evaluated value of an annotation is certain only for names and attributes.
     fn annotation(&mut self, annotation: &Expr) -> Result<(), Stop> {
         match annotation {
             Expr::Name(_) | Expr::NoneLiteral(_) | Expr::StringLiteral(_) | Expr::Attribute(_) => {
@@ -366,7 +367,8 @@ impl Checker<'_> {
         }
     }
 
-    /// An expression where `*items` may stand within a tuple: the tuple itself has no brackets.
+    /// Checks an expression that may be a tuple with `*items`, without brackets, but not `*items`
+    /// alone.
     fn items_or_one(&mut self, expr: &Expr) -> Result<(), Stop> {
         match expr {
             Expr::Starred(_) => Err(not_certain("starred expression")),
@@ -398,7 +400,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Goes down the left side of chains in a loop: they may be long.
+    /// Walks down the left side of chains in a loop, because they may be long.
     fn expression(&mut self, expr: &Expr) -> Result<(), Stop> {
         let mut expr = expr;
         loop {
@@ -514,7 +516,7 @@ impl Checker<'_> {
             if generator.iter.is_starred_expr() {
                 return Err(not_certain("starred expression"));
             }
-            // The first iterable is evaluated outside. A name must not be bound in any of them.
+            // The first iterable is evaluated in the enclosing scope. No iterable may bind a name.
             self.iterables += 1;
             self.expression(&generator.iter)?;
             self.iterables -= 1;

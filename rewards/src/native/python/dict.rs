@@ -1,11 +1,11 @@
-//! A dict: entries in the order in which their keys came.
+//! A dict: entries in insertion order of their keys.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::{Stop, Value, limits};
 
-/// What two equal keys have in common: `1`, `1.0` and `True` are one key.
+/// Canonical form that equal keys share: `1`, `1.0` and `True` are one key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     None,
@@ -51,33 +51,33 @@ impl Key {
 #[derive(Debug, Default)]
 pub struct Dict {
     places: HashMap<Key, usize>,
-    /// `None` where an entry was removed.
+    /// `None` for a removed entry.
     entries: Vec<Option<(Key, Value, Value)>>,
 }
 
 impl Dict {
-    /// How many entries.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether there is none.
+    /// Whether the dict is empty.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Entries and gaps.
+    /// Number of entries and gaps.
     pub(super) fn size(&self) -> usize {
         self.entries.len()
     }
 
-    /// The value of a key, or `TypeError` for an unhashable one.
+    /// The value of a key. Raises `TypeError` for an unhashable key.
     pub fn get(&self, key: &Value) -> Result<Option<Value>, Stop> {
         let key = Key::new(key)?;
         Ok(self.places.get(&key).and_then(|place| self.entries[*place].as_ref()).map(|entry| entry.2.clone()))
     }
 
-    /// `self[key] = value`; the first of equal keys stays.
+    /// `self[key] = value`; an existing equal key stays.
     pub fn insert(&mut self, key: Value, value: Value) -> Result<(), Stop> {
         let normal = Key::new(&key)?;
         if let Some(place) = self.places.get(&normal)
@@ -91,23 +91,23 @@ impl Dict {
         Ok(())
     }
 
-    /// Takes an entry out.
+    /// Removes an entry and returns it.
     pub fn remove(&mut self, key: &Value) -> Result<Option<Value>, Stop> {
         let key = Key::new(key)?;
         Ok(self.places.remove(&key).and_then(|place| self.entries[place].take()).map(|entry| entry.2))
     }
 
-    /// Takes all entries out.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Keys and values in order.
+    /// Keys and values in insertion order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Value, &Value)> {
         self.entries.iter().flatten().map(|(_, key, value)| (key, value))
     }
 
-    /// The first entry at or after a place, and the place after it.
+    /// The first entry at or after a place, and the place that follows it.
     pub(super) fn next_from(&self, place: usize) -> Option<(usize, &Value, &Value)> {
         let entries = self.entries.get(place..)?;
         entries

@@ -1,4 +1,4 @@
-//! The classes of exceptions in `builtins`, and their instances.
+//! The exception classes of `builtins`, and their instances.
 
 use std::rc::Rc;
 
@@ -30,7 +30,7 @@ impl From<&Exception> for Raised {
     }
 }
 
-/// Class and base, each base before its classes.
+/// Classes and their bases; each base comes before its subclasses.
 const CLASSES: [(&str, &str); 50] = [
     ("BaseException", ""),
     ("Exception", "BaseException"),
@@ -84,20 +84,20 @@ const CLASSES: [(&str, &str); 50] = [
     ("UserWarning", "Warning"),
 ];
 
-/// The class of that name, if it is an exception of `builtins`.
+/// The class with this name, if it is an exception of `builtins`.
 pub(super) fn class(name: &str) -> Option<&'static str> {
-    // `IOError` and `EnvironmentError` are other names of `OSError`.
+    // `IOError` and `EnvironmentError` are aliases of `OSError`.
     let name = if matches!(name, "IOError" | "EnvironmentError") { "OSError" } else { name };
     CLASSES.iter().find(|(class, _)| *class == name).map(|(class, _)| *class)
 }
 
-/// `issubclass(class, base)`; `None` where that is not certain.
+/// `issubclass(class, base)`; `None` if the answer is not certain.
 pub(super) fn is_subclass(class: &str, base: &str) -> Option<bool> {
     if class == base || base == "BaseException" {
         return Some(true);
     }
     if !CLASSES.iter().any(|(known, _)| *known == class) {
-        // Exceptions of libraries derive from `Exception`; from what else is not known here.
+        // Exceptions of libraries derive from `Exception`; their other bases are unknown here.
         return (base == "Exception").then_some(true);
     }
     let mut class = class;

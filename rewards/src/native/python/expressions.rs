@@ -13,7 +13,8 @@ use super::machine::{CodeBody, Environment, Function};
 use super::{Arguments, Machine, Stop, Value, format, limits, methods, operators, strings};
 
 impl Machine {
-    /// The value of an expression. Chains of calls, attributes and operators are walked in a loop: they may be long.
+    /// Evaluates an expression. Walks chains of calls, attributes and operators in a loop, because
+    /// they may be long.
     pub(super) fn eval(&mut self, expr: &Expr, environment: &Environment) -> Result<Value, Stop> {
         let mut chain: Vec<&Expr> = Vec::new();
         let mut innermost = expr;
@@ -85,7 +86,7 @@ impl Machine {
                     };
                     let key = self.eval(key, environment)?;
                     if dict.items.len() > 15 && super::dict::Key::new(&key).is_err() {
-                        // Long displays are made in pieces.
+                        // CPython builds long displays in several steps.
                         return Err(Stop::decline("expression not supported", "long dict"));
                     }
                     entries.push((key, self.eval(&item.value, environment)?));
@@ -159,7 +160,7 @@ impl Machine {
                 while loops.advance(self)? {
                     self.allocate(2)?;
                     let (key, value) = loops.element(self)?;
-                    // An unhashable key is found before the next element.
+                    // CPython detects an unhashable key before it evaluates the next element.
                     super::dict::Key::new(&key)?;
                     entries.push((key, value));
                 }
@@ -250,7 +251,7 @@ impl Machine {
                     let iterable = self.eval(&starred.value, environment)?;
                     let late = arguments.args.len() == 1 && !arguments.keywords.is_empty();
                     if late && !matches!(iterable, Value::List(_) | Value::Tuple(_)) {
-                        // Iterated over only after the keywords are evaluated.
+                        // CPython iterates over it only after it has evaluated the keywords.
                         return Err(Stop::decline("expression not supported", "* with keywords"));
                     }
                     if let Err(Stop::Raise(_)) = self.iterate(&iterable) {
@@ -311,7 +312,7 @@ impl Machine {
         Ok((Loops::new(code, &name, environment.clone(), first), iterable))
     }
 
-    /// A new function: its defaults are evaluated here.
+    /// Creates a function; evaluates its defaults here.
     pub(super) fn function(
         &mut self,
         name: &str,
@@ -420,7 +421,7 @@ impl Machine {
     }
 }
 
-/// The indices that a slice picks out of so many.
+/// The indices that a slice selects from a sequence of the given length.
 pub(super) fn slice(bounds: &[Value; 3], length: usize) -> Result<impl Iterator<Item = usize> + use<>, Stop> {
     let bound = |value: &Value| match value {
         Value::None => Ok(None),
@@ -430,7 +431,7 @@ pub(super) fn slice(bounds: &[Value; 3], length: usize) -> Result<impl Iterator<
             .map(Some)
             .ok_or_else(|| Stop::type_error("slice indices must be integers or None or have an __index__ method")),
     };
-    // CPython looks at the step first.
+    // CPython checks the step first.
     let step = bound(&bounds[2])?.unwrap_or(1);
     if step == 0 {
         return Err(Stop::raise("ValueError", "slice step cannot be zero"));

@@ -3,7 +3,7 @@
 use super::text::{digits, float, place_point};
 use super::{Arguments, Machine, Stop, Value};
 
-/// Width and precision beyond this are declined.
+/// Declines a larger width or precision.
 const WIDEST: usize = 1000;
 
 fn unsupported(detail: &str) -> Stop {
@@ -216,7 +216,8 @@ fn exponential(number: f64, precision: usize) -> String {
     format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
-/// `g`; with `fraction` 1 what no type and a precision give: always a digit after the point.
+/// Formats as `g`. With `fraction` 1, formats as a precision without a type does: always with a
+/// digit after the point.
 fn general(number: f64, precision: usize, fraction: i32) -> String {
     let text = format!("{:.*e}", precision - 1, number.abs());
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -399,10 +400,11 @@ pub(super) fn percent(machine: &mut Machine, template: &str, values: &Value) -> 
     Ok(text.into())
 }
 
-/// `round(number, digits)` of a float, digits not negative: to the nearest decimal, ties to even.
+/// `round(number, digits)` of a float, for non-negative digits: to the nearest decimal, ties to
+/// even.
 pub(super) fn round(number: f64, places: usize) -> f64 {
     let (shortest, exponent) = digits(number);
-    // More digits than any float has: it is its own rounding.
+    // With more digits than any float has, the number is its own rounding.
     if !number.is_finite() || places as i32 >= 324 || (shortest.len() as i32 - exponent) < places as i32 - 20 {
         return number;
     }

@@ -1,4 +1,4 @@
-//! Calls: of functions of the program and of everything else.
+//! Calls of the program's functions and of all other callables.
 
 use super::arguments::Signature;
 use super::exceptions;

@@ -1,4 +1,4 @@
-//! Iterators, among them the generators of comprehensions.
+//! Iterators, including the generators of comprehensions.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,19 +10,19 @@ use super::{Dict, Machine, Stop, Value};
 /// The state of an iterator.
 #[derive(Debug)]
 pub enum Iter {
-    /// Of a list, which may change meanwhile.
+    /// Over a list, which may change meanwhile.
     List(Rc<RefCell<Vec<Value>>>, usize),
-    /// Of a tuple.
+    /// Over a tuple.
     Tuple(Rc<[Value]>, usize),
-    /// What an object gave.
+    /// Over the items that an object returned.
     Items(std::vec::IntoIter<Value>),
-    /// Of a range, its next index.
+    /// Over a range; the next index.
     Range(Rc<Range>, u64),
-    /// The characters of a string, from a byte on.
+    /// Over the characters of a string, from a byte offset.
     Str(Rc<str>, usize),
-    /// Of a dict: what of it, the next place, and the length that it must keep.
+    /// Over a dict: the part, the next place, and the length that the dict must keep.
     Dict(Rc<RefCell<Dict>>, Part, usize, usize),
-    /// Of another iterator value.
+    /// Over another iterator value.
     Shared(Rc<RefCell<Iter>>),
     /// `enumerate`
     Enumerate(Box<Iter>, i64),
@@ -32,20 +32,20 @@ pub enum Iter {
     Map(Value, Vec<Iter>),
     /// `filter`
     Filter(Value, Box<Iter>),
-    /// `reversed`, of a list that may change meanwhile; how many are left.
+    /// `reversed` of a list, which may change meanwhile; the number of items left.
     Reversed(Rc<RefCell<Vec<Value>>>, usize),
     /// A generator expression.
     Generator(Box<Loops>),
-    /// At its end.
+    /// Exhausted.
     Done,
 }
 
-/// A comprehension on its way.
+/// A comprehension in progress.
 #[derive(Debug)]
 pub struct Loops {
     code: Rc<Code>,
     environment: Environment,
-    /// One iterator for each loop that is entered.
+    /// One iterator for each loop entered so far.
     iterators: Vec<Iter>,
 }
 
@@ -190,13 +190,13 @@ fn next_of_all(machine: &mut Machine, iterators: &mut [Iter]) -> Result<Option<V
 }
 
 impl Loops {
-    /// Begins a comprehension over an iterator of its first iterable.
+    /// Starts a comprehension, given the iterator of its first iterable.
     pub(super) fn new(code: Rc<Code>, name: &str, parent: Environment, first: Iter) -> Self {
         let environment = Some(Scope::new(name, &code.names, parent));
         Self { code, environment, iterators: vec![first] }
     }
 
-    /// Goes to the next element: whether there is one.
+    /// Advances to the next element; returns whether there is one.
     pub(super) fn advance(&mut self, machine: &mut Machine) -> Result<bool, Stop> {
         let code = self.code.clone();
         let CodeBody::Loops(_, generators) = &code.body else { return Ok(false) };
@@ -225,7 +225,7 @@ impl Loops {
         Ok(false)
     }
 
-    /// The element at hand; of a dict its key and value.
+    /// The current element; for a dict comprehension, key and value.
     pub(super) fn element(&mut self, machine: &mut Machine) -> Result<(Value, Value), Stop> {
         let code = self.code.clone();
         let CodeBody::Loops(elements, _) = &code.body else { return Ok((Value::None, Value::None)) };
@@ -254,7 +254,7 @@ impl Machine {
         })
     }
 
-    /// All that iterating over a value gives.
+    /// Collects all items of an iterable.
     pub(super) fn collect(&mut self, value: &Value) -> Result<Vec<Value>, Stop> {
         let mut iterator = self.iterate(value)?;
         let mut items = Vec::new();
@@ -268,7 +268,7 @@ impl Machine {
     /// `items += value`
     pub(super) fn extend(&mut self, items: &Rc<RefCell<Vec<Value>>>, value: &Value) -> Result<(), Stop> {
         if matches!(value, Value::Iterator(_)) {
-            // What the iterator does may show the list while it grows.
+            // The iterator could observe the list while it grows.
             return Err(Stop::decline("operator not supported", "list += iterator"));
         }
         let new = self.collect(value)?;
@@ -279,7 +279,7 @@ impl Machine {
         Ok(())
     }
 
-    /// A new dict of these entries.
+    /// Creates a dict from these entries.
     pub(super) fn dict(&mut self, entries: Vec<(Value, Value)>) -> Result<Value, Stop> {
         let mut dict = Dict::default();
         for (key, value) in entries {

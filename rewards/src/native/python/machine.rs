@@ -1,4 +1,4 @@
-//! The state of a running program: names, scopes, what it has used up.
+//! The state of a running program: names, scopes and the resources used.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,16 +13,16 @@ use super::names::Names;
 use super::statements::Flow;
 use super::{Exception, Stop, Value, builtins, limits, math};
 
-/// Names in the order in which they were first bound, as a Python `dict` keeps them.
+/// Names in the order of their first binding, as in a Python `dict`.
 #[derive(Debug, Default)]
 pub struct Namespace {
     places: HashMap<Rc<str>, usize>,
-    /// `None` where a name was deleted.
+    /// `None` for a deleted name.
     entries: Vec<Option<(Rc<str>, Value)>>,
 }
 
 impl Namespace {
-    /// What a name is bound to.
+    /// The value bound to a name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.places.get(name).and_then(|place| self.entries[*place].as_ref()).map(|(_, value)| value)
     }
@@ -49,19 +49,19 @@ impl Namespace {
     }
 }
 
-/// What `def` and `lambda` make.
+/// A function object, created by `def` or `lambda`.
 #[derive(Debug)]
 pub struct Function {
     pub(super) code: Rc<Code>,
     /// `__qualname__`
     pub(super) name: String,
-    /// Of the positional parameters, the last ones.
+    /// Defaults of the last positional parameters.
     pub(super) defaults: Vec<Value>,
     pub(super) keyword_defaults: Vec<(String, Value)>,
     pub(super) scope: Environment,
 }
 
-/// What a function does; shared by all functions that its definition makes.
+/// The code of a function, shared by all functions that one definition creates.
 #[derive(Debug)]
 pub(super) struct Code {
     pub parameters: Option<Box<Parameters>>,
@@ -73,24 +73,24 @@ pub(super) struct Code {
 pub(super) enum CodeBody {
     Statements(Vec<Stmt>),
     Expression(Expr),
-    /// Of a comprehension: the element (of a dict: key and value) and the loops.
+    /// A comprehension: the element (for a dict: key and value) and the loops.
     Loops(Box<(Expr, Option<Expr>)>, Vec<Comprehension>),
 }
 
 /// The local names of one call.
 #[derive(Debug)]
 pub(super) struct Scope {
-    /// `__qualname__` of what runs.
+    /// `__qualname__` of the running code.
     pub name: Rc<str>,
     pub names: Rc<Names>,
     pub values: RefCell<Vec<Option<Value>>>,
     pub parent: Environment,
 }
 
-/// The innermost scope, or `None` at the level of the module.
+/// The innermost scope, or `None` at module level.
 pub(super) type Environment = Option<Rc<Scope>>;
 
-/// A program while it runs.
+/// A running program.
 pub struct Machine {
     pub(super) globals: Namespace,
     pub(super) modules: HashMap<String, Option<Value>>,
@@ -111,7 +111,7 @@ impl Machine {
         for (name, value) in globals {
             names.set(name, value);
         }
-        // `exec` adds its own entry here; that it is there is seen only by programs that are declined.
+        // `exec` adds its own entry here, but only programs that are declined can observe it.
         let modules = program.modules.iter().map(|name| (name.clone(), import(name).or_else(|| math::module(name))));
         Self {
             globals: names,
@@ -134,30 +134,30 @@ impl Machine {
         }
     }
 
-    /// Counts one unit of work; declines past the limit.
+    /// Counts one unit of work; declines beyond the limit.
     pub fn step(&mut self) -> Result<(), Stop> {
         self.spend(1)
     }
 
-    /// Counts several units of work; declines past the limit.
+    /// Counts several units of work; declines beyond the limit.
     pub fn spend(&mut self, steps: u64) -> Result<(), Stop> {
         self.steps += steps;
         if self.steps > limits::STEPS { Err(limits::too_long("steps")) } else { Ok(()) }
     }
 
-    /// Counts looking through so many elements or bytes.
+    /// Counts a scan over this many elements or bytes.
     pub(super) fn work(&mut self, length: usize) -> Result<(), Stop> {
         self.steps += (length / limits::PER_STEP) as u64;
         self.step()
     }
 
-    /// Counts elements or bytes that are about to be held.
+    /// Counts elements or bytes that are about to be allocated.
     pub(super) fn allocate(&mut self, elements: usize) -> Result<(), Stop> {
         self.elements = self.elements.saturating_add(elements as u64);
         if self.elements > limits::ELEMENTS { Err(limits::too_long("elements")) } else { Ok(()) }
     }
 
-    /// Does what may recurse, unless the stack is used up.
+    /// Runs code that may recurse; declines if the stack is used up.
     #[inline]
     pub(super) fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Stop> {
         if self.stack.abs_diff(limits::stack_address()) > limits::STACK {
@@ -176,7 +176,7 @@ impl Machine {
         Ok(Value::tuple(items))
     }
 
-    /// Counts what a new container holds.
+    /// Counts the elements of a new container.
     pub(super) fn held(&mut self, items: &[Value]) -> Result<(), Stop> {
         self.allocate(items.len() + 1)?;
         for item in items {
@@ -185,7 +185,7 @@ impl Machine {
         Ok(())
     }
 
-    /// How deep containers nest in a value.
+    /// Nesting depth of the containers in a value.
     fn depth(&mut self, value: &Value, level: usize) -> Result<usize, Stop> {
         if value.is_plain() {
             return Ok(0);
@@ -215,7 +215,7 @@ impl Machine {
         Ok(deepest + 1)
     }
 
-    /// Whether a value holds a function that holds a scope, or an iterator.
+    /// Whether a value contains an iterator or a function that captures a scope.
     fn has_closure(&mut self, value: &Value, level: usize) -> Result<bool, Stop> {
         if level > limits::NESTING {
             return Err(limits::too_deep("containers"));
@@ -241,7 +241,7 @@ impl Machine {
         }
     }
 
-    /// Counts the levels that putting a value into another may add to it. See `limits::LEVELS`.
+    /// Counts the levels that inserting a value into another may add. See `limits::LEVELS`.
     pub(super) fn put_into(&mut self, value: &Value) -> Result<(), Stop> {
         self.allocate(1)?;
         if value.is_plain() {
@@ -256,7 +256,7 @@ impl Machine {
         if self.levels > limits::LEVELS { Err(limits::too_deep("containers")) } else { Ok(()) }
     }
 
-    /// A new iterator value over others.
+    /// Creates an iterator value over other values.
     pub(super) fn iterator(&mut self, iterator: Iter, sources: &[Value]) -> Result<Value, Stop> {
         for source in sources {
             let depth = self.depth(source, 1)?;
@@ -308,7 +308,7 @@ impl Machine {
         if let Some(scope) = environment
             && let Some(slot) = scope.names.slot(name)
         {
-            // A closure that holds this scope may come to hold a chain of others.
+            // A closure that captures this scope may come to hold a chain of other closures.
             if !value.is_plain() && self.has_closure(&value, 1)? {
                 let depth = self.depth(&value, 1)?;
                 self.levels(depth)?;
@@ -344,7 +344,7 @@ impl Machine {
         self.names.get(&range).cloned().ok_or_else(|| Stop::decline("syntax not certain", "names"))
     }
 
-    /// The code of a definition, made at first use.
+    /// The code of a definition, created on first use.
     pub(super) fn code(
         &mut self,
         range: TextRange,

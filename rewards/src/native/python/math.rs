@@ -1,14 +1,15 @@
-//! The modules `math` and, of `numpy`, what is exact: its constants.
+//! The module `math`, and the exact part of `numpy`: its constants.
 //!
-//! CPython calls the C library for `sin`, `exp`, ..., and so does Rust's standard library; on Linux with glibc both are
-//! the same functions. What CPython computes on its own is written out here or declined.
+//! CPython calls the C library for `sin`, `exp`, ..., and so does Rust's standard library. On Linux
+//! with glibc both call the same functions. Functions that CPython computes itself are
+//! reimplemented here or declined.
 
 use std::f64::consts;
 
 use super::builtins::Builtin;
 use super::{Arguments, BinaryOperator, Machine, Stop, Value, operators};
 
-/// A module known to the language.
+/// A module that the interpreter knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Module {
     /// `math`
@@ -24,7 +25,7 @@ pub fn math() -> Value {
     Value::Module(Module::Math)
 }
 
-/// The module `numpy`, of which nothing but a few numbers is known.
+/// The module `numpy`, of which only a few constants are known.
 pub fn numpy() -> Value {
     Value::Module(Module::Numpy)
 }
@@ -38,7 +39,7 @@ pub(super) fn module(name: &str) -> Option<Value> {
     }))
 }
 
-/// All names of `math`; those that are functions here come first.
+/// All names of `math`; the functions supported here come first.
 const FUNCTIONS: &str = "acos asin atan atan2 ceil copysign cos cosh degrees exp fabs factorial floor fmod gcd isclose \
                          isfinite isinf isnan log log10 log2 pow radians sin sinh sqrt tan tanh trunc hypot dist";
 const OTHERS: &str = "acosh asinh atanh cbrt comb erf erfc exp2 expm1 frexp fsum gamma isqrt lcm ldexp lgamma \
@@ -93,7 +94,7 @@ fn unsupported(name: &str) -> Stop {
     Stop::decline("builtin not supported", format!("math.{name} with these arguments"))
 }
 
-/// A float as an int, or the exception of `int`, `floor`, `round`, ...
+/// Converts a float to an int, or raises the exception of `int`, `floor`, `round`, ...
 pub(super) fn to_int(value: f64) -> Result<Value, Stop> {
     if value.is_nan() {
         return Err(Stop::raise("ValueError", "cannot convert float NaN to integer"));
@@ -120,7 +121,7 @@ pub(super) fn call(machine: &mut Machine, name: &str, arguments: &Arguments) -> 
     if let ("log", [x, base @ ..]) = (name, values)
         && !base.is_empty()
     {
-        // The first is done with before the second is looked at.
+        // CPython finishes the first argument before it looks at the second.
         let first = call(machine, name, &vec![x.clone()].into())?;
         let second = call(machine, name, &base.to_vec().into())?;
         if second.as_float() == Some(0.0) {
@@ -269,8 +270,9 @@ fn is_close(a: f64, b: f64, keywords: &[(String, Value)]) -> Result<Value, Stop>
     Ok(Value::Bool(bound(b) || bound(a) || distance <= absolute))
 }
 
-/// The Euclidean norm as CPython 3.11 computes it: scaled by a power of two, squares in two halves, sums compensated, and
-/// one step of Newton's method on the root. The order of operations decides the last bit.
+/// The Euclidean norm as CPython 3.11 computes it: scaled by a power of two, squares split into two
+/// halves, compensated sums, and one step of Newton's method on the root. The order of operations
+/// determines the last bit.
 fn norm(numbers: &[f64]) -> Result<f64, Stop> {
     let largest = numbers.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
     let is_usual = |x: f64| x.is_finite() && (x == 0.0 || (1e-250..1e250).contains(&x.abs()));
@@ -280,7 +282,7 @@ fn norm(numbers: &[f64]) -> Result<f64, Stop> {
     if largest == 0.0 || numbers.len() < 2 {
         return Ok(largest);
     }
-    // Between 0.5 and 1 after scaling.
+    // Scales the largest number to between 0.5 and 1.
     let exponent = ((largest.to_bits() >> 52) & 0x7ff) as i32 - 1022;
     let scale = 2.0_f64.powi(-exponent);
     let split = |x: f64| {

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use super::value::{Part, View};
 use super::{Arguments, Machine, Stop, Value, builtins, operators, strings};
 
-/// The attributes that CPython 3.11 knows, without those in double underscores; of them, the methods that are supported
-/// here come first.
+/// The attributes of CPython 3.11 without dunder names. The methods supported here come first.
 const ATTRIBUTES: [(&str, &str, &str); 9] = [
     (
         "str",
@@ -27,7 +26,7 @@ const ATTRIBUTES: [(&str, &str, &str); 9] = [
     ("function", "", ""),
 ];
 
-/// `value.name` of a built-in value.
+/// `value.name` for a built-in value.
 pub(super) fn attribute(value: &Value, name: &str) -> Result<Value, Stop> {
     if let (Value::Class(class), "__name__") = (value, name) {
         return Ok((*class).into());
@@ -157,7 +156,7 @@ fn of_list(
         if !arguments.positional.is_empty() {
             return Err(unsupported());
         }
-        // While CPython sorts, the list is empty.
+        // While CPython sorts a list, the list is empty.
         let items = std::mem::take(&mut *list.borrow_mut());
         let sorted = builtins::sort(machine, items, &arguments.keywords)?;
         if !list.borrow().is_empty() {

@@ -1,17 +1,19 @@
-//! The part of Python that CadQuery programs of models use: small, exact, bounded.
+//! The part of Python that models use in CadQuery programs: small, exact and bounded.
 //!
-//! It *certifies or declines*: what [`run`] answers is what CPython 3.11 answers, value or class of exception, and
-//! anything it is not certain of is a [`Decline`]. It never panics, and its time, memory and stack are bounded: steps,
-//! elements and depth are counted (`limits`).
+//! It *certifies or declines*. The answer of [`run`] is that of CPython 3.11, as a value or as a
+//! class of exception. Anything uncertain is a [`Decline`]. It never panics, and its time, memory
+//! and stack are bounded: steps, elements and depth are counted (`limits`).
 //!
-//! * `scan`: what may be given to the parser at all; `check`: what CPython's compiler refuses beyond the grammar;
-//! * `machine`, `statements`, `expressions`, `iteration`: evaluation of the tree that the parser made;
-//! * `value`, `dict`, `operators`, `text`, `format`, `methods`, `builtins`, `math`, `exceptions`: the types and functions.
+//! * `scan`: which texts the parser may get; `check`: what CPython's compiler refuses beyond the
+//!   grammar;
+//! * `machine`, `statements`, `expressions`, `iteration`: evaluation of the parsed tree;
+//! * `value`, `dict`, `operators`, `text`, `format`, `methods`, `builtins`, `math`, `exceptions`:
+//!   types and functions.
 //!
-//! Floats: `math.sin` and its like are those of the C library in CPython and in Rust's standard library alike; on
-//! Linux with glibc they are the same functions.
+//! Floats: CPython and Rust's standard library both take `math.sin` and similar functions from the
+//! C library. On Linux with glibc these are the same functions.
 //!
-//! CadQuery's objects come from elsewhere, as [`Object`]s.
+//! CadQuery's objects come from other modules, as [`Object`]s.
 
 mod arguments;
 mod builtins;
@@ -50,12 +52,12 @@ pub use value::Value;
 
 use super::Decline;
 
-/// Why an evaluation ends without a value.
+/// The reason why an evaluation ends without a value.
 #[derive(Debug, Clone)]
 pub enum Stop {
     /// Python raises this exception here.
     Raise(Exception),
-    /// What Python does here is not certain.
+    /// The behaviour of Python is not certain here.
     Decline(Decline),
 }
 
@@ -64,14 +66,14 @@ pub enum Stop {
 pub struct Exception {
     /// `type(exception).__name__`
     pub class: String,
-    /// `str(exception)`, but for what a library says.
+    /// `str(exception)`, except for the wording of libraries.
     pub message: String,
-    /// Whether a program that looks at the message sees this very text.
+    /// Whether a program that inspects the message sees exactly this text.
     pub is_verbatim: bool,
 }
 
 impl Stop {
-    /// The same, where an exception's message is known in substance only.
+    /// The same, marked as an exception whose message is known only in substance.
     #[must_use]
     pub fn paraphrased(self) -> Self {
         match self {
@@ -80,12 +82,12 @@ impl Stop {
         }
     }
 
-    /// An exception of this class.
+    /// An exception of a given class.
     pub fn raise(class: &str, message: impl Into<String>) -> Self {
         Self::Raise(Exception { class: class.to_owned(), message: message.into(), is_verbatim: true })
     }
 
-    /// No answer.
+    /// A decline.
     pub fn decline(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::Decline(Decline::new(reason, detail))
     }
@@ -101,12 +103,13 @@ impl From<Decline> for Stop {
     }
 }
 
-/// A value that the language itself knows nothing of.
+/// A value of a type that the interpreter itself does not know.
 pub trait Object: Debug + Any {
     /// Python's name of the class, for messages.
     fn class_name(&self) -> String;
 
-    /// `this.name`: a value (a bound method is an object, too), or `AttributeError`.
+    /// `this.name`: a value (possibly a bound method, which is also an object), or
+    /// `AttributeError`.
     fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop>;
 
     /// `self(arguments)`.
@@ -115,7 +118,8 @@ pub trait Object: Debug + Any {
         Err(Stop::type_error(format!("'{}' object is not callable", self.class_name())))
     }
 
-    /// `self operator other`, or `other operator self` if `reflected`; `None` is Python's `NotImplemented`.
+    /// `self operator other`, or `other operator self` if `reflected`. `None` is Python's
+    /// `NotImplemented`.
     fn binary(&self, operator: BinaryOperator, other: &Value, reflected: bool) -> Result<Option<Value>, Stop> {
         let _ = (operator, other, reflected);
         Ok(None)
@@ -126,7 +130,7 @@ pub trait Object: Debug + Any {
         Err(unsupported(self, operator.symbol()))
     }
 
-    /// What iterating over it gives.
+    /// The items that iteration yields.
     fn iterate(&self) -> Result<Vec<Value>, Stop> {
         Err(unsupported(self, "iteration"))
     }
@@ -148,7 +152,7 @@ pub trait Object: Debug + Any {
         Err(unsupported(self, name))
     }
 
-    /// `self == other`; without more knowledge: whether they are one.
+    /// `self == other`. The default compares identity.
     fn equals(&self, other: &Value) -> Result<bool, Stop> {
         Ok(match other {
             Value::Object(other) => std::ptr::addr_eq(Rc::as_ptr(other), self),
@@ -161,10 +165,11 @@ fn unsupported<T: Object + ?Sized>(object: &T, what: &str) -> Stop {
     Stop::decline("object not supported", format!("{} of {}", what, object.class_name()))
 }
 
-/// Runs a program as CPython does `exec(compile(textwrap.dedent(program).strip(), ..), globals)`.
+/// Runs a program as CPython runs `exec(compile(textwrap.dedent(program).strip(), ..), globals)`.
 ///
-/// `import` gives what `import x` binds; what it does not know is looked for among the few modules known here.
-/// The result is what the program left in `globals`, those included.
+/// `import` returns the value that `import x` binds. If it returns `None`, the name is looked up
+/// among the few modules known here. The result is the final content of `globals`, including the
+/// initial entries.
 pub fn run(
     program: &str,
     globals: Vec<(&str, Value)>,
@@ -176,7 +181,7 @@ pub fn run(
     Machine::new(&program, globals, import).run(&program.body)
 }
 
-/// What `run` does before it executes anything: whether the program compiles.
+/// Checks whether the program compiles: the steps of `run` before it executes anything.
 pub fn compiles(program: &str) -> Result<(), Stop> {
     let text = scan::normalise(program)?;
     scan::scan(&text).map_err(|error| check::broken(&text, error))?;

@@ -1,4 +1,4 @@
-//! Which names belong to a function.
+//! Determines which names are local to a function.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ impl Names {
         self.globals.insert(name.into());
     }
 
-    /// After all names are known: what is global has no slot.
+    /// Called when all names are known: removes the slots of global names.
     pub(super) fn finish(&mut self) {
         if !self.globals.is_empty() {
             let names: Vec<_> =

@@ -27,7 +27,7 @@ pub enum BinaryOperator {
 }
 
 impl BinaryOperator {
-    /// As a program writes it.
+    /// The operator as written in a program.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Add => "+",
@@ -67,7 +67,7 @@ impl From<Operator> for BinaryOperator {
     }
 }
 
-/// A unary operator besides `not`.
+/// A unary operator other than `not`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum UnaryOperator {
@@ -77,7 +77,7 @@ pub enum UnaryOperator {
 }
 
 impl UnaryOperator {
-    /// As a program writes it.
+    /// The operator as written in a program.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Plus => "+",
@@ -95,7 +95,7 @@ fn divided_by_zero(message: &str) -> Stop {
     Stop::raise("ZeroDivisionError", message)
 }
 
-/// `operator value`; `not` is the machine's.
+/// `operator value`; the machine handles `not`.
 pub(super) fn unary(operator: UnaryOp, value: &Value) -> Result<Value, Stop> {
     let operator = match operator {
         UnaryOp::Not => return Ok(Value::Bool(!value.truth()?)),
@@ -238,7 +238,7 @@ fn of_ints(operator: BinaryOperator, x: i64, y: i64, both_bool: bool) -> Result<
             if y == 0 {
                 return Err(divided_by_zero("division by zero"));
             }
-            // Both are exact as floats up to here, so that one division rounds once.
+            // Both operands are exact as floats up to here, so one division rounds once.
             const EXACT: u64 = 1 << 53;
             if x.unsigned_abs() > EXACT || y.unsigned_abs() > EXACT {
                 return Err(overflow());
@@ -315,7 +315,7 @@ fn of_floats(operator: BinaryOperator, x: f64, y: f64) -> Result<Option<Value>, 
     })))
 }
 
-/// `divmod` of floats, `y != 0`: CPython's `_float_div_mod`.
+/// `divmod` of floats with `y != 0`: CPython's `_float_div_mod`.
 pub(super) fn divmod(x: f64, y: f64) -> (f64, f64) {
     let mut modulo = x % y;
     let mut quotient = (x - modulo) / y;
@@ -333,7 +333,7 @@ pub(super) fn divmod(x: f64, y: f64) -> (f64, f64) {
     } else {
         0.0_f64.copysign(x / y)
     };
-    // `%` of a nan is a nan, and so is all that follows.
+    // If `x % y` is nan, all later results are nan too.
     (floor, modulo)
 }
 
@@ -352,7 +352,7 @@ pub(super) fn power(x: f64, y: f64) -> Result<Value, Stop> {
     Ok(Value::Float(value))
 }
 
-/// How an int compares with a float, exactly; `None` for a nan.
+/// Exact comparison of an int with a float; `None` for a nan.
 fn order_of_int_and_float(x: i64, y: f64) -> Option<Ordering> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if y.is_nan() {
@@ -368,7 +368,8 @@ fn order_of_int_and_float(x: i64, y: f64) -> Option<Ordering> {
     Some(x.cmp(&(whole as i64)).then_with(|| 0.0_f64.partial_cmp(&(y - whole)).unwrap_or(Ordering::Equal)))
 }
 
-/// How two numbers compare: the outer `None` if one is no number, the inner for a nan.
+/// Compares two numbers. The outer `None` means that one is not a number, the inner one that one is
+/// nan.
 fn order_of_numbers(a: &Value, b: &Value) -> Option<Option<Ordering>> {
     Some(match (a, b) {
         (Value::Float(x), Value::Float(y)) => x.partial_cmp(y),
@@ -378,7 +379,7 @@ fn order_of_numbers(a: &Value, b: &Value) -> Option<Option<Ordering>> {
     })
 }
 
-/// What comparing looks through at once; items of containers are counted one by one.
+/// Bytes that one comparison scans; items of containers are counted one by one.
 fn text_size(value: &Value) -> usize {
     if let Value::Str(text) = value { text.len() } else { 0 }
 }
@@ -429,7 +430,8 @@ pub(super) fn equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool,
     }
 }
 
-/// Whether an element is one with or equals another. A nan in a list may be one with itself.
+/// Whether an element is identical or equal to another. Declines for two nans, which may be
+/// identical.
 pub(super) fn item_equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool, Stop> {
     if let (Value::Float(x), Value::Float(y)) = (a, b)
         && x.is_nan()
@@ -445,7 +447,7 @@ pub(super) fn item_equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<
     }
 }
 
-/// The item of a tuple or a list at a place, which may be past its end.
+/// The item of a tuple or a list at a place, or `None` past its end.
 fn item(value: &Value, place: usize) -> Option<Value> {
     match value {
         Value::Tuple(items) => items.get(place).cloned(),
@@ -461,7 +463,7 @@ fn items_equal(machine: &mut Machine, a: &Value, b: &Value) -> Result<bool, Stop
     Ok(first_difference(machine, a, b)?.is_none())
 }
 
-/// The first items of two sequences that differ, as far as both have any.
+/// The first pair of items in which two sequences differ, up to the shorter length.
 fn first_difference(machine: &mut Machine, a: &Value, b: &Value) -> Result<Option<(Value, Value)>, Stop> {
     for place in 0.. {
         let (Some(x), Some(y)) = (item(a, place), item(b, place)) else { break };
@@ -472,7 +474,7 @@ fn first_difference(machine: &mut Machine, a: &Value, b: &Value) -> Result<Optio
     Ok(None)
 }
 
-/// `a operator b` of an order.
+/// `a operator b` for an ordering operator.
 pub(super) fn ordered(machine: &mut Machine, operator: CmpOp, a: &Value, b: &Value) -> Result<bool, Stop> {
     machine.work(text_size(a).min(text_size(b)))?;
     let holds = |order: Option<Ordering>| match operator {

@@ -1,10 +1,11 @@
-//! What is certain of a text before it is parsed: that it nests no deeper than the parser and the tree can bear, and that
-//! its tokens are those of CPython 3.11, whose strings differ from later ones'.
+//! Checks a text before it is parsed. The text must not nest deeper than the parser and the tree
+//! can bear, and its tokens must be those of CPython 3.11, whose strings differ from those of later
+//! versions.
 
 use super::{Stop, limits};
 use crate::program::normalise_program;
 
-/// The text that CPython compiles: dedented, stripped, with every end of line a `\n`.
+/// The text that CPython compiles: dedented, stripped, and with every line ending replaced by `\n`.
 pub(super) fn normalise(program: &str) -> Result<String, Stop> {
     if program.len() > limits::TEXT {
         return Err(limits::too_long("program text"));
@@ -20,14 +21,15 @@ pub(super) fn not_certain(detail: &str) -> Stop {
     Stop::decline("syntax not certain", detail)
 }
 
-/// Why a text has no tokens, and where the token that is broken begins.
+/// The reason why a text has no valid tokens, and the start of the broken token.
 pub(super) struct Broken {
     pub stop: Stop,
     pub at: usize,
 }
 
-/// Accepts a text for parsing. If it answers `SyntaxError`, CPython does so, too, unless something is wrong with the
-/// indentation of the lines before: the tokens are broken, and whatever else is wrong before them is a `SyntaxError`.
+/// Accepts a text for parsing. If this returns `SyntaxError`, so does CPython, unless the
+/// indentation of the lines before is wrong: the tokens are broken, and any other error before them
+/// is a `SyntaxError` too.
 pub(super) fn scan(text: &str) -> Result<(), Broken> {
     if text.contains('\0') {
         return Err(Broken { stop: syntax_error("source code string cannot contain null bytes"), at: 0 });
@@ -35,13 +37,13 @@ pub(super) fn scan(text: &str) -> Result<(), Broken> {
     let bytes = text.as_bytes();
     let mut scanner = Scanner { text, bytes, at: 0, brackets: Vec::new(), levels: vec![Level::default()], elifs: 0 };
     scanner.scan().map_err(|stop| {
-        // CPython sees first that a bracket is still open, or else the last token.
+        // CPython first reports a bracket that is still open; otherwise the last token.
         let at = scanner.brackets.first().map_or(scanner.at.saturating_sub(1), |(_, at)| *at);
         Broken { stop, at }
     })
 }
 
-/// What grows the tree since the last comma at one level of brackets.
+/// Contributions to the tree's depth since the last comma at one level of brackets.
 #[derive(Default, Clone, Copy)]
 struct Level {
     operators: usize,
@@ -52,7 +54,7 @@ struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
-    /// Open brackets and where they stand.
+    /// Open brackets and their positions.
     brackets: Vec<(u8, usize)>,
     levels: Vec<Level>,
     elifs: usize,
@@ -63,7 +65,7 @@ impl Scanner<'_> {
         let mut indents: Vec<usize> = Vec::new();
         let (mut tabs, mut spaces) = (false, false);
         let mut line_start = true;
-        // Whether an operand ended just now, so that `-` is binary and `(` a call.
+        // Whether an operand has just ended, so that `-` is binary and `(` is a call.
         let mut after_operand = false;
         while self.at < self.bytes.len() {
             if line_start && self.brackets.is_empty() {
@@ -128,7 +130,8 @@ impl Scanner<'_> {
                     if self.brackets.pop().map(|(bracket, _)| bracket) != Some(opening) {
                         return Err(syntax_error("unmatched bracket"));
                     }
-                    // The chain goes on after the bracket; the deepest of its items stays unknown but is bounded.
+                    // The chain continues after the bracket. The depth of its deepest item is
+                    // unknown but bounded.
                     self.levels.pop();
                     after_operand = true;
                 }
@@ -207,7 +210,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// A name, a keyword, a number or the prefix of a string, and that string. Whether it is an operand.
+    /// Reads a name, a keyword, a number, or a string with its prefix. Returns whether it is an
+    /// operand.
     fn word(&mut self) -> Result<bool, Stop> {
         let start = self.at - 1;
         while self.bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
@@ -246,7 +250,7 @@ impl Scanner<'_> {
         Ok(false)
     }
 
-    /// A string after its opening quote.
+    /// Reads a string after its opening quote.
     fn string(&mut self, quote: u8, prefix: &str) -> Result<(), Stop> {
         let unterminated = || syntax_error("unterminated string literal");
         let triple = self.bytes[self.at..].starts_with(&[quote, quote]);
@@ -286,7 +290,7 @@ impl Scanner<'_> {
     }
 }
 
-/// What stands where a number does, without signs and points.
+/// Checks a word in the place of a number, without signs and points.
 fn number(word: &str) -> Result<(), Stop> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || byte == b'_';
     let lower = word.to_ascii_lowercase();
@@ -299,7 +303,7 @@ fn number(word: &str) -> Result<(), Stop> {
     if matches!(rest, "" | "j" | "J") || exponent.bytes().all(is_digit) {
         return Ok(());
     }
-    // `1if x else 2` is `1 if x else 2`, with a warning.
+    // CPython reads `1if x else 2` as `1 if x else 2`, with a warning.
     let keywords = ["and", "else", "for", "if", "in", "is", "or", "not"];
     let after_imaginary = rest.strip_prefix(['j', 'J']).unwrap_or(rest);
     if keywords.iter().any(|keyword| after_imaginary.starts_with(keyword))
@@ -310,8 +314,8 @@ fn number(word: &str) -> Result<(), Stop> {
     Err(syntax_error("invalid decimal literal"))
 }
 
-/// Escapes by name or by number, of which some are errors and some are no characters; a backslash and a quote before
-/// the end of the line are the rest.
+/// Whether the content has an escape by name or number. Some of these are errors, and some give no
+/// valid character. All other escapes are certain: they have fixed meanings or keep the backslash.
 fn has_uncertain_escape(content: &[u8]) -> bool {
     let mut bytes = content.iter();
     while let Some(byte) = bytes.next() {
@@ -322,7 +326,8 @@ fn has_uncertain_escape(content: &[u8]) -> bool {
     false
 }
 
-/// The replacement fields of an f-string: only what the tokenisers of 3.11 and of later versions read alike.
+/// Checks the replacement fields of an f-string. Accepts only fields that the tokenisers of 3.11
+/// and of later versions read alike.
 fn fields_are_simple(content: &[u8]) -> Result<(), Stop> {
     let complicated = || not_certain("f-string");
     let mut at = 0;
@@ -373,7 +378,7 @@ fn fields_are_simple(content: &[u8]) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Whether a character beyond ASCII is surely no part of a name, in every version of Unicode.
+/// Whether a non-ASCII character is certainly not part of a name in any version of Unicode.
 fn is_no_letter(character: char) -> bool {
     matches!(character,
         '\u{80}'..='\u{a9}' | '\u{ab}'..='\u{b4}' | '\u{b6}' | '\u{b8}' | '\u{b9}' | '\u{bb}'..='\u{bf}' | '×' | '÷'

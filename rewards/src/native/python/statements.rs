@@ -7,7 +7,7 @@ use super::exceptions::{self, Raised};
 use super::machine::{CodeBody, Environment};
 use super::{Exception, Machine, Stop, Value, operators, strings};
 
-/// How a statement ends.
+/// The way in which a statement ends.
 #[derive(Debug)]
 pub(super) enum Flow {
     Next,
@@ -45,7 +45,7 @@ impl Machine {
                     let value = self.eval(value, environment)?;
                     self.assign(&stmt.target, value, environment)?;
                 }
-                // Annotations of a function's locals are not evaluated.
+                // CPython does not evaluate annotations of a function's local variables.
                 if environment.is_none() {
                     self.eval(&stmt.annotation, environment)?;
                 }
@@ -306,7 +306,7 @@ impl Machine {
         }
     }
 
-    /// What `raise exception` raises.
+    /// The exception that `raise exception` raises.
     fn raised(&mut self, exception: Option<&Expr>, environment: &Environment) -> Result<Stop, Stop> {
         let Some(exception) = exception else {
             return Ok(match self.handled.last() {
@@ -373,7 +373,7 @@ impl Machine {
             let value = Value::Exception(Raised::from(&exception).into());
             self.store(name, value, environment)?;
             let result = self.inner(&handler.body, environment);
-            // `except .. as name` unbinds the name; that it is unbound already is no error.
+            // `except .. as name` unbinds the name. It is no error if the name is already unbound.
             match self.unbind(name, environment) {
                 Err(Stop::Decline(decline)) => return Err(decline.into()),
                 _ => return result,
@@ -393,7 +393,7 @@ fn handles(class: &Value, exception: &str) -> Result<bool, Stop> {
     };
     match class {
         Value::Tuple(classes) => {
-            // All are looked at before any is compared.
+            // CPython checks all classes before it compares any.
             for class in classes.iter() {
                 if !matches!(class, Value::Class(_)) {
                     one(class)?;

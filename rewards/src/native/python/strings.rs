@@ -1,8 +1,8 @@
-//! Indices into sequences, numbers from text, methods of `str`.
+//! Indices into sequences, numbers from text, and methods of `str`.
 
 use super::{Arguments, Machine, Stop, Value, format};
 
-/// The place that an index means, or `IndexError`.
+/// The place that an index denotes. Raises `IndexError` if it is out of range.
 pub(super) fn place(key: &Value, length: usize, what: &str) -> Result<usize, Stop> {
     let Some(index) = key.as_int() else {
         if let Value::Object(_) = key {
@@ -22,7 +22,7 @@ pub(super) fn place(key: &Value, length: usize, what: &str) -> Result<usize, Sto
         .ok_or_else(|| Stop::raise("IndexError", format!("{what} index out of range")))
 }
 
-/// What `str.strip` removes.
+/// Whether `str.strip` removes this character.
 pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\x1c'..='\x1f')
 }
@@ -62,7 +62,8 @@ pub(super) fn float(text: &str) -> Result<Value, Stop> {
     if !text.is_ascii() {
         return Err(Stop::decline("text not certain", "float beyond ASCII"));
     }
-    // Rust and Python read the same: digits with a point and an exponent, `inf`, `infinity`, `nan` in any case.
+    // Rust and Python accept the same: digits with a point and an exponent, `inf`, `infinity`,
+    // `nan` in any case.
     let number = digits_without_underscores(text).and_then(|text| text.parse().ok());
     match number {
         Some(number) => Ok(Value::Float(number)),

@@ -3,7 +3,7 @@
 use super::value::Part;
 use super::{Stop, Value, limits};
 
-/// Bytes of one representation.
+/// Maximum bytes of one representation.
 const LONGEST: usize = 100_000;
 
 impl Value {
@@ -115,7 +115,7 @@ fn quote(value: &str, text: &mut String) -> Result<(), Stop> {
             }
             '\0'..='\x1f' | '\x7f' => text.push_str(&format!("\\x{:02x}", character as u32)),
             ' '..='~' => text.push(character),
-            // What is printable depends on the version of Unicode.
+            // The version of Unicode determines which characters are printable.
             '\u{a1}'..='\u{ac}' | '\u{ae}'..='\u{24f}' | '\u{391}'..='\u{3a1}' | '\u{3b1}'..='\u{3c9}' => {
                 text.push(character);
             }
@@ -126,11 +126,11 @@ fn quote(value: &str, text: &mut String) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The shortest digits that give the float back, and its decimal exponent: `d.ddd * 10^exponent`.
+/// The shortest digits that reproduce the float, and its decimal exponent: `d.ddd * 10^exponent`.
 pub(super) fn digits(value: f64) -> (String, i32) {
     let value = value.abs();
     let mut text = format!("{value:e}");
-    // Of two shortest ones that are equally near, Python takes the even one.
+    // If two shortest candidates are equally near, Python takes the even one.
     let places = text.find('e').unwrap_or(1).saturating_sub(2);
     let nearest = format!("{value:.places$e}");
     if nearest != text && nearest.parse() == Ok(value) {
@@ -153,7 +153,7 @@ pub(super) fn float(value: f64) -> String {
     format!("{sign}{}", place_point(&digits, exponent, -4..16, true))
 }
 
-/// Digits with their point: in full where the exponent is in the range, with an exponent otherwise.
+/// Digits with their point: positional if the exponent is in the range, otherwise with an exponent.
 pub(super) fn place_point(digits: &str, exponent: i32, full: std::ops::Range<i32>, with_fraction: bool) -> String {
     if !full.contains(&exponent) {
         let (first, rest) = digits.split_at(1);

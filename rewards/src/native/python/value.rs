@@ -1,4 +1,4 @@
-//! Values and what every type of them answers: class, truth, equality.
+//! Values and the operations that every type supports: class, truth, equality.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -11,14 +11,14 @@ use super::machine::Function;
 use super::math::Module;
 use super::{Dict, Object, Stop};
 
-/// A value of Python.
+/// A Python value.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// `None`
     None,
     /// `bool`
     Bool(bool),
-    /// `int`, as far as it fits; larger ones are declined.
+    /// `int` that fits in 64 bits; larger ones are declined.
     Int(i64),
     /// `float`
     Float(f64),
@@ -36,21 +36,21 @@ pub enum Value {
     Range(Rc<Range>),
     /// `slice`
     Slice(Rc<[Value; 3]>),
-    /// Any iterator; consumed by use.
+    /// Any iterator; iteration consumes it.
     Iterator(Rc<RefCell<Iter>>),
-    /// What `def` and `lambda` make.
+    /// A function created by `def` or `lambda`.
     Function(Rc<Function>),
     /// A function of `builtins` or `math`.
     Builtin(Builtin),
-    /// A method of a value, bound to it.
+    /// A bound method of a value.
     Method(Rc<(Value, &'static str)>),
-    /// A class of `builtins`, by its name.
+    /// A class of `builtins`, by name.
     Class(&'static str),
     /// An instance of an exception.
     Exception(Rc<Raised>),
-    /// A module known to the language.
+    /// A module that the interpreter knows.
     Module(Module),
-    /// Anything else.
+    /// Any other object.
     Object(Rc<dyn Object>),
 }
 
@@ -59,21 +59,21 @@ pub enum Value {
 pub struct Range {
     /// First number.
     pub start: i64,
-    /// Where it ends, exclusive.
+    /// End, exclusive.
     pub stop: i64,
-    /// Not zero.
+    /// Step; not zero.
     pub step: i64,
 }
 
 impl Range {
-    /// How many numbers.
+    /// Number of elements.
     pub fn len(&self) -> u64 {
         let (start, stop, step) = (i128::from(self.start), i128::from(self.stop), i128::from(self.step));
         let distance = if step > 0 { stop - start } else { start - stop };
         if distance <= 0 { 0 } else { ((distance - 1) / step.abs() + 1) as u64 }
     }
 
-    /// Whether there is no number in it.
+    /// Whether the range is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -84,16 +84,16 @@ impl Range {
     }
 }
 
-/// A view of a dict.
+/// A view of a dict: `dict.keys()`, `dict.values()` or `dict.items()`.
 #[derive(Debug)]
 pub struct View {
-    /// Whose entries.
+    /// The dict that it shows.
     pub dict: Rc<RefCell<Dict>>,
-    /// Which part of them.
+    /// The part of the entries that it shows.
     pub part: Part,
 }
 
-/// What a view shows.
+/// The part of the entries that a view shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// `keys()`
@@ -117,17 +117,18 @@ impl From<String> for Value {
 }
 
 impl Value {
-    /// A new list. For the language's own use, which counts elements, see `Machine::list`.
+    /// Creates a list without counting its elements. The interpreter itself uses `Machine::list`,
+    /// which counts them.
     pub fn list(items: Vec<Value>) -> Self {
         Value::List(Rc::new(RefCell::new(items)))
     }
 
-    /// A new tuple.
+    /// Creates a tuple.
     pub fn tuple(items: Vec<Value>) -> Self {
         Value::Tuple(items.into())
     }
 
-    /// The object as the type that it is, if it is a `T`.
+    /// Downcasts the object to `T`, if it is a `T`.
     pub fn object<T: Object>(&self) -> Option<&T> {
         match self {
             Value::Object(object) => (object.as_ref() as &dyn Any).downcast_ref::<T>(),
@@ -164,7 +165,7 @@ impl Value {
         .to_owned()
     }
 
-    /// The number as a float, of a bool, an int or a float.
+    /// Converts a bool, an int or a float to a float.
     pub fn as_float(&self) -> Option<f64> {
         match self {
             Value::Bool(value) => Some(f64::from(u8::from(*value))),
@@ -174,7 +175,7 @@ impl Value {
         }
     }
 
-    /// The number as an int, of a bool or an int.
+    /// Converts a bool or an int to an int.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Value::Bool(value) => Some(i64::from(*value)),
@@ -217,7 +218,7 @@ impl Value {
         })
     }
 
-    /// How much there is to look through: elements or bytes.
+    /// Amount to scan: elements or bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Value::Str(text) => text.len(),
@@ -229,7 +230,7 @@ impl Value {
         }
     }
 
-    /// Whether a value holds no others, so that nothing nests in it.
+    /// Whether a value contains no other values, so that nothing nests in it.
     pub(super) fn is_plain(&self) -> bool {
         matches!(
             self,
@@ -247,7 +248,8 @@ impl Value {
         )
     }
 
-    /// Whether two values are one, where that is certain: CPython shares some equal numbers and strings.
+    /// Whether two values are identical. Declines if that is not certain, because CPython shares
+    /// some equal numbers and strings.
     pub(super) fn is(&self, other: &Value) -> Result<bool, Stop> {
         Ok(match (self, other) {
             (Value::None, Value::None) => true,

@@ -11,7 +11,7 @@ fn value_of(expression: &str) -> String {
     result_of(&format!("import math\nresult = {expression}"))
 }
 
-/// `repr` of what a program leaves in `result`.
+/// `repr` of the value that a program leaves in `result`.
 fn result_of(program: &str) -> String {
     match run(program, Vec::new(), &|_| None) {
         Ok(names) => names.get("result").expect("a result").repr().expect("a certain text"),
@@ -19,7 +19,7 @@ fn result_of(program: &str) -> String {
     }
 }
 
-/// Class and message of what a program raises.
+/// Class and message of the exception that a program raises.
 fn exception_of(program: &str) -> (String, String) {
     match run(&format!("import math\n{program}"), Vec::new(), &|_| None) {
         Err(Stop::Raise(exception)) => (exception.class, exception.message),
@@ -28,7 +28,7 @@ fn exception_of(program: &str) -> (String, String) {
     }
 }
 
-/// The reason of a decline, or what happened instead.
+/// The reason of a decline, or a description of the other outcome.
 fn decline_of(program: &str) -> String {
     match run(program, Vec::new(), &|_| None) {
         Err(Stop::Decline(decline)) => decline.reason.to_owned(),

@@ -1,4 +1,4 @@
-//! Whatever the text: no panic, no overflow of the stack, bounded work.
+//! For any text: no panic, no stack overflow, bounded work.
 
 use proptest::prelude::*;
 
@@ -69,7 +69,7 @@ fn deep_texts() {
     }
 }
 
-/// The deepest trees that are let through, evaluated and dropped.
+/// Evaluates and drops the deepest trees that are accepted.
 #[test]
 fn the_deepest_texts_that_are_taken() {
     let chain = |n: usize| "+1".repeat(n);

@@ -1,4 +1,4 @@
-//! Each text is refused or taken as CPython 3.11 does.
+//! Each text is refused or accepted as CPython 3.11 does.
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn no_errors() {
     }
 }
 
-/// Where the parser and CPython may disagree there is no answer.
+/// Declines texts on which the parser and CPython may disagree.
 #[test]
 fn not_certain() {
     for text in [

@@ -1,4 +1,4 @@
-//! Each value is what CPython 3.11 gives for `repr` of the expression.
+//! Each value is CPython 3.11's `repr` of the expression.
 
 use super::value_of;
 
