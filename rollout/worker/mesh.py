@@ -150,7 +150,7 @@ def tessellate(shape: Any, solids: list[Any], malformed: bool) -> tuple[Mesh, bo
     mesh, error = triangulated(part)
     if malformed or error <= VOLUME_TOLERANCE:
         return mesh, False
-    # The error of coarse facets is proportional to their deflection, that of wrong triangles is not.
+    # The error of facets is proportional to their deflection, that of wrong triangles is not.
     scale = max(0.8 * VOLUME_TOLERANCE / error, len(mesh.faces) / FINE_TRIANGLES, FINEST)
     scale = min(scale, 0.8)
     of_facets = error <= FACETS_ERROR

@@ -329,10 +329,11 @@ class Server:
         kill_group(child.pid)
 
     def bury(self, child: Child) -> None:
-        """Reaps a dead child. A job without an answer gets another child, if the dead one was shared.
+        """Reaps a dead child.
 
-    Otherwise the answer is the cause of death.
-    """
+        A job without an answer gets another child if the dead one was shared. Otherwise the answer
+        is the cause of death.
+        """
         _, status, usage = os.wait4(child.pid, 0)
         self.read_result(child)
         if child is self.shared:
