@@ -93,7 +93,7 @@ impl Cuda {
         }
     }
 
-    /// One line that says that and why a device is there but cannot be used.
+    /// If there is a device that cannot be used, one line that names it and says why.
     pub fn warning(&self) -> Option<String> {
         match self {
             Self::Unusable { device, reason } => {

@@ -83,7 +83,7 @@ pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<P
     Prompt::new(checkpoint, &prompt.system, &prompt.user)
 }
 
-/// What a policy is loaded for.
+/// The purpose for which a policy is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Weights that training changes are kept in fp32.
@@ -92,20 +92,19 @@ pub enum Purpose {
     Inference,
 }
 
-/// A model with its adapter, if any, its tokenizer, and the prompt that it is asked with.
+/// A model with its adapter, if any, its tokenizer, and its prompt.
 pub struct Policy {
     /// The model with its adapter.
     pub model: InternVl,
     /// The checkpoint's tokenizer.
     pub tokenizer: Tokenizer,
-    /// What is asked about each picture.
+    /// The prompt for each picture.
     pub prompt: Prompt,
 }
 
 impl Policy {
-    /// Loads the policy at `path` onto `device`, with the dtypes that `model.dtype` and `purpose`
-    /// ask for.
-    /// `prompt` is the prompt to ask with; `None` takes the stored or configured one, as
+    /// Loads the policy at `path` onto `device`, with the dtypes that follow from `model.dtype` and
+    /// `purpose`. If `prompt` is `None`, the stored or configured prompt is used, as in
     /// [`PolicyPath::prompt`].
     ///
     /// # Errors

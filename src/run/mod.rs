@@ -162,13 +162,13 @@ impl Run {
         train(&stage, &mut policy.model)
     }
 
-    /// What a stage says of itself when it is done.
+    /// The content of `result.json`, which a stage writes when it is done.
     fn result(&self, stage: StageName) -> Option<Value> {
         read_json(&self.dir.join(stage.name()).join("result.json"))
     }
 }
 
-/// More steps than any time suffices for.
+/// A limit of steps that more SFT never reaches, because its time ends it before.
 const MORE_SFT_STEPS: usize = 1_000_000;
 
 fn read_json(path: &Path) -> Option<Value> {

@@ -41,8 +41,8 @@ pub fn assign_advantages(rollouts: &mut [Rollout], ppo: &Ppo) -> Vec<usize> {
         whiten(&mut updated.flat_map(|(_, rollout)| &mut rollout.advantages).collect::<Vec<_>>());
     }
     if ppo.algorithm.is_grouped() {
-        // Whitening has moved the zeros of tied pictures: away from 0 they would teach nothing but
-        // length.
+        // Whitening has shifted the zeros of tied pictures. Equal advantages other than 0 would
+        // train only the length of completions.
         for group in rollouts.chunks_mut(ppo.samples_per_image).filter(|group| is_tied(group)) {
             group.iter_mut().for_each(|rollout| rollout.advantages.fill(0.0));
         }

@@ -100,8 +100,8 @@ impl Invocation {
         finished
     }
 
-    /// Runs it and expects a failure that is told as people want it: one line, the last one, with every text of `says`, and its
-    /// cause once.
+    /// Runs it and expects a failure whose message is the last line: one line that contains every
+    /// text of `says`, and its cause once.
     #[track_caller]
     pub fn fails_with(self, says: &[&str]) -> Finished {
         let finished = self.fails();

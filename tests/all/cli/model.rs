@@ -1,4 +1,4 @@
-//! `cadwright model`: checkpoints made, looked at, compared, merged; and those that are no good.
+//! `cadwright model`: makes, inspects, compares and merges checkpoints, and refuses unusable ones.
 
 use std::path::{Path, PathBuf};
 
