@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::cuda::cuda;
 
-/// Where torch computes.
+/// The choice of the device on which libtorch computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {

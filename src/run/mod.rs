@@ -40,7 +40,7 @@ pub enum StageName {
     Sft,
     /// Reinforcement learning from the SFT policy.
     Ppo,
-    /// More SFT from the SFT policy, for as long as PPO took: what `run.control` asks for.
+    /// The control of `run.control`: more SFT from the SFT policy, for as long as PPO took.
     MoreSft,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for StageName {
 }
 
 impl Run {
-    /// Makes the run directory and writes what is run: `config.toml` and `run.json`.
+    /// Makes the run directory and writes `config.toml` and `run.json`, which describe the run.
     ///
     /// If the directory holds a run already, this one continues it. Keys that change only speed or
     /// memory may then differ, and so may the sections of stages that have not begun.
@@ -132,10 +132,10 @@ impl Run {
         }
     }
 
-    /// Loads what a stage works on and calls `train`.
+    /// Loads the inputs of a stage and calls `train`.
     fn stage(&self, name: StageName, train: impl FnOnce(&Stage, &mut InternVl) -> Result<()>) -> Result<()> {
-        // CadQuery starts while the data is read. It may be needed only after long training: a
-        // fault must show before.
+        // CadQuery starts while the data is read. It may be needed only after long training, and a
+        // fault must show before that.
         let scorer = self.training_scorer()?;
         let training = self.dataset(Split::Train)?;
         let validation = self.dataset(Split::Validation)?;

@@ -1,5 +1,5 @@
-//! The state of reinforcement learning: policy, reference and critic, what a checkpoint keeps, and
-//! what a step needs of them. `ppo.rs` has the step itself.
+//! The state of reinforcement learning: policy, reference and critic, the content of a checkpoint,
+//! and the functions that a step needs. `ppo.rs` has the step itself.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub(super) struct Learner<'a> {
     pub(super) state: PpoState,
 }
 
-/// What a checkpoint keeps besides tensors.
+/// The content of a checkpoint besides tensors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PpoState {
     #[serde(flatten)]

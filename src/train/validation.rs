@@ -104,8 +104,8 @@ pub fn ceiling_k(ppo: &Ppo) -> usize {
 }
 
 /// Samples [`ceiling_k`] programs at PPO's temperature for each of the first validation parts.
-/// Returns their mean IoU, and the mean of the best IoU of each part, which a policy that chooses
-/// among what this one writes cannot exceed. `None` if `ppo.ceiling_samples` is 0.
+/// Returns their mean IoU, and the mean of the best IoU of each part. A policy that only chooses
+/// among these programs cannot exceed the latter. `None` if `ppo.ceiling_samples` is 0.
 ///
 /// # Errors
 /// The scorer cannot go on.

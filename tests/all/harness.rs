@@ -1,5 +1,5 @@
-//! What the tests share: the repository's paths, libtorch's generator, and the binary in a fresh
-//! directory, whose failures are reported with command, directory and output.
+//! Shared parts of the tests: the repository's paths, libtorch's generator, and the binary in a
+//! fresh directory, whose failures are reported with command, directory and output.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

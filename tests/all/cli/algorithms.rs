@@ -186,8 +186,8 @@ fn shapes_alone_suffice_if_the_policy_imitates_its_own_programs_only() {
     assert_eq!(steps(&run).len(), 1);
 }
 
-/// The first update ruins the weights. All later gradients are not finite: they change nothing, are
-/// counted, and in the end the stage gives up, in SFT as in PPO.
+/// The first update ruins the weights, and no later gradient is finite. Such updates change nothing
+/// and are counted, and several in a row end the stage, in SFT as in PPO.
 #[test]
 fn gradients_that_are_not_finite_are_skipped_counted_and_end_the_stage() {
     let place = Place::new();

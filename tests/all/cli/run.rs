@@ -1,4 +1,4 @@
-//! What a whole run leaves with real CadQuery, and that it can be repeated.
+//! Whole runs with real CadQuery: their files, and that they are repeatable.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
