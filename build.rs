@@ -1,4 +1,5 @@
-//! Puts libtorch's directory into the run path of every binary and test, so that they run without LD_LIBRARY_PATH.
+//! Puts libtorch's directory into the run path of every binary and test, so that they run without
+//! LD_LIBRARY_PATH.
 
 use std::path::PathBuf;
 

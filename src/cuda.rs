@@ -32,8 +32,8 @@ pub enum Cuda {
     },
 }
 
-/// What CUDA gives this process. The first call loads the library; it must come before anything
-/// asks libtorch for CUDA devices, because libtorch remembers that there were none.
+/// The state of CUDA in this process. The first call loads the library. It must come before any
+/// other question to libtorch about CUDA devices, because libtorch remembers that there were none.
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| {
@@ -93,7 +93,7 @@ impl Cuda {
         }
     }
 
-    /// One line that says that and why a device is there but cannot be used.
+    /// If there is a device that cannot be used, one line that names it and says why.
     pub fn warning(&self) -> Option<String> {
         match self {
             Self::Unusable { device, reason } => {
@@ -105,7 +105,7 @@ impl Cuda {
 }
 
 /// The file that shows an NVIDIA device, if one of them `exists`. Under WSL, `/dev/dxg` may be
-/// another vendor's GPU: the NVIDIA driver is there if it has put its library beside.
+/// another vendor's GPU. It is NVIDIA's if the NVIDIA driver has installed its library.
 fn nvidia_device(exists: &dyn Fn(&Path) -> bool) -> Option<&'static str> {
     const SIGNS: [&[&str]; 3] =
         [&["/dev/nvidiactl"], &["/proc/driver/nvidia"], &["/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1"]];
@@ -138,7 +138,7 @@ fn load(
     })
 }
 
-/// Loads a library for the whole process. The error is what the dynamic linker says, in one line.
+/// Loads a library for the whole process. The error is the dynamic linker's message, in one line.
 fn open(path: &Path) -> Result<(), String> {
     let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
     // SAFETY: a NUL-terminated path. The library is libtorch's own, and its initialisers expect to

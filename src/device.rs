@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::cuda::cuda;
 
-/// Where torch computes.
+/// The choice of the device on which libtorch computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
@@ -36,7 +36,7 @@ impl DeviceChoice {
     }
 }
 
-/// Sets the number of threads that torch computes with; 0 leaves it at one a core.
+/// Sets the number of threads that libtorch computes with; 0 leaves it at one per core.
 pub fn set_threads(threads: usize) {
     if let Ok(threads @ 1..) = i32::try_from(threads) {
         tch::set_num_threads(threads);

@@ -30,8 +30,8 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     files::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `fill` with a new directory of another name, and then gives that the name `directory`, in
-/// place of what has it.
+/// Calls `fill` with a new directory of another name, and then renames it to `directory`. It
+/// replaces an older directory of that name.
 ///
 /// # Errors
 /// An error of `fill`, or a directory that cannot be written. The old directory then stays as it

@@ -121,8 +121,8 @@ impl<'a> Pictures<'a> {
         }
         let (tiles, counts) = self.tiles(model, &distinct);
         let embedded = model.embed_tiles(&tiles, true);
-        // Rounded as kept embeddings are, so that the update sees what the rollouts saw. The
-        // gradient ignores the rounding.
+        // Rounds as kept embeddings are rounded, so that the update sees the same embeddings as the
+        // rollouts. The gradient ignores the rounding.
         let leaf = embedded.detach().to_kind(Kind::BFloat16).to_kind(Kind::Float).set_requires_grad(true);
         let parts = leaf.split_with_sizes(&counts, 0).iter().map(|part| part.flatten(0, 1)).collect();
         EmbeddedPictures { indices: distinct, parts, tower: Some((embedded, leaf)) }

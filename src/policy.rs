@@ -11,7 +11,7 @@ use crate::files::replace_directory;
 use crate::hub::{COMPANIONS, HubError, resolve_adapter, resolve_checkpoint};
 use crate::model::{InternVl, InternVlConfig, Layout, ModelError, Prompt, Tokenizer, files};
 
-/// Where a policy is stored.
+/// The directories in which a policy is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyPath {
     /// Directory of the checkpoint: weights, configuration and tokenizer.
@@ -22,7 +22,7 @@ pub struct PolicyPath {
 
 impl PolicyPath {
     /// The local directories of a checkpoint and, if any, of its adapter. Each name is a directory
-    /// or a hub id, which is downloaded if need be, at the revision beside it.
+    /// or a hub id, which is downloaded if necessary, at the revision that is given with it.
     ///
     /// # Errors
     /// A name that is neither a directory nor a hub id, or a download that fails.
@@ -83,7 +83,7 @@ pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<P
     Prompt::new(checkpoint, &prompt.system, &prompt.user)
 }
 
-/// What a policy is loaded for.
+/// The purpose for which a policy is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Weights that training changes are kept in fp32.
@@ -92,20 +92,19 @@ pub enum Purpose {
     Inference,
 }
 
-/// A model with its adapter, if any, its tokenizer, and the prompt that it is asked with.
+/// A model with its adapter, if any, its tokenizer, and its prompt.
 pub struct Policy {
     /// The model with its adapter.
     pub model: InternVl,
     /// The checkpoint's tokenizer.
     pub tokenizer: Tokenizer,
-    /// What is asked about each picture.
+    /// The prompt for each picture.
     pub prompt: Prompt,
 }
 
 impl Policy {
-    /// Loads the policy at `path` onto `device`, with the dtypes that `model.dtype` and `purpose`
-    /// ask for.
-    /// `prompt` is the prompt to ask with; `None` takes the stored or configured one, as
+    /// Loads the policy at `path` onto `device`, with the dtypes that follow from `model.dtype` and
+    /// `purpose`. If `prompt` is `None`, the stored or configured prompt is used, as in
     /// [`PolicyPath::prompt`].
     ///
     /// # Errors
@@ -147,9 +146,9 @@ fn check_positions(config: &Config, architecture: &InternVlConfig) -> Result<()>
     Ok(())
 }
 
-/// Writes what training changed, complete or not at all: the adapter of `model`, or, if it has
-/// none, a whole checkpoint with its tokenizer; and the prompt. `base_model` is the path or hub id
-/// that PEFT will look for the adapter's checkpoint at.
+/// Writes the trained weights and the prompt, complete or not at all. The weights are the adapter
+/// of `model`, or, if it has none, a whole checkpoint with its tokenizer. `base_model` is the path
+/// or hub id that PEFT will look for the adapter's checkpoint at.
 ///
 /// # Errors
 /// A directory that cannot be written.
@@ -199,7 +198,7 @@ pub fn merge(path: &PolicyPath, weights_dtype: Option<Kind>, layout: Layout, out
     })
 }
 
-/// Copies what belongs to a checkpoint besides its weights and configuration: tokenizer, templates,
+/// Copies the files of a checkpoint besides its weights and configuration: tokenizer, templates,
 /// preprocessing.
 fn copy_companions(from: &Path, to: &Path) -> Result<()> {
     for name in COMPANIONS {

@@ -1,6 +1,6 @@
-//! A completion's life: its prompt, its tokens, its program and the program's score, then what
-//! reinforcement learning adds. Validation, evaluation and PPO all generate and score programs
-//! here.
+//! The life of a completion: its prompt, its tokens, its program and the program's score, then the
+//! numbers that reinforcement learning adds. Validation, evaluation and PPO all generate and score
+//! programs here.
 
 use std::rc::Rc;
 
@@ -14,13 +14,13 @@ use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
 
-/// A dataset with its pictures, and how a model is asked about them.
+/// A dataset with its pictures, and the prompt for each of them.
 pub struct PromptedDataset<'a> {
     /// The parts.
     pub dataset: &'a Dataset,
     /// Their pictures.
     pub pictures: &'a Pictures<'a>,
-    /// What is asked about each picture.
+    /// The prompt for each picture.
     pub prompt: &'a Prompt,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
@@ -67,7 +67,7 @@ pub struct Rollout {
     pub values: Vec<f32>,
     /// The advantage of each token.
     pub advantages: Vec<f32>,
-    /// What the critic should have said of each token; empty without a critic.
+    /// The critic's target for each token; empty without a critic.
     pub returns: Vec<f32>,
     /// The reference's log-probability of each token; empty unless the KL divergence needs it.
     pub ref_logprobs: Vec<f32>,

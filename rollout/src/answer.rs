@@ -1,4 +1,4 @@
-//! What the engines answer about a program.
+//! The answers of the engines about a program.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::config::Engine;
 
-/// What the engines say about a program.
+/// The answer of the engines about a program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// A solid or a failure. `None` if the native engine declined and was asked alone, or if our

@@ -26,7 +26,7 @@ use crate::scoring::{Execution, Score, ScoreRequest, Shared, caught};
 use crate::summary::{Report, ReportBuilder};
 use crate::truth::{GroundTruth, Shape};
 
-/// What [`exec`] executes.
+/// Settings of [`exec`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecOptions {
     /// Rows `{"id", "code"}`; other fields are ignored. `id` is a string or a number.
@@ -39,7 +39,7 @@ pub struct ExecOptions {
     pub scorer: ScorerConfig,
 }
 
-/// What [`score`] scores.
+/// Settings of [`score`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreOptions {
     /// Rows `{"id", "ground_truth", "prediction"}`. Instead of `"ground_truth"`, a row may have
@@ -392,7 +392,8 @@ fn directory_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
-/// Serde does not say which field has the wrong type: finds it.
+/// Serde's message, or one that names the field with the wrong type, because serde does not name
+/// it.
 fn describe(error: &str, value: &Value, names: &[&str]) -> String {
     let texts = ["code", "ground_truth", "ground_truth_mesh", "prediction"];
     match texts.iter().find(|name| value.get(**name).is_some_and(|field| !field.is_string())) {

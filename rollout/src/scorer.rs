@@ -195,7 +195,7 @@ mod tests {
     const CUBE: &str = "solid = cq.Workplane().box(1, 1, 1)";
     const LARGE: &str = "solid = cq.Workplane().box(2, 2, 2)";
 
-    /// A fault of ours on large solids.
+    /// An IoU that panics on large solids, as a fault of ours would.
     fn faulty(frame: Frame, n: usize, prediction: &Solid, ground_truth: &Solid) -> f64 {
         assert!(prediction.mass().volume < 5.0, "too large to compare");
         frame_iou(frame, n, prediction, ground_truth)

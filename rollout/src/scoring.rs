@@ -98,7 +98,7 @@ impl Shared {
         let answer = caught(|| -> Result<Answer> {
             let answer = self.engines.execute(program)?;
             if let Some(solid) = answer.solid() {
-                // Computed when first asked for. Rows have both, so a panic must come here.
+                // Both are computed on first use. Rows need them, so a panic must happen here.
                 solid.mass();
                 solid.solids();
             }

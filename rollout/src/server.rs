@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// The longest reply: the worker's own limit on a result, and its header.
 const REPLY_LIMIT: usize = (64 << 20) + 4096;
 
-/// What a server reports about itself when it is ready.
+/// The facts that a server reports about itself when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct WorkerInfo {
     /// Version of CadQuery.
@@ -98,7 +98,7 @@ impl Task<'_> {
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 pub enum Reply {
     /// The worker's result, which is still to be decoded.
     Result(Vec<u8>),
@@ -116,7 +116,7 @@ pub struct Refusal(pub String);
 /// A message from the server: kind and payload.
 type Message = (u8, Vec<u8>);
 
-/// What is known of a server, shared with the thread that supervises it.
+/// The state of a server, shared with the thread that supervises it.
 struct State {
     python: PathBuf,
     /// Set once: the server is ready, or why it is not.
@@ -220,7 +220,8 @@ impl Server {
         if self.send(&task.message(request), limit) {
             let reply = self.receive(&receiver, limit);
             let directory = self.root.join(request.to_string());
-            // The program may have filled it. What stays now is removed with the server.
+            // The program may have filled it. Files that cannot be removed now are removed with the
+            // server.
             let _ = fs::remove_dir_all(directory);
             return Ok(reply);
         }

@@ -40,7 +40,7 @@ struct Memory {
 /// An answer that one request computes and others wait for.
 #[derive(Default)]
 struct Flight {
-    /// Set once: the answer, or `None` if the request met an error or panicked.
+    /// Set once: the answer, or `None` if the request failed or panicked.
     landed: Mutex<Option<Option<Answer>>>,
     changed: Condvar,
 }
@@ -88,7 +88,7 @@ impl Store {
             if let Some(Some(answer)) = landed.as_ref() {
                 return Ok(answer.clone());
             }
-            // The request that led met an error or panicked. Try again.
+            // The request that computed the answer failed or panicked. Try again.
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Statistics of a set of scores: what is quoted of an evaluation.
+//! Statistics of a set of scores: the numbers that are quoted of an evaluation.
 //!
 //! `cadwright score`, `cadwright eval`, validation and the table of a run all use [`Report`], so
 //! that the same scores give the same numbers everywhere.

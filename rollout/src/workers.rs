@@ -1,4 +1,4 @@
-//! CadQuery workers that survive what they execute.
+//! CadQuery workers that survive the programs that they execute.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -78,7 +78,7 @@ impl Workers {
         self.present_server().map(|_| ())
     }
 
-    /// Waits until CadQuery is imported and says what runs.
+    /// Waits until CadQuery is imported, and returns its version and other facts about the server.
     pub fn ready(&self) -> Result<WorkerInfo> {
         self.server()?.ready()
     }

@@ -1,7 +1,8 @@
-"""Triangulates solids and makes sure that what the triangles enclose is what the solids are.
+"""Triangulates solids, and checks that the triangles enclose the same volume as the solids.
 
-OpenCASCADE's mesher sometimes returns a closed surface that encloses something else, without a warning. The volume of every mesh is
-therefore compared with that of the solids, which the kernel integrates over the exact surfaces; where they differ, other ways are tried.
+OpenCASCADE's mesher sometimes returns a closed surface that encloses another body, without a
+warning. Therefore this module compares the volume of every mesh with that of the solids, which the
+kernel integrates over the exact surfaces. If they differ, it tries other ways.
 """
 
 from __future__ import annotations
@@ -37,47 +38,60 @@ from OCP.TopoDS import TopoDS
 LINEAR_DEFLECTION = 5e-4
 ANGULAR_DEFLECTION = 0.2
 
-# By how much the mesh's volume may differ from the solids', as a share of theirs.
+# Maximum difference between the mesh's volume and the solids', as a share of the solids' volume.
 VOLUME_TOLERANCE = 2e-3
 
-# Above this error triangles are wrong rather than few: another mesh of the same volume may be so, too, and is
-# checked at so many points, of which this share of those inside may be in one of both only.
+# Above this error the triangles are wrong, not just too coarse. Another mesh may then have the
+# right volume and still be wrong, so it is checked at POINTS points. The points that are inside
+# only one of mesh and solids may be at most POINT_TOLERANCE times those inside the solids.
 FACETS_ERROR = 2e-2
 POINTS = 600
 POINT_TOLERANCE = 3e-2
 
-# The volume's tolerance for columns, of which the steps at the sides count too.
+# The volume's tolerance for columns. Their error includes the steps at the sides.
 COLUMN_TOLERANCE = 1.5e-2
 
 # A volume below this share of the diagonal's cube counts as zero.
 NO_VOLUME = 1e-9
 
-# A finer mesh has about so many triangles at most, and this share of the usual deflection at least.
+# A finer mesh has at most about FINE_TRIANGLES triangles and at least FINEST times the usual
+# deflection.
 FINE_TRIANGLES = 150_000
 FINEST = 0.05
 
-# Columns along x and along y at most, and lines times faces at most: each costs some 20 microseconds.
+# Maximum number of columns along x and along y, and maximum number of lines times faces. One line
+# and one face cost about 20 microseconds.
 COLUMNS = 128
 LINE_BUDGET = 120_000
 
 
 @dataclass
 class Mesh:
-    """Flat coordinates, flat vertex indices turning counter-clockwise from outside, face indices."""
+    """Triangles in flat arrays.
+
+    `vertices` has x, y, z of each vertex, `triangles` three vertex indices of each triangle,
+    counter-clockwise seen from outside, and `faces` the face index of each triangle.
+    """
 
     vertices: array = field(default_factory=lambda: array("d"))
     triangles: array = field(default_factory=lambda: array("I"))
     faces: array = field(default_factory=lambda: array("I"))
 
     def volume(self, since: int, around: np.ndarray) -> float:
-        """What the triangles from flat index `since` on enclose, by the divergence theorem about a point."""
+        """The volume that the triangles from flat index `since` on enclose.
+
+        By the divergence theorem about the point `around`.
+        """
         points = np.frombuffer(self.vertices).reshape(-1, 3) - around
         a, b, c = points[np.frombuffer(self.triangles, np.uint32)[since:].reshape(-1, 3).T]
         return float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6.0
 
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """Which points have a winding number of more than one half (van Oosterom and Strackee 1983, eq. 8)."""
+        """Whether each of `points` (n, 3) has a winding number of more than one half.
+
+        Bools (n,), by equation 8 of van Oosterom and Strackee 1983.
+        """
         corners = np.frombuffer(self.vertices).reshape(-1, 3)[np.frombuffer(self.triangles, np.uint32)].reshape(-1, 3, 3)
         inside = np.zeros(len(points), bool)
         for index, point in enumerate(points):
@@ -92,13 +106,13 @@ class Mesh:
 
 @dataclass
 class Part:
-    """What is to be triangulated."""
+    """A shape to be triangulated."""
 
     shape: Any
     solids: list[Any]
-    # By the kernel, from the exact surfaces; negative for a solid that is inside out.
+    # By the kernel, from the exact surfaces. Negative for a solid that is inside out.
     volumes: list[float]
-    # Lowest corner and length of the diagonal.
+    # Lowest corner of the bounding box, and length of its diagonal.
     low: np.ndarray
     size: float
 
@@ -109,7 +123,10 @@ class Part:
         return cls(shape, solids, volumes, np.array((box.xmin, box.ymin, box.zmin)), box.DiagonalLength)
 
     def error(self, volumes: list[float]) -> float:
-        """Sum over the solids of how much other volumes differ, so that no two errors cancel; a share of the whole."""
+        """Error of other volumes of the solids, as a share of the whole volume.
+
+        Sums absolute errors, so that no two of them cancel.
+        """
         whole = max(sum(map(abs, self.volumes)), NO_VOLUME * self.size**3)
         if whole == 0.0:
             return 0.0
@@ -124,9 +141,10 @@ def volume_properties(shape: Any) -> GProp_GProps:
 
 
 def tessellate(shape: Any, solids: list[Any], malformed: bool) -> tuple[Mesh, bool]:
-    """A mesh, and whether its IoU is uncertain because it encloses something else than the solids.
+    """A mesh, and whether its IoU is uncertain because it encloses another volume than the solids.
 
-    Of what OCC calls invalid the volume may be meaningless: such a mesh is taken as it is, even where there is none.
+    If OCC calls the shape invalid, its volume may be meaningless. Its mesh is then returned without
+    a check, even if it is empty.
     """
     part = Part.of(shape, solids)
     mesh, error = triangulated(part)
@@ -159,7 +177,7 @@ def by_another_algorithm(part: Part, scale: float) -> tuple[Mesh, float]:
 
 
 def divided(part: Part, scale: float) -> tuple[Mesh, float]:
-    """Triangulates a copy in which no face turns by more than a right angle."""
+    """Triangulates a copy whose faces are divided so that none turns by more than a right angle."""
     division = ShapeUpgrade_ShapeDivideAngle(math.pi / 2.0, BRepBuilderAPI_Copy(part.shape.wrapped).Shape())
     division.Perform()
     shape = cq.Shape.cast(division.Result())
@@ -167,7 +185,7 @@ def divided(part: Part, scale: float) -> tuple[Mesh, float]:
 
 
 def agrees(part: Part, mesh: Mesh) -> bool:
-    """Whether the kernel's own classifier finds the same points inside of the solids as the mesh's winding number."""
+    """Whether the kernel's classifier and the mesh's winding number find the same points inside."""
     box = part.shape.BoundingBox()
     lengths = np.array((box.xlen, box.ylen, box.zlen))
     points = part.low + lengths * np.random.default_rng(0).random((POINTS, 3))
@@ -185,10 +203,10 @@ def agrees(part: Part, mesh: Mesh) -> bool:
 def triangulated(
     part: Part, scale: float = 1.0, algorithm: Any = IMeshTools_MeshAlgoType.IMeshTools_MeshAlgoType_DEFAULT
 ) -> tuple[Mesh, float]:
-    """A mesh of all solids and its error; empty where the kernel cannot."""
+    """A mesh of all solids, and its error. The mesh is empty if the kernel fails."""
     mesh, volumes, index = Mesh(), [], 0
     try:
-        # What a program has triangulated itself, or attached, does not count.
+        # Removes triangles that the program has made or attached.
         BRepTools.Clean_s(part.shape.wrapped)
         parameters = IMeshTools_Parameters()
         parameters.Deflection = max(LINEAR_DEFLECTION * scale * part.size, 1e-7)
@@ -200,7 +218,7 @@ def triangulated(
         BRepMesh_IncrementalMesh(part.shape.wrapped, parameters)
     except (MemoryError, Standard_OutOfMemory):
         raise
-    except Exception:  # malformed beyond meshing: valid by the rule, but it occupies nothing
+    except Exception:  # too malformed to mesh: valid by the rule, but occupies nothing
         return mesh, math.inf
     around = part.low + part.size * np.array((0.31, 0.37, 0.43))  # in no plane of symmetry
     for solid, volume in zip(part.solids, part.volumes, strict=True):
@@ -216,7 +234,7 @@ def triangulated(
 
 
 def append_face(face: Any, inside_out: bool, index: int, mesh: Mesh) -> bool:
-    """Adds a face's triangles; false if it has none."""
+    """Adds the triangles of a face to `mesh`; false if it has none."""
     orientation = face.Orientation()
     if orientation not in (TopAbs_Orientation.TopAbs_FORWARD, TopAbs_Orientation.TopAbs_REVERSED):
         return False
@@ -243,9 +261,10 @@ def append_face(face: Any, inside_out: bool, index: int, mesh: Mesh) -> bool:
 
 
 def sampled(part: Part, _scale: float) -> tuple[Mesh, float]:
-    """Boxes around lines along z, each as long as the line is inside, instead of a triangulated surface.
+    """A mesh of columns instead of a triangulated surface.
 
-    Their error includes what the steps at the sides may be off, so that thin oblique walls count as uncertain.
+    The columns are boxes around lines along z, over the intervals in which the line is inside.
+    Their error includes that of the steps at the sides, so that thin oblique walls are uncertain.
     """
     faces = max(1, sum(len(solid.Faces()) for solid in part.solids))
     n = max(1, min(COLUMNS, math.isqrt(LINE_BUDGET // faces)))
@@ -256,7 +275,8 @@ def sampled(part: Part, _scale: float) -> tuple[Mesh, float]:
         intersector = IntCurvesFace_ShapeIntersector()
         intersector.Load(solid.wrapped, 1e-7)
         classifier = BRepClass3d_SolidClassifier(solid.wrapped)
-        # Row n and column n stay empty: neighbours of the last ones, and, by index -1, of the first.
+        # Row n and column n stay empty. They are the neighbours of the last ones and, by index -1,
+        # of the first ones.
         columns: list[list[list[tuple[float, float]]]] = [[[] for _ in range(n + 1)] for _ in range(n + 1)]
         for i in range(n):
             for j in range(n):
@@ -266,7 +286,7 @@ def sampled(part: Part, _scale: float) -> tuple[Mesh, float]:
                     corner = (box.xmin + i * width, box.ymin + j * depth, low)
                     append_box(mesh, corner, (box.xmin + (i + 1) * width, box.ymin + (j + 1) * depth, high), index)
         volumes.append(width * depth * sum(high - low for row in columns for column in row for low, high in column))
-        # A side that is in truth oblique is off by a quarter of a cell on average.
+        # If the true side is oblique, a step is off by a quarter of a cell on average.
         for i in range(-1, n):
             for j in range(-1, n):
                 exposed = difference(columns[i][j], columns[i + 1][j]) + difference(columns[i][j], columns[i][j + 1])
@@ -279,7 +299,7 @@ def sampled(part: Part, _scale: float) -> tuple[Mesh, float]:
 def stretches(
     intersector: Any, classifier: Any, x: float, y: float, below: float, inside_out: bool
 ) -> list[tuple[float, float]]:
-    """Where a line along z is inside of a solid, from low to high."""
+    """The intervals of z in which the line through (x, y) is inside the solid, ascending."""
     intersector.Perform(gp_Lin(gp_Pnt(x, y, below), gp_Dir(0.0, 0.0, 1.0)), 0.0, math.inf)
     intersector.SortResult()
     heights = [below + intersector.WParameter(i) for i in range(1, intersector.NbPnt() + 1)]
@@ -288,7 +308,7 @@ def stretches(
     expected = [leaves, enters] if inside_out else [enters, leaves]
     if len(heights) % 2 == 0 and transitions == expected * (len(heights) // 2):
         return list(zip(heights[::2], heights[1::2]))
-    # The line touches the surface, or runs through an edge: ask about every piece.
+    # The line touches the surface or passes through an edge: classify every interval by its middle.
     found = []
     for low, high in zip(heights, heights[1:]):
         classifier.Perform(gp_Pnt(x, y, 0.5 * (low + high)), 1e-7)
@@ -298,7 +318,7 @@ def stretches(
 
 
 def difference(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> float:
-    """Length of what is in one of two columns only."""
+    """Total length that is in exactly one of two columns."""
     if a == b:
         return 0.0
     common = sum(max(0.0, min(p[1], q[1]) - max(p[0], q[0])) for p in a for q in b)
@@ -317,7 +337,8 @@ def append_box(mesh: Mesh, low: tuple[float, ...], high: tuple[float, ...], inde
     mesh.faces.extend([index] * 12)
 
 
-# In this order: each is tried with a finer mesh or the usual one, and may have some error.
+# Remedies in the order in which they are tried: the function, whether its mesh is finer than usual,
+# and its maximum error.
 REMEDIES = (
     (triangulated, True, VOLUME_TOLERANCE),
     (by_another_algorithm, False, VOLUME_TOLERANCE),

@@ -1,15 +1,16 @@
-"""Executes programs and packs what they left behind. Little endian throughout.
+"""Executes programs and packs their results. All numbers are little endian.
 
-Task MESH and task SHELL, which differ in the mesh. Payload: the program in UTF-8.
+Tasks MESH and SHELL. They differ in the mesh. Payload: the program in UTF-8.
 Reply: one byte of class, then for a solid
     f64 volume, 3 f64 centroid, 9 f64 inertia about the centroid, 6 f64 bounds (low, high),
     u32 solids, u8 malformed, u8 iou_uncertain (see mesh.py), u32 vertices, u32 triangles,
-    3 f64 a vertex, 3 u32 a triangle, u32 face index a triangle;
+    3 f64 per vertex, 3 u32 per triangle, u32 face index per triangle;
 for a failure the message in UTF-8.
 
-Task EXACT. Payload: u32 poses, 12 f64 a pose (three rows of a matrix), u32 bytes of the first program, then both programs.
-Reply: one byte of class, then f64 IoU a pose, with the second solid moved by it, NaN where the kernel has no answer; for a
-failure the message in UTF-8.
+Task EXACT. Payload: u32 poses, 12 f64 per pose (the three rows of a matrix), u32 bytes of the first
+program, then both programs.
+Reply: one byte of class, then per pose the f64 IoU of the first solid and the second one moved by
+the pose, NaN if the kernel has no answer; for a failure the message in UTF-8.
 
 Task STEP. Payload: a STEP file. Reply: as for MESH.
 """
@@ -40,19 +41,21 @@ from mesh import Mesh, append_face, tessellate, volume_properties
 
 SOLID, SYNTAX, EXCEPTION, NO_SOLID, EMPTY, TIMEOUT, MEMORY, CRASH = range(8)
 
-# What a process that many programs share says of one that must have its own.
+# The class byte with which a shared process refuses a program that needs a process of its own.
 NOT_TAME = 255
 
 MESH, SHELL, EXACT, STEP = range(4)
 
-# Where a program may leave its result, in this order; otherwise the first object counts.
+# The names of a program's result, in order of precedence. Without them the first object counts.
 RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
 
-# The defaults of CadQuery's STL export, which the published metric uses. Relative to an edge's size.
+# The defaults of CadQuery's STL export, which the published metric uses. The deflection is relative
+# to the size of an edge.
 STL_DEFLECTION = 0.1
 STL_ANGLE = 0.1
 
-# Volumes of intersection and union must add up to those of the parts, to this share.
+# Maximum difference between the volumes of intersection plus union and those of the two parts, as a
+# share of the latter.
 BOOLEAN_TOLERANCE = 1e-3
 
 MESSAGE_LIMIT = 500
@@ -72,7 +75,7 @@ def describe(error: BaseException) -> str:
 
 
 def perform(task: int, payload: bytes) -> bytes:
-    """The whole verdict: never raises."""
+    """The reply to a task. Never raises."""
     try:
         if task == EXACT:
             poses = struct.unpack_from("<I", payload)[0]
@@ -85,16 +88,16 @@ def perform(task: int, payload: bytes) -> bytes:
         return error if shape is None else pack(shape, solids, task)
     except (MemoryError, Standard_OutOfMemory) as error:
         return failure(MEMORY, describe(error))
-    except BaseException as error:  # SystemExit and KeyboardInterrupt, too
+    except BaseException as error:  # includes SystemExit and KeyboardInterrupt
         return failure(EXCEPTION, describe(error))
 
 
 def perform_tame(task: int, payload: bytes) -> bytes:
-    """As `perform`, but refuses what might change this process."""
+    """As `perform`, but refuses a program that might change this process."""
     if task in (MESH, SHELL):
         try:
             tree = ast.parse(textwrap.dedent(payload.decode()).strip(), "<program>")
-        except BaseException:  # whatever is wrong with it
+        except BaseException:  # a process of its own finds the error again
             return bytes([NOT_TAME])
         if tame.is_tame(tree):
             return perform(task, payload)
@@ -102,7 +105,10 @@ def perform_tame(task: int, payload: bytes) -> bytes:
 
 
 def build(text: str) -> tuple[Any, list[Any], bytes]:
-    """The object that counts and the solids in it, or the failure; raises what the program raises."""
+    """The result object of a program and its solids, or the failure.
+
+    Raises any exception that the program raises.
+    """
     try:
         code = compile(textwrap.dedent(text).strip(), "<program>", "exec", dont_inherit=True)
     except MemoryError:
@@ -119,7 +125,10 @@ def build(text: str) -> tuple[Any, list[Any], bytes]:
 
 
 def read_step(content: bytes) -> tuple[Any, list[Any], bytes]:
-    """The solids in a STEP file, in millimetres, or the failure. The reader takes names only; this process has a directory."""
+    """The shape in a STEP file, in millimetres, and its solids, or the failure.
+
+    The reader takes only file names, so the content is written to this process's directory.
+    """
     with open("shape.step", "wb") as file:
         file.write(content)
     shape = cq.Compound.makeCompound(cq.importers.importStep("shape.step").vals())
@@ -130,7 +139,10 @@ def read_step(content: bytes) -> tuple[Any, list[Any], bytes]:
 
 
 def compare(first: str, second: str, poses: list[tuple[float, ...]]) -> bytes:
-    """IoU of two programs by booleans. Both run in this process: for audits of programs, not for rewards."""
+    """IoU of two programs by booleans, once for each pose of the second one.
+
+    Both programs run in this process. For audits of programs, not for rewards.
+    """
     shapes = []
     for text in (first, second):
         shape, _, error = build(text)
@@ -144,7 +156,10 @@ def compare(first: str, second: str, poses: list[tuple[float, ...]]) -> bytes:
 
 
 def moved(shape: Any, pose: tuple[float, ...]) -> Any:
-    """A shape moved by a rotation, a uniform scale and a translation: its surfaces stay what they are."""
+    """The shape after a rotation, a uniform scale and a translation.
+
+    These keep the type of its surfaces.
+    """
     if pose == (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0):
         return shape
     motion = gp_Trsf()
@@ -153,14 +168,14 @@ def moved(shape: Any, pose: tuple[float, ...]) -> Any:
 
 
 def exact_iou(first: Any, second: Any) -> float:
-    """IoU by booleans; NaN where the volumes do not add up."""
+    """IoU by booleans; NaN if the volumes do not add up."""
     parts = volume_properties(first).Mass() + volume_properties(second).Mass()
     common, union = (boolean(operation, first, second) for operation in (BRepAlgoAPI_Common, BRepAlgoAPI_Fuse))
     return common / union if union > 0.0 and abs(common + union - parts) <= BOOLEAN_TOLERANCE * parts else math.nan
 
 
 def boolean(operation: Any, first: Any, second: Any) -> float:
-    """Volume of what a boolean leaves; NaN where it fails."""
+    """Volume of the result of a boolean; NaN if it fails."""
     made = operation(first.wrapped, second.wrapped)
     if not made.IsDone():
         return math.nan
@@ -170,7 +185,7 @@ def boolean(operation: Any, first: Any, second: Any) -> float:
 
 
 def pick(names: dict[str, Any]) -> tuple[Any, list[Any], bytes]:
-    """The object that counts and the solids in it, or the failure."""
+    """The result object among a program's variables, and its solids, or the failure."""
     found = {
         name: value for name, value in names.items()
         if isinstance(value, (cq.Workplane, cq.Solid, cq.Compound))
@@ -194,7 +209,10 @@ def pick(names: dict[str, Any]) -> tuple[Any, list[Any], bytes]:
 
 
 def warm_up() -> None:
-    """Does once, before the fork, what every child would else do for the first time. No boolean: see server.py."""
+    """Runs a small program before the fork, so that children need not initialise the kernel.
+
+    It runs no boolean: see server.py.
+    """
     plane = cq.Plane(cq.Vector(0, 0, 0), cq.Vector(1, 0, 0), cq.Vector(0, 0, 1))
     sketch = cq.Workplane(plane).moveTo(0, 0).lineTo(2, 0).threePointArc((2.5, 0.5), (2, 1)).close()
     shape = sketch.extrude(1).val()
@@ -202,6 +220,7 @@ def warm_up() -> None:
 
 
 def pack(shape: Any, solids: list[Any], task: int) -> bytes:
+    """The reply about a solid, as the module states it."""
     properties = volume_properties(shape)
     centre, matrix = properties.CentreOfMass(), properties.MatrixOfInertia()
     box = shape.BoundingBox()

@@ -228,7 +228,7 @@ class Server:
         return child
 
     def give(self, child: Child, job: Job) -> None:
-        """Has a shared child perform a job. The pipe has room for the whole message."""
+        """Sends a job to a shared child. The pipe has room for the whole message."""
         child.job, child.nonce, child.result = job, os.urandom(16), bytearray()
         message = child.nonce + struct.pack("<QB", job.request, job.task) + job.payload
         with contextlib.suppress(OSError):  # if the child has died, its end is noticed soon
@@ -279,7 +279,7 @@ class Server:
                 data = os.read(child.pipe, 1 << 20)
             except BlockingIOError:
                 return
-            if not data:  # the child's death, not this, is its end
+            if not data:  # closing the pipe does not end the child; its death does
                 self.close_pipe(child)
                 return
             if child.job is None:
@@ -329,7 +329,11 @@ class Server:
         kill_group(child.pid)
 
     def bury(self, child: Child) -> None:
-        """Reaps a dead child. An unanswered job is tried in another child, or this end answers it."""
+        """Reaps a dead child.
+
+        A job without an answer gets another child if the dead one was shared. Otherwise the answer
+        is the cause of death.
+        """
         _, status, usage = os.wait4(child.pid, 0)
         self.read_result(child)
         if child is self.shared:

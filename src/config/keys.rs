@@ -1,4 +1,4 @@
-//! Every key of a configuration by section, with its unit, default and effect.
+//! Every key of a configuration, by section, with its unit, default and effect.
 
 use std::path::PathBuf;
 
@@ -22,15 +22,15 @@ section! {
         model: Model = Model::default(),
         /// The adapter of `model.tune = "lora"`.
         lora: Lora = Lora::default(),
-        /// The prompt.
+        /// The text of the prompt.
         prompt: PromptText = PromptText::default(),
-        /// Pictures and programs.
+        /// The pictures and programs.
         data: Data = Data::default(),
-        /// How completions are decoded, in every stage.
+        /// Generation of completions, in every stage.
         generate: Generate = Generate::default(),
-        /// How programs are executed and compared.
+        /// Execution and comparison of programs.
         rollout: Rollout = Rollout::default(),
-        /// How outcome and IoU make the reward.
+        /// The reward, computed from outcome and IoU.
         reward: RewardConfig = RewardConfig::default(),
         /// Supervised fine-tuning.
         sft: Sft = Sft::default(),
@@ -44,25 +44,27 @@ section! {
 section! {
     /// `[run]`
     Run {
-        /// Directory of everything that the run writes. Empty: `runs/<name of the config file>`.
+        /// The run directory, to which all files are written. Empty: `runs/<name of the config
+        /// file>`.
         output_dir: PathBuf = "",
-        /// Every seed derives from this one.
+        /// The seed from which all other seeds derive.
         seed: u32 = 0u32,
-        /// `auto` (the first CUDA device, else the CPU), `cpu`, `cuda` or `cuda:1`.
+        /// `auto` (the first CUDA device, or the CPU if there is none), `cpu`, `cuda` or `cuda:1`.
         device: DeviceChoice = DeviceChoice::Auto,
-        /// Threads that torch computes with. 0: one a core.
+        /// Number of threads for libtorch. 0: one per core.
         threads: usize = 0usize,
-        /// After PPO, SFT continues from its best checkpoint for as long as PPO took, and is
-        /// evaluated too: it shows what the same time achieves without reinforcement learning.
+        /// After PPO, continues SFT from its best checkpoint for as long as PPO took, and evaluates
+        /// the result. This control shows what the same time achieves without reinforcement
+        /// learning.
         control: bool = false,
     }
 }
 
-/// Which weights training changes.
+/// The weights that training changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tune {
-    /// A low-rank adapter; the base is frozen.
+    /// Those of a low-rank adapter. The base model is frozen.
     Lora,
     /// Every weight (of the vision tower too, unless `freeze_vision`).
     Full,
@@ -106,31 +108,31 @@ section! {
         /// A checkpoint directory or a hub id (`owner/name`). Empty: a random model of `preset`,
         /// made in the run directory.
         path: String = "",
-        /// Branch, tag or commit on the hub.
+        /// Branch, tag or commit of the model on the hub.
         revision: String = "main",
         /// Architecture of a random model: `nano`, `internvl3-1b`, `internvl3-2b`, `internvl3-8b`,
         /// `internvl3-14b`.
         preset: Preset = Preset::Nano,
-        /// Tokens of the tokenizer that is trained for `nano`, special ones included.
+        /// Vocabulary size of the tokenizer that is trained for `nano`, special tokens included.
         vocab_size: usize = 512usize,
-        /// Dtype of the products: `bf16`, `f32`, or `auto`: bf16 on CUDA and on CPUs with
-        /// instructions for it (such as avx512_bf16), else f32. Other CPUs take many times as long
-        /// for bf16. Trainable weights and the optimiser are always fp32.
+        /// Dtype of matrix products: `bf16`, `f32` or `auto`. `auto` is bf16 on CUDA and on CPUs
+        /// with instructions for it (such as avx512_bf16), otherwise f32. Other CPUs take many
+        /// times as long for bf16. Trainable weights and the optimiser state are always fp32.
         dtype: Dtype = Dtype::Auto,
-        /// `lora` or `full`.
+        /// The weights that training changes: `lora` (a low-rank adapter) or `full` (all).
         tune: Tune = Tune::Lora,
-        /// Does not train the vision tower and the projector, so that picture embeddings are
-        /// computed once and kept. `tune = "lora"` never trains them.
+        /// Freezes the vision tower and the projector, so that picture embeddings are computed once
+        /// and kept. `tune = "lora"` never trains them.
         freeze_vision: bool = true,
-        /// Computes activations again in the backward pass: a step takes a third more time and a
-        /// fraction of the memory. May change when a run is continued.
+        /// Computes activations again in the backward pass. A step then takes a third more time and
+        /// a fraction of the memory. May change when a run is continued.
         gradient_checkpointing: bool = false,
-        /// Host memory for kept picture embeddings, in MiB. A 448-pixel tile of the 2B model takes
-        /// 0.75 MiB, all of GenCAD-Code 110,000 MiB. Embeddings that do not fit are computed again.
-        /// May change when a run is continued.
+        /// Host memory for picture embeddings, in MiB. A 448-pixel tile of the 2B model takes 0.75
+        /// MiB, and all of GenCAD-Code takes 110,000 MiB. Embeddings that do not fit are computed
+        /// again. May change when a run is continued.
         vision_cache_mib: usize = 2048usize,
-        /// Maximum number of tiles per image, without the thumbnail. GenCAD-Code's images are one
-        /// tile.
+        /// Maximum number of tiles per picture, without the thumbnail. GenCAD-Code's pictures are
+        /// one tile each.
         max_tiles: usize = 1usize,
     }
 }
@@ -138,17 +140,17 @@ section! {
 section! {
     /// `[lora]`
     Lora {
-        /// Rank r.
+        /// Rank of the adapter.
         rank: usize = 128usize,
-        /// The adapter is scaled by alpha / rank.
+        /// Numerator of the adapter's scale, which is alpha / rank.
         alpha: f64 = 252.0,
-        /// Dropout probability of the inputs of A, in SFT only: PPO must score under the
-        /// distribution that it sampled from.
+        /// Dropout probability of the adapter's inputs. Applies to SFT only, because PPO must score
+        /// tokens under the distribution that it sampled from.
         dropout: f64 = 0.05,
-        /// Scales by alpha / sqrt(rank) instead.
+        /// Uses the scale alpha / sqrt(rank) instead (rsLoRA).
         rslora: bool = false,
-        /// Adapted layers: a list of last parts of their names, a regular expression for whole
-        /// names, or `"all-linear"`.
+        /// The adapted layers: a list of the last parts of their names, a regular expression for
+        /// whole names, or `"all-linear"`.
         target_modules: TargetModules = TargetModules::Names(
             ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(String::from).to_vec()
         ),
@@ -159,7 +161,7 @@ section! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
-    /// The checkpoint, if it has a chat template; else as [`Self::Internvl`].
+    /// The checkpoint if it has a chat template, otherwise [`Self::Internvl`].
     Auto,
     /// InternVL's documentation.
     Internvl,
@@ -168,12 +170,13 @@ pub enum Template {
 section! {
     /// `[prompt]`
     PromptText {
-        /// Chat template: `auto` (the checkpoint's own if it has one) or `internvl` (the one that
-        /// InternVL documents).
+        /// Chat template: `auto` (the checkpoint's own, or `internvl` if it has none) or `internvl`
+        /// (the one that InternVL documents).
         template: Template = Template::Auto,
-        /// System message. Empty: none, or the default of the checkpoint's template.
+        /// System message. Empty: no message, or the default of the checkpoint's template.
         system: String = "",
-        /// The request after the picture, or around it if the text contains `<image>`. Empty: none.
+        /// The user's request. It follows the picture, or surrounds it if the text contains
+        /// `<image>`. Empty: no text.
         user: String = "Generate the CADQuery code needed to create the CAD for the provided image.",
     }
 }
@@ -193,20 +196,21 @@ pub enum Source {
 section! {
     /// `[data]`
     Data {
-        /// `synth`, `parquet` or `hub`.
+        /// `synth` (parts made in the run directory), `parquet` (the files in `path`) or `hub` (the
+        /// dataset `repo`).
         source: Source = Source::Synth,
-        /// Directory with `<split>-*.parquet`, for `parquet`.
+        /// Directory with `<split>-*.parquet`, for `source = "parquet"`.
         path: PathBuf = "",
-        /// Dataset id, for `hub`.
+        /// Dataset id on the hub, for `source = "hub"`.
         repo: String = "CADCODER/GenCAD-Code",
-        /// Revision on the hub.
+        /// Branch, tag or commit of the dataset on the hub.
         revision: String = "main",
         /// Maximum number of training rows; 0 for all.
         train_limit: usize = 0usize,
-        /// Number of training rows, the first ones, whose programs are used for learning; 0 for
-        /// all. PPO uses picture and shape of the other rows too.
+        /// Number of training rows, counted from the first, whose programs are used for learning; 0
+        /// for all. PPO uses the pictures and shapes of the other rows, too.
         programs_limit: usize = 0usize,
-        /// Synthetic parts.
+        /// The synthetic parts of `source = "synth"`.
         synth: Synth = Synth::default(),
     }
 }
@@ -214,17 +218,18 @@ section! {
 section! {
     /// `[data.synth]`
     Synth {
-        /// Training parts.
+        /// Number of training parts.
         train: usize = 20_000usize,
-        /// Validation parts.
+        /// Number of validation parts.
         validation: usize = 256usize,
-        /// Test parts.
+        /// Number of test parts.
         test: usize = 512usize,
-        /// Coordinates are multiples of 1 / grid.
+        /// Cells per unit length. Coordinates are multiples of 1 / grid.
         grid: u32 = 32u32,
-        /// `short` (0.25) or `full` (the data set's long floats).
+        /// Form of the numbers in programs: `short` (such as 0.25) or `full` (long floats, as in
+        /// GenCAD-Code).
         numbers: Numbers = Numbers::Short,
-        /// Side of the pictures in pixels.
+        /// Side of the pictures, in pixels.
         image_size: u32 = 112u32,
     }
 }
@@ -232,11 +237,11 @@ section! {
 section! {
     /// `[generate]`
     Generate {
-        /// A completion that has not ended after this many tokens is cut off and counted as
+        /// Maximum number of tokens in a completion. A longer one is cut off and counted as
         /// `truncated`.
         max_new_tokens: usize = 1024usize,
-        /// Completions generated at the same time. Each takes memory for its keys and values. May
-        /// change when a run is continued.
+        /// Number of completions generated at the same time. Each takes memory for its keys and
+        /// values. May change when a run is continued.
         batch_size: usize = 64usize,
     }
 }
@@ -247,27 +252,28 @@ section! {
         /// The engine that executes programs in training and validation: `auto` (the native engine,
         /// and CadQuery for programs that it declines) or `cadquery`.
         engine: Engine = Engine::Auto,
-        /// Programs executed at the same time. 0: one a core.
+        /// Number of programs executed at the same time. 0: one per core.
         workers: usize = 0usize,
-        /// A program that runs longer is killed and counted as `timeout`.
+        /// Deadline of a program, in seconds. A program that runs longer is killed and counted as
+        /// `timeout`.
         timeout_s: f64 = 10.0,
-        /// A program that asks for more memory fails as `memory`, in MiB.
+        /// Memory limit of a program, in MiB. A program that asks for more fails as `memory`.
         memory_mib: u64 = 2048u64,
-        /// Cells along an edge of the occupancy grid that the training reward and validation use.
+        /// Cells along each axis of the occupancy grid of the training reward and of validation.
         grid: usize = 64usize,
         /// Frame of the IoU in the reward: `canonical`, `normalised` or `aligned`.
         frame: Frame = Frame::Canonical,
-        /// Directory of executed ground truths. Empty: `cache` in the run directory;
+        /// Directory that keeps the outcomes of ground truths. Empty: `cache` in the run directory;
         /// `cadwright eval` then keeps none.
         cache_dir: PathBuf = "",
     }
 }
 
-/// The optimiser of the matrices in the model; everything else is AdamW's.
+/// The optimiser of the matrices in the model. All other weights use AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
-    /// Loshchilov & Hutter 2019.
+    /// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
     Adamw,
     /// Momentum orthogonalised by Newton-Schulz (Jordan et al. 2024), for matrices except
     /// embeddings.
@@ -277,57 +283,59 @@ pub enum OptimizerKind {
 section! {
     /// `[sft]`
     Sft {
-        /// Passes over the training rows.
+        /// Number of passes over the training rows.
         epochs: f64 = 3.0,
-        /// Optimiser steps; unless 0, `epochs` is ignored.
+        /// Number of optimiser steps. Unless it is 0, `epochs` is ignored.
         max_steps: usize = 0usize,
-        /// Ends the stage after this many seconds of wall time, validations included; the learning
-        /// rate then falls with the time. 0: no limit. A run with a limit is not repeatable bit by
+        /// Ends the stage after this many seconds of wall time, validations included. The learning
+        /// rate then decays with the time. 0: no limit. A run with a limit is not repeatable bit by
         /// bit.
         max_seconds: f64 = 0.0,
-        /// Examples in one forward pass. May change when a run is continued, if its product with
+        /// Examples in one forward pass. May change when a run is continued if its product with
         /// `gradient_accumulation`, the examples in one optimiser step, stays the same.
         batch_size: usize = 4usize,
         /// Forward passes in one optimiser step.
         gradient_accumulation: usize = 8usize,
-        /// `adamw` or `muon`.
+        /// Optimiser of matrices: `adamw` or `muon`. All other weights use AdamW.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
         /// Peak learning rate.
         learning_rate: f64 = 1e-4,
-        /// Steps in which the learning rate climbs from 0.
+        /// Steps in which the learning rate rises linearly from 0.
         warmup_steps: usize = 100usize,
-        /// Share of the stage before the linear decay begins; 0 decays from the start.
+        /// Share of the stage, in [0, 1], after which the linear decay begins; 0 decays from the
+        /// start.
         hold: f64 = 0.0,
-        /// The decay ends at this share of the peak.
+        /// Learning rate at the end of the decay, as a share of the peak.
         final_lr: f64 = 0.0,
         /// Decoupled weight decay, on matrices only.
         weight_decay: f64 = 0.01,
         /// Decay rates of AdamW's moments.
         betas: [f64; 2] = [0.9, 0.999],
-        /// Gradients with a greater norm are scaled down to this norm.
+        /// Maximum norm of the gradients. A greater norm is scaled down to it.
         max_grad_norm: f64 = 1.0,
-        /// Longer examples (prompt and program, in tokens) are left out and counted.
+        /// Maximum length of an example (prompt and program), in tokens. Longer examples are left
+        /// out and counted.
         max_length: usize = 4096usize,
-        /// Steps between validations; 0 for none but the last.
+        /// Steps between validations; 0 validates only at the end.
         validate_every: usize = 500usize,
-        /// Validation parts that are generated and scored.
+        /// Number of validation parts for which programs are generated and scored.
         validation_samples: usize = 64usize,
-        /// Steps between checkpoints from which a killed run continues; 0 for none.
+        /// Steps between checkpoints from which a killed run continues; 0 writes none.
         checkpoint_every: usize = 500usize,
     }
 }
 
-/// How the cross-entropy weight falls over PPO.
+/// The decay of the cross-entropy weight over PPO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CeSchedule {
-    /// Linearly to 0 at `ce_anneal_until`.
+    /// Linear, to 0 at `ce_anneal_until`.
     Linear,
-    /// As half a cosine to 0 at `ce_anneal_until`.
+    /// Half a cosine, to 0 at `ce_anneal_until`.
     Cosine,
-    /// Not at all.
+    /// No decay.
     Constant,
-    /// As `linear`, but it does not fall while the rollouts' VSR is below that of the SFT policy or
+    /// As `linear`, but the decay pauses while the rollouts' VSR is below that of the SFT policy or
     /// the KL is above its target.
     Guarded,
 }
@@ -357,29 +365,28 @@ impl Algorithm {
     }
 }
 
-/// How the pictures of a step are chosen.
+/// The choice of the pictures of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Curriculum {
-    /// All, epoch by epoch.
+    /// All pictures, epoch by epoch.
     Uniform,
-    /// Pictures whose completions were neither all right nor all wrong when last seen are drawn
-    /// more often.
+    /// Draws pictures more often if the rewards of their completions differed when last seen.
     Signal,
 }
 
 section! {
     /// `[ppo]`
     Ppo {
-        /// Rounds of collecting and updating; 0 skips the stage.
+        /// Number of steps. Each collects rollouts and updates on them. 0 skips the stage.
         steps: usize = 500usize,
         /// Ends the stage after this many seconds of wall time from the first step on, validations
-        /// included; schedules then follow the time. 0: no limit. A run with a limit is not
+        /// included. Schedules then follow the time. 0: no limit. A run with a limit is not
         /// repeatable bit by bit.
         max_seconds: f64 = 0.0,
-        /// Pictures in a step.
+        /// Number of pictures in a step.
         images_per_step: usize = 32usize,
-        /// Programs generated for each picture.
+        /// Number of programs generated for each picture.
         samples_per_image: usize = 8usize,
         /// Softmax temperature of the rollouts. The update scores under the same temperature.
         temperature: f64 = 1.0,
@@ -390,74 +397,78 @@ section! {
         /// Completions in one forward pass, which limits memory; 0 for the whole minibatch. May
         /// change when a run is continued.
         micro_batch_size: usize = 0usize,
-        /// `adamw` or `muon`.
+        /// Optimiser of matrices: `adamw` or `muon`. All other weights use AdamW.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
         /// Peak learning rate of the policy.
         learning_rate: f64 = 1e-5,
-        /// Share of the stage before the linear decay begins; 0 decays from the start.
+        /// Share of the stage, in [0, 1], after which the linear decay begins; 0 decays from the
+        /// start.
         hold: f64 = 0.0,
-        /// The decay ends at this share of the peak.
+        /// Learning rate at the end of the decay, as a share of the peak.
         final_lr: f64 = 0.0,
-        /// Steps in which the learning rate climbs from 0.
+        /// Steps in which the learning rate rises linearly from 0.
         warmup_steps: usize = 5usize,
         /// Learning rate of the value head.
         value_learning_rate: f64 = 1e-3,
         /// Passes of the value head over a step's rollouts.
         value_epochs: usize = 2usize,
-        /// `rloo`, `grpo` or `dr_grpo` (the baseline is the mean of a picture's completions,
-        /// without a critic), or `ppo` (a critic, by GAE). The group shows whether a picture was
-        /// read correctly, which a critic does not know: see docs/log.md.
+        /// `rloo`, `grpo`, `dr_grpo` or `ppo`. The first three take the mean reward of a picture's
+        /// completions as the baseline; `ppo` takes a critic's estimate, by GAE. The group shows
+        /// whether a picture was read correctly, which a critic does not know: see docs/log.md.
         algorithm: Algorithm = Algorithm::Rloo,
-        /// With `rloo`: the baseline of a token is the mean over the picture's completions that
+        /// With `rloo`, takes as a token's baseline the mean over the picture's completions that
         /// share all tokens before it.
         prefix_baseline: bool = false,
-        /// `uniform` (epochs over the training parts) or `signal` (parts whose rewards differed
-        /// when last seen are drawn more often).
+        /// `uniform` (epochs over the training parts) or `signal` (draws parts more often if their
+        /// rewards differed when last seen).
         curriculum: Curriculum = Curriculum::Uniform,
-        /// Completions of each picture that the update uses, some of the best and some of the
-        /// worst; 0 for all.
+        /// Number of completions of each picture that the update uses, some of the best and some of
+        /// the worst; 0 for all.
         keep_per_image: usize = 0usize,
-        /// Pictures of a step that the update uses, those whose kept rewards vary most; 0 for all.
+        /// Number of a step's pictures that the update uses, those whose kept rewards vary most; 0
+        /// for all.
         keep_images: usize = 0usize,
-        /// Subtracted from the reward of a completion of `generate.max_new_tokens` tokens;
-        /// proportionally less from shorter ones.
+        /// Penalty subtracted from the reward of a completion of `generate.max_new_tokens` tokens.
+        /// For shorter completions it is proportional to their length.
         length_penalty: f64 = 0.0,
         /// Divides rewards by their running standard deviation.
         reward_normalisation: bool = false,
-        /// Advantages are clipped to plus and minus this; 0 for no limit.
+        /// Maximum absolute value of an advantage, beyond which it is clipped; 0 for no limit.
         advantage_clip: f64 = 0.0,
         /// Discount of rewards, per token.
         gamma: f64 = 1.0,
-        /// Lambda of GAE: 1 uses the return only, 0 the critic only. The whole reward is at the
-        /// last token: below 1, it reaches early tokens mainly through the critic.
+        /// Lambda of GAE: 1 uses only the return, 0 only the critic. The whole reward is given at
+        /// the last token. If lambda is below 1, it reaches early tokens mainly through the critic.
         gae_lambda: f64 = 1.0,
-        /// The policy's ratio is clipped to 1 minus and 1 plus this.
+        /// Clips the probability ratio to the range 1 - `clip_range` to 1 + `clip_range`.
         clip_range: f64 = 0.2,
-        /// A value is clipped to this distance from its old value.
+        /// Maximum distance of a value from its old value, beyond which it is clipped.
         value_clip_range: f64 = 0.2,
-        /// A step's updates end as soon as a minibatch has a mean KL per token above this to the
-        /// policy that sampled; 0: never.
+        /// Ends a step's updates as soon as a minibatch's mean KL per token to the policy that
+        /// sampled exceeds this, in nats; 0 never ends them.
         target_kl: f64 = 0.0,
-        /// Does not train the vision tower and the projector, even if `model.freeze_vision` is
-        /// false. Picture embeddings are then computed once a step.
+        /// Freezes the vision tower and the projector, even if `model.freeze_vision` is false.
+        /// Picture embeddings are then computed once per step.
         freeze_vision: bool = true,
         /// Weight of the KL divergence to the SFT model.
         kl_coef: f64 = 0.01,
-        /// `kl_coef` is adapted so that the mean KL per token comes near this; 0 keeps it fixed.
+        /// Adapts the weight of the KL divergence so that the mean KL per token approaches this, in
+        /// nats; 0 keeps it at `kl_coef`.
         kl_target: f64 = 0.0,
         /// Weight of the entropy bonus.
         entropy_coef: f64 = 0.0,
         /// Weight of the cross-entropy on ground-truth programs at the first step.
         ce_weight: f64 = 0.3,
-        /// `linear`, `cosine`, `constant` or `guarded` (linear, but it waits while the rollouts'
-        /// VSR is more than 0.02 below the SFT policy's or the KL is above `kl_target`).
+        /// Decay of the cross-entropy weight: `linear`, `cosine`, `constant` or `guarded` (linear,
+        /// but paused while the rollouts' VSR is more than 0.02 below the SFT policy's or the KL is
+        /// above `kl_target`).
         ce_schedule: CeSchedule = CeSchedule::Linear,
-        /// Share of the steps at which the weight reaches 0.
+        /// Share of the stage, in [0, 1], at which the cross-entropy weight reaches 0.
         ce_anneal_until: f64 = 1.0,
-        /// Ground-truth programs in the cross-entropy of one optimiser step.
+        /// Number of programs in the cross-entropy of one optimiser step.
         ce_batch_size: usize = 16usize,
-        /// Share of the cross-entropy's programs that are the policy's own: its best ones so far
-        /// for rows without a program (self-imitation).
+        /// Share of the cross-entropy's programs, in [0, 1], that the policy has written. They are
+        /// its best programs so far for rows without a program (self-imitation).
         ce_own_share: f64 = 0.0,
         /// Minimum IoU of the policy's own programs in the cross-entropy.
         ce_own_iou: f64 = 0.8,
@@ -465,17 +476,18 @@ section! {
         weight_decay: f64 = 0.0,
         /// Decay rates of AdamW's moments.
         betas: [f64; 2] = [0.9, 0.999],
-        /// Gradients with a greater norm are scaled down to this norm.
+        /// Maximum norm of the gradients. A greater norm is scaled down to it.
         max_grad_norm: f64 = 1.0,
-        /// Steps between validations; 0 for none but the last.
+        /// Steps between validations; 0 validates only at the end.
         validate_every: usize = 50usize,
-        /// Validation parts that are generated and scored.
+        /// Number of validation parts for which programs are generated and scored.
         validation_samples: usize = 64usize,
-        /// Validation parts for which the SFT policy generates `samples_per_image` programs, but at
-        /// least eight, before the first step. The mean of the best ones is the ceiling for a
-        /// policy that only chooses among what SFT generates. 0: none.
+        /// Number of validation parts for which the SFT policy generates `samples_per_image`
+        /// programs, but at least eight, before the first step. The mean IoU of the best ones is
+        /// the ceiling for a policy that only chooses among programs that SFT generates. 0 skips
+        /// this.
         ceiling_samples: usize = 64usize,
-        /// Steps between checkpoints from which a killed run continues; 0 for none.
+        /// Steps between checkpoints from which a killed run continues; 0 writes none.
         checkpoint_every: usize = 50usize,
     }
 }
@@ -483,29 +495,30 @@ section! {
 section! {
     /// `[eval]`
     Eval {
-        /// Split that is evaluated.
+        /// The split to evaluate: `train`, `validation` or `test`.
         split: Split = Split::Test,
-        /// Only rows that GenCAD-Code marks as its public 100-sample test.
+        /// Evaluates only rows that GenCAD-Code marks as its public 100-sample test.
         hundred_subset: bool = false,
-        /// Parts evaluated; 0 for all.
+        /// Number of parts to evaluate; 0 for all.
         num_samples: usize = 100usize,
-        /// 0 decodes greedily.
+        /// Softmax temperature of the samples; 0 decodes greedily.
         temperature: f64 = 0.0,
-        /// Programs generated for each part. More than one need a temperature, and give mean@k,
-        /// best@k and pass@k.
+        /// Number of programs generated for each part. More than one requires a temperature above
+        /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
         /// IoU thresholds of pass@k.
         thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
-        /// Samples only among the likeliest tokens that together have this probability; 1 samples
-        /// among all.
+        /// Samples only among the likeliest tokens that together have this probability, but at
+        /// least one; 1 samples among all.
         top_p: f64 = 1.0,
-        /// The engine that executes programs in the final evaluation, as `rollout.engine`; by
-        /// default real CadQuery alone.
+        /// The engine that executes programs in the final evaluation, as in `rollout.engine`. By
+        /// default it is real CadQuery alone.
         engine: Engine = Engine::Cadquery,
-        /// Cells along an edge of the occupancy grid.
+        /// Cells along each axis of the occupancy grid.
         grid: usize = 128usize,
-        /// Frames of the IoU, each reported by its name; tables show the first. Besides those of
-        /// `rollout.frame` there are `shell` (the published metric) and `exact` (booleans; slow).
+        /// Frames of the IoU. Each is reported by its name, and tables show the first. In addition
+        /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
+        /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
     }
 }

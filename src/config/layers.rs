@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{Config, ConfigError};
 
-/// The defaults, and what was laid over them so far.
+/// The defaults, with the values that were laid over them so far.
 pub(super) struct Layers {
     merged: Table,
     problems: Vec<String>,
@@ -98,7 +98,10 @@ fn nearest(known: &Table, key: &str) -> Option<String> {
     known.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))).cloned()
 }
 
-/// The value for the key at `path`, whose value is `current` so far; or what is wrong with it.
+/// The value for the key at `path`, whose value is `current` so far.
+///
+/// # Errors
+/// A message that says why the value cannot be used.
 fn checked(current: &Value, value: &Value, path: &[&str]) -> Result<Value, String> {
     let value = match (current, value) {
         (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
@@ -108,7 +111,7 @@ fn checked(current: &Value, value: &Value, path: &[&str]) -> Result<Value, Strin
             return Err(format!("`{}` expects {expected}, got {found} {value}", path.join(".")));
         }
     };
-    // Alone in a table with the defaults of all other keys: what serde refuses then is this value.
+    // All other keys have their defaults, so anything that serde refuses is this value.
     let mut alone = value.clone();
     for key in path.iter().rev() {
         alone = Value::Table(Table::from_iter([((*key).to_owned(), alone)]));

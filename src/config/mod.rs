@@ -18,7 +18,7 @@ use crate::model::Preset;
 pub use keys::*;
 use layers::{Layers, parse_override, read_file};
 
-/// A configuration that cannot be used: every reason at once.
+/// The reasons why a configuration cannot be used, all at once.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -26,7 +26,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is not TOML.
@@ -34,7 +34,7 @@ pub enum ConfigError {
     Syntax {
         /// The file or flag.
         origin: String,
-        /// The parser's answer.
+        /// The parser's message.
         reason: String,
     },
     /// Keys that do not exist, values of the wrong type, or values that contradict each other.
@@ -42,7 +42,8 @@ pub enum ConfigError {
     Invalid(Vec<String>),
 }
 
-/// More threads than any machine has. libtorch aborts if it cannot start as many as asked for.
+/// Maximum number of threads, more than any machine has. libtorch aborts if it cannot start as many
+/// as configured.
 const MOST_THREADS: usize = 4096;
 
 impl Config {

@@ -217,7 +217,7 @@ fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
     usable().map_err(|reason| SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }
 
-/// Opens what is selected, and reports on stderr how many rows are skipped.
+/// Opens the selected rows, and reports on stderr how many rows are skipped.
 ///
 /// # Errors
 /// See [`Dataset::open_selection`].

@@ -14,8 +14,8 @@ use mozjpeg::{Decompress, Format};
 /// The maximum number of pixels of a picture, as in Pillow: half a GiB in RGB.
 const MOST_PIXELS: usize = 178_956_970;
 
-/// Decodes a JPEG to RGB; if it cannot be decoded, the detail of the error. A tag that says the
-/// picture is to be shown turned has no effect, as in Pillow.
+/// Decodes a JPEG to RGB; if it cannot be decoded, returns the detail of the error. An EXIF
+/// orientation has no effect, as in Pillow.
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     // libjpeg cannot return an error: the binding unwinds, without a panic message.
     catch_unwind(AssertUnwindSafe(|| read(bytes))).unwrap_or_else(|thrown| {

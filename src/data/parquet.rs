@@ -123,7 +123,7 @@ impl ShardWriter {
         let schema = Arc::new(parse_message_type(SCHEMA).map_err(encode)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            // Programs repeat themselves a lot; pictures are compressed already, and all differ.
+            // Programs are repetitive. Pictures are compressed already, and all differ.
             .set_column_compression(ColumnPath::from("cadquery"), Compression::ZSTD(ZstdLevel::default()))
             .set_column_compression(
                 ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]),

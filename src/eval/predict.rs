@@ -88,9 +88,8 @@ pub fn report(predictions: &[Prediction], scorer: &Scorer, samples: usize, thres
     builder.finish(seconds)
 }
 
-/// Calls `start` and then `finish` for each item, in order, but starts an item before it finishes
-/// the one before it: what `start` sets going in the background has the time of the next `start` to
-/// complete.
+/// Calls `start` and then `finish` for each item, in order. Starts each item before it finishes the
+/// previous one, so that background work of `start` can run during the next `start`.
 fn overlapped<T, P>(
     items: impl Iterator<Item = T>,
     mut start: impl FnMut(T) -> P,

@@ -24,7 +24,7 @@ pub struct Sampling {
 pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Most completions that are generated at the same time.
+    /// Maximum number of completions that are generated at the same time.
     pub batch_size: usize,
     /// Keeps the hidden states in [`Completion::states`], for a critic.
     pub keeps_states: bool,
@@ -39,7 +39,7 @@ pub struct PromptInput {
     pub image: Tensor,
 }
 
-/// What the model wrote after one prompt.
+/// The completion of one prompt.
 #[derive(Debug, Default, PartialEq)]
 pub struct Completion {
     /// Generated tokens; the last one ends the turn, unless the completion was cut off.

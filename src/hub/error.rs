@@ -76,7 +76,7 @@ pub enum HubError {
         repo: String,
         /// The revision.
         revision: String,
-        /// What was looked for.
+        /// The file or files that were looked for.
         wanted: String,
         /// The files that exist.
         found: Vec<String>,

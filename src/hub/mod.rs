@@ -170,8 +170,8 @@ impl Hub {
             detail: source.to_string().trim_start_matches("request error: ").to_owned(),
             cache: self.cache.clone(),
         };
-        // Retries are made here: the client's own start again where its first attempt began, and
-        // append what exists already.
+        // Retries here, because the client's own retries begin again at the offset of its first
+        // attempt and append bytes that exist already.
         let mut builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_token(self.token.clone())
             .with_retries(0)

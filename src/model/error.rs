@@ -58,7 +58,7 @@ pub enum ModelError {
     Weights {
         /// The file or directory.
         path: PathBuf,
-        /// What they were compared with.
+        /// The architecture or checkpoint that they were compared with.
         expected: String,
         /// One line for each tensor that is missing, unexpected or has the wrong shape.
         problems: Vec<String>,
@@ -74,7 +74,7 @@ pub enum ModelError {
     /// Tensors that a model cannot use.
     #[error("{reason}")]
     Input {
-        /// The tensor, what was expected and what was found.
+        /// The tensor, the expected value and the found value.
         reason: String,
     },
     /// A tokenizer of another model.

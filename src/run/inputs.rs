@@ -16,7 +16,7 @@ use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
 use crate::policy::configured_prompt;
 
 impl Run {
-    /// The split; made or downloaded if need be.
+    /// The split. It is made or downloaded if necessary.
     pub(super) fn dataset(&self, split: Split) -> Result<Dataset> {
         let train_limit = self.config.data.train_limit;
         let limit = (split == Split::Train && train_limit > 0).then_some(train_limit);
@@ -27,7 +27,7 @@ impl Run {
         Ok(dataset)
     }
 
-    /// Where the data is. Synthetic data is made if the run has none yet.
+    /// The location of the data. Synthetic data is made if the run has none yet.
     pub(super) fn data_source(&self) -> Result<DataSource> {
         let data = &self.config.data;
         Ok(match data.source {

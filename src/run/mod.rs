@@ -40,7 +40,7 @@ pub enum StageName {
     Sft,
     /// Reinforcement learning from the SFT policy.
     Ppo,
-    /// More SFT from the SFT policy, for as long as PPO took: what `run.control` asks for.
+    /// The control of `run.control`: more SFT from the SFT policy, for as long as PPO took.
     MoreSft,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for StageName {
 }
 
 impl Run {
-    /// Makes the run directory and writes what is run: `config.toml` and `run.json`.
+    /// Makes the run directory and writes `config.toml` and `run.json`, which describe the run.
     ///
     /// If the directory holds a run already, this one continues it. Keys that change only speed or
     /// memory may then differ, and so may the sections of stages that have not begun.
@@ -132,10 +132,10 @@ impl Run {
         }
     }
 
-    /// Loads what a stage works on and calls `train`.
+    /// Loads the inputs of a stage and calls `train`.
     fn stage(&self, name: StageName, train: impl FnOnce(&Stage, &mut InternVl) -> Result<()>) -> Result<()> {
-        // CadQuery starts while the data is read. It may be needed only after long training: a
-        // fault must show before.
+        // CadQuery starts while the data is read. It may be needed only after long training, and a
+        // fault must show before that.
         let scorer = self.training_scorer()?;
         let training = self.dataset(Split::Train)?;
         let validation = self.dataset(Split::Validation)?;
@@ -162,13 +162,13 @@ impl Run {
         train(&stage, &mut policy.model)
     }
 
-    /// What a stage says of itself when it is done.
+    /// The content of `result.json`, which a stage writes when it is done.
     fn result(&self, stage: StageName) -> Option<Value> {
         read_json(&self.dir.join(stage.name()).join("result.json"))
     }
 }
 
-/// More steps than any time suffices for.
+/// A limit of steps that more SFT never reaches, because its time ends it before.
 const MORE_SFT_STEPS: usize = 1_000_000;
 
 fn read_json(path: &Path) -> Option<Value> {

@@ -1,4 +1,4 @@
-//! The policies of a run: what each stage starts from, and where its result is stored.
+//! The policies of a run: those from which stages start, and those that stages store.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::model::{InternVl, LoraConfig, Prompt, is_language, lora};
 use crate::policy::{Policy, PolicyPath, Purpose, configured_prompt};
 
 impl Run {
-    /// Where the best policy of a stage is stored.
+    /// The path of the best policy of a stage.
     ///
     /// # Errors
     /// The checkpoint under an adapter cannot be resolved.
@@ -23,8 +23,8 @@ impl Run {
         })
     }
 
-    /// Where the policy is stored that a stage starts from: the base model for SFT, else the SFT
-    /// policy.
+    /// The path of the policy that a stage starts from: the base model for SFT, the SFT policy for
+    /// other stages.
     pub(super) fn starting_path(&self, stage: StageName) -> Result<PolicyPath> {
         match stage {
             StageName::Sft => Ok(PolicyPath { checkpoint: self.model_dir()?, adapter: None }),
@@ -44,7 +44,8 @@ impl Run {
         Ok(path)
     }
 
-    /// The policy that a stage starts from, with what the stage trains marked as trainable.
+    /// The policy that a stage starts from. The weights that the stage trains are marked as
+    /// trainable.
     pub(super) fn starting_policy(&self, stage: StageName, path: &PolicyPath) -> Result<Policy> {
         let prompt = match stage {
             // SFT teaches the configured prompt, whatever the base model was trained with. A

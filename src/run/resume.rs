@@ -1,4 +1,4 @@
-//! What may differ between a run and its continuation.
+//! Decides which keys may differ between a run and its continuation.
 
 use std::path::Path;
 
@@ -8,8 +8,7 @@ use toml::{Table, Value};
 
 use crate::config::{Config, Dtype, Sft};
 
-/// Keys that change how fast a run is or how much memory it takes, but not what it computes,
-/// rounding apart.
+/// Keys that change the speed or memory of a run, but not its results, apart from rounding.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
 const HARMLESS: [&str; 12] = [
@@ -27,7 +26,7 @@ const HARMLESS: [&str; 12] = [
     "ppo.micro_batch_size",
 ];
 
-/// Harmless together: SFT's examples in one optimiser step are the product of the two.
+/// These two may change if their product, SFT's examples in one optimiser step, stays the same.
 const STEP_OF_SFT: [&str; 2] = ["sft.batch_size", "sft.gradient_accumulation"];
 
 /// The configuration with which the run in `dir` starts or continues: `config` with `model.dtype`
@@ -36,9 +35,9 @@ const STEP_OF_SFT: [&str; 2] = ["sft.batch_size", "sft.gradient_accumulation"];
 /// If the directory holds a run already:
 /// - keys that change only speed or memory may differ;
 /// - sections of stages that have not begun may differ;
-/// - if SFT is done, its section and the adapter's are what it was done with, whatever `config`
-///   says;
-/// - `model.dtype = "auto"` is the dtype that the run began with, on another device too.
+/// - if SFT is done, its section and the adapter's keep the values with which it was done, whatever
+///   `config` says;
+/// - `model.dtype = "auto"` is the dtype with which the run began, even on another device.
 ///
 /// # Errors
 /// A run of another version, or keys that differ and may not: all of them, with both values.
@@ -73,8 +72,8 @@ pub(super) fn continued(mut config: Config, dir: &Path, device: Device) -> Resul
     Ok(config)
 }
 
-/// What SFT was done with, except that more SFT may take other micro-batches or write checkpoints
-/// at other steps.
+/// The settings with which SFT was done, except that more SFT may use other micro-batches or write
+/// checkpoints at other steps.
 fn done_sft(before: &Sft, now: &Sft) -> Sft {
     let per_step = |sft: &Sft| sft.batch_size.checked_mul(sft.gradient_accumulation);
     let mut sft = Sft { checkpoint_every: now.checkpoint_every, ..before.clone() };
@@ -84,8 +83,8 @@ fn done_sft(before: &Sft, now: &Sft) -> Sft {
     sft
 }
 
-/// Each key that decides what is computed and differs, with both values, in sections that
-/// `is_bound`.
+/// Each key that differs and affects the results, with both values, in the sections for which
+/// `is_bound` is true.
 fn differing_keys(before: &Table, now: &Table, is_bound: impl Fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for (section, now) in now.iter().filter(|(section, _)| is_bound(section)) {

@@ -19,7 +19,7 @@ pub struct EventFile {
 
 impl EventFile {
     /// Creates a new file in `directory`. It says that the writer starts, or goes on, at `step`:
-    /// readers drop what earlier files of the directory have from that step on.
+    /// readers drop the points that earlier files of the directory have from that step on.
     ///
     /// # Errors
     /// The directory cannot be written.

@@ -30,8 +30,8 @@ impl Telemetry {
     /// Opens `<run>/metrics.jsonl` and `<run>/tensorboard/<stage>` for a stage of `steps` steps
     /// that starts, or goes on, at `step`.
     ///
-    /// What this stage logged from that step on comes from a run that was killed before its next
-    /// checkpoint. Its lines are removed from the file, and TensorBoard is told to drop its points.
+    /// Lines and points of this stage from that step on come from a run that was killed before its
+    /// next checkpoint. The lines are removed from the file, and TensorBoard drops the points.
     /// TensorBoard drops points of all tags in a directory, so each stage has its own.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! How far a stage is, on the terminal.
+//! Shows the progress of a stage on the terminal.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Ticks of a full bar.
 const TICKS: f64 = 1000.0;
 
-/// What ends a stage.
+/// The limits that end a stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Number of steps.
@@ -18,8 +18,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Where a stage stands whose step `step`, counted from 0, has brought it to `progress` in [0,
-    /// 1]: `12/72` if its steps will end it, `step 251, 84 % of 120 s` if its time will.
+    /// The position of a stage after its step `step`, counted from 0, which brought it to
+    /// `progress` in [0, 1]: `12/72` if its steps will end it, `step 251, 84 % of 120 s` if its
+    /// time will.
     pub fn position(&self, step: usize, progress: f64) -> String {
         let done = step + 1;
         if self.max_seconds > 0.0 && progress > done as f64 / self.steps.max(1) as f64 {
@@ -49,7 +50,7 @@ impl Progress {
         Self { stage, bar, first: None, last_line: None }
     }
 
-    /// Shows where the stage stands, `line`, and the time left.
+    /// Shows the position of the stage, `line`, and the time left.
     pub fn say(&mut self, position: &str, progress: f64, line: &str) {
         let (since, before) = *self.first.get_or_insert_with(|| (Instant::now(), progress));
         let left = if progress > before {

@@ -41,8 +41,8 @@ pub fn assign_advantages(rollouts: &mut [Rollout], ppo: &Ppo) -> Vec<usize> {
         whiten(&mut updated.flat_map(|(_, rollout)| &mut rollout.advantages).collect::<Vec<_>>());
     }
     if ppo.algorithm.is_grouped() {
-        // Whitening has moved the zeros of tied pictures: away from 0 they would teach nothing but
-        // length.
+        // Whitening has shifted the zeros of tied pictures. Equal advantages other than 0 would
+        // train only the length of completions.
         for group in rollouts.chunks_mut(ppo.samples_per_image).filter(|group| is_tied(group)) {
             group.iter_mut().for_each(|rollout| rollout.advantages.fill(0.0));
         }
@@ -95,8 +95,8 @@ fn group_advantages(rewards: &[Option<f32>], algorithm: Algorithm) -> Vec<f32> {
 
 /// For each token of each completion of one picture, the reward minus the mean reward of the other
 /// completions that begin with the same tokens up to it; if no other does, of those that shared the
-/// most tokens. A token is thus credited with what it decides, and not with what follows from later
-/// tokens. The baseline does not depend on the token itself, so the gradient stays unbiased. (A
+/// most tokens. A token is thus credited with its own effect, and not with that of later tokens.
+/// The baseline does not depend on the token itself, so the gradient stays unbiased. (A
 /// tree of samples in place of VinePPO's additional ones; Kazemnejad et al. 2024,
 /// arXiv:2410.01679.)
 fn prefix_advantages(tokens: &[&[i64]], rewards: &[Option<f32>]) -> Vec<Vec<f32>> {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn rewards_equal_up_to_rounding_have_advantage_0() {
-        // What summing three f32 rewards in another order may change.
+        // The rounding error of summing three f32 rewards in another order.
         let tied = |reward: f32| [reward, reward, reward.next_up(), reward.next_down()].map(|r| rollout(r, &[0; 2]));
         for algorithm in [Algorithm::Rloo, Algorithm::Grpo, Algorithm::DrGrpo] {
             for prefix_baseline in [false, algorithm == Algorithm::Rloo] {

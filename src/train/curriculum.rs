@@ -20,7 +20,7 @@ pub struct RewardSpread {
 const LOWEST_CHANCE: f32 = 0.1;
 
 impl RewardSpread {
-    /// Nothing is known about `parts` parts.
+    /// The state of `parts` parts before any of them is seen.
     pub fn new(parts: usize) -> Self {
         Self { spreads: vec![-1.0; parts], means: vec![0.0; parts] }
     }

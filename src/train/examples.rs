@@ -1,4 +1,4 @@
-//! Pictures with known programs, as tokens: what the cross-entropy is taken of, in SFT and in PPO.
+//! Tokenises pictures with known programs, on which SFT and PPO compute the cross-entropy.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One forward pass over prompts and responses, and back.
+//! One forward pass over prompts and responses, and its backward pass.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub struct TokenBatch {
     rows: Tensor,
     /// `[n]` i64: those next tokens.
     pub targets: Tensor,
-    /// `b * t` less the padding.
+    /// Number of tokens without padding: `b * t` minus the padding.
     pub tokens: usize,
 }
 
@@ -25,8 +25,8 @@ impl TokenBatch {
         tokenizer: &Tokenizer,
         device: Device,
     ) -> Self {
-        // Kernels are compiled for each shape on the CPU and tile by eights on the GPU: few
-        // lengths, and round ones.
+        // The CPU compiles kernels for each shape, and the GPU's kernels have tiles of eight. So
+        // lengths are rounded up, which also keeps the number of different lengths small.
         const MULTIPLE: usize = 8;
         let longest = sequences.clone().map(|(prompt, response)| prompt.len() + response.len()).max().unwrap_or(0);
         let longest = longest.next_multiple_of(MULTIPLE);
@@ -44,21 +44,21 @@ impl TokenBatch {
     }
 }
 
-/// What a forward pass gives, with what its backward pass needs.
+/// The result of a forward pass, and the data that its backward pass needs.
 pub struct Pass<'a> {
     model: &'a InternVl,
     /// `[n, hidden]` in the compute dtype: the normed state from which each target is predicted.
     pub hidden: Tensor,
-    /// The blocks' output and the way back from it, where activations were not kept.
+    /// The blocks' output and the tape for its backward pass, if activations were not kept.
     tape: Option<(Tensor, Tape<'a>)>,
 }
 
-/// How a pass is made.
+/// Options of a forward pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PassMode {
     /// Switches adapter dropout on.
     pub train: bool,
-    /// Computes activations again on the way back.
+    /// Computes activations again in the backward pass.
     pub gradient_checkpointing: bool,
     /// Seed of the dropout.
     pub seed: u64,

@@ -1,5 +1,5 @@
-//! The state of reinforcement learning: policy, reference and critic, what a checkpoint keeps, and
-//! what a step needs of them. `ppo.rs` has the step itself.
+//! The state of reinforcement learning: policy, reference and critic, the content of a checkpoint,
+//! and the functions that a step needs. `ppo.rs` has the step itself.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub(super) struct Learner<'a> {
     pub(super) state: PpoState,
 }
 
-/// What a checkpoint keeps besides tensors.
+/// The content of a checkpoint besides tensors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PpoState {
     #[serde(flatten)]
@@ -160,8 +160,8 @@ impl<'a> Learner<'a> {
 
     /// Log-probabilities of the tokens of `members` under the reference.
     pub(super) fn ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Vec<Vec<f32>> {
-        // A vision tower that is trained has moved away from the reference's, which then embeds the
-        // pictures itself.
+        // If the policy's vision tower is trained, its embeddings differ from the reference's. The
+        // reference then embeds the pictures itself.
         let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
         let parts: Vec<usize> = members.iter().map(|rollout| rollout.index).collect();
         let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, &parts, &known));

@@ -9,7 +9,7 @@ use crate::model::{InternVl, Tokenizer};
 use crate::pictures::EmbeddedPictures;
 use crate::rollouts::{PromptedDataset, Rollout};
 
-/// The rollouts sorted by length, so that pieces of neighbours need little padding.
+/// The rollouts sorted by length, so that batches of neighbours need little padding.
 pub(super) fn sorted_by_length<'a>(rollouts: &[&'a Rollout]) -> Vec<&'a Rollout> {
     let mut sorted = rollouts.to_vec();
     sorted.sort_by_key(|rollout| rollout.sequence_len());

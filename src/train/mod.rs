@@ -32,7 +32,7 @@ use crate::policy;
 use crate::rollouts::PromptedDataset;
 use crate::seeds::seed;
 
-/// What a stage of a run works with.
+/// The inputs of a stage of a run.
 pub struct Stage<'a> {
     /// The resolved configuration.
     pub config: &'a Config,

@@ -1,4 +1,4 @@
-//! Schedules: what changes over the steps of a stage, as pure functions of its progress.
+//! Schedules of the numbers that change over a stage, as pure functions of its progress.
 
 use std::f64::consts::PI;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::CeSchedule;
 
-/// How far a stage is, in [0, 1]: by its steps or, if `max_seconds` is not 0, by its time,
-/// whichever is further.
+/// Progress of a stage, in [0, 1]: the share of its steps or, if `max_seconds` is not 0 and it is
+/// larger, the share of its time.
 pub fn progress(step: usize, steps: usize, seconds: f64, max_seconds: f64) -> f64 {
     let by_time = if max_seconds > 0.0 { seconds / max_seconds } else { 0.0 };
     (step as f64 / steps.max(1) as f64).max(by_time).min(1.0)
 }
 
-/// A learning rate that climbs linearly from 0 in `warmup_steps`, stays at `peak` until the share
+/// A learning rate that rises linearly from 0 in `warmup_steps`, stays at `peak` until the share
 /// `hold` of the stage is over, and falls linearly towards `final_lr * peak`, which the step after
 /// the last would have.
 #[derive(Debug, Clone, Copy)]
 pub struct LearningRate {
     /// Highest learning rate.
     pub peak: f64,
-    /// Steps of the climb.
+    /// Steps of the rise.
     pub warmup_steps: usize,
     /// Progress at which the fall begins.
     pub hold: f64,
@@ -49,8 +49,8 @@ pub fn ce_weight(schedule: CeSchedule, initial: f64, until: f64, progress: f64) 
     }
 }
 
-/// How far the annealing of a guarded cross-entropy has come. It waits while the policy writes
-/// fewer valid programs than the SFT policy did, or has moved too far from it.
+/// Progress of the decay of a guarded cross-entropy weight. The decay pauses while the policy
+/// writes fewer valid programs than the SFT policy did, or has moved too far from it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct CeGuard {
     /// In [0, 1].
@@ -60,7 +60,7 @@ pub struct CeGuard {
 }
 
 impl CeGuard {
-    /// How far the VSR may fall below that of the first step.
+    /// Maximum fall of the VSR below that of the first step.
     const TOLERANCE: f64 = 0.02;
 
     /// Advances by the stage's progress in a step, `further`, if the step's VSR and KL allow it.
@@ -128,8 +128,8 @@ mod tests {
             (guard.progress * 10.0).round()
         };
         assert_eq!(after(0.9, 0.05), 1.0);
-        // Mean 0.8 x 0.9 + 0.2 x 0.75 = 0.87 is too low; the KL of 0.2 too high; then 0.8 x (0.87
-        // .. ) recovers.
+        // The mean 0.8 x 0.9 + 0.2 x 0.75 = 0.87 is too low. In the next step the KL of 0.2 is too
+        // high. In the last one both are right.
         assert_eq!(after(0.75, 0.05), 1.0);
         assert_eq!(after(1.0, 0.2), 1.0);
         assert_eq!(after(1.0, 0.05), 2.0);

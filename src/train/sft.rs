@@ -1,5 +1,5 @@
-//! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by what the
-//! policy's programs build.
+//! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by the solids that
+//! the policy's programs build.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::pictures::Pictures;
 use crate::rollouts::PromptedDataset;
 use crate::seeds::seed;
 
-/// What a checkpoint keeps besides tensors.
+/// The content of a checkpoint besides tensors.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct SftState {
     #[serde(flatten)]

@@ -1,4 +1,5 @@
-//! What the loops of SFT and PPO share: when a stage ends, its rates, its validations and its log.
+//! The part that the loops of SFT and PPO share: the end of a stage, its rates, its validations and
+//! its log.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,18 +28,18 @@ pub struct LoopConfig {
     pub max_seconds: f64,
     /// The optimiser of the policy.
     pub optimizer: OptimizerConfig,
-    /// Its learning rate.
+    /// The learning rate of the policy.
     pub learning_rate: LearningRate,
-    /// Steps between validations; 0 for none but the last.
+    /// Steps between validations; 0 validates only at the end.
     pub validate_every: usize,
-    /// Parts in a validation.
+    /// Number of parts in a validation.
     pub validation_samples: usize,
-    /// Steps between checkpoints; 0 for none.
+    /// Steps between checkpoints; 0 writes none.
     pub checkpoint_every: usize,
 }
 
 impl LoopConfig {
-    /// Those of `[sft]`, for a stage of `steps` steps.
+    /// The settings of `[sft]`, for a stage of `steps` steps.
     pub fn sft(sft: &Sft, steps: usize) -> Self {
         Self {
             steps,
@@ -61,7 +62,7 @@ impl LoopConfig {
         }
     }
 
-    /// Those of `[ppo]`.
+    /// The settings of `[ppo]`.
     pub fn ppo(ppo: &Ppo) -> Self {
         Self {
             steps: ppo.steps,
@@ -85,7 +86,7 @@ impl LoopConfig {
     }
 }
 
-/// Where a stage is: what the checkpoints of every stage keep besides tensors.
+/// The position of a stage, which the checkpoints of every stage keep besides tensors.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Position {
     /// Steps taken.
@@ -96,7 +97,7 @@ pub struct Position {
     pub seconds: f64,
 }
 
-/// What holds for one step.
+/// Progress and learning rate of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepRates {
     /// Progress of the stage before the step, in [0, 1].
@@ -105,8 +106,8 @@ pub struct StepRates {
     pub learning_rate: f64,
 }
 
-/// The frame around the steps of a stage. The stage owns its [`Position`], which goes into its
-/// checkpoints.
+/// Runs the work around the steps of a stage: rates, validations, log. The stage owns its
+/// [`Position`], which goes into its checkpoints.
 pub struct TrainingLoop<'a> {
     /// The log.
     pub telemetry: Telemetry,

@@ -58,14 +58,14 @@ pub fn validate(
     let started = Instant::now();
     let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
     if let Some([input, built]) = strips(validation, &predictions) {
-        // As numbers have it, steps count from 0.
+        // Steps count from 0, as in the metrics.
         let step = step.saturating_sub(1);
         telemetry.picture(step, "validation/input", &input)?;
         telemetry.picture(step, "validation/built", &built)?;
     }
     let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64());
     let iou = report.iou;
-    // By IoU, then by VSR; of equals, the one that was trained for longer.
+    // Compares by IoU, then by VSR. Among equals, the policy that was trained for longer wins.
     if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
         *best = Best { iou: Some(iou), vsr: report.vsr, step };
         stage.save_policy(model, directory)?;
@@ -97,15 +97,15 @@ fn strips(dataset: &Dataset, predictions: &[Prediction]) -> Option<[RgbImage; 2]
     (!inputs.is_empty()).then(|| [side_by_side(&inputs), side_by_side(&built)])
 }
 
-/// Programs that the ceiling takes the best of: as many as a picture has rollouts, but at least 8,
-/// because the best of a few says little about what the policy can write.
+/// Number of programs of each part of which the ceiling takes the best. It is the number of
+/// rollouts of a picture, but at least 8: the best of fewer says little about the policy.
 pub fn ceiling_k(ppo: &Ppo) -> usize {
     ppo.samples_per_image.max(8)
 }
 
 /// Samples [`ceiling_k`] programs at PPO's temperature for each of the first validation parts.
-/// Returns their mean IoU, and the mean of the best IoU of each part, which a policy that chooses
-/// among what this one writes cannot exceed. `None` if `ppo.ceiling_samples` is 0.
+/// Returns their mean IoU, and the mean of the best IoU of each part. A policy that only chooses
+/// among these programs cannot exceed the latter. `None` if `ppo.ceiling_samples` is 0.
 ///
 /// # Errors
 /// The scorer cannot go on.

@@ -1,4 +1,4 @@
-//! Data sets in files: what is read, what is skipped, what is refused.
+//! Data sets in files: rows that are read, rows that are skipped, and files that are refused.
 
 use std::fs::File;
 use std::path::Path;

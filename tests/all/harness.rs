@@ -1,5 +1,5 @@
-//! What the tests share: the repository's paths, libtorch's generator, and the binary in a fresh
-//! directory, whose failures are reported with command, directory and output.
+//! Shared parts of the tests: the repository's paths, libtorch's generator, and the binary in a
+//! fresh directory, whose failures are reported with command, directory and output.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -100,8 +100,8 @@ impl Invocation {
         finished
     }
 
-    /// Runs it and expects a failure that is told as people want it: one line, the last one, with every text of `says`, and its
-    /// cause once.
+    /// Runs it and expects a failure whose message is the last line: one line that contains every
+    /// text of `says`, and its cause once.
     #[track_caller]
     pub fn fails_with(self, says: &[&str]) -> Finished {
         let finished = self.fails();

@@ -99,8 +99,8 @@ fn gradients_are_those_of_finite_differences() {
         for index in 0..gradient.numel() as i64 {
             let (left, right) = (at(index, -STEP), at(index, STEP));
             let middle = loss(&reference.tensor("logits")).double_value(&[]);
-            // The clip is a corner: where one lies within the step, there is no derivative to
-            // compare with.
+            // The clip is a corner: if one lies within the step, there is no derivative to compare
+            // with.
             if ((right - middle) - (middle - left)).abs() > 2e-5 {
                 continue;
             }

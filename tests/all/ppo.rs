@@ -1,4 +1,5 @@
-//! What PPO depends on: the update scores tokens under the same distribution that generated them.
+//! The condition that PPO depends on: the update scores tokens under the distribution that
+//! generated them.
 
 use cadwright::config::{Algorithm, Config, OptimizerKind, Ppo};
 use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};

@@ -1,4 +1,4 @@
-//! One program under both engines, and one pair against exact booleans.
+//! Compares the engines' answers about one program, and the IoU of one pair with exact booleans.
 
 use std::collections::BTreeMap;
 
@@ -11,35 +11,41 @@ use crate::engines::execute_natively;
 use crate::error::Result;
 use crate::scorer::Shared;
 
-/// Volumes may differ by this share of CadQuery's.
+/// Maximum difference of volumes, as a share of CadQuery's volume.
 pub const VOLUME_TOLERANCE: f64 = 1e-3;
 
-/// Centroids and bounds may differ by this share of the part's diagonal, moments by this share of the trace of the inertia.
+/// Maximum difference of centroids and bounds, as a share of the diagonal of CadQuery's bounds, and
+/// of moments, as a share of the trace of CadQuery's inertia tensor.
 pub const TOLERANCE: f64 = 1e-3;
 
-/// An IoU further from the exact one is wrong, or should be marked uncertain.
+/// Maximum distance of an IoU from the exact one. An IoU beyond it is wrong, or should be marked
+/// uncertain.
 pub const IOU_TOLERANCE: f64 = 0.015;
 
-/// What the engines say about one program.
+/// The engines' answers about one program.
 pub struct Opinion {
-    /// The native engine's outcome, or why it has none.
+    /// The native engine's outcome, or why it declined.
     pub native: Result<Outcome, Decline>,
-    /// CadQuery's.
+    /// CadQuery's outcome.
     pub cadquery: Outcome,
 }
 
 impl Opinion {
-    /// Asks both.
+    /// Asks both engines.
+    ///
+    /// # Errors
+    /// Workers that cannot go on.
     pub fn of(shared: &Shared, program: &str, is_ground_truth: bool) -> Result<Self> {
         Ok(Self { native: execute_natively(program), cadquery: shared.cadquery(program, is_ground_truth)? })
     }
 
-    /// CadQuery had neither the time nor the memory to answer: nothing to compare with.
+    /// Whether CadQuery ran out of time or memory, so that there is nothing to compare with.
     pub fn is_unanswered(&self) -> bool {
         matches!(self.cadquery.class(), OutcomeClass::Timeout | OutcomeClass::Memory)
     }
 
-    /// What the certified answer says otherwise than CadQuery; nothing where there is none.
+    /// The differences between the native engine's answer and CadQuery's; none if one of them has
+    /// no answer.
     pub fn differences(&self) -> Vec<Difference> {
         match &self.native {
             Ok(native) if !self.is_unanswered() => differences(native, &self.cadquery),
@@ -53,13 +59,13 @@ impl Opinion {
     }
 }
 
-/// In what two answers about one program may differ.
+/// A property in which two answers about one program may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The class of the outcome.
     Verdict,
-    /// The class of the exception, syntax errors included.
+    /// The name of the exception, syntax errors included.
     Exception,
     /// Whether the solid is malformed.
     Malformed,
@@ -94,16 +100,16 @@ impl Kind {
 /// A difference between the engines about one program.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// In what.
+    /// The property that differs.
     pub kind: Kind,
-    /// What the native engine says.
+    /// The property by the native engine.
     pub native: String,
-    /// What CadQuery says.
+    /// The property by CadQuery.
     pub cadquery: String,
 }
 
 impl Difference {
-    /// Whether another difference is of the same sort: of the same kind, and between the same classes or exceptions.
+    /// Whether `other` has the same kind and is between the same classes or exceptions.
     pub fn is_like(&self, other: &Self) -> bool {
         let head = |text: &str| text.split(':').take(2).map(first_word).collect::<Vec<_>>().join(":");
         let same = |a: &str, b: &str| match self.kind {
@@ -118,7 +124,7 @@ fn first_word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }
 
-/// The outcome in a line.
+/// One line about the outcome.
 fn described(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Solid(solid) if solid.malformed => "solid, malformed".to_owned(),
@@ -127,22 +133,24 @@ fn described(outcome: &Outcome) -> String {
     }
 }
 
-/// What the errors of two mass properties are, as shares of CadQuery's sizes.
+/// Errors of the native engine's mass properties, as shares of CadQuery's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MassErrors {
-    /// Of the volume.
+    /// Error of the volume, as a share of the volume.
     pub volume: f64,
-    /// Distance of the centroids, of the diagonal of the bounds.
+    /// Distance of the centroids, as a share of the diagonal of the bounds.
     pub centroid: f64,
-    /// The largest error of a bound, of the same diagonal.
+    /// The largest error of a bound, as a share of the same diagonal.
     pub bounds: f64,
-    /// The largest error of a moment or product, of the trace.
+    /// The largest error of an entry of the inertia tensor, as a share of the trace.
     pub inertia: f64,
-    /// The native engine stands by its numbers; by the bounds it always does.
+    /// Whether the native engine is certain of volume, centroid and inertia. It is always certain
+    /// of the bounds.
     pub is_mass_certain: bool,
 }
 
-/// Compares the mass properties of two solids; `None` where CadQuery's is malformed or has no volume, and numbers mean nothing.
+/// Compares the mass properties of two solids. `None` if CadQuery's solid is malformed or has no
+/// volume, because its numbers then mean nothing.
 pub fn mass_errors(native: &Solid, cadquery: &Solid) -> Option<MassErrors> {
     let (found, truth) = (native.mass(), cadquery.mass());
     let trace: f64 = (0..3).map(|k| truth.inertia[k][k]).sum();
@@ -163,7 +171,7 @@ pub fn mass_errors(native: &Solid, cadquery: &Solid) -> Option<MassErrors> {
     })
 }
 
-/// Everything in which a certified outcome differs from CadQuery's.
+/// All differences between an outcome of the native engine and CadQuery's.
 pub fn differences(native: &Outcome, cadquery: &Outcome) -> Vec<Difference> {
     let by_words = |kind| vec![Difference { kind, native: described(native), cadquery: described(cadquery) }];
     if native.class() != cadquery.class() {
@@ -205,7 +213,7 @@ pub fn differences(native: &Outcome, cadquery: &Outcome) -> Vec<Difference> {
     differences
 }
 
-/// False for what is not a number, too.
+/// Whether `error` is at most `tolerance`; false for NaN.
 fn within(error: f64, tolerance: f64) -> bool {
     error <= tolerance
 }
@@ -213,26 +221,30 @@ fn within(error: f64, tolerance: f64) -> bool {
 /// The IoU of one engine in one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measured {
-    /// On the grid.
+    /// The IoU on the grid, in [0, 1].
     pub iou: f64,
-    /// By booleans, of solids placed alike; `None` where these have no answer.
+    /// The IoU by booleans of the solids in the same poses; `None` if booleans have no answer.
     pub exact: Option<f64>,
 }
 
 impl Measured {
-    /// Distance from the exact IoU, where that is known.
+    /// Distance from the exact IoU, if it is known.
     pub fn error(&self) -> Option<f64> {
         Some((self.iou - self.exact?).abs())
     }
 }
 
-/// The IoU of both engines in each frame in which they have one.
+/// The IoU by engine and frame, as far as the engine has one.
 pub type PairMeasured = BTreeMap<(Engine, Frame), Measured>;
 
-/// Measures a pair whose programs both have a solid, by CadQuery's word; nothing otherwise.
+/// Measures a pair if both programs give a solid in CadQuery. Otherwise the result is empty.
 ///
-/// The booleans place CadQuery's solids by CadQuery's mass properties, and turn the prediction as the engine in question
-/// turned it: where principal axes are not unique, two engines may turn it differently, and both are right.
+/// The booleans place CadQuery's solids by CadQuery's mass properties. They rotate the prediction
+/// as the measured engine rotated it: if principal axes are not unique, two engines may choose
+/// different rotations, and both are right.
+///
+/// # Errors
+/// Workers that cannot go on.
 pub fn measure(
     shared: &Shared,
     frames: &[Frame],
@@ -273,7 +285,8 @@ pub fn measure(
     Ok(measured)
 }
 
-/// What moves the prediction into the ground truth's own coordinates: three rows of a matrix, row by row.
+/// The pose that moves the prediction into the ground truth's own coordinates: the three rows
+/// `[rotation and scale | translation]` of a matrix.
 fn relative(prediction: &Pose, ground_truth: &Pose) -> [f64; 12] {
     let linear = ground_truth.rotation.transpose() * prediction.rotation * (prediction.scale / ground_truth.scale);
     let moved = ground_truth.center - linear * prediction.center;
@@ -320,13 +333,14 @@ mod tests {
         malformed.malformed = true;
         let malformed = Outcome::Solid(Arc::new(malformed));
         assert_eq!(kinds(&cube, &malformed), [Kind::Malformed]);
-        // 1.002^3 is 0.6 % more; the moments grow by 1 %, and the bounds by 0.001 of a diagonal of 3.46.
+        // The volume grows by 1.002^3, or 0.6 %. The moments grow by 1 %, and the bounds by 0.001
+        // of a diagonal of 3.46.
         let larger = solid("solid = cq.Workplane().box(2.004, 2.004, 2.004)");
         assert_eq!(kinds(&larger, &cube), [Kind::Volume, Kind::Inertia]);
         // 0.01 of 3.46 is 0.3 %.
         let moved = solid("solid = cq.Workplane().box(2, 2, 2).translate((0.01, 0, 0))");
         assert_eq!(kinds(&moved, &cube), [Kind::Centroid, Kind::Bounds]);
-        // One cube, or two halves of it that touch in an edge, have other moments too.
+        // Two bodies instead of one cube; their moments differ, too.
         let two = solid("solid = cq.Workplane().box(2, 2, 1).union(cq.Workplane().box(2, 2, 1).translate((0, 0, 2)))");
         assert!(kinds(&two, &cube).contains(&Kind::Solids));
     }
@@ -351,7 +365,7 @@ mod tests {
         };
         let (small, large) = (cube(1.0, 5.0), cube(3.0, -2.0));
         let placed = place(Frame::Normalised, 16, small.solid().unwrap(), large.solid().unwrap()).unwrap();
-        // Three times as large, and 5 goes to -2: x -> 3 x - 17.
+        // The prediction becomes three times as large, and x = 5 moves to -2: x -> 3 x - 17.
         let rows = relative(&placed.prediction, &placed.ground_truth);
         let expected = [3.0, 0.0, 0.0, -17.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0];
         assert!(rows.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{rows:?}");

@@ -1,27 +1,27 @@
-//! Chance, as the generators use it.
+//! The random numbers of the generators.
 
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Where the numbers of a program lie.
+/// The set from which the numbers of a program are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Grain {
-    /// On multiples of a step, where faces coincide and touch.
+    /// Multiples of this step, so that faces often coincide and touch.
     Lattice(f64),
-    /// Anywhere, rounded to so many decimals.
+    /// All numbers, rounded to this many decimals.
     Continuous(i32),
 }
 
-/// A source of chance for one program.
+/// The random number generator of one program.
 pub struct Draw {
     rng: ChaCha8Rng,
-    /// Where [`Draw::number`] draws.
+    /// The set from which [`Draw::number`] draws.
     pub grain: Grain,
 }
 
 impl Draw {
-    /// Stream `(style, index)` of a seed.
+    /// Stream `(style, index)` of a seed. `style` is at most 255.
     pub fn new(seed: u64, style: u64, index: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index << 8 | style);
@@ -43,17 +43,18 @@ impl Draw {
         low + (high - low) * self.rng.random::<f64>()
     }
 
-    /// True with this probability.
+    /// True with the given probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.rng.random::<f64>() < probability
     }
 
-    /// One of some things.
+    /// One element of `from`, all with the same probability. `from` must not be empty.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         *from.choose(&mut self.rng).expect("something to pick from")
     }
 
-    /// One of some things, by integer weights.
+    /// One element of `from`, with a probability proportional to its weight. The weights must not
+    /// all be 0.
     pub fn weighted<T: Copy>(&mut self, from: &[(usize, T)]) -> T {
         let mut left = self.below(from.iter().map(|(weight, _)| weight).sum());
         for (weight, thing) in from {
@@ -65,7 +66,8 @@ impl Draw {
         from[0].1
     }
 
-    /// A number from `low` to `high` on the program's lattice if it has one there.
+    /// A number from `low` to `high` in [`Draw::grain`], or any number between if it has none
+    /// there.
     pub fn number(&mut self, low: f64, high: f64) -> f64 {
         match self.grain {
             Grain::Lattice(step) if (high / step + 1e-9).floor() >= (low / step - 1e-9).ceil() => {
@@ -80,24 +82,24 @@ impl Draw {
         }
     }
 
-    /// A whole number of the program's steps, or anything, with either sign.
+    /// A number from `-reach` to `reach` in [`Draw::grain`].
     pub fn signed(&mut self, reach: f64) -> f64 {
         self.number(-reach, reach)
     }
 }
 
-/// Rounded to so many decimals; negative zero becomes zero.
+/// `number` rounded to this many decimals; negative zero becomes zero.
 pub fn rounded(number: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
     (number * scale).round() / scale + 0.0
 }
 
-/// As Python writes a float.
+/// A number as Python writes a float, for example `2.0`.
 pub fn float(number: f64) -> String {
     format!("{number:?}")
 }
 
-/// As people write numbers: without a fraction where there is none.
+/// A number as people write it: a whole number has no fraction, for example `2`.
 pub fn plain(number: f64) -> String {
     if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.0}") } else { float(number) }
 }
@@ -113,7 +115,7 @@ mod tests {
         let numbers: Vec<f64> = (0..200).map(|_| draw.number(-1.0, 1.0)).collect();
         assert!(numbers.iter().all(|number| number.abs() <= 1.0 && (number * 4.0).fract() == 0.0));
         assert!(numbers.contains(&-1.0) && numbers.contains(&1.0));
-        // No multiple of the step: anything between.
+        // No multiple of the step lies between these, so any number between them is drawn.
         assert!((0.1..=0.2).contains(&draw.number(0.1, 0.2)));
         draw.grain = Grain::Continuous(1);
         assert!((0..200).all(|_| (0.42..=0.47).contains(&draw.number(0.42, 0.47))));
@@ -123,7 +125,7 @@ mod tests {
     fn weights_count() {
         let mut draw = Draw::new(0, 0, 0);
         let heads = (0..4000).filter(|_| draw.weighted(&[(3, true), (1, false)])).count();
-        // Binomial: 3000 and a standard deviation of 27.
+        // Binomial: mean 3000, standard deviation 27.
         assert!((2865..=3135).contains(&heads), "{heads}");
     }
 

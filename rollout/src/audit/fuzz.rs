@@ -1,4 +1,4 @@
-//! Programs and pairs of our own making, under both engines.
+//! Compares both engines on generated programs and pairs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,49 +17,58 @@ use crate::error::Result;
 use crate::jsonl::{Output, stream};
 use crate::scorer::Shared;
 
-/// Executions that reducing one program may take, and one pair.
+/// Maximum number of executions to reduce one program or one pair.
 const BUDGET: usize = 150;
 
-/// Changed copies of a program that are tried until one leaves a solid.
+/// Maximum number of changed copies of a program that are tried until one gives a solid.
 const COPIES: usize = 4;
 
-/// Streams of chance for drawing pairs start here, and those for changing copies; those below are for programs.
+/// First of the random streams, one for each style, that draw pairs. Programs use the streams below
+/// it.
 const PAIR_STREAM: u64 = 128;
+
+/// First of the random streams, one for each style, that change copies.
 const COPY_STREAM: u64 = 192;
 
-/// What to generate.
+/// Settings of [`fuzz`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct FuzzOptions {
-    /// Programs, in turn of each style.
+    /// Number of programs. They take the styles in turn.
     pub programs: usize,
-    /// Pairs, in turn of each style, drawn among its programs that leave a sound solid.
+    /// Number of pairs. They take the styles in turn, and are drawn among the programs of the style
+    /// that give a sound solid.
     pub pairs: usize,
-    /// Which styles.
+    /// Styles of the programs.
     pub styles: Vec<Style>,
     /// Decides every program and pair.
     pub seed: u64,
-    /// Findings of a kind in a style that are reduced to a smaller program; the rest are reported as they are.
+    /// Maximum number of findings of each kind in each style that are reduced to a smaller program.
+    /// The others are reported as they are.
     pub reduced: usize,
-    /// Where the [`AuditReport`] goes, as JSON.
+    /// The file for the [`AuditReport`], as JSON.
     pub output: Option<PathBuf>,
-    /// Limits and grid; engine and frames are the audit's own.
+    /// Limits and grid. The audit ignores its engine and frames, and uses its own.
     pub scorer: ScorerConfig,
 }
 
-/// How far [`fuzz`] has come.
+/// The progress of [`fuzz`].
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// So many programs were compared.
+    /// The number of programs compared so far.
     Programs(usize),
-    /// So many pairs were compared.
+    /// The number of pairs compared so far.
     Pairs(usize),
-    /// A disagreement, reduced if it will be.
+    /// A disagreement, after its reduction if it is reduced.
     Disagreement(&'a Disagreement),
-    /// A pair with an IoU beyond the tolerance, reduced if it will be.
+    /// A pair whose IoU error exceeds the tolerance, after its reduction if it is reduced.
     Pair(&'a WorstPair),
 }
 
-/// Compares the engines on random programs and pairs, and reduces what it finds.
+/// Compares the engines on random programs and pairs, and reduces those that show a disagreement.
+/// Reports its progress to `hear`.
+///
+/// # Errors
+/// A report that cannot be written, or workers that cannot go on.
 pub fn fuzz(options: &FuzzOptions, hear: &mut dyn FnMut(Progress)) -> Result<AuditReport> {
     let output = options.output.as_deref().map(Output::create).transpose()?;
     let scorer = ready_scorer(&options.scorer)?;
@@ -104,7 +113,7 @@ pub fn fuzz(options: &FuzzOptions, hear: &mut dyn FnMut(Progress)) -> Result<Aud
         Ok(())
     })?;
 
-    // 3. What was found, made smaller.
+    // 3. Reductions of the findings.
     let mut report = tally.finish(start.elapsed().as_secs_f64());
     let mut counts = BTreeMap::new();
     let mut is_due = |kind: String| {
@@ -153,11 +162,12 @@ pub fn fuzz(options: &FuzzOptions, hear: &mut dyn FnMut(Progress)) -> Result<Aud
     written(report, output)
 }
 
+/// The id of a generated program in reports.
 fn id(style: Style, index: u64) -> Value {
     json!(format!("{style}-{index}"))
 }
 
-/// A pair to be made and measured.
+/// A pair to be generated and measured. `truth` and `other` are indices of programs of `style`.
 struct PairTask {
     style: Style,
     number: u64,
@@ -166,7 +176,8 @@ struct PairTask {
 }
 
 impl PairTask {
-    /// The ground truth, the prediction (mostly a changed copy, else another program) and their IoUs.
+    /// The ground truth, the prediction and their IoUs. The prediction is usually a changed copy of
+    /// the ground truth, otherwise another program.
     fn examine(&self, shared: &Shared, seed: u64) -> Result<(String, String, PairMeasured)> {
         let truth = program(self.style, seed, self.truth);
         let truth_opinion = Opinion::of(shared, &truth, true)?;
@@ -187,7 +198,7 @@ impl PairTask {
     }
 }
 
-/// The smallest program found with the first of a case's differences.
+/// A smaller program with the first of the case's differences.
 fn smaller_program(shared: &Shared, case: &Disagreement) -> Result<String> {
     let wanted = &case.differences[0];
     reduce(&case.program, BUDGET, &mut |text| {
@@ -196,7 +207,7 @@ fn smaller_program(shared: &Shared, case: &Disagreement) -> Result<String> {
     })
 }
 
-/// A smaller pair with a large error of the same engine in the same frame.
+/// A smaller pair, ground truth first, with a large error of the same engine in the same frame.
 fn smaller_pair(shared: &Shared, pair: &WorstPair) -> Result<[String; 2]> {
     let (engine, frame) = (pair.ious[0].engine, pair.ious[0].frame);
     let is_far = |truth: &str, prediction: &str| -> Result<bool> {

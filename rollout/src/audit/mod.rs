@@ -1,7 +1,9 @@
-//! What `cadwright audit` does: both engines and exact booleans on the same programs and pairs, and where they disagree.
+//! The work of `cadwright audit`: compares both engines and exact booleans on the same programs and
+//! pairs, and reports the disagreements.
 //!
-//! CadQuery is the truth about single programs, OCC's booleans about pairs. [`audit`] takes pairs from a file, where every
-//! distinct program counts once, however many pairs it is in; [`fuzz`] writes its own programs and reduces what it finds.
+//! CadQuery is the truth about single programs, OCC's booleans about pairs. [`audit`] takes pairs
+//! from a file. It counts every distinct program once, in however many pairs it occurs. [`fuzz`]
+//! generates programs and reduces those that show a disagreement.
 
 mod compare;
 mod draw;
@@ -32,21 +34,22 @@ pub use fuzz::{FuzzOptions, Progress, fuzz};
 pub use generate::{Style, program};
 pub use report::{ALL, AuditReport, Disagreement, Errors, FrameIou, IouErrors, StyleReport, WorstPair};
 
-/// The frames that engines compute on grids.
+/// The frames whose IoU the engines compute on grids.
 const FRAMES: [Frame; 3] = [Frame::Canonical, Frame::Normalised, Frame::Aligned];
 
-/// What to audit.
+/// Settings of [`audit`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditOptions {
-    /// Rows `{"id", "ground_truth", "prediction"}`, both programs, and perhaps `"style"`; other fields are ignored.
+    /// JSONL file of rows `{"id", "ground_truth", "prediction"}`, optionally with `"style"`.
+    /// `ground_truth` and `prediction` are programs. Other fields are ignored.
     pub input: PathBuf,
-    /// Only so many of them, drawn by `seed`; 0 for all.
+    /// Number of rows to draw; 0 for all.
     pub sample: usize,
-    /// Decides which are drawn.
+    /// Decides which rows are drawn.
     pub seed: u64,
-    /// Where the [`AuditReport`] goes, as JSON.
+    /// The file for the [`AuditReport`], as JSON.
     pub output: Option<PathBuf>,
-    /// Limits and grid; engine and frames are the audit's own.
+    /// Limits and grid. The audit ignores its engine and frames, and uses its own.
     pub scorer: ScorerConfig,
 }
 
@@ -61,7 +64,10 @@ struct PairIn {
 
 impl Row for PairIn {}
 
-/// Compares the engines on (a sample of) the pairs of a file.
+/// Compares the engines on the pairs of a file, or on a sample of them.
+///
+/// # Errors
+/// Files that cannot be read or written, a malformed row, or workers that cannot go on.
 pub fn audit(options: &AuditOptions) -> Result<AuditReport> {
     check_rows::<PairIn>(&options.input)?;
     let chosen = choose(rows::<PairIn>(&options.input)?.count(), options.sample, options.seed);
@@ -85,13 +91,14 @@ pub fn audit(options: &AuditOptions) -> Result<AuditReport> {
     written(tally.finish(start.elapsed().as_secs_f64()), output)
 }
 
-/// A scorer that has CadQuery's workers ready.
+/// A scorer whose CadQuery workers are ready.
 fn ready_scorer(config: &ScorerConfig) -> Result<Scorer> {
     let scorer = Scorer::new(ScorerConfig { engine: Engine::Cadquery, ..config.clone() })?;
     scorer.ready()?;
     Ok(scorer)
 }
 
+/// Writes the report to `output`, if there is one, and returns it.
 fn written(report: AuditReport, output: Option<Output>) -> Result<AuditReport> {
     if let Some(mut file) = output {
         file.pretty(&report)?;
@@ -100,7 +107,8 @@ fn written(report: AuditReport, output: Option<Output>) -> Result<AuditReport> {
     Ok(report)
 }
 
-/// Which of `n` rows are drawn: all, or the same `sample` for the same `seed`.
+/// Indices of the drawn rows among `n`: all, or `sample` of them, the same ones for the same
+/// `seed`.
 fn choose(n: usize, sample: usize, seed: u64) -> HashSet<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     if sample > 0 && sample < n {
@@ -110,7 +118,7 @@ fn choose(n: usize, sample: usize, seed: u64) -> HashSet<usize> {
     order.into_iter().collect()
 }
 
-/// Both opinions, ground truth first, and the IoUs.
+/// The opinions about the ground truth and the prediction of a pair, and its IoUs.
 fn examine(shared: &Shared, row: &PairIn) -> Result<(Opinion, Opinion, PairMeasured)> {
     let truth = Opinion::of(shared, &row.ground_truth, true)?;
     let prediction = Opinion::of(shared, &row.prediction, false)?;

@@ -1,17 +1,17 @@
-//! The smallest program that still shows what a larger one showed.
+//! Reduces a program to a smaller one that still shows the same disagreement.
 
 use super::draw::{plain, rounded};
 use super::text::numbers;
 use crate::error::Result;
 
-/// Asks whether a text still shows it, a bounded number of times.
+/// Asks whether a text still shows the disagreement, a bounded number of times.
 struct Judge<'a> {
     shows: &'a mut dyn FnMut(&str) -> Result<bool>,
     left: usize,
 }
 
 impl Judge<'_> {
-    /// False once the questions are used up, and for a text that is no shorter or simpler.
+    /// Whether `candidate` still shows the disagreement; false once the questions are used up.
     fn accepts(&mut self, candidate: &str) -> Result<bool> {
         if self.left == 0 {
             return Ok(false);
@@ -21,7 +21,9 @@ impl Judge<'_> {
     }
 }
 
-/// Drops lines, calls and digits as long as `shows` says yes; asks it at most `budget` times. `text` itself must show it.
+/// Drops lines, calls and digits of `text` as long as `shows` returns true for the rest.
+///
+/// Calls `shows` at most `budget` times. `text` itself must show the disagreement.
 ///
 /// # Errors
 /// Those of `shows`.
@@ -60,7 +62,7 @@ fn without_lines(mut text: String, judge: &mut Judge) -> Result<String> {
     Ok(text)
 }
 
-/// Removes method calls, the last first.
+/// Removes method calls, from the end of the program.
 fn without_calls(mut text: String, judge: &mut Judge) -> Result<String> {
     let mut before = text.len();
     while let Some((start, end)) = last_call(&text, before) {
@@ -73,7 +75,7 @@ fn without_calls(mut text: String, judge: &mut Judge) -> Result<String> {
     Ok(text)
 }
 
-/// Bytes of the last `.name(...)` that starts before a byte.
+/// Start and end, in bytes, of the last `.name(...)` that starts before the byte `before`.
 fn last_call(text: &str, before: usize) -> Option<(usize, usize)> {
     let bytes = text.as_bytes();
     (0..before).rev().filter(|&at| bytes[at] == b'.').find_map(|dot| {
@@ -97,7 +99,7 @@ fn last_call(text: &str, before: usize) -> Option<(usize, usize)> {
     })
 }
 
-/// Replaces numbers by shorter ones near them.
+/// Rounds numbers to at most three decimals, as few as possible.
 fn with_round_numbers(mut text: String, judge: &mut Judge) -> Result<String> {
     let mut index = 0;
     while let Some(&number) = numbers(&text).get(index) {

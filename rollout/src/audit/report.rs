@@ -1,4 +1,4 @@
-//! What an audit found, style by style.
+//! The report of an audit, by style.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,26 +12,26 @@ use super::compare::{Difference, IOU_TOLERANCE, Kind, MassErrors, Measured, Opin
 use crate::config::Engine;
 use crate::summary::{MeanCi, top_reasons};
 
-/// The style that stands for all of them, and for rows that name none.
+/// The name under which the report sums all styles. Rows without a style have it, too.
 pub const ALL: &str = "all";
 
-/// Pairs kept with their programs in [`AuditReport::worst`].
+/// Maximum number of pairs in [`AuditReport::worst`].
 const WORST: usize = 50;
 
-/// An IoU error below this is not worth a place among the worst.
+/// Minimum IoU error of a pair in [`AuditReport::worst`].
 const NOTABLE: f64 = 0.005;
 
-/// Cases of a kind that are shown to people.
+/// Maximum number of disagreements, and of pairs, that the text for people shows.
 const SHOWN: usize = 10;
 
 /// Mean and maximum of some errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Errors {
-    /// How many.
+    /// Number of errors.
     pub n: usize,
-    /// Their mean; 0 for none.
+    /// Their mean; 0 if there are none.
     pub mean: f64,
-    /// The largest; 0 for none.
+    /// The largest error; 0 if there are none.
     pub max: f64,
 }
 
@@ -43,7 +43,7 @@ impl Errors {
     }
 }
 
-/// How far the IoU of an engine is from the exact one.
+/// Errors of an engine's IoU against exact booleans.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IouErrors {
     /// Pairs compared.
@@ -54,7 +54,7 @@ pub struct IouErrors {
     pub ci95: [f64; 2],
     /// The largest error.
     pub max: f64,
-    /// Pairs whose error is beyond [`IOU_TOLERANCE`].
+    /// Pairs whose error exceeds [`IOU_TOLERANCE`].
     pub beyond: usize,
 }
 
@@ -66,14 +66,14 @@ impl IouErrors {
     }
 }
 
-/// What an audit found in one style.
+/// The report about one style.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StyleReport {
     /// Distinct programs.
     pub programs: usize,
-    /// Programs that leave a solid, by CadQuery's word.
+    /// Programs that give a solid in CadQuery.
     pub valid: usize,
-    /// Programs for which CadQuery had neither the time nor the memory.
+    /// Programs for which CadQuery ran out of time or memory.
     pub unanswered: usize,
     /// Programs that the native engine answered.
     pub certified: usize,
@@ -81,15 +81,16 @@ pub struct StyleReport {
     pub certified_share: f64,
     /// 95 % Wilson interval of `certified_share`.
     pub certified_ci95: [f64; 2],
-    /// Programs that it declined, per reason.
+    /// Programs that the native engine declined, by reason.
     pub declined: BTreeMap<&'static str, usize>,
-    /// Certified programs with another answer than CadQuery's.
+    /// Certified programs about which the native engine's answer differs from CadQuery's.
     pub disagree: usize,
     /// 95 % Wilson interval of `disagree / certified`.
     pub disagree_ci95: [f64; 2],
-    /// The kinds of difference in them; a program may show several.
+    /// Programs by kind of difference; a program may have several.
     pub differences: BTreeMap<Kind, usize>,
-    /// Certified solids whose volume, centroid and inertia the native engine does not know for certain: these are not compared.
+    /// Certified solids of whose volume, centroid and inertia the native engine is not certain.
+    /// These properties are not compared.
     pub without_mass: usize,
     /// `|V - V'| / V'` of certified solids that are not malformed and have a volume.
     pub volume_error: Errors,
@@ -97,26 +98,28 @@ pub struct StyleReport {
     pub centroid_error: Errors,
     /// The largest error of a bound, as a share of the same diagonal.
     pub bounds_error: Errors,
-    /// The largest error in the inertia tensor, as a share of its trace.
+    /// The largest error of an entry of the inertia tensor, as a share of its trace.
     pub inertia_error: Errors,
-    /// Pairs looked at.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Pairs of solids for which booleans have no answer in canonical coordinates: one is malformed, or OCC failed.
+    /// Pairs of solids for which booleans have no answer in [`Frame::Canonical`]: one solid is
+    /// malformed, or OCC failed.
     pub without_exact: usize,
-    /// IoU on the grid against exact booleans, where these have an answer.
+    /// Errors of the IoU on the grid, by engine and frame, over the pairs for which booleans have
+    /// an answer.
     pub iou_error: BTreeMap<Engine, BTreeMap<Frame, IouErrors>>,
 }
 
 /// A program about which the engines disagree.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Disagreement {
-    /// Of the program, or of the pair in which it was first seen.
+    /// Id of the program, or of the first pair that contains it.
     pub id: Value,
-    /// Its style.
+    /// Style of the program.
     pub style: String,
-    /// In what.
+    /// The differences; at least one.
     pub differences: Vec<Difference>,
-    /// Its text.
+    /// Text of the program.
     pub program: String,
     /// A smaller program with the first of the differences.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,11 +129,11 @@ pub struct Disagreement {
 /// The IoU of an engine in a frame, of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FrameIou {
-    /// Whose.
+    /// The engine.
     pub engine: Engine,
-    /// Where.
+    /// The frame.
     pub frame: Frame,
-    /// What it is, and what it should be.
+    /// The IoU of the engine, and the exact one.
     #[serde(flatten)]
     pub measured: Measured,
 }
@@ -138,41 +141,41 @@ pub struct FrameIou {
 /// A pair with an IoU far from the exact one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorstPair {
-    /// Of the pair.
+    /// Id of the pair.
     pub id: Value,
-    /// Its style.
+    /// Style of the pair.
     pub style: String,
-    /// The largest error.
+    /// The largest error among `ious`.
     pub error: f64,
-    /// The IoU of each engine in each frame; the one with the largest error first.
+    /// The IoU of each engine in each frame, by descending error.
     pub ious: Vec<FrameIou>,
-    /// Its text.
+    /// Text of the ground truth.
     pub ground_truth: String,
-    /// Its text.
+    /// Text of the prediction.
     pub prediction: String,
     /// A smaller pair, ground truth first, with a large error of the same engine in the same frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduced: Option<[String; 2]>,
 }
 
-/// What an audit found.
+/// The report of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct AuditReport {
-    /// What was drawn depends on it.
+    /// The seed by which rows were drawn, or programs and pairs generated.
     pub seed: u64,
     /// Cells along each axis of the grids.
     pub grid: usize,
-    /// Wall time.
+    /// Wall time, without that of the reductions.
     pub seconds: f64,
-    /// Pairs looked at.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Distinct programs.
+    /// Number of distinct programs.
     pub programs: usize,
-    /// Per style, and over all of them.
+    /// The report about each style, and about all together as [`ALL`].
     pub styles: BTreeMap<String, StyleReport>,
     /// Every program about which the engines disagree.
     pub disagreements: Vec<Disagreement>,
-    /// The pairs with the largest errors, the worst first.
+    /// The pairs with the largest errors, by descending error.
     pub worst: Vec<WorstPair>,
 }
 
@@ -196,19 +199,19 @@ pub struct Tally {
     iou_errors: BTreeMap<(String, Engine, Frame), Vec<f64>>,
 }
 
-/// A style and the one that stands for all.
+/// The reports in which a style counts: its own and [`ALL`].
 fn places(style: &str) -> impl Iterator<Item = &str> {
     [style, ALL].into_iter().take(if style == ALL { 1 } else { 2 })
 }
 
 impl Tally {
-    /// For grids of `grid` cells along each axis.
+    /// An empty tally for grids of `grid` cells along each axis.
     pub fn new(seed: u64, grid: usize) -> Self {
         let report = AuditReport { seed, grid, ..AuditReport::default() };
         Self { report, ..Self::default() }
     }
 
-    /// Counts a program in; true if the engines disagree about it.
+    /// Adds a program; true if the engines disagree about it.
     pub fn add_program(&mut self, id: &Value, style: &str, program: &str, opinion: &Opinion) -> bool {
         let differences = opinion.differences();
         let errors = opinion.native_solid().zip(opinion.cadquery.solid()).and_then(|(a, b)| mass_errors(a, b));
@@ -224,7 +227,7 @@ impl Tally {
         disagree
     }
 
-    /// Counts a pair in.
+    /// Adds a pair.
     pub fn add_pair(
         &mut self,
         id: &Value,
@@ -265,7 +268,7 @@ impl Tally {
         self.report.worst.truncate(WORST);
     }
 
-    /// The findings; `seconds` is the wall time they took.
+    /// The report; `seconds` is the wall time.
     pub fn finish(self, seconds: f64) -> AuditReport {
         let mut report = AuditReport { seconds, ..self.report };
         for style in report.styles.values_mut() {
@@ -409,7 +412,8 @@ mod tests {
 
     #[test]
     fn wilson_intervals_are_the_published_ones() {
-        // 0 of 10: [0, z^2 / (n + z^2)] = [0, 0.27753]; 5 of 10: 0.5 -+ 0.26341, both by the formula by hand.
+        // 0 of 10: [0, z^2 / (n + z^2)] = [0, 0.27753]; 5 of 10: 0.5 -+ 0.26341. Both were computed
+        // by hand from the formula.
         let close = |found: [f64; 2], expected: [f64; 2]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 5e-6), "{found:?}");
         };

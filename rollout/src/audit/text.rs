@@ -1,17 +1,17 @@
-//! Numbers in a program's text.
+//! Finds numbers in the text of a program.
 
 /// A literal number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number {
-    /// Byte where it starts.
+    /// Position of its first byte.
     pub start: usize,
-    /// Byte behind it.
+    /// Position of the byte after it.
     pub end: usize,
-    /// Its value; a minus before it is no part of it.
+    /// Its value, without a sign before it.
     pub value: f64,
 }
 
-/// The numbers of a text that are no parts of names, in order.
+/// The decimal numbers of a text, in order; digits within names do not count.
 pub fn numbers(text: &str) -> Vec<Number> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();

@@ -92,7 +92,7 @@ fn score_and_eval_give_the_same_numbers_for_the_same_scores() {
 fn the_files_have_their_documented_keys() {
     let report = report(&[0.5, -1.0, 1.0], 1);
     let (score, eval) = (value(report.score_summary()), value(report.eval_summary()));
-    // What each command wrote before the report was one, and what both write.
+    // The keys that each command wrote before both shared one report, and the keys of both.
     for key in ["iou_all", "iou_valid", "engines", "declined", "malformed", "ground_truth_failures", "iou_uncertain"] {
         assert!(!score[key].is_null(), "{key}");
     }

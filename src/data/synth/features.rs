@@ -133,8 +133,8 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Where the solid's surface lies over a footprint: the level, or `None` if it is not flat
-    /// with free space in front of it.
+    /// The level of the solid's surface over a footprint; `None` if the surface is not flat with
+    /// free space in front of it.
     fn surface_under(&self, footprint: &Footprint, side: Side) -> Option<i32> {
         let extent = self.cells.extent();
         let axis = side.axes()[2];

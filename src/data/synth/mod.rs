@@ -84,7 +84,7 @@ impl Default for SynthConfig {
     }
 }
 
-/// A summary of what was generated.
+/// A summary of the generated parts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SynthSummary {
     /// Parts in each split.

@@ -43,8 +43,8 @@ fn every_algorithm_trains_and_those_of_groups_need_no_critic() {
             assert_eq!(has("parts_seen"), algorithm == "rloo", "{step:#}");
             assert!(has("approx_kl") && has("updates"), "{step:#}");
         }
-        // The first update of a step is made from the policy that sampled; any later one finds that
-        // it has moved.
+        // The first update of a step starts from the policy that sampled. Every later one starts
+        // from a policy that has moved.
         let updates = steps[0]["ppo/updates"].as_f64().unwrap();
         if algorithm == "ppo" {
             assert_eq!(updates, 2.0, "the limit is reached by the second of four epochs: {:#}", steps[0]);
@@ -140,7 +140,8 @@ fn without_a_reward_a_step_is_a_step_of_sft() {
 #[test]
 fn a_minibatch_may_be_cut_into_micro_batches() {
     let place = Place::new();
-    // The vision tower learns too: it hears of all micro-batches and of the cross-entropy at once.
+    // The vision tower learns, too: the gradients of all micro-batches and of the cross-entropy
+    // reach it at once.
     let same = ["model.dtype=f32", "ppo.freeze_vision=false", "ppo.steps=1", "ppo.epochs=2", "ppo.kl_coef=0.1"];
     let first = |micro_batch_size: usize| {
         let (name, size) = (format!("cut-{micro_batch_size}"), format!("ppo.micro_batch_size={micro_batch_size}"));
@@ -185,8 +186,8 @@ fn shapes_alone_suffice_if_the_policy_imitates_its_own_programs_only() {
     assert_eq!(steps(&run).len(), 1);
 }
 
-/// The first update ruins the weights. All later gradients are not finite: they change nothing, are
-/// counted, and in the end the stage gives up, in SFT as in PPO.
+/// The first update ruins the weights, and no later gradient is finite. Such updates change nothing
+/// and are counted, and several in a row end the stage, in SFT as in PPO.
 #[test]
 fn gradients_that_are_not_finite_are_skipped_counted_and_end_the_stage() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! The binary from the outside: what it promises, one property a test, with real CadQuery.
+//! Tests of the binary from the outside, one promised property per test, with real CadQuery.
 
 mod algorithms;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! `cadwright model`: checkpoints made, looked at, compared, merged; and those that are no good.
+//! `cadwright model`: makes, inspects, compares and merges checkpoints, and refuses unusable ones.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ fn logits(place: &Place, model: &str, more: &[&str]) -> Vec<f32> {
     floats(data)
 }
 
-/// The largest difference from what the reference wrote down, at positions that hold a token.
+/// The largest difference from the reference's logits, at positions that hold a token.
 fn error(found: &[f32], reference: &str) -> f32 {
     let expected = tensors(&fixture("expected.safetensors"));
     let get = |name: &str| expected.iter().find(|(found, ..)| found == name).unwrap().2.clone();

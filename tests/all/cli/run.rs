@@ -1,4 +1,4 @@
-//! What a whole run leaves with real CadQuery, and that it can be repeated.
+//! Whole runs with real CadQuery: their files, and that they are repeatable.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -445,7 +445,8 @@ fn more_sft_goes_on_for_as_long_as_ppo_took_and_every_policy_keeps_its_evaluatio
             assert_eq!(in_tensorboard.get(tag), Some(&vec![steps.clone()]), "{tag}\n{finished}");
         }
     }
-    // An evaluation that a kill interrupted after its row was written is made again, and replaces only its own row.
+    // An evaluation that was killed after its row was written runs again, and replaces only its own
+    // row.
     std::fs::remove_file(run.join("eval/ppo/summary.json")).expect("eval/ppo is done");
     let finished = place.cadwright(arguments).succeeds();
     assert!(finished.stderr().contains("eval: ppo  "), "{finished}");

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::harness::{Place, copy_directory, json, metrics};
 
 const HEIGHTS: [u32; 4] = [1, 2, 4, 8];
-/// What six of ten programs of a picture say instead: IoU of 0.2, 0.33, 0.57 and 0.38.
+/// The wrong heights in six of ten programs of a picture: IoU of 0.2, 0.33, 0.57 and 0.38.
 const WRONG: [u32; 4] = [5, 6, 7, 3];
 const SIDE: u32 = 112;
 

@@ -1,22 +1,22 @@
-//! What a general language model writes.
+//! Programs in the style of a general language model.
 
 use super::super::draw::{Draw, Grain, plain, rounded};
 
-/// A part in the making: statements so far, and roughly how large it is.
+/// An unfinished part: its statements so far, and its approximate size.
 struct Part {
     /// Names and values at the top of the program.
     names: Vec<(String, f64)>,
     lines: Vec<String>,
-    /// Width, depth and height about the origin, as far as known.
+    /// Approximate width, depth and height about the origin.
     size: [f64; 3],
-    /// The variable that holds it.
+    /// The variable that holds the part.
     name: &'static str,
     /// Calls not yet written as a statement.
     chain: Vec<String>,
 }
 
 impl Part {
-    /// A number as an argument: itself, a name for it, or a sum that gives it.
+    /// A number as an argument: a literal, a variable, or an expression of that variable.
     fn argument(&mut self, draw: &mut Draw, value: f64) -> String {
         if !value.is_finite() || value <= 0.0 || draw.chance(0.75) {
             return plain(value);
@@ -46,7 +46,7 @@ impl Part {
         }
     }
 
-    /// Ends the chain, if there is one.
+    /// Writes the chain of calls as a statement, if there is one.
     fn flush(&mut self) {
         if !self.chain.is_empty() {
             let calls = self.chain.concat();
@@ -56,7 +56,7 @@ impl Part {
     }
 }
 
-/// A base body and up to seven features.
+/// A program that makes a base body with up to seven features. Some programs have one mistake.
 pub fn program(draw: &mut Draw) -> String {
     draw.grain = draw.weighted(&[
         (35, Grain::Lattice(5.0)),
@@ -82,7 +82,8 @@ pub fn program(draw: &mut Draw) -> String {
     assembled(draw, part)
 }
 
-/// The text: imports, names, statements, sometimes in a function.
+/// The text of the program: imports, variables and statements. Some programs have them in a
+/// function.
 fn assembled(draw: &mut Draw, part: Part) -> String {
     let mut text = String::from("import cadquery as cq\n");
     if draw.chance(0.15) || part.lines.iter().any(|line| line.contains("math.")) {
@@ -112,6 +113,7 @@ fn assembled(draw: &mut Draw, part: Part) -> String {
     text
 }
 
+/// A statement that fails.
 fn mistake(draw: &mut Draw, name: &str) -> String {
     draw.pick(&[
         "{} = {}.fillets(1)",
@@ -150,7 +152,7 @@ fn body(draw: &mut Draw, part: &mut Part) -> (String, [f64; 3]) {
     let h = draw.number(2.0, 40.0);
     let [wt, dt, ht] = [w, d, h].map(|value| part.argument(draw, value));
     let start = format!("cq.Workplane({plane})");
-    // A plane other than XY turns what follows; sizes are only where features are likely to be.
+    // A plane other than XY turns the body. The size only places features, so it need not be exact.
     let flat = |x: f64, y: f64, z: f64| match plane.trim_matches(['"', '\'']) {
         "XZ" => [x, z, y],
         "YZ" => [z, x, y],
@@ -263,7 +265,7 @@ fn body(draw: &mut Draw, part: &mut Part) -> (String, [f64; 3]) {
     }
 }
 
-/// A workplane on a face.
+/// Calls that make a workplane on a face.
 fn on_face(draw: &mut Draw) -> String {
     let face = draw.weighted(&[
         (60, ">Z"),
@@ -287,7 +289,7 @@ fn on_face(draw: &mut Draw) -> String {
     format!(".faces(\"{face}\").{workplane}")
 }
 
-/// Points for a pattern, within the part.
+/// A call that makes a pattern of points, mostly within the part.
 fn points(draw: &mut Draw, part: &Part) -> String {
     let [w, d, _] = part.size;
     match draw.below(6) {
@@ -316,7 +318,7 @@ fn points(draw: &mut Draw, part: &Part) -> String {
     }
 }
 
-/// An outline on a workplane.
+/// Calls that draw an outline on a workplane.
 fn shape(draw: &mut Draw, part: &mut Part) -> String {
     let [w, d, _] = part.size;
     let small = |draw: &mut Draw, size: f64| draw.number(1.0, (size * 0.6).max(3.0));
@@ -347,7 +349,7 @@ fn shape(draw: &mut Draw, part: &mut Part) -> String {
     }
 }
 
-/// One more feature.
+/// Adds a feature to the part.
 fn feature(draw: &mut Draw, part: &mut Part) {
     let [w, d, h] = part.size;
     let kind = draw.below(42);
@@ -416,7 +418,7 @@ fn feature(draw: &mut Draw, part: &mut Part) {
             });
         }
         40 => {
-            // A workplane on what is there: at the height of its centre of mass.
+            // Without a selected face, the workplane is at the height of the part's centre of mass.
             let height = plain(draw.number(1.0, 20.0));
             let call = format!(".workplane(offset={height}){}.extrude({height})", shape(draw, part));
             part.chain.push(call);

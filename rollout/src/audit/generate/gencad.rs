@@ -1,4 +1,4 @@
-//! GenCAD-Code's dialect.
+//! Programs in the style of GenCAD-Code.
 
 use super::super::draw::{Draw, Grain, float, rounded};
 
@@ -11,21 +11,22 @@ enum Loop {
         centre: Point,
         radius: f64,
     },
-    /// From the start through the ends, and back. An edge with a middle is an arc.
+    /// Edges from the start through the ends and back to the start. An edge with a middle is an
+    /// arc.
     Path {
         start: Point,
         edges: Vec<(Option<Point>, Point)>,
     },
 }
 
-/// Where sketches lie.
+/// The plane of a sketch.
 struct Plane {
     origin: [f64; 3],
     x: [f64; 3],
     normal: [f64; 3],
 }
 
-/// Draws the grain of the numbers, as all styles in this dialect do.
+/// Draws the grain of the program's numbers.
 pub fn choose_grain(draw: &mut Draw) {
     draw.grain = draw.weighted(&[
         (10, Grain::Lattice(0.0625)),
@@ -38,7 +39,7 @@ pub fn choose_grain(draw: &mut Draw) {
     ]);
 }
 
-/// One to eight extrusions, joined.
+/// A program that joins one to eight extrusions.
 pub fn program(draw: &mut Draw) -> String {
     choose_grain(draw);
     let bodies = draw.weighted(&[(30, 1), (28, 2), (16, 3), (10, 4), (6, 5), (4, 6), (3, 7), (3, 8)]);
@@ -101,20 +102,20 @@ fn first_plane(draw: &mut Draw) -> Plane {
     turned(draw, origin)
 }
 
-/// A plane with a new direction.
+/// A plane with a random direction.
 fn turned(draw: &mut Draw, origin: [f64; 3]) -> Plane {
     let along = draw.weighted(&[(50, 2), (25, 1), (25, 0)]);
     let normal = axis(along, draw.pick(&[1.0, 1.0, -1.0]));
     let x = axis((along + 1 + draw.below(2)) % 3, draw.pick(&[1.0, 1.0, -1.0]));
     let mut plane = Plane { origin, x, normal };
     if draw.chance(0.04) {
-        // Tilted; the kernel projects the first axis.
+        // Tilted. The kernel projects the x direction into the plane.
         let angle: f64 = draw.pick(&[0.5, std::f64::consts::FRAC_PI_4, 0.2, 1.1, 0.013]);
         let (sine, cosine) = angle.sin_cos();
         plane.normal = std::array::from_fn(|k| cosine * plane.normal[k] + sine * x[k]);
         plane.x = std::array::from_fn(|k| cosine * x[k] - sine * axis(along, normal[along])[k]);
     } else if draw.chance(0.25) {
-        // What rotations leave of an exact zero.
+        // Rotations leave such rounding errors in place of an exact zero.
         let noise = draw.pick(&[6.123233995736766e-17, -6.123233995736766e-17, 1.2246467991473532e-16]);
         let at = draw.below(3);
         if plane.normal[at] == 0.0 {
@@ -127,7 +128,7 @@ fn turned(draw: &mut Draw, origin: [f64; 3]) -> Plane {
     plane
 }
 
-/// On top of the last body, beside it, or elsewhere.
+/// A plane on top of the last body, beside it, or elsewhere.
 fn next_plane(draw: &mut Draw, last: &Plane, depth: f64) -> Plane {
     let shifted = |along: f64| std::array::from_fn(|k| rounded(last.origin[k] + along * last.normal[k], 12));
     let same = |origin| Plane { origin, x: last.x, normal: last.normal };
@@ -152,7 +153,8 @@ fn next_plane(draw: &mut Draw, last: &Plane, depth: f64) -> Plane {
     }
 }
 
-/// The loops of one sketch: an outline, mostly alone or with holes well inside, rarely with loops that touch or cross it.
+/// The loops of one sketch. Mostly it is one outline, alone or with holes well inside. Rarely loops
+/// touch or cross it.
 fn sketch(draw: &mut Draw) -> Vec<Loop> {
     let centre = [draw.signed(0.5), draw.signed(0.5)];
     let mut loops = Vec::new();
@@ -200,7 +202,7 @@ fn sketch(draw: &mut Draw) -> Vec<Loop> {
             }
         }
         34..=37 => {
-            // Beside one another.
+            // Outlines beside each other.
             let mut x = centre[0];
             for _ in 0..2 + draw.below(3) {
                 loops.push(outline(draw, [rounded(x, 12), centre[1]], 0.4));
@@ -208,7 +210,7 @@ fn sketch(draw: &mut Draw) -> Vec<Loop> {
             }
         }
         _ => {
-            // Anywhere.
+            // Outlines at random positions.
             loops.push(outline(draw, centre, 1.0));
             for _ in 0..=draw.below(2) {
                 let at = [centre[0] + draw.signed(0.75), centre[1] + draw.signed(0.75)].map(|c| rounded(c, 12));
@@ -268,7 +270,7 @@ fn outline(draw: &mut Draw, centre: Point, size: f64) -> Loop {
             polygon(&corners.map(|corner| corner.map(|c| rounded(c, 12))))
         }
         15 => {
-            // A star around the centre: simple, rarely convex.
+            // A polygon that is star-shaped about the centre: simple, rarely convex.
             let corners = 4 + draw.below(6);
             let points: Vec<Point> = (0..corners)
                 .map(|k| {
@@ -280,7 +282,7 @@ fn outline(draw: &mut Draw, centre: Point, size: f64) -> Loop {
             polygon(&points)
         }
         16..=18 | 36 | 37 => {
-            // Rounded at two ends: a slot where the ends are half circles.
+            // Rounded at two ends: a slot if the ends are half circles.
             let r = half[1];
             let edges = vec![
                 (None, [centre[0] + half[0], centre[1] - r]),
@@ -329,7 +331,7 @@ fn outline(draw: &mut Draw, centre: Point, size: f64) -> Loop {
             Loop::Path { start: place(-1.0, 0.0), edges }
         }
         39 => {
-            // In any order, so that it mostly crosses itself.
+            // Corners in random order, so that the polygon mostly crosses itself.
             let corners: Vec<Point> = (0..4 + draw.below(2))
                 .map(|_| [centre[0] + draw.signed(size), centre[1] + draw.signed(size)])
                 .collect();
@@ -339,7 +341,7 @@ fn outline(draw: &mut Draw, centre: Point, size: f64) -> Loop {
     }
 }
 
-/// The same outline, smaller.
+/// The outline scaled by `share` about `centre`.
 fn scaled(outline: &Loop, share: f64, centre: Point) -> Loop {
     let scale = |p: Point| [0, 1].map(|k| rounded(centre[k] + share * (p[k] - centre[k]), 12));
     match outline {

@@ -1,4 +1,5 @@
-//! Random programs: varied, realistic in form and nasty in detail, and a pure function of style, seed and index.
+//! Generates random programs that are varied, realistic in form and difficult in detail. A program
+//! depends only on its style, seed and index.
 
 mod freeform;
 mod gencad;
@@ -16,19 +17,19 @@ use crate::error::{Error, Result};
 
 pub use mutants::perturbed;
 
-/// A way to write CadQuery.
+/// The style of generated programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
     /// GenCAD-Code's dialect: planes, loops of lines and arcs, extrusions, booleans.
     Gencad,
-    /// The same with the mistakes that a half-trained model makes.
+    /// `Gencad` with the mistakes that a half-trained model makes.
     Mutants,
-    /// What a general language model writes: boxes, holes, patterns, selectors, functions, loops.
+    /// The style of a general language model: boxes, holes, patterns, selectors, functions, loops.
     Freeform,
     /// The Sketch class, and sketches on workplanes.
     Sketch,
-    /// Python's semantics; the geometry only shows the result.
+    /// Tests of Python's semantics; the geometry only shows the result.
     Python,
 }
 
@@ -47,10 +48,10 @@ impl Style {
         }
     }
 
-    /// Parses `gencad,sketch`: at least one name; repeated ones count once, order is kept.
+    /// Parses a list such as `gencad,sketch`. It keeps the order, and a repeated name counts once.
     ///
     /// # Errors
-    /// For a name that means nothing, and for an empty list.
+    /// An unknown name, or an empty list.
     pub fn parse_list(list: &str) -> Result<Vec<Self>> {
         let mut styles = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {

@@ -1,4 +1,4 @@
-//! Mistakes in programs.
+//! Programs with mistakes, and copies of programs with changed numbers.
 
 use super::super::draw::{Draw, float, rounded};
 use super::super::text::{Number, numbers};
@@ -13,7 +13,7 @@ pub fn program(draw: &mut Draw) -> String {
     text
 }
 
-/// A copy with one to three numbers changed.
+/// A copy of `text` with one to three numbers changed.
 pub fn perturbed(draw: &mut Draw, text: &str) -> String {
     let mut text = text.to_owned();
     for _ in 0..=draw.below(3) {
@@ -42,7 +42,7 @@ fn with_other_number(draw: &mut Draw, text: &str) -> String {
     format!("{}{written}{}", &text[..start], &text[end..])
 }
 
-/// Replaces one occurrence of `from`, any of them, if there is one.
+/// Replaces a random occurrence of `from` by `to`, if there is one.
 fn replaced(draw: &mut Draw, text: &str, from: &str, to: &str) -> String {
     let places: Vec<_> = text.match_indices(from).map(|(at, _)| at).collect();
     if places.is_empty() {
@@ -144,7 +144,7 @@ fn mistaken(draw: &mut Draw, text: String) -> String {
         22 => return replaced(draw, &text, ".add(loop0)", ""),
         23 => lines[line].insert_str(0, draw.pick(&["  ", "\t", "    ", "# ", "```"])),
         24 => {
-            // The same loop again.
+            // A loop that is drawn twice.
             let Some(at) = lines.iter().position(|line| line.starts_with("loop")) else { return text };
             let copy = lines[at].clone();
             lines.insert(at, copy);

@@ -1,8 +1,9 @@
-//! Python's semantics: values of all kinds, whose results decide the size of a box.
+//! Programs that test Python's semantics: they compute values of all kinds, which decide the size
+//! of a box.
 
 use super::super::draw::{Draw, plain};
 
-/// Statements that compute a number, then a box of that size.
+/// A program whose statements compute numbers and then make a box of that size.
 pub fn program(draw: &mut Draw) -> String {
     let mut lines = Vec::new();
     if draw.chance(0.6) {
@@ -27,7 +28,7 @@ pub fn program(draw: &mut Draw) -> String {
     let name = draw.pick(&["result", "solid", "part", "x", "res"]);
     lines.push(format!("{name} = cq.Workplane(\"XY\").box({})", size(draw)));
     if draw.chance(0.1) {
-        // Late errors and late changes.
+        // Errors and changes after the box.
         lines.push(
             draw.pick(&[
                 "w = 1 / (v - v)",
@@ -63,7 +64,7 @@ pub fn program(draw: &mut Draw) -> String {
     text
 }
 
-/// Sizes that follow from `v` and `w`, positive if these are numbers.
+/// An expression of the box's sizes from `v` and `w`. They are positive if `v` and `w` are numbers.
 fn size(draw: &mut Draw) -> &'static str {
     draw.pick(&[
         "abs(v) % 7 + 1, 2, 3",
@@ -78,7 +79,7 @@ fn size(draw: &mut Draw) -> &'static str {
     ])
 }
 
-/// A literal, plain or odd.
+/// A literal, common or unusual.
 fn literal(draw: &mut Draw) -> String {
     match draw.below(16) {
         0..=6 => draw.int(-12, 30).to_string(),
@@ -92,7 +93,7 @@ fn literal(draw: &mut Draw) -> String {
     }
 }
 
-/// An expression of numbers, mostly.
+/// An expression that mostly gives a number.
 fn number(draw: &mut Draw, depth: usize) -> String {
     if depth == 0 {
         return match draw.below(6) {
@@ -237,7 +238,7 @@ fn statement(draw: &mut Draw, lines: &mut Vec<String>) {
     });
 }
 
-/// A line that is wrong, or odd.
+/// A line that is wrong or unusual.
 fn fault(draw: &mut Draw) -> String {
     draw.pick(&[
         "v = undefined",

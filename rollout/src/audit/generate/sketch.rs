@@ -1,8 +1,8 @@
-//! The Sketch class, alone and on workplanes.
+//! Programs that use the Sketch class, alone and on workplanes.
 
 use super::super::draw::{Draw, Grain, plain, rounded};
 
-/// One to three sketches, extruded and joined.
+/// A program that extrudes one to four sketches and joins the bodies. Some programs have a mistake.
 pub fn program(draw: &mut Draw) -> String {
     draw.grain = draw.weighted(&[
         (35, Grain::Lattice(1.0)),
@@ -28,7 +28,7 @@ pub fn program(draw: &mut Draw) -> String {
     }
 }
 
-/// Workplanes, each with sketches in one expression.
+/// One expression of sketches on workplanes.
 fn stacked(draw: &mut Draw, text: &mut String) {
     let plane = draw.pick(&["'XY'", "'XY'", "'YZ'", "'ZX'", "'XZ'", "'YX'"]);
     let origin = format!("({}, {}, {})", plain(draw.signed(20.0)), plain(draw.signed(20.0)), plain(draw.signed(20.0)));
@@ -61,6 +61,7 @@ fn stacked(draw: &mut Draw, text: &mut String) {
     };
 }
 
+/// The arguments of `extrude`.
 fn extent(draw: &mut Draw) -> String {
     let size = plain(draw.number(1.0, 40.0));
     match draw.below(10) {
@@ -71,7 +72,7 @@ fn extent(draw: &mut Draw) -> String {
     }
 }
 
-/// Sketches as objects.
+/// Sketches as variables, each placed on a workplane.
 fn separate(draw: &mut Draw, text: &mut String) {
     for index in 0..draw.weighted(&[(60, 1), (30, 2), (10, 3)]) {
         *text += &format!("s{index} = cq.Sketch(){}\n", drawing(draw));
@@ -144,7 +145,7 @@ fn drawing(draw: &mut Draw) -> String {
     calls
 }
 
-/// A ready-made face.
+/// A call that adds a face of a standard form.
 fn face(draw: &mut Draw, mode: &str) -> String {
     let size = if mode.is_empty() { (5.0, 40.0) } else { (1.0, 20.0) };
     let [a, b] = [draw.number(size.0, size.1), draw.number(size.0, size.1)];
@@ -161,7 +162,7 @@ fn face(draw: &mut Draw, mode: &str) -> String {
     }
 }
 
-/// Edges, closed and assembled.
+/// Calls that draw edges, usually close them, and assemble them to a face.
 fn traced(draw: &mut Draw) -> String {
     let size = [draw.number(4.0, 40.0), draw.number(4.0, 40.0)];
     let place = [draw.signed(10.0), draw.signed(10.0)];
