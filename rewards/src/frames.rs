@@ -196,6 +196,9 @@ fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pos
 /// cell was off by 0.06.
 const FEW_CELLS: u64 = 4096;
 
+/// On a coarse grid, fewer than one cell in so many are few.
+const FEW_SHARE: u64 = 8;
+
 /// The finest grid has this many times the requested number of cells along an edge.
 const FINEST: usize = 4;
 
@@ -206,7 +209,7 @@ fn iou_on_grid(n: usize, a: ((&Solid, &Pose), &Bounds), b: ((&Solid, &Pose), &Bo
     loop {
         let spec = GridSpec::spanning(cells, a.1, b.1);
         let (both, either) = overlap(&occupied(a.0, &spec), &occupied(b.0, &spec));
-        if either >= FEW_CELLS || cells >= FINEST * n {
+        if either >= FEW_CELLS.min(cells.pow(3) as u64 / FEW_SHARE) || cells >= FINEST * n {
             return if either == 0 { 0.0 } else { both as f64 / either as f64 };
         }
         cells *= 2;

@@ -97,6 +97,12 @@ RULES: dict[str, str] = {
     "holes overlap": sketch(SQUARE, "moveTo(0.4, 0.5).circle(0.2)", "moveTo(0.6, 0.5).circle(0.2)"),
     "hole equal to the outline": sketch(SQUARE, SQUARE),
     "circle equal to the outline": sketch("circle(1)", "circle(1)"),
+    "bow tie beside a cut": sketch("moveTo(0, 0).lineTo(1, 1).lineTo(1, 0).lineTo(0, 1.5).close()", after=FAR_UNION.replace("union", "cut")),
+    "edge across a seam": f"a = cq.Workplane(cq.Plane(cq.Vector(0, 0, 1), cq.Vector(0, -1, 0), cq.Vector(0, 0, 1))).moveTo(-1, -1).lineTo(0, -1).lineTo(0.1875, -0.5).close().extrude(1)\n"
+                          "b = cq.Workplane(cq.Plane(cq.Vector(0, 0, 1), cq.Vector(0, 0, 1), cq.Vector(-1, 0, 0))).moveTo(0, -0.1875).circle(0.5).extrude(1)\n"
+                          "solid = a.union(b)\n",
+    "cylinders across each other touch": "solid = cq.Workplane('ZX').circle(10).extrude(15).cut(cq.Workplane().cylinder(25, 5).translate((5, 0, 0)))\n",
+    "fillet beside an acute corner": "solid = cq.Workplane().polyline([(0, 0), (16, 0), (16, 46), (8, 23), (0, 46)]).close().extrude(11).edges('|Z').fillet(3)\n",
     "bow tie": sketch("moveTo(0, 0).lineTo(1, 1).lineTo(1, 0).lineTo(0, 1).close()"),
     "sliver at a corner": sketch(SLIVER),
     "sliver in a union": sketch(SLIVER, after="solid=solid.union(cq.Workplane().box(0.5, 0.5, 3).translate((1.5, 0.3, 0)))\n"),

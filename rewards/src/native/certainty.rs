@@ -142,6 +142,9 @@ pub fn check_boolean(a: &CsgSolid, b: &CsgSolid) -> Result<(), Decline> {
             }
         }
     }
+    if crosses_seam(a, &right) || crosses_seam(b, &left) {
+        return Err(Decline::new("surfaces nearly coincide", "an edge crosses a cylinder's seam"));
+    }
     if has_resting_edge(a, &right) || has_resting_edge(b, &left) {
         return Err(Decline::new("surfaces nearly coincide", "an edge lies on a plane"));
     }
@@ -244,7 +247,12 @@ fn nearly_touching(s: &LeafFace<'_>, t: &LeafFace<'_>) -> Option<String> {
                 // Equal cylinders whose axes cross touch at two points, at which their curves of
                 // intersection cross. The kernel often fails at such points.
                 let apart = (d - c).dot(&a.cross(b)).abs() / sine;
-                return ((r - q).abs() < CLEARANCE && apart < CLEARANCE).then(|| "equal cylinders cross".to_owned());
+                if (r - q).abs() < CLEARANCE && apart < CLEARANCE {
+                    return Some("equal cylinders cross".to_owned());
+                }
+                // One touches the other from inside or outside, at one point.
+                let touch = [(r - q).abs(), r + q].into_iter().any(|sum| (apart - sum).abs() < CLEARANCE);
+                return touch.then(|| "cylinders across each other touch".to_owned());
             }
             if sine > COINCIDENT {
                 return Some(format!("cylinders at an angle of {sine:e}"));
@@ -326,6 +334,45 @@ fn corners(solid: &CsgSolid) -> Vec<Vec3> {
         }
     }
     found
+}
+
+/// Whether a straight edge of a prism crosses the seam of a whole cylinder: the line over the point
+/// at which its circle is drawn from, where the kernel's face begins and ends. The kernel may leave
+/// a malformed solid.
+fn crosses_seam(solid: &CsgSolid, leaf_faces: &[LeafFace<'_>]) -> bool {
+    let seam = |face: &LeafFace<'_>| {
+        let (prism, Edge::Circle { center, radius }) = (face.prism?.0, face.prism?.1?) else { return None };
+        let start = center + Vec2::new(*radius, 0.0);
+        Some([prism.low, prism.high].map(|height| prism.plane.to_space(start, height)))
+    };
+    let seams: Vec<[Vec3; 2]> = leaf_faces.iter().filter_map(seam).collect();
+    if seams.is_empty() {
+        return false;
+    }
+    solid.primitives().into_iter().any(|leaf| {
+        let Primitive::Extrusion(prism) = leaf else { return false };
+        prism.region.edges().any(|edge| {
+            let Some((from, to)) = edge.ends() else { return false };
+            let upright = [prism.low, prism.high].map(|height| prism.plane.to_space(from, height));
+            let is_line = matches!(edge, Edge::Line { .. });
+            let on_cap = |height: f64| is_line.then(|| [from, to].map(|end| prism.plane.to_space(end, height)));
+            let edges = [Some(upright), on_cap(prism.low), on_cap(prism.high)];
+            edges.iter().flatten().any(|edge| seams.iter().any(|seam| cross(edge, seam)))
+        })
+    })
+}
+
+/// Whether two segments that are not parallel meet within both.
+fn cross(a: &[Vec3; 2], b: &[Vec3; 2]) -> bool {
+    let (u, v, w) = (a[1] - a[0], b[1] - b[0], a[0] - b[0]);
+    let normal = u.cross(&v);
+    let square = normal.norm_squared();
+    if square < (COINCIDENT * u.norm() * v.norm()).powi(2) || w.dot(&normal).powi(2) > square * CLEARANCE.powi(2) {
+        return false;
+    }
+    let (s, t) = (v.cross(&w).dot(&normal) / square, u.cross(&w).dot(&normal) / square);
+    let within = |share: f64, length: f64| (CLEARANCE..=length - CLEARANCE).contains(&(share * length));
+    within(s, u.norm()) && within(t, v.norm())
 }
 
 /// The number of positions on the even raster along each axis.

@@ -35,6 +35,11 @@ pub fn is_about_shape(decline: &Decline) -> bool {
     [TOUCHING, NESTED, TANGLED, FLAT].contains(&decline.reason)
 }
 
+/// Whether the doubt is about a wire that touches or crosses itself.
+pub fn is_about_one_wire(decline: &Decline) -> bool {
+    decline.reason == TANGLED
+}
+
 /// An edge in space.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SpaceEdge {
@@ -348,7 +353,7 @@ pub fn known_prism(wires: &[Rc<SpaceWire>], plane: &Plane, low: f64, high: f64) 
     if let [wire] = wires.as_slice()
         && let [Edge::Line { .. }, Edge::Line { .. }] = wire.edges()
     {
-        return Ok(malformed::sheet(plane, wire.clone(), height + low, height + high));
+        return Ok(malformed::sheet(plane, wire.clone(), height + low, height + high)?);
     }
     if wires.len() > 1 {
         check_pairs(&wires)?;

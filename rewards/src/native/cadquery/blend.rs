@@ -126,6 +126,10 @@ fn blended_wire(wire: &Wire, is_chosen: &dyn Fn(usize) -> bool, blend: Blend) ->
         let rest = along(edge, end) - along(edge, start);
         let length = along(edge, to);
         if before.is_some() || here.is_some() {
+            if rest < 1e-12 * length && is_sharp(edges) {
+                // The kernel makes something of some outlines with acute corners all the same.
+                return Err(uncertain("nothing is left of a face beside an acute corner"));
+            }
             if rest < 1e-12 * length {
                 return Err(fails());
             }
@@ -144,6 +148,19 @@ fn blended_wire(wire: &Wire, is_chosen: &dyn Fn(usize) -> bool, blend: Blend) ->
     let blends = corners.iter().flatten().count();
     let wire = Wire::new(made).map_err(|error| uncertain(&error.to_string()))?;
     Ok((wire, blends))
+}
+
+/// Whether two neighbouring lines of a wire meet at less than a right angle.
+fn is_sharp(edges: &[Edge]) -> bool {
+    let direction = |edge: &Edge| match edge {
+        Edge::Line { from, to } => Some((to - from).normalize()),
+        _ => None,
+    };
+    let next = edges.iter().cycle().skip(1);
+    edges
+        .iter()
+        .zip(next)
+        .any(|(a, b)| direction(a).zip(direction(b)).is_some_and(|(along, onward)| along.dot(&onward) < -1e-9))
 }
 
 /// Returns the distance of a point along an edge. It is negative before the start of the edge.

@@ -8,7 +8,7 @@ use super::topology::Topology;
 use crate::csg::{Ball, CsgSolid, Extrusion, Layers, Operation, Plane, Primitive, Revolution, Vec2, Vec3};
 use crate::native::python::{Arguments, Object, Stop, Value};
 use crate::native::wires::{Known, SpaceEdge, SpaceWire, check_point};
-use crate::native::{Decline, certainty};
+use crate::native::{Decline, certainty, wires};
 use crate::outcome::Solid;
 
 /// An object on a stack.
@@ -201,6 +201,8 @@ impl Body {
 /// nothing, whatever the bodies are.
 fn are_apart(a: &Body, b: &Body) -> bool {
     let bounds = |body: &Body| match (&body.known, &body.tree) {
+        // Booleans heal or lose what a wire that crosses itself encloses, even far from the other.
+        _ if body.doubt.as_ref().is_some_and(wires::is_about_one_wire) => None,
         (Some(known), _) => Some((Vec3::from(known.mass.bounds.min), Vec3::from(known.mass.bounds.max))),
         (None, Some(tree)) => tree.bounds().map(|bounds| (bounds.min, bounds.max)),
         (None, None) => None,
