@@ -36,19 +36,18 @@ pub struct AuditArgs {
     /// Decides which pairs are drawn, and every random program
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// JSON file for everything that was found, with the programs of disagreements and of the worst
-    /// cases
+    /// JSON file for all findings, with the programs of disagreements and of the worst cases
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Cells along an edge of the occupancy grid; 64 for a file and 96 for random programs unless
-    /// told otherwise
+    /// Cells along an edge of the occupancy grid; by default 64 for a file and 96 for random
+    /// programs
     #[arg(long)]
     grid: Option<usize>,
-    /// Programs executed at the same time; 0 for one a core
+    /// Programs executed at the same time; 0 for one per core
     #[arg(long, default_value_t = 0)]
     jobs: usize,
-    /// Deadline in seconds of one program, and of the booleans of one pair; 30 for a file and 10
-    /// for random programs unless told otherwise
+    /// Deadline in seconds of one program, and of the booleans of one pair; by default 30 for a
+    /// file and 10 for random programs
     #[arg(long)]
     timeout_s: Option<f64>,
 }

@@ -13,9 +13,9 @@ use serde_json::Value;
 pub struct CompareArgs {
     /// predictions.json of an evaluation, or a directory that holds it
     a: PathBuf,
-    /// The same of the evaluation to be compared with it
+    /// predictions.json of the other evaluation, or its directory
     b: PathBuf,
-    /// Leaves out parts that only one of them has
+    /// Leave out parts that only one of them has
     #[arg(long)]
     common: bool,
     /// File for the comparison as JSON

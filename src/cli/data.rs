@@ -58,7 +58,7 @@ struct SynthArgs {
     /// Parts of the test split; without it, 5 % of the parts
     #[arg(long)]
     test_count: Option<usize>,
-    /// Threads; 0 for one a core
+    /// Threads; 0 for one per core
     #[arg(long, default_value_t = 0)]
     jobs: usize,
 }
@@ -71,7 +71,7 @@ struct PixelsArgs {
     /// File for `pixel_values`, [tiles, 3, tile size, tile size] f32
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Most tiles to cut the picture into, the thumbnail not counted
+    /// Largest number of tiles to cut the picture into, without the thumbnail
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=64))]
     max_tiles: u32,
     /// Side of a tile in pixels

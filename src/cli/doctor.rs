@@ -9,7 +9,7 @@ use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use clap::Args;
 use tch::{Kind, Tensor};
 
-/// Say what this machine has, what is missing and what to do
+/// Report what this machine has, what is missing, and how to repair it
 #[derive(Args)]
 pub struct DoctorArgs {}
 

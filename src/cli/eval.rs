@@ -74,7 +74,7 @@ pub struct EvalArgs {
     /// 0 decodes greedily (eval.temperature, by default 0)
     #[arg(long)]
     temperature: Option<f64>,
-    /// Programs for each part; more than one need a temperature, and give mean@k, best@k and pass@k
+    /// Programs for each part; more than one needs a temperature and gives mean@k, best@k and pass@k
     /// (eval.samples_per_image, by default 1)
     #[arg(long)]
     samples_per_image: Option<usize>,

@@ -33,7 +33,7 @@ pub struct GenerateArgs {
     /// Programs to write
     #[arg(long, default_value_t = 1)]
     count: usize,
-    /// Execute each program and say what came of it
+    /// Execute each program and print its outcome
     #[arg(long)]
     execute: bool,
     #[command(flatten)]

@@ -31,7 +31,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// All stages in order: data, model, SFT, PPO, evaluation; what is done already is skipped
+    /// All stages in order: data, model, SFT, PPO, evaluation; stages that are done are skipped
     Run(stage::RunArgs),
     /// Supervised fine-tuning on ground-truth programs
     Sft(stage::SftArgs),
@@ -53,7 +53,7 @@ pub enum Command {
     Data(data::DataArgs),
     /// Make and inspect models
     Model(model::ModelArgs),
-    /// Say what this machine has, what is missing and what to do
+    /// Report what this machine has, what is missing, and how to repair it
     Doctor(doctor::DoctorArgs),
 }
 

@@ -23,7 +23,7 @@ pub struct ModelArgs {
 enum ModelCommand {
     /// Write a random model, with a tokenizer of bytes to try it out
     Init(InitArgs),
-    /// Say what a checkpoint is and what memory it takes
+    /// Describe a checkpoint and the memory that it takes
     Inspect(InspectArgs),
     /// Compute logits: tensors in, tensors out, to compare with other implementations
     Logits(LogitsArgs),

@@ -14,12 +14,12 @@ use super::ConfigArgs;
 /// The engine that executes programs, and its limits.
 #[derive(Args)]
 pub struct EngineArgs {
-    /// Who executes programs. native: the built-in engine, which leaves what it is not sure of as
-    /// declined and needs no Python; cadquery: real CadQuery in a sandbox; auto: native first,
-    /// cadquery for what it declines
+    /// Engine that executes programs. native: the built-in engine, which needs no Python and
+    /// declines a program if it is not certain of the answer; cadquery: real CadQuery in a sandbox;
+    /// auto: native first, cadquery for the programs that it declines
     #[arg(long, default_value = "auto")]
     engine: String,
-    /// Programs executed at the same time; 0 for one a core
+    /// Programs executed at the same time; 0 for one per core
     #[arg(long, default_value_t = 0)]
     jobs: usize,
     /// Deadline of one program in seconds
