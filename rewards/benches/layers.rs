@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use cadwright_rewards::native::{execute, python};
-use cadwright_rewards::{Body, Frame, Grid, GridSpec, Pose, Solid, frame_iou, iou, rasterise};
+use cadwright_rewards::{Frame, Geometry, Grid, GridSpec, Pose, Solid, frame_iou, iou, rasterise};
 use divan::Bencher;
 
 fn main() {
@@ -75,7 +75,7 @@ fn solid(part: &str) -> Solid {
 
 fn raster(solid: &Solid, cells: usize) -> Grid {
     let bounds = *solid.bounds();
-    let Body::Csg(tree) = &solid.body else { unreachable!("the native engine makes trees") };
+    let Geometry::Csg(tree) = &solid.geometry else { unreachable!("the native engine makes trees") };
     rasterise(tree, &Pose::identity(), &GridSpec::spanning(cells, &bounds, &bounds))
 }
 
@@ -118,6 +118,6 @@ fn frame_iou_aligned_64(bencher: Bencher) {
 #[divan::bench(args = PARTS)]
 fn mass_properties(bencher: Bencher, part: &str) {
     let solid = solid(part);
-    let Body::Csg(tree) = &solid.body else { unreachable!("the native engine makes trees") };
+    let Geometry::Csg(tree) = &solid.geometry else { unreachable!("the native engine makes trees") };
     bencher.bench(|| *Solid::native(black_box(tree).clone(), false).mass());
 }
