@@ -74,8 +74,8 @@ pub struct EvalArgs {
     /// 0 decodes greedily (eval.temperature, by default 0)
     #[arg(long)]
     temperature: Option<f64>,
-    /// Programs for each part; more than one needs a temperature and gives mean@k, best@k and pass@k
-    /// (eval.samples_per_image, by default 1)
+    /// Programs for each part; more than one needs a temperature and gives mean@k, best@k and
+    /// pass@k (eval.samples_per_image, by default 1)
     #[arg(long)]
     samples_per_image: Option<usize>,
     /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cadwright::generate::{GenerateOptions, PromptInput, Sampling, generate};
-use cadwright::model::files::{read_safetensors, write_checkpoint, write_safetensors};
+use cadwright::model::files::{read_tensors, write_checkpoint, write_safetensors};
 use cadwright::model::{InternVl, Layout, LoraConfig, TargetModules, Tokenizer};
 use tch::{Device, Kind, Tensor};
 
@@ -22,12 +22,7 @@ fn fixture(variant: &str) -> PathBuf {
 }
 
 fn read(path: &Path) -> BTreeMap<String, Tensor> {
-    let mut tensors = BTreeMap::new();
-    read_safetensors(path, |name, tensor| {
-        tensors.insert(name.to_owned(), tensor);
-    })
-    .unwrap();
-    tensors
+    read_tensors(path).unwrap()
 }
 
 fn load(directory: &Path) -> InternVl {

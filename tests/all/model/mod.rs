@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
-use cadwright::model::files::{read_safetensors, write_safetensors};
+use cadwright::model::files::{read_tensors, write_safetensors};
 use cadwright::model::{
     InternVl, InternVlConfig, KvCache, Layout, LoraConfig, ModelError, Positions, TargetModules, Tokenizer, Weights,
 };
@@ -144,12 +144,7 @@ fn is_adapter(name: &str) -> bool {
 }
 
 fn read(path: &Path) -> BTreeMap<String, Tensor> {
-    let mut tensors = BTreeMap::new();
-    read_safetensors(path, |name, tensor| {
-        tensors.insert(name.to_owned(), tensor);
-    })
-    .unwrap();
-    tensors
+    read_tensors(path).unwrap()
 }
 
 fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) {
