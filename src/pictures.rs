@@ -120,7 +120,7 @@ impl<'a> Pictures<'a> {
             };
         }
         let (tiles, counts) = self.tiles(model, &distinct);
-        let embedded = model.embed_tiles(&tiles, true);
+        let embedded = model.embed_tiles(&tiles);
         // Rounds as kept embeddings are rounded, so that the update sees the same embeddings as the
         // rollouts. The gradient ignores the rounding.
         let leaf = embedded.detach().to_kind(Kind::BFloat16).to_kind(Kind::Float).set_requires_grad(true);
@@ -140,7 +140,7 @@ impl<'a> Pictures<'a> {
         missing.dedup();
         for chunk in missing.chunks(PICTURES_AT_A_TIME) {
             let (tiles, counts) = self.tiles(model, chunk);
-            let embedded = tch::no_grad(|| model.embed_tiles(&tiles, false));
+            let embedded = tch::no_grad(|| model.embed_tiles(&tiles));
             for (&index, part) in chunk.iter().zip(embedded.split_with_sizes(&counts, 0)) {
                 let part = part.flatten(0, 1);
                 let bytes = part.numel() * 2;

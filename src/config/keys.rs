@@ -145,7 +145,8 @@ section! {
         /// Numerator of the adapter's scale, which is alpha / rank.
         alpha: f64 = 252.0,
         /// Dropout probability of the adapter's inputs. Applies to SFT only, because PPO must score
-        /// tokens under the distribution that it sampled from.
+        /// tokens under the distribution that it sampled from. The zeroed inputs of an example are
+        /// drawn for the example and the step, whatever else is in the forward pass.
         dropout: f64 = 0.05,
         /// Uses the scale alpha / sqrt(rank) instead (rsLoRA).
         rslora: bool = false,
@@ -292,7 +293,8 @@ section! {
         /// bit.
         max_seconds: f64 = 0.0,
         /// Examples in one forward pass. May change when a run is continued if its product with
-        /// `gradient_accumulation`, the examples in one optimiser step, stays the same.
+        /// `gradient_accumulation`, the examples in one optimiser step, stays the same: a step does
+        /// not depend on how its examples are divided, dropout included.
         batch_size: usize = 4usize,
         /// Forward passes in one optimiser step.
         gradient_accumulation: usize = 8usize,

@@ -177,7 +177,7 @@ impl<'a> Batch<'a> {
             None => Positions::causal(decoder.config(), longest as i64, device),
         };
         let mut cache = KvCache::new(decoder, prompts.len() as i64, (longest + sampling.max_new_tokens) as i64);
-        let hidden = decoder.blocks(embeds, &positions, Some(&mut cache), false);
+        let hidden = decoder.blocks(embeds, &positions, Some(&mut cache), None);
         let last = decoder.last_norm(&hidden.select(1, longest as i64 - 1));
         let rows = Tensor::arange(prompts.len() as i64, (Kind::Int64, device)).repeat_interleave_self_int(
             samples as i64,
@@ -294,7 +294,7 @@ impl<'a> Batch<'a> {
         let positions = Tensor::from_slice(&positions).to_device(device);
         let positions = Positions::next(decoder.config(), &positions, self.is_token.as_ref());
         let embeds = decoder.embed(&Tensor::from_slice(tokens).to_device(device).unsqueeze(1));
-        let hidden = decoder.blocks(embeds, &positions, Some(&mut self.cache), false);
+        let hidden = decoder.blocks(embeds, &positions, Some(&mut self.cache), None);
         let normed = decoder.last_norm(&hidden.select(1, 0));
         if let Some(states) = &mut self.states {
             states.add(&normed, &self.owner);

@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::LanguageConfig;
-use super::linear::{Linear, LoraScale, rms_norm};
+use super::linear::{DropoutRow, Linear, LoraScale, rms_norm};
 use super::weights::Weights;
 
 /// The decoder.
@@ -163,12 +163,18 @@ impl Decoder {
     }
 
     /// All blocks: `x [b, t, hidden] f32 -> [b, t, hidden] f32` before the last norm. With a cache,
-    /// `x` follows the cached positions.
-    pub fn blocks(&self, x: Tensor, positions: &Positions, mut cache: Option<&mut KvCache>, train: bool) -> Tensor {
+    /// `x` follows the cached positions. `dropout` enables the adapters' dropout.
+    pub fn blocks(
+        &self,
+        x: Tensor,
+        positions: &Positions,
+        mut cache: Option<&mut KvCache>,
+        dropout: Option<&[DropoutRow]>,
+    ) -> Tensor {
         let t = x.size()[1];
         let mut x = x;
         for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, positions, cache.as_deref_mut().map(|cache| (layer, cache)), self.compute, train);
+            x = block.forward(&x, positions, cache.as_deref_mut().map(|cache| (layer, cache)), self.compute, dropout);
         }
         if let Some(cache) = cache {
             cache.len += t;
@@ -178,20 +184,24 @@ impl Decoder {
 
     /// As [`Self::blocks`] without a cache, but keeps only each block's input: [`Tape::backward`]
     /// computes activations again (Chen et al. 2016, arXiv:1604.06174). The returned tensor is a
-    /// leaf; pass its gradient to the tape. `seed` makes dropout the same in both passes.
-    pub fn blocks_with_tape(&self, x: Tensor, positions: Positions, train: bool, seed: i64) -> (Tensor, Tape<'_>) {
+    /// leaf; pass its gradient to the tape.
+    pub fn blocks_with_tape(
+        &self,
+        x: Tensor,
+        positions: Positions,
+        dropout: Option<Vec<DropoutRow>>,
+    ) -> (Tensor, Tape<'_>) {
         let input = x;
         let mut inputs = Vec::with_capacity(self.blocks.len());
         let mut x = input.detach();
         tch::no_grad(|| {
-            for (layer, block) in self.blocks.iter().enumerate() {
-                tch::manual_seed(seed.wrapping_add(layer as i64));
-                let next = block.forward(&x, &positions, None, self.compute, train);
+            for block in &self.blocks {
+                let next = block.forward(&x, &positions, None, self.compute, dropout.as_deref());
                 inputs.push(std::mem::replace(&mut x, next));
             }
         });
         let output = x.detach().set_requires_grad(true);
-        (output, Tape { decoder: self, positions, input, inputs, train, seed })
+        (output, Tape { decoder: self, positions, input, inputs, dropout })
     }
 
     /// The last norm: `x [.., hidden] f32 -> [.., hidden]` in the compute dtype.
@@ -211,8 +221,7 @@ pub struct Tape<'a> {
     positions: Positions,
     input: Tensor,
     inputs: Vec<Tensor>,
-    train: bool,
-    seed: i64,
+    dropout: Option<Vec<DropoutRow>>,
 }
 
 impl Tape<'_> {
@@ -222,9 +231,8 @@ impl Tape<'_> {
         let mut gradient = gradient.shallow_clone();
         for (layer, input) in self.inputs.into_iter().enumerate().rev() {
             let input = input.detach().set_requires_grad(true);
-            tch::manual_seed(self.seed.wrapping_add(layer as i64));
-            let output =
-                self.decoder.blocks[layer].forward(&input, &self.positions, None, self.decoder.compute, self.train);
+            let block = &self.decoder.blocks[layer];
+            let output = block.forward(&input, &self.positions, None, self.decoder.compute, self.dropout.as_deref());
             // The gradient of sum(output * g) with respect to the output is g: the vector-Jacobian
             // product.
             (output * &gradient).sum(Kind::Float).backward();
@@ -276,13 +284,13 @@ impl Block {
         positions: &Positions,
         cache: Option<(usize, &mut KvCache)>,
         compute: Kind,
-        train: bool,
+        dropout: Option<&[DropoutRow]>,
     ) -> Tensor {
         let normed = rms_norm(x, &self.input_norm, self.eps, compute);
-        let x = x + self.attention(&normed, positions, cache, train);
+        let x = x + self.attention(&normed, positions, cache, dropout);
         let normed = rms_norm(&x, &self.post_attention_norm, self.eps, compute);
-        let inner = self.gate.forward(&normed, train).silu() * self.up.forward(&normed, train);
-        &x + self.down.forward(&inner, train)
+        let inner = self.gate.forward(&normed, dropout).silu() * self.up.forward(&normed, dropout);
+        &x + self.down.forward(&inner, dropout)
     }
 
     fn attention(
@@ -290,20 +298,20 @@ impl Block {
         x: &Tensor,
         positions: &Positions,
         cache: Option<(usize, &mut KvCache)>,
-        train: bool,
+        dropout: Option<&[DropoutRow]>,
     ) -> Tensor {
         let (b, t, _) = x.size3().expect("x: [b, t, hidden]");
         let kind = x.kind();
         let heads = |y: Tensor| y.view([b, t, -1, self.head_dim]).transpose(1, 2);
-        let q = positions.rotate(&heads(self.q.forward(x, train)), kind);
-        let k = positions.rotate(&heads(self.k.forward(x, train)), kind);
-        let v = heads(self.v.forward(x, train));
+        let q = positions.rotate(&heads(self.q.forward(x, dropout)), kind);
+        let k = positions.rotate(&heads(self.k.forward(x, dropout)), kind);
+        let v = heads(self.v.forward(x, dropout));
         let (k, v) = match cache {
             Some((layer, cache)) => cache.extend(layer, &k, &v),
             None => (k, v),
         };
         let mixed = attend(&q, &k, &v, &positions.seen, self.kv_heads);
-        self.o.forward(&mixed.transpose(1, 2).reshape([b, t, -1]), train)
+        self.o.forward(&mixed.transpose(1, 2).reshape([b, t, -1]), dropout)
     }
 }
 

@@ -25,7 +25,7 @@ pub use config::{InternVlConfig, LanguageConfig, VisionConfig};
 pub use error::ModelError;
 pub use language::{Decoder, KvCache, Positions, Tape};
 pub use layout::Layout;
-pub use linear::LoraScale;
+pub use linear::{DropoutRow, LoraScale};
 pub use lora::{LoraConfig, TargetModules};
 pub use memory::{Memory, Usage};
 pub use preset::Preset;
@@ -178,14 +178,14 @@ impl InternVl {
 
     /// Embeds tiles of 8-bit pixels: `[tiles, 3, size, size] u8` to `[tiles, tokens, hidden] f32`
     /// in the decoder's space.
-    pub fn embed_tiles(&self, tiles: &Tensor, train: bool) -> Tensor {
-        self.embed_pixels(&normalise(&tiles.to_device(self.device())), train)
+    pub fn embed_tiles(&self, tiles: &Tensor) -> Tensor {
+        self.embed_pixels(&normalise(&tiles.to_device(self.device())))
     }
 
     /// Embeds normalised pixels: `[tiles, 3, size, size] f32` to `[tiles, tokens, hidden] f32` in
     /// the decoder's space.
-    pub fn embed_pixels(&self, pixels: &Tensor, train: bool) -> Tensor {
-        self.vision.forward(pixels, train)
+    pub fn embed_pixels(&self, pixels: &Tensor) -> Tensor {
+        self.vision.forward(pixels)
     }
 
     /// Embeds prompts: `ids [b, t] i64` to `[b, t, hidden] f32`. The n-th image token of the batch,
@@ -250,7 +250,7 @@ impl InternVl {
                     let found = pixels.size();
                     return Err(invalid(format!("pixel_values: expected [tiles, 3, {size}, {size}], got {found:?}")));
                 }
-                let image = self.embed_pixels(&pixels.to_device(device).to_kind(Kind::Float), false);
+                let image = self.embed_pixels(&pixels.to_device(device).to_kind(Kind::Float));
                 let rows = image.numel() as i64 / self.hidden();
                 let is_token = |id: i64| ids.eq(id);
                 let count = |id: i64| is_token(id).sum(Kind::Int64).int64_value(&[]);
@@ -273,7 +273,7 @@ impl InternVl {
             None => Tensor::ones([b, t], (Kind::Bool, device)),
         };
         let positions = Positions::left_padded(self.decoder.config(), &is_token);
-        let hidden = self.decoder.blocks(embeds, &positions, None, false);
+        let hidden = self.decoder.blocks(embeds, &positions, None, None);
         Ok(self.decoder.logits(&self.decoder.last_norm(&hidden)))
     }
 

@@ -62,8 +62,8 @@ impl Vision {
     }
 
     /// `pixels [tiles, 3, size, size] f32, normalised -> [tiles, tokens, hidden] f32` in the
-    /// decoder's space.
-    pub fn forward(&self, pixels: &Tensor, train: bool) -> Tensor {
+    /// decoder's space. There is no dropout: training changes no adapter of this side.
+    pub fn forward(&self, pixels: &Tensor) -> Tensor {
         let (weight, bias) = (self.patch_weight.to_kind(self.compute), self.patch_bias.to_kind(self.compute));
         let stride = [self.patch_size; 2];
         let patches = pixels.to_kind(self.compute).conv2d(&weight, Some(&bias), stride, [0, 0], [1, 1], 1);
@@ -72,7 +72,7 @@ impl Vision {
         let class = self.class_embedding.to_kind(Kind::Float).expand([tiles, 1, width], false);
         let mut x = Tensor::cat(&[class, patches], 1) + self.position_embedding.to_kind(Kind::Float);
         for block in &self.blocks {
-            x = block.forward(&x, self.compute, train);
+            x = block.forward(&x, self.compute);
         }
         // Drops the class token. 2 x 2 neighbours become the channels of one token, columns before
         // rows.
@@ -80,8 +80,8 @@ impl Vision {
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, columns / 2, rows / 2, 4 * width]);
         let x = x.permute([0, 2, 1, 3]).reshape([tiles, rows * columns / 4, 4 * width]);
         let x = self.projector_norm.forward(&x, self.compute);
-        let x = self.projector_in.forward(&x, train).gelu("none");
-        self.projector_out.forward(&x, train).to_kind(Kind::Float)
+        let x = self.projector_in.forward(&x, None).gelu("none");
+        self.projector_out.forward(&x, None).to_kind(Kind::Float)
     }
 }
 
@@ -101,10 +101,10 @@ struct VisionBlock {
 }
 
 impl VisionBlock {
-    fn forward(&self, x: &Tensor, compute: Kind, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, compute: Kind) -> Tensor {
         let (b, t, width) = x.size3().expect("x: [tiles, tokens, width]");
         let normed = self.norm1.forward(x, compute);
-        let projected: Vec<Tensor> = self.qkv.iter().map(|linear| linear.forward(&normed, train)).collect();
+        let projected: Vec<Tensor> = self.qkv.iter().map(|linear| linear.forward(&normed, None)).collect();
         let mut parts = Tensor::cat(&projected, -1).chunk(3, -1);
         for (part, norm) in parts.iter_mut().zip([&self.q_norm, &self.k_norm]) {
             if let Some(weight) = norm {
@@ -114,10 +114,10 @@ impl VisionBlock {
         let heads = |x: &Tensor| x.view([b, t, self.heads, -1]).transpose(1, 2);
         let (q, k, v) = (heads(&parts[0]), heads(&parts[1]), heads(&parts[2]));
         let mixed = attend(&q, &k, &v, &Seen::All, self.heads).transpose(1, 2).reshape([b, t, width]);
-        let x = x + self.proj.forward(&mixed, train) * self.scale1.to_kind(Kind::Float);
+        let x = x + self.proj.forward(&mixed, None) * self.scale1.to_kind(Kind::Float);
         let normed = self.norm2.forward(&x, compute);
-        let inner = self.fc1.forward(&normed, train).gelu("none");
-        &x + self.fc2.forward(&inner, train) * self.scale2.to_kind(Kind::Float)
+        let inner = self.fc1.forward(&normed, None).gelu("none");
+        &x + self.fc2.forward(&inner, None) * self.scale2.to_kind(Kind::Float)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::model::{InternVl, Positions, Tape, Tokenizer};
+use crate::model::{DropoutRow, InternVl, Positions, Tape, Tokenizer};
 
 /// Prompts with the responses that follow them, padded on the right.
 pub struct TokenBatch {
@@ -14,6 +14,8 @@ pub struct TokenBatch {
     rows: Tensor,
     /// `[n]` i64: those next tokens.
     pub targets: Tensor,
+    /// `b` numbers: the tokens of each row without padding.
+    lengths: Vec<i64>,
     /// Number of tokens without padding: `b * t` minus the padding.
     pub tokens: usize,
 }
@@ -30,17 +32,25 @@ impl TokenBatch {
         const MULTIPLE: usize = 8;
         let longest = sequences.clone().map(|(prompt, response)| prompt.len() + response.len()).max().unwrap_or(0);
         let longest = longest.next_multiple_of(MULTIPLE);
-        let (mut ids, mut rows, mut targets, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut ids, mut rows, mut targets, mut lengths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (row, (prompt, response)) in sequences.enumerate() {
             let start = (row * longest + prompt.len()) as i64 - 1;
             rows.extend(start..start + response.len() as i64);
             targets.extend(response);
             ids.extend(prompt.iter().chain(response));
             ids.resize((row + 1) * longest, tokenizer.end_of_text);
-            tokens += prompt.len() + response.len();
+            lengths.push((prompt.len() + response.len()) as i64);
         }
+        let tokens = lengths.iter().sum::<i64>() as usize;
         let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-        Self { ids: tensor(&ids).view([-1, longest as i64]), rows: tensor(&rows), targets: tensor(&targets), tokens }
+        let ids = tensor(&ids).view([-1, longest as i64]);
+        Self { ids, rows: tensor(&rows), targets: tensor(&targets), lengths, tokens }
+    }
+
+    /// The rows as dropout sees them, with a seed for each.
+    fn dropout_rows(&self, seeds: &[u64]) -> Vec<DropoutRow> {
+        assert_eq!(seeds.len(), self.lengths.len(), "one dropout seed for each row");
+        seeds.iter().zip(&self.lengths).map(|(&seed, &tokens)| DropoutRow { seed, tokens }).collect()
     }
 }
 
@@ -54,32 +64,32 @@ pub struct Pass<'a> {
 }
 
 /// Options of a forward pass.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PassMode {
-    /// Switches adapter dropout on.
-    pub train: bool,
     /// Computes activations again in the backward pass.
     pub gradient_checkpointing: bool,
-    /// Seed of the dropout.
-    pub seed: u64,
+    /// Switches adapter dropout on: the seed of each row's masks. They do not depend on the other
+    /// rows of the batch.
+    pub dropout_seeds: Option<Vec<u64>>,
 }
 
 impl<'a> Pass<'a> {
     /// Runs `batch` with the picture embeddings `image [image tokens, hidden]` through the model.
     /// Logits are computed later, only for the targets and piece by piece.
+    ///
+    /// # Panics
+    /// `mode` has not as many dropout seeds as the batch has rows.
     pub fn new(model: &'a InternVl, batch: &TokenBatch, image: &Tensor, image_token: i64, mode: PassMode) -> Self {
         let decoder = model.decoder();
         let embeds = model.embed_prompt(&batch.ids, image, image_token);
         let (_, t) = batch.ids.size2().expect("ids: [b, t]");
         let positions = Positions::causal(decoder.config(), t, batch.ids.device());
-        // The generator is global to libtorch; seeding it makes dropout a function of the step
-        // alone.
-        tch::manual_seed(mode.seed as i64);
+        let dropout = mode.dropout_seeds.map(|seeds| batch.dropout_rows(&seeds));
         let (states, tape) = if mode.gradient_checkpointing {
-            let (states, tape) = decoder.blocks_with_tape(embeds, positions, mode.train, mode.seed as i64);
+            let (states, tape) = decoder.blocks_with_tape(embeds, positions, dropout);
             (states.shallow_clone(), Some((states, tape)))
         } else {
-            (decoder.blocks(embeds, &positions, None, mode.train), None)
+            (decoder.blocks(embeds, &positions, None, dropout.as_deref()), None)
         };
         let hidden = decoder.last_norm(&states.flatten(0, 1).index_select(0, &batch.rows));
         Self { model, hidden, tape }

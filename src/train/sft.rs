@@ -71,10 +71,10 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             let seed = epoch_seed(name, run_seed, epoch);
             order = (epoch, length_bucketed_batches(&examples, per_step, sft.batch_size, seed));
         }
-        let mode = |micro: usize| PassMode {
-            train: true,
+        let dropout_seed = |&i: &usize| seed(&[run_seed, stream(name), step as u64, examples[i].index as u64]);
+        let mode = |indices: &[usize]| PassMode {
             gradient_checkpointing: config.model.gradient_checkpointing,
-            seed: seed(&[run_seed, stream(name), step as u64, micro as u64]),
+            dropout_seeds: Some(indices.iter().map(dropout_seed).collect()),
         };
         let (loss, tokens) = backward(model, &prompted, &examples, &order.1[batch], mode);
         let grad_norm = optimizer.step(rates.learning_rate);
@@ -133,16 +133,16 @@ fn backward(
     prompted: &PromptedDataset,
     examples: &[TokenizedExample],
     micro_batches: &[Vec<usize>],
-    mode: impl Fn(usize) -> PassMode,
+    mode: impl Fn(&[usize]) -> PassMode,
 ) -> (f64, usize) {
     let all = response_tokens(micro_batches.iter().flatten().map(|&i| &examples[i]));
     let (mut loss, mut tokens) = (0.0, 0);
-    for (micro, indices) in micro_batches.iter().enumerate() {
+    for indices in micro_batches {
         let members = indices.iter().map(|&i| &examples[i]);
         let rows: Vec<usize> = members.clone().map(|example| example.index).collect();
         let embedded = prompted.pictures.embed_for_update(model, &rows, &BTreeMap::new());
         let share = response_tokens(members.clone()) as f64 / all as f64;
-        let (mean, count) = cross_entropy_backward(model, prompted.tokenizer, members, &embedded, share, mode(micro));
+        let (mean, count) = cross_entropy_backward(model, prompted.tokenizer, members, &embedded, share, mode(indices));
         embedded.backward();
         loss += mean * share;
         tokens += count;

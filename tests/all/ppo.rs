@@ -34,7 +34,7 @@ fn policy_in(dtype: Kind) -> (InternVl, Tokenizer, Vec<PromptInput>) {
     let side = policy.config.force_image_size;
     let pixels = Tensor::arange(2 * 3 * side * side, (Kind::Int64, Device::Cpu)) * 37;
     let tiles = pixels.remainder(251).view([2, 3, side, side]).to_kind(Kind::Uint8);
-    let images = tch::no_grad(|| policy.embed_tiles(&tiles, false));
+    let images = tch::no_grad(|| policy.embed_tiles(&tiles));
     let prompt = |(picture, text): (i64, &str)| {
         let image = images.get(picture);
         let picture_tokens = vec![tokenizer.image_token; image.size()[0] as usize];

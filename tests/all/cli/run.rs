@@ -338,6 +338,48 @@ fn a_run_with_adapters_leaves_them_in_pefts_format_and_eval_takes_them() {
     check_predictions(&place.path("p.json"), 4);
 }
 
+/// Dropout's masks are those of the examples and the step, not of the forward pass.
+#[test]
+fn steps_of_sft_with_dropout_do_not_depend_on_micro_batches() {
+    let place = Place::new();
+    let base = format!("model.path={:?}", smoke_run().join("model").display().to_string());
+    // Eight examples of different lengths are an epoch of one step. In bf16, padding would change
+    // the rounding.
+    let common = [
+        base.as_str(),
+        "model.tune=lora",
+        "model.dtype=f32",
+        "lora.rank=4",
+        "lora.alpha=8",
+        "lora.dropout=0.3",
+        "data.train_limit=8",
+        "sft.optimizer=adamw",
+        "generate.max_new_tokens=24",
+    ];
+    let numbers = |output_dir: &str, more: &[&str]| -> Vec<[f64; 2]> {
+        place.cadwright(tiny_command("sft", output_dir, &[&common[..], more].concat())).succeeds();
+        let of_step = |row: Value| Some([row["sft/loss"].as_f64()?, row["sft/grad_norm"].as_f64()?]);
+        metrics(&place.path(output_dir)).into_iter().filter_map(of_step).collect()
+    };
+    let whole = ["sft.max_steps=4", "sft.learning_rate=1e-2", "sft.batch_size=8", "sft.gradient_accumulation=1"];
+    let parts = [whole[0], whole[1], "sft.batch_size=2", "sft.gradient_accumulation=4"];
+    let (whole, parts) = (numbers("whole", &whole), numbers("parts", &parts));
+    assert_eq!((whole.len(), parts.len()), (4, 4));
+    for (step, (whole, parts)) in whole.iter().zip(&parts).enumerate() {
+        for (name, whole, parts) in [("loss", whole[0], parts[0]), ("grad_norm", whole[1], parts[1])] {
+            let error = (whole - parts).abs() / whole;
+            println!("step {step}: {name} {whole} and {parts}, relative error {error:.1e}, tolerance 1e-4");
+            assert!(error < 1e-4, "step {step}: {name} is {whole} in one pass and {parts} in four");
+        }
+    }
+    assert!(whole[3][0] < whole[0][0] - 0.01, "too little was learned to say anything: {whole:?}");
+
+    // A policy that does not move sees the same examples in each step, with other masks.
+    let still = numbers("still", &["sft.max_steps=2", "sft.learning_rate=1e-12"]);
+    let change = (still[0][1] / still[1][1] - 1.0).abs();
+    assert!(change > 1e-3, "both steps have the masks of one: {still:?}");
+}
+
 #[test]
 fn the_flags_of_sft_land_in_the_config() {
     for (dash, output) in [('-', "a"), ('_', "b")] {

@@ -2,6 +2,7 @@
 //! `scripts/reference/internvl.py` made the tiny random InternVL3 in `tests/fixtures/internvl` and
 //! recorded what they compute with it.
 
+mod dropout;
 mod files;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
 use cadwright::model::files::{read_tensors, write_safetensors};
 use cadwright::model::{
-    InternVl, InternVlConfig, KvCache, Layout, LoraConfig, ModelError, Positions, TargetModules, Tokenizer, Weights,
+    DropoutRow, InternVl, InternVlConfig, KvCache, Layout, LoraConfig, ModelError, Positions, TargetModules, Tokenizer,
+    Weights,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -54,7 +56,7 @@ impl Reference {
 
     /// Rows of the batch without their padding, each with its own picture's embeddings.
     fn prompts(&self, model: &InternVl) -> Vec<PromptInput> {
-        let image = tch::no_grad(|| model.embed_tiles(&self.get("tiles"), false));
+        let image = tch::no_grad(|| model.embed_tiles(&self.get("tiles")));
         let row = |row| PromptInput {
             ids: ints(&self.get("ids").get(row).masked_select(&self.get("is_token").get(row))),
             image: image.get(row),
@@ -65,11 +67,11 @@ impl Reference {
     /// Hidden states before the last norm, `[2, t, hidden]`.
     fn blocks(&self, model: &InternVl) -> Tensor {
         let (embeds, positions) = self.embedded(model);
-        model.decoder().blocks(embeds, &positions, None, true)
+        model.decoder().blocks(embeds, &positions, None, None)
     }
 
     fn embedded(&self, model: &InternVl) -> (Tensor, Positions) {
-        let image = model.embed_tiles(&self.get("tiles"), true);
+        let image = model.embed_tiles(&self.get("tiles"));
         let embeds = model.embed_prompt(&self.get("ids"), &image, 5);
         (embeds, Positions::left_padded(model.decoder().config(), &self.get("is_token")))
     }
@@ -99,7 +101,7 @@ impl Reference {
 fn full_forward(model: &InternVl, ids: &[i64], image: &Tensor) -> Tensor {
     let embeds = model.embed_prompt(&Tensor::from_slice(ids).unsqueeze(0), image, 5);
     let positions = Positions::causal(model.decoder().config(), ids.len() as i64, CPU);
-    let hidden = model.decoder().blocks(embeds, &positions, None, false);
+    let hidden = model.decoder().blocks(embeds, &positions, None, None);
     model.decoder().logits(&model.decoder().last_norm(&hidden)).get(0)
 }
 
@@ -178,7 +180,7 @@ fn greedy(max_new_tokens: usize) -> Sampling {
 #[test]
 fn picture_embeddings_equal_those_of_transformers() {
     let (model, reference) = (load(Kind::Float), Reference::read());
-    let image = tch::no_grad(|| model.embed_tiles(&reference.get("tiles"), false));
+    let image = tch::no_grad(|| model.embed_tiles(&reference.get("tiles")));
     assert_close("picture embeddings", &image, &reference.get("image"), 1e-4);
 }
 
@@ -260,7 +262,6 @@ fn loss_and_adapter_gradients_equal_those_of_peft() {
 
 #[test]
 fn checkpointing_gives_the_gradients_of_plain_backward() {
-    let _guard = sole_user_of_the_generator();
     let is_projector_or_decoder = |name: &str| !name.starts_with("vision_model.");
     for is_trained in [is_adapter as fn(&str) -> bool, is_projector_or_decoder, |_| true] {
         let (mut model, reference) = (load_tuned(Kind::Float), Reference::read());
@@ -272,7 +273,7 @@ fn checkpointing_gives_the_gradients_of_plain_backward() {
             let _ = tensor.grad().zero_();
         }
         let (embeds, positions) = reference.embedded(&model);
-        let (hidden, tape) = model.decoder().blocks_with_tape(embeds, positions, true, 7);
+        let (hidden, tape) = model.decoder().blocks_with_tape(embeds, positions, None);
         reference.loss(&model, &hidden).backward();
         tape.backward(&hidden.grad());
         assert_same_gradients(&gradients(&model), &plain, 1e-5);
@@ -290,7 +291,8 @@ fn checkpointed_dropout_is_the_same_in_both_passes() {
     let reference = Reference::read();
     let forward = || {
         let (embeds, positions) = reference.embedded(&model);
-        model.decoder().blocks_with_tape(embeds, positions, true, 7)
+        let rows = [7, 8].map(|seed| DropoutRow { seed, tokens: embeds.size()[1] });
+        model.decoder().blocks_with_tape(embeds, positions, Some(rows.to_vec()))
     };
     let (hidden, tape) = forward();
     reference.loss(&model, &hidden).backward();
@@ -351,11 +353,11 @@ fn decoding_with_the_cache_equals_the_full_forward() {
         let mut cache = KvCache::new(decoder, 2, 18);
         let seen = |t| is_token.narrow(1, 0, t);
         let positions = Positions::left_padded(decoder.config(), &seen(12));
-        let _ = decoder.blocks(embeds.narrow(1, 0, 12), &positions, Some(&mut cache), false);
+        let _ = decoder.blocks(embeds.narrow(1, 0, 12), &positions, Some(&mut cache), None);
         for t in 12..18 {
             let position = seen(t).sum_dim_intlist(1i64, false, Kind::Float);
             let positions = Positions::next(decoder.config(), &position, Some(&seen(t + 1)));
-            let hidden = decoder.blocks(embeds.narrow(1, t, 1), &positions, Some(&mut cache), false);
+            let hidden = decoder.blocks(embeds.narrow(1, t, 1), &positions, Some(&mut cache), None);
             let logits = decoder.logits(&decoder.last_norm(&hidden)).select(1, 0);
             assert_close(&format!("logits at {t}"), &logits, &full.select(1, t), 2e-5);
         }
