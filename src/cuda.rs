@@ -146,13 +146,18 @@ fn open(path: &Path) -> Result<(), String> {
     if unsafe { !libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() } {
         return Ok(());
     }
+    Err(linker_message())
+}
+
+/// The dynamic linker's last message on this thread, in one line.
+pub(crate) fn linker_message() -> String {
     // SAFETY: dlerror returns null or a string that is valid until this thread calls the linker
     // again.
     let message = unsafe {
         let message = libc::dlerror();
         if message.is_null() { String::new() } else { CStr::from_ptr(message).to_string_lossy().into_owned() }
     };
-    Err(message.replace('\n', " "))
+    message.replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -32,6 +32,26 @@ impl DeviceChoice {
             Self::Auto => Ok(cuda().first_or_cpu()),
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(index) => cuda().device(index),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device of one of `local_size` ranks on a machine: `auto` and `cuda` give each a CUDA
+    /// device of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::open`], or fewer devices than ranks.
+    pub fn open_for(self, local_rank: usize, local_size: usize) -> Result<Device> {
+        let has_cuda = cuda().first_or_cpu() != Device::Cpu;
+        match self {
+            _ if local_size == 1 => self.open(),
+            Self::Auto if has_cuda => cuda().device(local_rank),
+            Self::Cuda(0) => cuda().device(local_rank),
+            Self::Cuda(index) => {
+                bail!("run.device = \"cuda:{index}\" is one device, but there are {local_size} ranks: use cuda or auto")
+            }
+            Self::Auto | Self::Cpu => self.open(),
         }
     }
 }

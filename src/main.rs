@@ -7,6 +7,7 @@ mod cli;
 
 use std::process::ExitCode;
 
+use cadwright::distributed::is_first_to_report;
 use clap::Parser;
 
 use cli::{Cli, Command};
@@ -35,7 +36,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            if is_first_to_report() {
+                eprintln!("error: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -4,12 +4,16 @@
 
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cadwright_rewards::frames::Frame;
 use cadwright_rewards::program::extract_program;
 use cadwright_rollout::{GroundTruth, Score, ScoreBatch, ScoreRequest, Scorer};
 
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
 use crate::data::Dataset;
+use crate::distributed::World;
 use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
@@ -45,15 +49,18 @@ impl PromptedDataset<'_> {
     }
 }
 
-/// One completion from its prompt to its advantages. Generation fills the first four fields,
-/// scoring the fifth, and a step of reinforcement learning the rest; lists have one f32 per token
+/// One completion from its prompt to its advantages. Generation fills the first five fields,
+/// scoring the sixth, and a step of reinforcement learning the rest; lists have one f32 per token
 /// of the completion.
 #[derive(Debug, Default)]
 pub struct Rollout {
     /// Index of the part in its dataset.
     pub index: usize,
-    /// Picture and prompt, shared by all completions of the part.
-    pub prompt: Rc<PromptInput>,
+    /// The token ids of the prompt, shared by all completions of the part.
+    pub prompt: Rc<[i64]>,
+    /// The embeddings of the picture that the policy saw, `[image tokens, hidden]` f32. `None` if
+    /// another rank has generated the completion.
+    pub image: Option<Rc<Tensor>>,
     /// The generated tokens.
     pub completion: Completion,
     /// The program in the completion.
@@ -81,7 +88,7 @@ impl Rollout {
 
     /// Tokens of prompt and completion.
     pub fn sequence_len(&self) -> usize {
-        self.prompt.ids.len() + self.completion.tokens.len()
+        self.prompt.len() + self.completion.tokens.len()
     }
 
     /// Whether the program was executed and compared with its ground truth.
@@ -143,18 +150,113 @@ pub fn generate_and_score<'a>(
         batch.submit(i, request);
     };
     let completions = generate(model, prompted.tokenizer, &prompts, seeds, options, on_done);
-    let prompts: Vec<Rc<PromptInput>> = prompts.into_iter().map(Rc::new).collect();
+    let prompts: Vec<(Rc<[i64]>, Rc<Tensor>)> =
+        prompts.into_iter().map(|prompt| (prompt.ids.into(), Rc::new(prompt.image))).collect();
     let rollouts = completions
         .into_iter()
         .zip(programs)
         .enumerate()
         .map(|(i, (completion, program))| Rollout {
             index: indices[i / samples],
-            prompt: Rc::clone(&prompts[i / samples]),
+            prompt: Rc::clone(&prompts[i / samples].0),
+            image: Some(Rc::clone(&prompts[i / samples].1)),
             completion,
             program,
             ..Rollout::default()
         })
         .collect();
     PendingRollouts { rollouts, batch }
+}
+
+/// Divides `lengths.len()` parts among `ranks` ranks, so that all have as many parts and the same
+/// mixture of expected lengths: a step ends with its longest completion, wherever that is. Returns
+/// the parts of each rank by position, ascending.
+pub fn divided(lengths: &[f64], ranks: usize) -> Vec<Vec<usize>> {
+    let mut longest_first: Vec<usize> = (0..lengths.len()).collect();
+    longest_first.sort_by(|&a, &b| lengths[b].total_cmp(&lengths[a]));
+    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); ranks];
+    for (turn, dealt) in longest_first.chunks(ranks).enumerate() {
+        for (place, &part) in dealt.iter().enumerate() {
+            let rank = if turn % 2 == 0 { place } else { ranks - 1 - place };
+            parts[rank].push(part);
+        }
+    }
+    parts.iter_mut().for_each(|parts| parts.sort_unstable());
+    parts
+}
+
+/// What the other ranks need to know of a rollout. Tensors stay where they were made.
+#[derive(Serialize, Deserialize)]
+struct SentRollout {
+    tokens: Vec<i64>,
+    logprobs: Vec<f32>,
+    truncated: bool,
+    program: String,
+    score: Option<Score>,
+}
+
+/// The rollouts of all ranks: `samples` of each of `parts`, in their order. `places` are the
+/// positions of each rank's parts ([`divided`]), and `own` the rollouts of this rank.
+///
+/// # Errors
+/// Another rank is gone.
+pub fn gathered(
+    world: &World,
+    model: &InternVl,
+    prompted: &PromptedDataset,
+    parts: &[usize],
+    places: &[Vec<usize>],
+    own: Vec<Rollout>,
+    samples: usize,
+) -> Result<Vec<Rollout>> {
+    if world.size() == 1 {
+        return Ok(own);
+    }
+    let sent = |rollout: &Rollout| SentRollout {
+        tokens: rollout.completion.tokens.clone(),
+        logprobs: rollout.completion.logprobs.clone(),
+        truncated: rollout.completion.truncated,
+        program: rollout.program.clone(),
+        score: rollout.score.clone(),
+    };
+    let all = world.gather("the rollouts", own.iter().map(sent).collect::<Vec<_>>())?;
+    let mut found: Vec<Option<Rollout>> = (0..parts.len() * samples).map(|_| None).collect();
+    let positions =
+        |rank: usize| places[rank].iter().flat_map(|place| (0..samples).map(move |sample| place * samples + sample));
+    for (position, rollout) in positions(world.rank()).zip(own) {
+        found[position] = Some(rollout);
+    }
+    for (rank, rollouts) in all.into_iter().enumerate().filter(|(rank, _)| *rank != world.rank()) {
+        let mut prompt: Option<(usize, Rc<[i64]>)> = None;
+        for (position, sent) in positions(rank).zip(rollouts) {
+            let index = parts[position / samples];
+            let ids = match &prompt {
+                Some((known, ids)) if *known == index => Rc::clone(ids),
+                _ => prompted.prompt_ids(model, index).into(),
+            };
+            prompt = Some((index, Rc::clone(&ids)));
+            let SentRollout { tokens, logprobs, truncated, program, score } = sent;
+            let completion = Completion { tokens, logprobs, truncated, states: None };
+            found[position] = Some(Rollout { index, prompt: ids, completion, program, score, ..Rollout::default() });
+        }
+    }
+    found.into_iter().map(|rollout| rollout.context("a rank sent fewer rollouts than its share")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_dealt_out_longest_first_in_turns() {
+        assert_eq!(
+            divided(&[5.0, 1.0, 4.0, 2.0, 3.0], 2),
+            [vec![0, 3, 1], vec![2, 4]].map(|mut parts: Vec<usize>| {
+                parts.sort_unstable();
+                parts
+            })
+        );
+        assert_eq!(divided(&[1.0; 4], 1), [[0, 1, 2, 3]]);
+        assert_eq!(divided(&[1.0], 3), [vec![0], vec![], vec![]]);
+    }
 }

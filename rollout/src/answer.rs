@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use cadwright_rewards::native::Decline;
 use cadwright_rewards::{Outcome, OutcomeClass, Solid};
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Engine;
 
@@ -95,5 +96,14 @@ impl Verdict {
 impl Serialize for Verdict {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Verdict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = [Self::Declined, Self::Panicked].into_iter().chain(OutcomeClass::ALL.map(Self::Known));
+        let mut found = known.filter(|verdict| verdict.name() == name);
+        found.next().ok_or_else(|| D::Error::custom(format!("unknown outcome {name:?}")))
     }
 }

@@ -5,6 +5,7 @@
 //! number in flight. Output is written aside and renamed: an old file stays until the new one is
 //! complete.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -69,7 +70,7 @@ pub struct ExecSummary {
     /// Rows by the engine that answered or declined.
     pub engines: BTreeMap<Engine, usize>,
     /// Programs that the native engine handed on, by reason.
-    pub declined: BTreeMap<&'static str, usize>,
+    pub declined: BTreeMap<Cow<'static, str>, usize>,
     /// Rows on whose program our own code panicked: faults of ours.
     pub panics: usize,
     /// Wall time from the first row to the last; see [`Report::seconds`].
@@ -211,7 +212,7 @@ pub fn exec(options: &ExecOptions) -> Result<ExecSummary> {
         *engines.entry(answer.engine).or_default() += 1;
         panics += usize::from(answer.verdict() == Verdict::Panicked);
         if let Some(decline) = &answer.declined {
-            *declined.entry(decline.reason).or_default() += 1;
+            *declined.entry(decline.reason.clone()).or_default() += 1;
         }
         output.row(&exec_row(&row.id, &execution))
     })?;

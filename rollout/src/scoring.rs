@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use cadwright_rewards::native::Decline;
 use cadwright_rewards::{Frame, Geometry, MassProperties, Mesh, Outcome, ShellIou, Solid, reward, shell_iou};
+use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, Verdict};
 use crate::config::{Engine, ScorerConfig};
@@ -40,7 +41,7 @@ pub struct Execution {
 }
 
 /// The score of one prediction.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The class of the prediction's outcome, or why there is none.
     pub verdict: Verdict,
@@ -60,7 +61,8 @@ pub struct Score {
     pub reward: f64,
     /// Wall time of this score in microseconds, including the wait for a free worker.
     pub micros: u64,
-    /// The prediction's solid.
+    /// The prediction's solid. It is not serialised.
+    #[serde(skip)]
     pub solid: Option<Arc<Solid>>,
     /// Why the ground truth is not a solid.
     pub ground_truth_error: Option<String>,

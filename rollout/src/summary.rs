@@ -230,7 +230,7 @@ impl ReportBuilder {
             *self.outcomes.entry(class).or_default() += 1;
         }
         for decline in &score.declined {
-            *self.declined.entry(decline.reason.to_owned()).or_default() += 1;
+            *self.declined.entry(decline.reason.to_string()).or_default() += 1;
         }
         *self.engines.entry(score.engine).or_default() += 1;
         self.truncated += usize::from(truncated);

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use cadwright::config::Config;
 use cadwright::data::{DataSource, open_dataset};
-use cadwright::device::set_threads;
+use cadwright::distributed::World;
 use cadwright::eval::Evaluation;
 use cadwright::files::{prepare_parent, write_whole};
 use cadwright::policy::{Policy, PolicyPath, Purpose};
 use clap::Args;
+use tch::Device;
 
 use super::{ConfigArgs, text_override};
 
@@ -41,10 +42,10 @@ impl PolicyArgs {
     ///
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
-    pub fn load(&self, config: &Config) -> Result<Policy> {
+    pub fn load(&self, config: &Config, device: Device) -> Result<Policy> {
         let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
         let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
-        Policy::load(config, &path, None, Purpose::Inference, config.run.device.open()?)
+        Policy::load(config, &path, None, Purpose::Inference, device)
     }
 }
 
@@ -111,14 +112,22 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for path in std::iter::once(&args.output_json).chain(&args.summary) {
         prepare_parent(path)?;
     }
-    set_threads(config.run.threads);
-    let policy = args.policy.load(&config)?;
+    let (world, device) = World::join(&config)?;
+    world.run(|| evaluate(args, &config, &world, device))
+}
+
+fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> Result<()> {
     let source = DataSource::named(&args.dataset, &config.data.revision);
-    let dataset = open_dataset(&source, config.eval_selection())?;
+    let (policy, dataset) = world.main_first("model and data", || {
+        Ok((args.policy.load(config, device)?, open_dataset(&source, config.eval_selection())?))
+    })?;
     // There is no run directory: executed ground truths are kept only if the configuration names a
     // place.
     let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
-    let evaluation = Evaluation::run(&config, &policy, &dataset, cache_dir)?;
+    let evaluation = Evaluation::run(config, world, &policy, &dataset, cache_dir)?;
+    if !world.is_main() {
+        return Ok(());
+    }
     write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
     if let Some(path) = &args.summary {
         write_whole(path, &evaluation.summary_json()?)?;

@@ -43,7 +43,7 @@ pub struct GenerateArgs {
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
-    let Policy { model, tokenizer, prompt } = args.policy.load(&config)?;
+    let Policy { model, tokenizer, prompt } = args.policy.load(&config, config.run.device.open()?)?;
     let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
     let dataset = Dataset::of_examples(vec![Example {
         id: args.image.display().to_string(),

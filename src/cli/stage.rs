@@ -6,6 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
+use cadwright::config::Config;
+use cadwright::distributed::World;
 use cadwright::model::Preset;
 use cadwright::run::{Run, StageName};
 
@@ -20,7 +22,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    fn load(&self) -> Result<cadwright::config::Config> {
+    fn load(&self) -> Result<Config> {
         Ok(self.config.load(output_dir(self.output_dir.as_deref()))?)
     }
 }
@@ -83,15 +85,21 @@ fn output_dir(directory: Option<&Path>) -> Vec<String> {
 
 /// All stages.
 pub fn run(args: &RunArgs) -> Result<()> {
-    Run::open(args.load()?)?.all()
+    on_all_ranks(args.load()?, |run| run.all())
 }
 
 /// The SFT stage.
 pub fn sft(args: &SftArgs) -> Result<()> {
-    Run::open(args.config.load(args.flags())?)?.train(StageName::Sft)
+    on_all_ranks(args.config.load(args.flags())?, |run| run.train(StageName::Sft))
 }
 
 /// The PPO stage.
 pub fn ppo(args: &RunArgs) -> Result<()> {
-    Run::open(args.load()?)?.train(StageName::Ppo)
+    on_all_ranks(args.load()?, |run| run.train(StageName::Ppo))
+}
+
+/// Opens the run together with the other ranks, if there are any, and calls `work`.
+fn on_all_ranks(config: Config, work: impl FnOnce(&Run) -> Result<()>) -> Result<()> {
+    let (world, device) = World::join(&config)?;
+    world.run(|| work(&Run::open(config, &world, device)?))
 }

@@ -38,6 +38,8 @@ section! {
         ppo: Ppo = Ppo::default(),
         /// The final evaluation.
         eval: Eval = Eval::default(),
+        /// Several ranks, if a launcher has started them.
+        distributed: Distributed = Distributed::default(),
     }
 }
 
@@ -522,5 +524,18 @@ section! {
         /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
         /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
+    }
+}
+
+section! {
+    /// `[distributed]`: several processes, if a launcher has started them (docs/distributed.md).
+    Distributed {
+        /// Seconds that a rank waits for the others in one operation. A rank whose process is gone
+        /// ends the others sooner. May change when a run is continued.
+        timeout_s: f64 = 600.0,
+        /// Divides the optimiser's moments among the ranks (ZeRO, stage 1; Rajbhandari et al. 2020,
+        /// arXiv:1910.02054), for full tuning. Each rank updates its share of the weights and sends
+        /// it to the others. May change when a run is continued.
+        shard_optimizer: bool = false,
     }
 }

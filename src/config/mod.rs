@@ -177,6 +177,7 @@ impl Config {
             ("ppo.max_grad_norm", ppo.max_grad_norm),
             ("rollout.timeout_s", rollout.timeout_s),
             ("lora.alpha", lora.alpha),
+            ("distributed.timeout_s", self.distributed.timeout_s),
         ] {
             require(value > 0.0 && value.is_finite(), format!("{key} = {value}: must be above 0"));
         }

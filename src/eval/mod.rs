@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::distributed::World;
 use crate::generate::Sampling;
 use crate::pictures::Pictures;
 use crate::policy::Policy;
@@ -29,18 +30,24 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Evaluates `policy` on the first `eval.num_samples` rows, executed by `eval.engine`. Executed
-    /// ground truths are kept in `cache_dir`, if one is given.
+    /// ground truths are kept in `cache_dir`, if one is given. Every rank gets the result.
     ///
     /// # Errors
-    /// The scorer cannot start or continue.
-    pub fn run(config: &Config, policy: &Policy, dataset: &Dataset, cache_dir: Option<PathBuf>) -> Result<Self> {
+    /// The scorer cannot start or continue, or another rank is gone.
+    pub fn run(
+        config: &Config,
+        world: &World,
+        policy: &Policy,
+        dataset: &Dataset,
+        cache_dir: Option<PathBuf>,
+    ) -> Result<Self> {
         let started = Instant::now();
         let eval = &config.eval;
-        let scorer = Scorer::new(config.scorer(eval.engine, eval.grid, &eval.frames, cache_dir))?;
+        let scorer = Scorer::new(world.own_share(config.scorer(eval.engine, eval.grid, &eval.frames, cache_dir)))?;
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
         scorer.ready()?;
-        scorer.prefetch(dataset.examples()[..n].iter().map(|example| example.ground_truth.clone()));
+        scorer.prefetch(world.share(&dataset.examples()[..n]).map(|example| example.ground_truth.clone()));
         let pictures = Pictures::new(dataset, config.model.max_tiles, 0);
         let prompted =
             PromptedDataset { dataset, pictures: &pictures, prompt: &policy.prompt, tokenizer: &policy.tokenizer };
@@ -55,9 +62,11 @@ impl Evaluation {
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
-        let predictions = evaluate(&policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
-            eprintln!("eval {done}/{n}");
-        })?;
+        let predictions =
+            evaluate(world, &policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
+                // The other ranks are about as far.
+                world.say(&format!("eval {}/{n}", (done * world.size()).min(n)));
+            })?;
         let seconds = started.elapsed().as_secs_f64();
         let report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
         Ok(Self { predictions, report })

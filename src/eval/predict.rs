@@ -1,15 +1,19 @@
 //! Generates programs for a set of pictures and scores them: the same way in validation and final
 //! evaluation.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cadwright_rollout::{Report, ReportBuilder, Score, Scorer};
 
+use serde::{Deserialize, Serialize};
+
+use crate::distributed::World;
 use crate::generate::{GenerateOptions, Sampling};
 use crate::model::InternVl;
 use crate::rollouts::{PendingRollouts, PromptedDataset, generate_and_score};
 use crate::seeds::seed;
 
 /// A program that the model wrote, with its score.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Prediction {
     /// The dataset's id of the part.
     pub id: String,
@@ -19,7 +23,7 @@ pub struct Prediction {
     pub program: String,
     /// Whether the completion was cut off at `max_new_tokens`.
     pub truncated: bool,
-    /// Outcome, IoU and reward.
+    /// Outcome, IoU and reward. The solid is there only on the rank that generated the program.
     pub score: Score,
 }
 
@@ -37,12 +41,14 @@ pub struct EvalOptions {
 }
 
 /// Generates `options.samples` completions for each part in `indices` and scores them. Returns them
-/// in order, those of a part one after another. The programs of one batch are scored while the next
-/// batch is generated.
+/// in order, those of a part one after another, on every rank; each rank makes those of its share of
+/// the parts. The programs of one batch are scored while the next batch is generated. Calls
+/// `on_progress` with the number of parts of this rank that are done.
 ///
 /// # Errors
-/// The scorer cannot continue.
+/// The scorer cannot continue, or another rank is gone.
 pub fn evaluate(
+    world: &World,
     model: &InternVl,
     prompted: &PromptedDataset,
     indices: &[usize],
@@ -62,7 +68,8 @@ pub fn evaluate(
             indices.iter().flat_map(|&index| (0..samples).map(move |sample| sample_seed(index, sample))).collect();
         generate_and_score(model, prompted, indices, &seeds, generate_options, scorer)
     };
-    let mut predictions = Vec::with_capacity(indices.len() * samples);
+    let own: Vec<usize> = world.share(indices).copied().collect();
+    let mut predictions = Vec::with_capacity(own.len() * samples);
     let finish = |pending: PendingRollouts| {
         for rollout in pending.finish()? {
             predictions.extend(rollout.score.map(|score| Prediction {
@@ -76,8 +83,22 @@ pub fn evaluate(
         on_progress(predictions.len() / samples);
         Ok(())
     };
-    overlapped(indices.chunks((options.batch_size / samples).max(1)), start, finish)?;
-    Ok(predictions)
+    overlapped(own.chunks((options.batch_size / samples).max(1)), start, finish)?;
+    gathered(world, indices.len(), samples, predictions)
+}
+
+/// The predictions of all ranks, in the order of the parts, of which rank r has every one from the
+/// r-th in steps of the number of ranks.
+fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Prediction>) -> Result<Vec<Prediction>> {
+    if world.size() == 1 {
+        return Ok(own);
+    }
+    let mut shares = world.gather("the predictions", own.clone())?;
+    shares[world.rank()] = own;
+    let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
+    let ranks = shares.len();
+    let short = "a rank sent fewer predictions than its share";
+    (0..parts * samples).map(|i| shares[i / samples % ranks].next().context(short)).collect()
 }
 
 /// The statistics of predictions that `scorer` scored, `samples` for each part one after another.

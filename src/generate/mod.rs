@@ -31,7 +31,7 @@ pub struct GenerateOptions {
 }
 
 /// One picture and its prompt.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PromptInput {
     /// Token ids with one image token for each row of `image`.
     pub ids: Vec<i64>,

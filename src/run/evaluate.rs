@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 
 use super::{Run, StageName};
-use crate::data::open_dataset;
+use crate::data::Dataset;
 use crate::eval::Evaluation;
 use crate::files::write_whole;
 use crate::policy::{Policy, Purpose};
 use crate::telemetry::Telemetry;
 
-impl Run {
+impl Run<'_> {
     /// Evaluates a stage's best policy on `eval.split`, unless that is done:
     /// `eval/<stage>/predictions.json` and `summary.json`, and `eval/<stage>/vsr` and `iou` in the
     /// metrics, at the step at which the stage ended.
@@ -18,19 +18,27 @@ impl Run {
     /// Data, policy or scorer cannot be loaded, or a file cannot be written.
     pub fn evaluate(&self, stage: StageName) -> Result<()> {
         let directory = self.dir.join("eval").join(stage.name());
-        if directory.join("summary.json").exists() {
-            eprintln!("eval: {stage} done before");
+        if self.world.from_main("which evaluations are done", || Ok(directory.join("summary.json").exists()))? {
+            self.world.say(&format!("eval: {stage} done before"));
             return Ok(());
         }
         // As `cadwright eval` loads it, so that both find the same.
         let path = self.trained_path(stage)?;
         let policy = Policy::load(&self.config, &path, None, Purpose::Inference, self.device)?;
-        let dataset = open_dataset(&self.data_source()?, self.config.eval_selection())?;
-        let evaluation = Evaluation::run(&self.config, &policy, &dataset, Some(self.cache_dir()))?;
+        let dataset = self.opened(self.config.eval_selection())?;
+        let evaluation = Evaluation::run(&self.config, self.world, &policy, &dataset, Some(self.cache_dir()))?;
+        if self.world.is_main() {
+            self.write(stage, &evaluation, &dataset)?;
+        }
+        self.world.barrier("the end of an evaluation")
+    }
+
+    fn write(&self, stage: StageName, evaluation: &Evaluation, dataset: &Dataset) -> Result<()> {
+        let directory = self.dir.join("eval").join(stage.name());
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let steps = self.result(stage).and_then(|result| result["steps"].as_u64()).unwrap_or_default();
-        self.record(stage, steps as usize, &evaluation)?;
-        write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(&dataset))?;
+        self.record(stage, steps as usize, evaluation)?;
+        write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(dataset))?;
         // Last: its presence says that the evaluation is done.
         write_whole(&directory.join("summary.json"), &evaluation.summary_json()?)?;
         eprintln!("eval: {stage}  {}", evaluation.line());

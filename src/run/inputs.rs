@@ -15,20 +15,25 @@ use crate::hub::resolve_checkpoint;
 use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
 use crate::policy::configured_prompt;
 
-impl Run {
+impl Run<'_> {
     /// The split. It is made or downloaded if necessary.
     pub(super) fn dataset(&self, split: Split) -> Result<Dataset> {
         let train_limit = self.config.data.train_limit;
         let limit = (split == Split::Train && train_limit > 0).then_some(train_limit);
-        let mut dataset = open_dataset(&self.data_source()?, Selection { limit, ..Selection::all(split) })?;
+        let mut dataset = self.opened(Selection { limit, ..Selection::all(split) })?;
         if split == Split::Train && self.config.data.programs_limit > 0 {
             dataset.keep_programs(self.config.data.programs_limit);
         }
         Ok(dataset)
     }
 
+    /// The selected rows. One rank of each machine makes or downloads them before the others look.
+    pub(super) fn opened(&self, selection: Selection) -> Result<Dataset> {
+        self.world.main_first("the data", || Ok(open_dataset(&self.data_source()?, selection)?))
+    }
+
     /// The location of the data. Synthetic data is made if the run has none yet.
-    pub(super) fn data_source(&self) -> Result<DataSource> {
+    fn data_source(&self) -> Result<DataSource> {
         let data = &self.config.data;
         Ok(match data.source {
             Source::Synth => {
@@ -53,6 +58,15 @@ impl Run {
     /// Makes a random model in the run directory, unless the configuration names a model or it
     /// exists already.
     pub(super) fn prepare_model(&self, train: &Dataset) -> Result<()> {
+        self.world.main_first("the model", || {
+            self.make_model(train)?;
+            // Downloads it, if the configuration names one on the hub.
+            self.model_dir()?;
+            Ok(())
+        })
+    }
+
+    fn make_model(&self, train: &Dataset) -> Result<()> {
         let directory = self.dir.join("model");
         if !self.config.model.path.is_empty() || directory.exists() {
             return Ok(());
@@ -100,7 +114,8 @@ impl Run {
     /// The scorer of training and validation.
     pub(super) fn training_scorer(&self) -> Result<Scorer> {
         let rollout = &self.config.rollout;
-        Ok(Scorer::new(self.config.scorer(rollout.engine, rollout.grid, &[rollout.frame], Some(self.cache_dir())))?)
+        let config = self.config.scorer(rollout.engine, rollout.grid, &[rollout.frame], Some(self.cache_dir()));
+        Ok(Scorer::new(self.world.own_share(config))?)
     }
 
     /// The directory of executed ground truths.

@@ -17,14 +17,15 @@ use tch::Device;
 
 use crate::config::{Config, Sft};
 use crate::data::Split;
-use crate::device::set_threads;
+use crate::distributed::World;
 use crate::files::write_whole;
 use crate::model::InternVl;
 use crate::train::{Stage, ppo, sft};
 
 /// A run directory with its configuration.
-pub struct Run {
+pub struct Run<'a> {
     config: Config,
+    world: &'a World,
     dir: PathBuf,
     device: Device,
     started: Instant,
@@ -61,32 +62,37 @@ impl fmt::Display for StageName {
     }
 }
 
-impl Run {
+impl<'a> Run<'a> {
     /// Makes the run directory and writes `config.toml` and `run.json`, which describe the run.
     ///
     /// If the directory holds a run already, this one continues it. Keys that change only speed or
     /// memory may then differ, and so may the sections of stages that have not begun.
     ///
+    /// Every rank of `world` calls this; rank 0 decides and writes.
+    ///
     /// # Errors
     /// A directory that cannot be written, or one that holds a run of another configuration.
-    pub fn open(config: Config) -> Result<Self> {
+    pub fn open(config: Config, world: &'a World, device: Device) -> Result<Self> {
+        let config = world.from_main("the configuration", || {
+            let dir = &config.run.output_dir;
+            let config = resume::continued(config.clone(), dir, device)?;
+            std::fs::create_dir_all(dir)
+                .with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
+            write_whole(&dir.join("config.toml"), &config.to_toml()?)?;
+            let about = json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "commit": env!("CADWRIGHT_COMMIT"),
+                "seed": config.run.seed,
+                "device": format!("{device:?}"),
+                "threads": tch::get_num_threads(),
+                "ranks": world.size(),
+                "command": std::env::args().collect::<Vec<_>>(),
+            });
+            write_whole(&dir.join("run.json"), &format!("{about:#}\n"))?;
+            Ok(config)
+        })?;
         let dir = config.run.output_dir.clone();
-        let path = dir.join("config.toml");
-        let device = config.run.device.open()?;
-        let config = resume::continued(config, &dir, device)?;
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
-        write_whole(&path, &config.to_toml()?)?;
-        set_threads(config.run.threads);
-        let about = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "commit": env!("CADWRIGHT_COMMIT"),
-            "seed": config.run.seed,
-            "device": format!("{device:?}"),
-            "threads": tch::get_num_threads(),
-            "command": std::env::args().collect::<Vec<_>>(),
-        });
-        write_whole(&dir.join("run.json"), &format!("{about:#}\n"))?;
-        Ok(Self { config, dir, device, started: Instant::now(), model_dir: OnceLock::new() })
+        Ok(Self { config, world, dir, device, started: Instant::now(), model_dir: OnceLock::new() })
     }
 
     /// Runs every stage, evaluates its policy, and prints the table.
@@ -107,7 +113,7 @@ impl Run {
             self.train(stage)?;
             self.evaluate(stage)?;
         }
-        self.summarise()
+        if self.world.is_main() { self.summarise() } else { Ok(()) }
     }
 
     /// Trains the policy of a stage, unless that is done.
@@ -116,16 +122,18 @@ impl Run {
     /// Data, model or scorer cannot be loaded, the policy that the stage starts from is missing, or
     /// training fails.
     pub fn train(&self, name: StageName) -> Result<()> {
-        if self.result(name).is_some() {
-            eprintln!("{name}: done before");
+        if self.world.from_main("which stages are done", || Ok(self.result(name).is_some()))? {
+            self.world.say(&format!("{name}: done before"));
             return Ok(());
         }
         match name {
             StageName::Sft => self.stage(name, |stage, model| sft::train(stage, name.name(), &self.config.sft, model)),
             StageName::Ppo => self.stage(name, ppo::train),
             StageName::MoreSft => {
-                let ppo = self.result(StageName::Ppo).and_then(|result| result["seconds"].as_f64());
-                let max_seconds = ppo.context("run.control: PPO is not done, so its time is not known")?;
+                let max_seconds = self.world.from_main("the time of PPO", || {
+                    let ppo = self.result(StageName::Ppo).and_then(|result| result["seconds"].as_f64());
+                    ppo.context("run.control: PPO is not done, so its time is not known")
+                })?;
                 let sft = Sft { max_steps: MORE_SFT_STEPS, max_seconds, ..self.config.sft.clone() };
                 self.stage(name, |stage, model| sft::train(stage, name.name(), &sft, model))
             }
@@ -142,15 +150,17 @@ impl Run {
         self.prepare_model(&training)?;
         let path = self.starting_path(name)?;
         scorer.ready()?;
-        eprintln!(
-            "{name}: {} training parts, {} validation parts, {:?}",
+        let ranks = if self.world.size() > 1 { format!(", {} ranks", self.world.size()) } else { String::new() };
+        self.world.say(&format!(
+            "{name}: {} training parts, {} validation parts, {:?}{ranks}",
             training.len(),
             validation.len(),
             self.device
-        );
+        ));
         let mut policy = self.starting_policy(name, &path)?;
         let stage = Stage {
             config: &self.config,
+            world: self.world,
             train: &training,
             validation: &validation,
             tokenizer: &policy.tokenizer,

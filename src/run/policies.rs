@@ -10,7 +10,7 @@ use crate::hub::is_hub_id;
 use crate::model::{InternVl, LoraConfig, Prompt, is_language, lora};
 use crate::policy::{Policy, PolicyPath, Purpose, configured_prompt};
 
-impl Run {
+impl Run<'_> {
     /// The path of the best policy of a stage.
     ///
     /// # Errors

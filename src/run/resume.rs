@@ -11,7 +11,7 @@ use crate::config::{Config, Dtype, Sft};
 /// Keys that change the speed or memory of a run, but not its results, apart from rounding.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
-const HARMLESS: [&str; 12] = [
+const HARMLESS: [&str; 14] = [
     "run.output_dir",
     "run.device",
     "run.threads",
@@ -24,6 +24,8 @@ const HARMLESS: [&str; 12] = [
     "sft.checkpoint_every",
     "ppo.checkpoint_every",
     "ppo.micro_batch_size",
+    "distributed.timeout_s",
+    "distributed.shard_optimizer",
 ];
 
 /// These two may change if their product, SFT's examples in one optimiser step, stays the same.

@@ -9,7 +9,7 @@ use crate::eval::compare::Comparison;
 use crate::files::write_whole;
 use crate::telemetry::duration;
 
-impl Run {
+impl Run<'_> {
     /// Writes `summary.json` and prints the table: SFT, more SFT if it was run, and PPO.
     pub(super) fn summarise(&self) -> Result<()> {
         let mut summary = Map::new();

@@ -21,6 +21,11 @@ use progress::{Limits, Progress};
 pub struct Telemetry {
     stage: &'static str,
     limits: Limits,
+    /// Where it is written; nowhere on all ranks but one.
+    sinks: Option<Sinks>,
+}
+
+struct Sinks {
     tensorboard: EventFile,
     jsonl: BufWriter<File>,
     progress: Progress,
@@ -43,7 +48,12 @@ impl Telemetry {
         let jsonl = BufWriter::new(jsonl.with_context(|| format!("cannot write {}", path.display()))?);
         let tensorboard = EventFile::create(&run_dir.join("tensorboard").join(stage), step)?;
         let limits = Limits { steps, max_seconds: 0.0 };
-        Ok(Self { stage, limits, tensorboard, jsonl, progress: Progress::new(stage) })
+        Ok(Self { stage, limits, sinks: Some(Sinks { tensorboard, jsonl, progress: Progress::new(stage) }) })
+    }
+
+    /// A log that writes nothing, for the ranks that another one speaks for.
+    pub fn silent(stage: &'static str) -> Self {
+        Self { stage, limits: Limits { steps: 0, max_seconds: 0.0 }, sinks: None }
     }
 
     /// Sets the time that ends the stage if its steps do not end it before; 0 is no limit.
@@ -58,17 +68,18 @@ impl Telemetry {
     /// The disk is full.
     pub fn record(&mut self, step: usize, numbers: &[(&str, f64)]) -> Result<()> {
         let stage = self.stage;
+        let Some(Sinks { tensorboard, jsonl, .. }) = &mut self.sinks else { return Ok(()) };
         let tagged: Vec<(String, f64)> =
             numbers.iter().map(|(name, number)| (format!("{stage}/{name}"), *number)).collect();
-        self.tensorboard.scalars(step, tagged.iter().map(|(tag, number)| (tag.as_str(), *number as f32)));
+        tensorboard.scalars(step, tagged.iter().map(|(tag, number)| (tag.as_str(), *number as f32)));
         let mut row = Map::from_iter([("stage".to_owned(), json!(stage)), ("step".to_owned(), json!(step))]);
         row.extend(
             tagged
                 .into_iter()
                 .map(|(tag, number)| (tag, if number.is_finite() { json!(number) } else { json!(number.to_string()) })),
         );
-        writeln!(self.jsonl, "{}", Value::Object(row)).context("cannot write metrics.jsonl")?;
-        self.jsonl.flush().context("cannot write metrics.jsonl")
+        writeln!(jsonl, "{}", Value::Object(row)).context("cannot write metrics.jsonl")?;
+        jsonl.flush().context("cannot write metrics.jsonl")
     }
 
     /// Shows a picture under `<stage>/<name>` in TensorBoard.
@@ -76,18 +87,23 @@ impl Telemetry {
     /// # Errors
     /// The picture cannot be encoded.
     pub fn picture(&mut self, step: usize, name: &str, picture: &RgbImage) -> Result<()> {
-        self.tensorboard.picture(step, &format!("{}/{name}", self.stage), picture)
+        let Some(sinks) = &mut self.sinks else { return Ok(()) };
+        sinks.tensorboard.picture(step, &format!("{}/{name}", self.stage), picture)
     }
 
     /// Shows `line` about a step that has just ended and brought the stage to `progress` in [0, 1],
     /// with the time left.
     pub fn say(&mut self, step: usize, progress: f64, line: &str) {
-        self.progress.say(&self.limits.position(step, progress), progress, line);
+        if let Some(sinks) = &mut self.sinks {
+            sinks.progress.say(&self.limits.position(step, progress), progress, line);
+        }
     }
 
     /// Prints a line that stays on the terminal.
     pub fn note(&self, line: &str) {
-        self.progress.note(line);
+        if let Some(sinks) = &self.sinks {
+            sinks.progress.note(line);
+        }
     }
 
     /// Prints `line` about the step `step`, which has brought the stage to `progress`, so that it

@@ -5,8 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tch::{Kind, Tensor};
 
 use super::optim::Optimizer;
+use crate::distributed::World;
 use crate::files::replace_directory;
 use crate::model::Weights;
 use crate::model::files::{read_tensors, write_safetensors};
@@ -21,22 +23,49 @@ pub struct CheckpointPart<'a> {
     pub optimizer: &'a mut Optimizer,
 }
 
-/// Writes the parts and `state` to `directory`. An older checkpoint there is replaced atomically.
+/// Writes the parts and `state` to `directory`, on rank 0. An older checkpoint there is replaced
+/// atomically. What is written does not depend on the number of ranks.
 ///
 /// # Errors
-/// A directory that cannot be written.
-pub fn save(directory: &Path, parts: &[CheckpointPart], state: &impl Serialize) -> Result<()> {
+/// A directory that cannot be written, or ranks whose weights differ.
+pub fn save(world: &World, directory: &Path, parts: &[CheckpointPart], state: &impl Serialize) -> Result<()> {
+    for part in parts {
+        check_agreement(world, part)?;
+    }
+    let moments = parts.iter().map(|part| part.optimizer.state(world)).collect::<Result<Vec<_>>>()?;
+    if !world.is_main() {
+        return world.barrier("a checkpoint");
+    }
     replace_directory(directory, |aside| {
-        for part in parts {
+        for (part, moments) in parts.iter().zip(&moments) {
             write_safetensors(&aside.join(format!("{}.safetensors", part.name)), part.weights.trainable())?;
-            let moments = part.optimizer.state();
             let moments = moments.iter().map(|(name, tensor)| (name.as_str(), tensor));
             write_safetensors(&aside.join(format!("{}.optimizer.safetensors", part.name)), moments)?;
         }
         let path = aside.join("state.json");
         std::fs::write(&path, serde_json::to_string_pretty(state)?)
             .with_context(|| format!("cannot write {}", path.display()))
-    })
+    })?;
+    world.barrier("a checkpoint")
+}
+
+/// Checks that all ranks have the same weights: they start alike and apply the same sums, so a
+/// difference means a device that computes otherwise, or a fault.
+fn check_agreement(world: &World, part: &CheckpointPart) -> Result<()> {
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let sum = |tensor: &Tensor| tensor.detach().sum(Kind::Double).double_value(&[]);
+    let own: f64 = part.weights.trainable().map(|(_, tensor)| sum(tensor)).sum();
+    let sums = world.gather("the sum of the weights", own.to_bits())?;
+    if let Some(rank) = sums.iter().position(|bits| *bits != sums[0]) {
+        let [first, other] = [sums[0], sums[rank]].map(f64::from_bits);
+        bail!(
+            "the {} of rank {rank} differs from that of rank 0 (sums {other} and {first}): the ranks must have equal devices and libraries; start again from the last checkpoint",
+            part.name
+        );
+    }
+    Ok(())
 }
 
 /// Restores the checkpoint in `directory`, if there is one, and returns its state.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -19,12 +19,13 @@ use super::minibatch::{embeddings_when_generated, logprobs_under, per_token};
 use super::optim::{Optimizer, OptimizerConfig, SkippedUpdates};
 use super::schedule::{CeGuard, ce_weight};
 use super::shaping::RunningScale;
+use super::shards::Shard;
 use super::training_loop::{LoopConfig, Position, StepRates, TrainingLoop};
 use super::validation::{ceiling, ceiling_k};
 use super::{Stage, stream};
 use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::model::{InternVl, ValueHead};
-use crate::rollouts::{PromptedDataset, Rollout};
+use crate::rollouts::{PromptedDataset, Rollout, divided};
 use crate::seeds::seed;
 
 /// Policy, reference and critic, with the state of their training.
@@ -79,6 +80,7 @@ impl<'a> Learner<'a> {
         let value_head = ValueHead::new(policy.config.llm_config.hidden_size, value_seed, policy.device());
         let optimizer_config = LoopConfig::ppo(ppo).optimizer;
         let value_config = OptimizerConfig { kind: OptimizerKind::Adamw, ..optimizer_config };
+        let shard = Shard::of(stage.world, config.distributed.shard_optimizer);
         let is_spread_used = ppo.curriculum == Curriculum::Signal;
         let state = PpoState {
             position: Position::default(),
@@ -96,7 +98,7 @@ impl<'a> Learner<'a> {
             prompted,
             ground_truths,
             reference: policy.frozen_copy(),
-            optimizer: Optimizer::new(policy.weights(), optimizer_config),
+            optimizer: Optimizer::sharded(policy.weights(), optimizer_config, shard),
             policy,
             value_optimizer: Optimizer::new(value_head.weights(), value_config),
             value_head,
@@ -105,7 +107,7 @@ impl<'a> Learner<'a> {
         let directory = learner.checkpoint_dir();
         if let Some(saved) = checkpoint::load::<PpoState>(&directory, &mut learner.parts())? {
             learner.state = saved;
-            eprintln!("ppo: goes on at step {} of {}", learner.state.position.step, ppo.steps);
+            stage.world.say(&format!("ppo: goes on at step {} of {}", learner.state.position.step, ppo.steps));
         }
         Ok(learner)
     }
@@ -148,18 +150,28 @@ impl<'a> Learner<'a> {
 
     /// KL(policy that sampled || reference) per token, for the log only: estimated from every
     /// eighth rollout.
-    pub(super) fn sampled_kl(&self, rollouts: &[Rollout], selected: &[&Rollout]) -> f64 {
+    pub(super) fn sampled_kl(&self, rollouts: &[Rollout], selected: &[&Rollout]) -> Result<f64> {
         let members: Vec<&Rollout> = selected.iter().copied().step_by(8).collect();
         if members.is_empty() {
-            return 0.0;
+            return Ok(0.0);
         }
-        let ref_logprobs = Tensor::from_slice(&self.ref_logprobs(rollouts, &members).concat());
+        let ref_logprobs = Tensor::from_slice(&self.ref_logprobs(rollouts, &members)?.concat());
         let logprobs = per_token(&members, |rollout| &rollout.completion.logprobs, Device::Cpu);
-        kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float).double_value(&[])
+        Ok(kl_k3(&logprobs, &ref_logprobs).mean(Kind::Float).double_value(&[]))
     }
 
-    /// Log-probabilities of the tokens of `members` under the reference.
-    pub(super) fn ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Vec<Vec<f32>> {
+    /// Log-probabilities of the tokens of `members` under the reference. Each rank computes its
+    /// share.
+    pub(super) fn ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Result<Vec<Vec<f32>>> {
+        let own: Vec<&Rollout> = self.stage.world.share(members).copied().collect();
+        let own = self.own_ref_logprobs(rollouts, &own);
+        let mut shares: Vec<_> =
+            self.stage.world.gather("log-probabilities", own)?.into_iter().map(Vec::into_iter).collect();
+        let ranks = shares.len();
+        (0..members.len()).map(|i| shares[i % ranks].next().context("a rank sent fewer than its share")).collect()
+    }
+
+    fn own_ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Vec<Vec<f32>> {
         // If the policy's vision tower is trained, its embeddings differ from the reference's. The
         // reference then embeds the pictures itself.
         let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
@@ -180,10 +192,27 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// Executes the ground truths of the next step in the background.
+    /// The positions, among the parts of a step, of those whose completions each rank generates.
+    pub(super) fn places(&self, parts: &[usize]) -> Vec<Vec<usize>> {
+        // Where no program is known, the length of the mean one is expected.
+        let known: Vec<Option<f64>> = parts
+            .iter()
+            .map(|part| {
+                let found = self.ground_truths.binary_search_by_key(part, |example| example.index).ok()?;
+                Some(self.ground_truths[found].response.len() as f64)
+            })
+            .collect();
+        let mean = known.iter().flatten().sum::<f64>() / known.iter().flatten().count().max(1) as f64;
+        let lengths: Vec<f64> = known.into_iter().map(|length| length.unwrap_or(mean)).collect();
+        divided(&lengths, self.stage.world.size())
+    }
+
+    /// Executes the ground truths of this rank's parts of the next step in the background.
     pub(super) fn prefetch(&self) {
-        let Stage { scorer, train, .. } = self.stage;
-        scorer.prefetch(self.state.next.iter().map(|&index| train.examples()[index].ground_truth.clone()));
+        let Stage { scorer, train, world, .. } = self.stage;
+        let own = self.places(&self.state.next)[world.rank()].clone();
+        let parts = own.into_iter().map(|place| self.state.next[place]);
+        scorer.prefetch(parts.map(|index| train.examples()[index].ground_truth.clone()));
     }
 
     /// A seed of this stage for the draws that `parts` names.
@@ -193,7 +222,7 @@ impl<'a> Learner<'a> {
 
     pub(super) fn save(&mut self) -> Result<()> {
         let (directory, state) = (self.checkpoint_dir(), self.state.clone());
-        checkpoint::save(&directory, &self.parts(), &state)
+        checkpoint::save(self.stage.world, &directory, &self.parts(), &state)
     }
 
     fn parts(&mut self) -> [CheckpointPart<'_>; 2] {

@@ -1,12 +1,16 @@
 //! The numbers that a step logs. `docs/metrics.md` defines every name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use cadwright_rewards::outcome::OutcomeClass;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::losses::explained_variance;
 use crate::config::{Algorithm, Config};
+use crate::distributed::World;
 use crate::rollouts::Rollout;
 
 /// Named numbers of a step.
@@ -36,16 +40,16 @@ impl StepNumbers {
 }
 
 /// Weighted means over the minibatches of an update.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Means {
     /// By name: the sum of weighted values, and the sum of weights.
-    sums: BTreeMap<&'static str, (f64, f64)>,
+    sums: BTreeMap<Cow<'static, str>, (f64, f64)>,
 }
 
 impl Means {
     /// Adds a value with a weight. The pieces of a minibatch have weights that add up to 1.
     pub(super) fn add(&mut self, name: &'static str, value: f64, weight: f64) {
-        let (sum, weights) = self.sums.entry(name).or_default();
+        let (sum, weights) = self.sums.entry(Cow::Borrowed(name)).or_default();
         *sum += value * weight;
         *weights += weight;
     }
@@ -70,9 +74,27 @@ impl Means {
         self.sums.get(name).map(|(sum, weights)| sum / weights)
     }
 
+    /// Adds all values and weights of `other`.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        for (name, (sum, weights)) in &other.sums {
+            let own = self.sums.entry(name.clone()).or_default();
+            *own = (own.0 + sum, own.1 + weights);
+        }
+    }
+
+    /// The means over the values of all ranks.
+    ///
+    /// # Errors
+    /// Another rank is gone.
+    pub(super) fn over_all(self, world: &World) -> Result<Self> {
+        let mut all = Self::default();
+        world.gather("the means of an update", self)?.iter().for_each(|part| all.absorb(part));
+        Ok(all)
+    }
+
     /// All means by name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        self.sums.iter().map(|(name, (sum, weights))| (*name, sum / weights))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.sums.iter().map(|(name, (sum, weights))| (name.as_ref(), sum / weights))
     }
 }
 

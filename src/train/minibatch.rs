@@ -23,7 +23,7 @@ pub(super) fn token_count(rollouts: &[&Rollout]) -> f64 {
 
 /// The completions after their prompts.
 pub(super) fn token_batch(rollouts: &[&Rollout], tokenizer: &Tokenizer, device: Device) -> TokenBatch {
-    let sequences = rollouts.iter().map(|rollout| (rollout.prompt.ids.as_slice(), rollout.tokens()));
+    let sequences = rollouts.iter().map(|rollout| (&rollout.prompt[..], rollout.tokens()));
     TokenBatch::new(sequences, tokenizer, device)
 }
 
@@ -38,9 +38,9 @@ pub(super) fn per_token<'a>(
 }
 
 /// By index in the dataset: the picture embeddings that the policy saw when it generated the
-/// rollouts.
+/// rollouts, those of this rank.
 pub(super) fn embeddings_when_generated(rollouts: &[Rollout]) -> BTreeMap<usize, Tensor> {
-    rollouts.iter().map(|rollout| (rollout.index, rollout.prompt.image.shallow_clone())).collect()
+    rollouts.iter().filter_map(|rollout| Some((rollout.index, rollout.image.as_ref()?.shallow_clone()))).collect()
 }
 
 /// Log-probabilities of the tokens of each rollout under `model` at `temperature`, without

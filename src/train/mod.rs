@@ -15,6 +15,7 @@ pub mod ppo;
 pub mod schedule;
 pub mod sft;
 pub mod shaping;
+pub mod shards;
 pub mod training_loop;
 pub mod validation;
 
@@ -25,6 +26,7 @@ use cadwright_rollout::Scorer;
 
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::distributed::World;
 use crate::generate::Sampling;
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
@@ -36,6 +38,8 @@ use crate::seeds::seed;
 pub struct Stage<'a> {
     /// The resolved configuration.
     pub config: &'a Config,
+    /// The ranks that train together.
+    pub world: &'a World,
     /// Training rows.
     pub train: &'a Dataset,
     /// Held-out rows that choose the checkpoint.

@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::shards::{Rounds, Shard, flat, unflat};
 use crate::config::{Dtype, OptimizerKind};
+use crate::distributed::World;
 use crate::model::Weights;
 
 /// Settings of an optimiser besides the learning rate.
@@ -59,71 +61,174 @@ impl SkippedUpdates {
     }
 }
 
-/// Updates the trainable tensors of a model in place.
+/// Updates the trainable tensors of a model in place, on every rank alike.
 ///
 /// AdamW: Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2. Muon: Jordan et al. 2024, with
 /// the update scaled to the size of AdamW's as in Liu et al. 2025 (arXiv:2502.16982, eq. 4), so
 /// that both share one learning rate.
+///
+/// The moments may be divided among the ranks (ZeRO, stage 1; Rajbhandari et al. 2020,
+/// arXiv:1910.02054): then each rank has those of some tensors, sums only their gradients, updates
+/// them, and sends them to the others.
 pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
     step: i64,
+    /// How the tensors are divided among the ranks, if they are.
+    rounds: Option<Rounds>,
 }
 
 struct Slot {
     name: String,
     tensor: Tensor,
     is_muon: bool,
-    /// First moment; Muon's momentum.
+    /// The rank that has the moments; `None` if every rank has them.
+    owner: Option<usize>,
+    /// First moment; Muon's momentum. Empty if another rank has it.
     first: Tensor,
     /// Second moment; empty for Muon.
     second: Tensor,
+    /// The sum of the ranks' gradients, from its reduction to the end of the step.
+    gradient: Option<Tensor>,
 }
 
 const EPSILON: f64 = 1e-8;
 const MUON_MOMENTUM: f64 = 0.95;
 
 impl Optimizer {
-    /// An optimiser of the tensors of `weights` that are trainable now.
+    /// An optimiser of the tensors of `weights` that are trainable now. Every rank has all moments.
     pub fn new(weights: &Weights, config: OptimizerConfig) -> Self {
-        let slot = |(name, tensor): (&str, &Tensor)| {
+        Self::sharded(weights, config, Shard::WHOLE)
+    }
+
+    /// As [`Self::new`], but this rank has the moments of its shard only.
+    pub fn sharded(weights: &Weights, config: OptimizerConfig, shard: Shard) -> Self {
+        let sizes: Vec<usize> = weights.trainable().map(|(_, tensor)| tensor.numel()).collect();
+        let rounds = (shard.size > 1).then(|| Rounds::new(&sizes, shard));
+        let slot = |(i, (name, tensor)): (usize, (&str, &Tensor))| {
             // The rows of embeddings are independent: an orthogonal update would move them all
             // alike.
             let is_muon = config.kind == OptimizerKind::Muon && tensor.dim() == 2 && !is_table(name);
-            let zeros = || tensor.detach().zeros_like();
-            let second = if is_muon { Tensor::zeros([0], (Kind::Float, tensor.device())) } else { zeros() };
-            Slot { name: name.into(), tensor: tensor.shallow_clone(), is_muon, first: zeros(), second }
+            let owner = rounds.as_ref().map(|rounds| rounds.owner(i));
+            let is_here = owner.is_none_or(|owner| owner == shard.rank);
+            let zeros = |is_here: bool| match is_here {
+                true => tensor.detach().zeros_like(),
+                false => Tensor::zeros([0], (Kind::Float, tensor.device())),
+            };
+            let (first, second) = (zeros(is_here), zeros(is_here && !is_muon));
+            Slot { name: name.into(), tensor: tensor.shallow_clone(), is_muon, owner, first, second, gradient: None }
         };
-        Self { config, slots: weights.trainable().map(slot).collect(), step: 0 }
+        Self { config, slots: weights.trainable().enumerate().map(slot).collect(), step: 0, rounds }
     }
 
-    /// Applies the gradients, clears them and returns their total norm before clipping. Tensors
-    /// without a gradient do not change. If the norm is not finite, neither tensors nor moments nor
-    /// the number of steps change.
-    pub fn step(&mut self, learning_rate: f64) -> f64 {
-        let norm = self.grad_norm();
-        tch::no_grad(|| {
+    /// Sums the gradients over the ranks, applies and clears them, and returns the sum's norm
+    /// before clipping. Tensors without a gradient on any rank do not change. If the norm is not
+    /// finite, neither tensors nor moments nor the number of steps change.
+    ///
+    /// # Errors
+    /// Another rank is gone.
+    pub fn step(&mut self, world: &World, learning_rate: f64) -> Result<f64> {
+        let norm = tch::no_grad(|| {
+            self.reduce(world)?;
+            let norm = self.grad_norm(world)?;
             if norm.is_finite() {
                 self.step += 1;
                 let scale = (self.config.max_grad_norm / (norm + 1e-6)).min(1.0);
                 self.update(scale, learning_rate);
+                self.send_updated(world)?;
             }
-            for slot in &mut self.slots {
-                slot.tensor.zero_grad();
+            anyhow::Ok(norm)
+        })?;
+        for slot in &mut self.slots {
+            slot.gradient = None;
+            slot.tensor.zero_grad();
+        }
+        Ok(norm)
+    }
+
+    /// Sets the slots' gradients to the sums over the ranks.
+    fn reduce(&mut self, world: &World) -> Result<()> {
+        let gradients: Vec<Tensor> = self.slots.iter().map(|slot| slot.tensor.grad()).collect();
+        if world.size() == 1 {
+            for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
+                slot.gradient = gradient.defined().then_some(gradient);
             }
-        });
-        norm
+            return Ok(());
+        }
+        // A rank whose share of the examples is empty has no gradients, but the sum is there.
+        let is_defined: Vec<f32> = gradients.iter().map(|gradient| f32::from(u8::from(gradient.defined()))).collect();
+        let is_defined = Tensor::from_slice(&is_defined);
+        world.all_reduce("which gradients there are", &is_defined)?;
+        let is_defined: Vec<f32> = Vec::try_from(&is_defined)?;
+        let or_zeros = |i: usize| match gradients[i].defined() {
+            true => gradients[i].shallow_clone(),
+            false => self.slots[i].tensor.detach().zeros_like(),
+        };
+        let mut sums: Vec<(usize, Tensor)> = Vec::with_capacity(self.slots.len());
+        match &self.rounds {
+            None => {
+                let sizes: Vec<usize> = self.slots.iter().map(|slot| slot.tensor.numel()).collect();
+                for bucket in buckets(&sizes) {
+                    let members: Vec<Tensor> = bucket.clone().map(or_zeros).collect();
+                    let sum = flat(&members, 0);
+                    world.all_reduce("the gradients", &sum)?;
+                    sums.extend(bucket.zip(unflat(&sum, &members)));
+                }
+            }
+            Some(rounds) => {
+                for round in rounds.iter() {
+                    let segment = |members: &Vec<usize>| {
+                        flat(&members.iter().map(|&i| or_zeros(i)).collect::<Vec<_>>(), round.width)
+                    };
+                    let all = Tensor::cat(&round.members.iter().map(segment).collect::<Vec<_>>(), 0);
+                    let sum = world.reduce_scatter("the gradients", &all)?;
+                    let own = &round.members[world.rank()];
+                    let members: Vec<Tensor> = own.iter().map(|&i| or_zeros(i)).collect();
+                    sums.extend(own.iter().copied().zip(unflat(&sum, &members)));
+                }
+            }
+        }
+        for (i, sum) in sums.into_iter().filter(|(i, _)| is_defined[*i] > 0.0) {
+            // In place of this rank's own, if there is one, so that buckets can be freed.
+            let kept = match gradients[i].defined() {
+                true => {
+                    let mut own = gradients[i].shallow_clone();
+                    own.copy_(&sum);
+                    own
+                }
+                false => sum.copy(),
+            };
+            self.slots[i].gradient = Some(kept);
+        }
+        Ok(())
+    }
+
+    /// Sends the tensors that this rank has updated to the others.
+    fn send_updated(&mut self, world: &World) -> Result<()> {
+        let Some(rounds) = &self.rounds else { return Ok(()) };
+        for round in rounds.iter() {
+            let tensors = |members: &Vec<usize>| -> Vec<Tensor> {
+                members.iter().map(|&i| self.slots[i].tensor.shallow_clone()).collect()
+            };
+            let own = flat(&tensors(&round.members[world.rank()]), round.width);
+            let all = world.all_gather("the updated weights", &own)?;
+            for (rank, members) in round.members.iter().enumerate().filter(|(rank, _)| *rank != world.rank()) {
+                let segment = all.narrow(0, rank as i64 * round.width as i64, round.width as i64);
+                let members = tensors(members);
+                for (mut tensor, updated) in members.iter().map(Tensor::shallow_clone).zip(unflat(&segment, &members)) {
+                    tensor.copy_(&updated);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn update(&mut self, gradient_scale: f64, learning_rate: f64) {
-        let Self { config, slots, step } = self;
+        let Self { config, slots, step, .. } = self;
         // Orthogonalise matrices of one shape together: a nano model has forty small ones.
         let mut by_shape: BTreeMap<Vec<i64>, (Vec<usize>, Vec<Tensor>)> = BTreeMap::new();
         for (i, slot) in slots.iter_mut().enumerate() {
-            let gradient = slot.tensor.grad();
-            if !gradient.defined() {
-                continue;
-            }
+            let Some(gradient) = slot.gradient.take() else { continue };
             let gradient = gradient * gradient_scale;
             if slot.is_muon {
                 let (members, momenta) = by_shape.entry(slot.tensor.size()).or_default();
@@ -143,50 +248,99 @@ impl Optimizer {
         }
     }
 
-    fn grad_norm(&self) -> f64 {
-        tch::no_grad(|| {
-            let gradients = self.slots.iter().map(|slot| slot.tensor.grad()).filter(Tensor::defined);
-            let squares: Vec<Tensor> = gradients.map(|gradient| gradient.square().sum(Kind::Float)).collect();
-            if squares.is_empty() { 0.0 } else { Tensor::stack(&squares, 0).sum(Kind::Double).sqrt().double_value(&[]) }
-        })
+    /// Norm of the summed gradients of all tensors.
+    fn grad_norm(&self, world: &World) -> Result<f64> {
+        let gradients = self.slots.iter().filter_map(|slot| slot.gradient.as_ref());
+        let squares: Vec<Tensor> = gradients.map(|gradient| gradient.square().sum(Kind::Float)).collect();
+        let square =
+            if squares.is_empty() { 0.0 } else { Tensor::stack(&squares, 0).sum(Kind::Double).double_value(&[]) };
+        let [square] = if self.rounds.is_some() { world.sum("the gradient's norm", [square])? } else { [square] };
+        Ok(square.sqrt())
     }
 
     /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of applied steps
-    /// (`step`).
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let moments = self.slots.iter().flat_map(|slot| {
-            [
-                (format!("{}.first", slot.name), slot.first.shallow_clone()),
-                (format!("{}.second", slot.name), slot.second.shallow_clone()),
-            ]
-        });
-        moments.chain([("step".to_owned(), Tensor::from_slice(&[self.step]))]).collect()
+    /// (`step`). If the ranks have different ones, only rank 0 gets them, on the CPU, and the others
+    /// get nothing.
+    ///
+    /// # Errors
+    /// Another rank is gone.
+    pub fn state(&self, world: &World) -> Result<Vec<(String, Tensor)>> {
+        let mut state = Vec::new();
+        for slot in &self.slots {
+            for (name, moment, size) in [
+                (format!("{}.first", slot.name), &slot.first, slot.tensor.size()),
+                (format!("{}.second", slot.name), &slot.second, slot.second_size()),
+            ] {
+                let Some(owner) = slot.owner.filter(|_| size.iter().all(|side| *side > 0)) else {
+                    state.push((name, moment.shallow_clone()));
+                    continue;
+                };
+                let sent = match owner == world.rank() {
+                    true => moment.contiguous(),
+                    false => Tensor::zeros(&size, (Kind::Float, slot.tensor.device())),
+                };
+                world.broadcast("the optimiser's state", &sent, owner)?;
+                if world.is_main() {
+                    state.push((name, sent.to_device(tch::Device::Cpu)));
+                }
+            }
+        }
+        state.push(("step".to_owned(), Tensor::from_slice(&[self.step])));
+        Ok(state)
     }
 
-    /// Restores a state that [`Self::state`] returned.
+    /// Restores a state that [`Self::state`] returned, of this or another number of ranks.
     ///
     /// # Errors
     /// The names of moments that are missing, unexpected or of another shape, one line each.
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), Vec<String>> {
-        let expected = self.state();
-        let shapes: Vec<_> = expected.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        let moments = self.slots.iter().flat_map(|slot| {
+            [
+                (format!("{}.first", slot.name), slot.tensor.size()),
+                (format!("{}.second", slot.name), slot.second_size()),
+            ]
+        });
+        let expected: Vec<(String, Vec<i64>)> = moments.chain([("step".to_owned(), vec![1])]).collect();
         let found = state.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let problems = crate::model::weights::mismatches(
             &found,
-            shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())),
+            expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())),
         );
         if !problems.is_empty() {
             return Err(problems);
         }
         tch::no_grad(|| {
             for slot in &mut self.slots {
-                slot.first.copy_(&state[&format!("{}.first", slot.name)]);
-                slot.second.copy_(&state[&format!("{}.second", slot.name)]);
+                for (moment, part) in [(&mut slot.first, "first"), (&mut slot.second, "second")] {
+                    if moment.numel() > 0 {
+                        moment.copy_(&state[&format!("{}.{part}", slot.name)]);
+                    }
+                }
             }
         });
         self.step = state["step"].int64_value(&[0]);
         Ok(())
     }
+}
+
+/// Elements of a bucket of gradients, which are summed over the ranks in one operation: 256 MiB.
+const BUCKET: usize = 64 << 20;
+
+/// Divides tensors of these sizes, in order, into buckets of at most [`BUCKET`] elements, or one
+/// tensor.
+fn buckets(sizes: &[usize]) -> Vec<std::ops::Range<usize>> {
+    let (mut found, mut start, mut elements) = (Vec::new(), 0, 0);
+    for (i, size) in sizes.iter().enumerate() {
+        if i > start && elements + size > BUCKET {
+            found.push(start..i);
+            (start, elements) = (i, 0);
+        }
+        elements += size;
+    }
+    if start < sizes.len() {
+        found.push(start..sizes.len());
+    }
+    found
 }
 
 /// Whether a matrix is a table of vectors and not a linear map.
@@ -195,6 +349,11 @@ fn is_table(name: &str) -> bool {
 }
 
 impl Slot {
+    /// Shape of the second moment, wherever it is.
+    fn second_size(&self) -> Vec<i64> {
+        if self.is_muon { vec![0] } else { self.tensor.size() }
+    }
+
     fn apply(&mut self, direction: &Tensor, learning_rate: f64, weight_decay: f64) {
         if weight_decay > 0.0 && self.tensor.dim() >= 2 {
             let _ = self.tensor.g_mul_scalar_(1.0 - learning_rate * weight_decay);
@@ -251,12 +410,18 @@ mod tests {
         let (weights, mut optimizer) = single(&[1.0, -2.0], &[1, 2], OptimizerKind::Adamw);
         let w = weights.get("w");
         (&w * Tensor::from_slice(&[3.0f32, -0.5])).sum(Kind::Float).backward();
-        optimizer.step(0.01);
+        optimizer.step(&World::single(), 0.01).unwrap();
         // First step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so w <- w (1 - 0.01 * 0.1) - 0.01
         // sign(g).
         for (index, expected) in [(0, 0.999 - 0.01), (1, -1.998 + 0.01)] {
             assert!((w.double_value(&[0, index]) - expected).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn buckets_hold_every_tensor_once() {
+        assert!(buckets(&[]).is_empty());
+        assert_eq!(buckets(&[1, 2, BUCKET, 3, BUCKET - 3, 1]), [0..2, 2..3, 3..5, 5..6]);
     }
 
     #[test]
@@ -272,11 +437,12 @@ mod tests {
         let (weights, mut optimizer) = single(&[1.0, -2.0, 0.5, 0.25], &[2, 2], OptimizerKind::Adamw);
         let step = |weights: &Weights, optimizer: &mut Optimizer| {
             weights.get("w").square().sum(Kind::Float).backward();
-            optimizer.step(0.05);
+            optimizer.step(&World::single(), 0.05).unwrap();
             Vec::<f32>::try_from(weights.get("w").detach().view([4])).unwrap()
         };
         step(&weights, &mut optimizer);
-        let state: BTreeMap<_, _> = optimizer.state().into_iter().map(|(name, t)| (name, t.copy())).collect();
+        let state: BTreeMap<_, _> =
+            optimizer.state(&World::single()).unwrap().into_iter().map(|(name, t)| (name, t.copy())).collect();
         let value: Vec<f32> = Vec::try_from(weights.get("w").detach().view([4])).unwrap();
         let expected = step(&weights, &mut optimizer);
         let (other, mut restored) = single(&value, &[2, 2], OptimizerKind::Adamw);
@@ -293,9 +459,14 @@ mod tests {
                 let mut norms = Vec::new();
                 for factor in [&[1.0][..], bad, &[2.0, 3.0]].concat() {
                     (w.square() * f64::from(factor)).sum(Kind::Float).backward();
-                    norms.push(optimizer.step(0.05));
+                    norms.push(optimizer.step(&World::single(), 0.05).unwrap());
                 }
-                let state = optimizer.state().into_iter().map(|(_, tensor)| tensor).chain([w.detach()]);
+                let state = optimizer
+                    .state(&World::single())
+                    .unwrap()
+                    .into_iter()
+                    .map(|(_, tensor)| tensor)
+                    .chain([w.detach()]);
                 let bytes: Vec<Vec<f64>> =
                     state.map(|tensor| tensor.flatten(0, -1).to_kind(Kind::Double).try_into().unwrap()).collect();
                 (bytes, norms.iter().filter(|norm| !norm.is_finite()).count())

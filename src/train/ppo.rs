@@ -37,7 +37,7 @@ use crate::config::{Algorithm, Curriculum};
 use crate::generate::GenerateOptions;
 use crate::model::InternVl;
 use crate::pictures::EmbeddedPictures;
-use crate::rollouts::{Rollout, generate_and_score};
+use crate::rollouts::{Rollout, gathered, generate_and_score};
 
 /// Trains `policy`, whose state at the start is the reference. Leaves the best checkpoint by
 /// validation IoU in `<run>/ppo/best` and the last one in `<run>/ppo/last`. A killed stage goes on
@@ -58,17 +58,16 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     while let Some(rates) = training.begin_step(&learner.state.position) {
         let ce_weight = learner.ce_weight(&rates);
         let (mut rollouts, mut seconds) = learner.collect()?;
-        let selected = learner.compare(&mut rollouts);
+        let selected = learner.compare(&mut rollouts)?;
         let selected: Vec<&Rollout> = selected.into_iter().map(|i| &rollouts[i]).collect();
         let started = Instant::now();
         let means = learner.update(&rollouts, &selected, rates.learning_rate, ce_weight)?;
         seconds.update = started.elapsed().as_secs_f64();
-        training.end_update(&mut learner.state.position);
+        training.end_update(&mut learner.state.position)?;
         learner.adapt(&rollouts, &means, training.progress(&learner.state.position) - rates.progress);
         learner.log(&mut training, &rollouts, &means, &rates, ce_weight, &seconds)?;
-        if training.is_checkpoint_due(&learner.state.position) {
-            learner.save()?;
-        }
+        let position = learner.state.position.clone();
+        training.end_step(&position, || learner.save())?;
     }
     training.finish(&learner.state.position, learner.policy)
 }
@@ -78,25 +77,36 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
 struct Seconds {
     generate: f64,
     score_wait: f64,
+    /// Mean over the ranks of the time that each waited for the slowest one's rollouts.
+    idle: f64,
     update: f64,
 }
 
 impl Learner<'_> {
-    /// (1) The policy writes programs. Each is scored while others are still being written.
+    /// (1) The policy writes programs. Each is scored while others are still being written. Each
+    /// rank writes those of its share of the parts, and all get the rollouts of all.
     fn collect(&mut self) -> Result<(Vec<Rollout>, Seconds)> {
         let started = Instant::now();
-        let (config, step) = (self.config(), self.state.position.step);
+        let (config, world, step) = (self.config(), self.stage.world, self.state.position.step);
         let ppo = &config.ppo;
+        let samples = ppo.samples_per_image;
         let parts = std::mem::take(&mut self.state.next);
-        let seeds: Vec<u64> =
-            (0..parts.len() * ppo.samples_per_image).map(|i| self.seed(&[step as u64, i as u64])).collect();
+        let places = self.places(&parts);
+        let own = &places[world.rank()];
+        let own_parts: Vec<usize> = own.iter().map(|&place| parts[place]).collect();
+        // A completion has its seed whichever rank generates it.
+        let seeds: Vec<u64> = own
+            .iter()
+            .flat_map(|place| (0..samples).map(move |sample| place * samples + sample))
+            .map(|i| self.seed(&[step as u64, i as u64]))
+            .collect();
         let options = GenerateOptions {
             sampling: self.stage.sampling(ppo.temperature, 1.0),
             batch_size: config.generate.batch_size,
             keeps_states: ppo.algorithm == Algorithm::Ppo,
         };
         let snapshot = self.policy.frozen_copy();
-        let pending = generate_and_score(&snapshot, self.prompted, &parts, &seeds, options, self.stage.scorer);
+        let pending = generate_and_score(&snapshot, self.prompted, &own_parts, &seeds, options, self.stage.scorer);
         let generate = started.elapsed().as_secs_f64();
         if step + 1 < ppo.steps {
             self.state.next = self.parts_of_step(step + 1);
@@ -105,12 +115,15 @@ impl Learner<'_> {
         let waiting = Instant::now();
         let rollouts = pending.finish()?;
         let score_wait = waiting.elapsed().as_secs_f64();
-        Ok((rollouts, Seconds { generate, score_wait, update: 0.0 }))
+        let done = Instant::now();
+        let rollouts = gathered(world, self.policy, self.prompted, &parts, &places, rollouts, samples)?;
+        let [idle] = world.sum("the idle time", [done.elapsed().as_secs_f64() / world.size() as f64])?;
+        Ok((rollouts, Seconds { generate, score_wait, idle, update: 0.0 }))
     }
 
     /// (2) Fills in rewards, values, advantages and the reference's log-probabilities. Returns the
     /// indices of the rollouts to update on.
-    fn compare(&mut self, rollouts: &mut [Rollout]) -> Vec<usize> {
+    fn compare(&mut self, rollouts: &mut [Rollout]) -> Result<Vec<usize>> {
         let config = self.config();
         let ppo = &config.ppo;
         shape_rewards(rollouts, config, &mut self.state.reward_scale);
@@ -126,25 +139,36 @@ impl Learner<'_> {
                 self.state.reward_spread.observe(group[0].index, group.iter().map(|rollout| rollout.reward));
             }
         }
-        for rollout in rollouts.iter_mut() {
-            if let Some(states) = &rollout.completion.states {
-                rollout.values = to_vec(&self.value_head.forward(states));
-            }
+        if ppo.algorithm == Algorithm::Ppo {
+            self.estimate_values(rollouts)?;
         }
         let selected = assign_advantages(rollouts, ppo);
         if self.trains_on_kl() {
             let members: Vec<&Rollout> = selected.iter().map(|&i| &rollouts[i]).collect();
-            let ref_logprobs = self.ref_logprobs(rollouts, &members);
+            let ref_logprobs = self.ref_logprobs(rollouts, &members)?;
             for (&i, ref_logprobs) in selected.iter().zip(ref_logprobs) {
                 rollouts[i].ref_logprobs = ref_logprobs;
             }
         }
-        selected
+        Ok(selected)
+    }
+
+    /// Sets the critic's values. Each rank estimates those of its own rollouts, whose states it has.
+    fn estimate_values(&self, rollouts: &mut [Rollout]) -> Result<()> {
+        let estimate = |(i, rollout): (usize, &Rollout)| {
+            let states = rollout.completion.states.as_ref()?;
+            Some((i, to_vec(&self.value_head.forward(states))))
+        };
+        let own: Vec<(usize, Vec<f32>)> = rollouts.iter().enumerate().filter_map(estimate).collect();
+        for (i, values) in self.stage.world.gather("the critic's values", own)?.into_iter().flatten() {
+            rollouts[i].values = values;
+        }
+        Ok(())
     }
 
     /// (3) The critic's update, then the policy's: `epochs` passes over the rollouts `selected` in
-    /// minibatches, each with some cross-entropy. Returns means over the minibatches whose update
-    /// was applied.
+    /// minibatches, each with some cross-entropy. Each rank computes the gradients of its share of
+    /// a minibatch. Returns means over the minibatches whose update was applied.
     fn update(
         &mut self,
         rollouts: &[Rollout],
@@ -152,36 +176,41 @@ impl Learner<'_> {
         learning_rate: f64,
         ce_weight: f64,
     ) -> Result<Means> {
-        let ppo = self.ppo();
+        let (ppo, world) = (self.ppo(), self.stage.world);
         let mut means = Means::default();
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed(&[self.state.position.step as u64]));
         if ppo.algorithm == Algorithm::Ppo {
             self.fit_critic(rollouts, &mut rng, &mut means)?;
         }
         if !self.trains_on_kl() {
-            means.add("kl", self.sampled_kl(rollouts, selected), 1.0);
+            means.add("kl", self.sampled_kl(rollouts, selected)?, 1.0);
         }
         let embeddings = embeddings_when_generated(rollouts);
         'epochs: for _ in 0..ppo.epochs {
             let mut order = selected.to_vec();
             order.shuffle(&mut rng);
             for minibatch in order.chunks(ppo.minibatch_size) {
-                let before = means.clone();
                 let demonstrations = if ce_weight > 0.0 { self.draw_demonstrations(&mut rng) } else { Vec::new() };
-                let parts: Vec<usize> = minibatch.iter().map(|rollout| rollout.index).collect();
-                let parts = [parts, demonstrations.iter().map(|example| example.index).collect()].concat();
+                // Neighbours in length go to different ranks.
+                let minibatch = sorted_by_length(minibatch);
+                let own: Vec<&Rollout> = world.share(&minibatch).copied().collect();
+                let own_demonstrations: Vec<TokenizedExample> = world.share(&demonstrations).cloned().collect();
+                let parts: Vec<usize> = own.iter().map(|rollout| rollout.index).collect();
+                let parts = [parts, own_demonstrations.iter().map(|example| example.index).collect()].concat();
                 let embedded = self.prompted.pictures.embed_for_update(self.policy, &parts, &embeddings);
-                self.rl_backward(minibatch, &embedded, &mut means);
-                self.ce_backward(&demonstrations, ce_weight, &embedded, &mut means);
+                let mut numbers = Means::default();
+                self.rl_backward(&own, token_count(&minibatch), minibatch.len(), &embedded, &mut numbers);
+                let ce_tokens = response_tokens(&demonstrations);
+                self.ce_backward(&own_demonstrations, ce_tokens, ce_weight, &embedded, &mut numbers);
                 embedded.backward();
-                let grad_norm = self.optimizer.step(learning_rate);
+                let grad_norm = self.optimizer.step(world, learning_rate)?;
                 if !self.state.skipped.count(grad_norm, "ppo.learning_rate", ppo.learning_rate)? {
-                    means = before;
                     continue;
                 }
+                let numbers = numbers.over_all(world)?;
+                means.absorb(&numbers);
                 means.add("grad_norm", grad_norm, 1.0);
-                let moved = means.total("approx_kl") - before.total("approx_kl");
-                if ppo.target_kl > 0.0 && moved > ppo.target_kl {
+                if ppo.target_kl > 0.0 && numbers.total("approx_kl") > ppo.target_kl {
                     break 'epochs;
                 }
             }
@@ -190,37 +219,53 @@ impl Learner<'_> {
     }
 
     /// Fits the critic to the returns of all scored rollouts, several times: it costs next to
-    /// nothing.
+    /// nothing. Each rank computes the gradients of its own rollouts, whose states it has.
     fn fit_critic(&mut self, rollouts: &[Rollout], rng: &mut ChaCha8Rng, means: &mut Means) -> Result<()> {
-        let ppo = self.ppo();
+        let (ppo, world) = (self.ppo(), self.stage.world);
         let mut scored: Vec<&Rollout> = rollouts.iter().filter(|rollout| rollout.reward.is_some()).collect();
         for _ in 0..ppo.value_epochs {
             scored.shuffle(rng);
             for minibatch in scored.chunks(ppo.minibatch_size) {
-                let states: Vec<&Tensor> = minibatch.iter().filter_map(|r| r.completion.states.as_ref()).collect();
-                let states = Tensor::cat(&states, 0);
-                let old_values = per_token(minibatch, |rollout| &rollout.values, states.device());
-                let returns = per_token(minibatch, |rollout| &rollout.returns, states.device());
-                let loss = value_loss(&self.value_head.forward(&states), &old_values, &returns, ppo.value_clip_range);
-                loss.backward();
-                let grad_norm = self.value_optimizer.step(ppo.value_learning_rate);
+                let has_states = |rollout: &&Rollout| rollout.completion.states.is_some();
+                let own: Vec<&Rollout> = minibatch.iter().copied().filter(has_states).collect();
+                let states: Vec<&Tensor> = own.iter().filter_map(|r| r.completion.states.as_ref()).collect();
+                let mut numbers = Means::default();
+                if !own.is_empty() {
+                    let states = Tensor::cat(&states, 0);
+                    let old_values = per_token(&own, |rollout| &rollout.values, states.device());
+                    let returns = per_token(&own, |rollout| &rollout.returns, states.device());
+                    let values = self.value_head.forward(&states);
+                    let loss = value_loss(&values, &old_values, &returns, ppo.value_clip_range);
+                    let share = token_count(&own) / token_count(minibatch);
+                    (&loss * share).backward();
+                    numbers.add_mean("value_loss", &loss, share);
+                }
+                let grad_norm = self.value_optimizer.step(world, ppo.value_learning_rate)?;
                 let skipped = &mut self.state.skipped_by_critic;
                 if skipped.count(grad_norm, "ppo.value_learning_rate", ppo.value_learning_rate)? {
-                    means.add_mean("value_loss", &loss, 1.0);
+                    means.absorb(&numbers.over_all(world)?);
                 }
             }
         }
         Ok(())
     }
 
-    /// Adds the gradients of the surrogate, KL and entropy terms of a minibatch. Each is the mean
-    /// over the minibatch's tokens, however it is divided into micro-batches.
-    fn rl_backward(&self, minibatch: &[&Rollout], embedded: &EmbeddedPictures, means: &mut Means) {
+    /// Adds the gradients of the surrogate, KL and entropy terms of `own`, this rank's share of a
+    /// minibatch of `all_tokens` tokens in `completions` completions. Each term is the mean over
+    /// the minibatch's tokens, however it is divided into shares and micro-batches.
+    fn rl_backward(
+        &self,
+        own: &[&Rollout],
+        all_tokens: f64,
+        completions: usize,
+        embedded: &EmbeddedPictures,
+        means: &mut Means,
+    ) {
         let (ppo, policy, tokenizer) = (self.ppo(), &*self.policy, self.prompted.tokenizer);
         let device = policy.device();
-        let mean_length = token_count(minibatch) / minibatch.len() as f64;
-        for members in sorted_by_length(minibatch).chunks(self.micro_batch_size()) {
-            let weight = token_count(members) / token_count(minibatch);
+        let mean_length = all_tokens / completions as f64;
+        for members in own.chunks(self.micro_batch_size()) {
+            let weight = token_count(members) / all_tokens;
             let batch = token_batch(members, tokenizer, device);
             let images = embedded.concatenated(members.iter().map(|rollout| rollout.index));
             let factors: Vec<f32> = members
@@ -262,18 +307,18 @@ impl Learner<'_> {
         }
     }
 
-    /// Adds `weight` times the gradients of the mean cross-entropy over the tokens of the
-    /// demonstrations.
+    /// Adds `weight` times the gradients of the cross-entropy of `own`, this rank's share of the
+    /// demonstrations, over whose `all_tokens` tokens it is the mean.
     fn ce_backward(
         &self,
-        demonstrations: &[TokenizedExample],
+        own: &[TokenizedExample],
+        all_tokens: usize,
         weight: f64,
         embedded: &EmbeddedPictures,
         means: &mut Means,
     ) {
-        let all = response_tokens(demonstrations) as f64;
-        for members in demonstrations.chunks(self.micro_batch_size()) {
-            let share = response_tokens(members) as f64 / all;
+        for members in own.chunks(self.micro_batch_size()) {
+            let share = response_tokens(members) as f64 / all_tokens as f64;
             let (policy, tokenizer) = (&*self.policy, self.prompted.tokenizer);
             let (loss, _) =
                 cross_entropy_backward(policy, tokenizer, members.iter(), embedded, weight * share, self.update_mode());
@@ -316,6 +361,7 @@ impl Learner<'_> {
             ("skipped_updates", (state.skipped.total + state.skipped_by_critic.total) as f64),
             ("seconds_generate", seconds.generate),
             ("seconds_score_wait", seconds.score_wait),
+            ("seconds_idle", seconds.idle),
             ("seconds_update", seconds.update),
         ]);
         let line = format!(

@@ -16,9 +16,11 @@ use super::examples::{
 use super::forward::{Pass, PassMode, TokenBatch};
 use super::metrics::StepNumbers;
 use super::optim::{Optimizer, SkippedUpdates};
+use super::shards::Shard;
 use super::training_loop::{LoopConfig, Position, TrainingLoop};
 use super::{Stage, stream};
 use crate::config::Sft;
+use crate::distributed::World;
 use crate::model::InternVl;
 use crate::pictures::Pictures;
 use crate::rollouts::PromptedDataset;
@@ -41,10 +43,10 @@ struct SftState {
 /// No row has a program, a directory cannot be written, a checkpoint is of another model, the
 /// scorer cannot go on, or several gradients in a row are not finite.
 pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl) -> Result<()> {
-    let Stage { config, train, run_dir, .. } = stage;
+    let Stage { config, world, train, run_dir, .. } = stage;
     let pictures = stage.training_pictures(model);
     let prompted = stage.prompted(train, &pictures);
-    let examples = examples_that_fit(name, sft, &prompted, model)?;
+    let examples = examples_that_fit(stage, name, sft, &prompted, model)?;
     let per_step = sft.batch_size * sft.gradient_accumulation;
     let steps_per_epoch = examples.len().div_ceil(per_step);
     let steps = match sft.max_steps {
@@ -52,12 +54,13 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
         max_steps => max_steps,
     };
     let loop_config = LoopConfig::sft(sft, steps);
-    let mut optimizer = Optimizer::new(model.weights(), loop_config.optimizer);
+    let shard = Shard::of(world, config.distributed.shard_optimizer);
+    let mut optimizer = Optimizer::sharded(model.weights(), loop_config.optimizer, shard);
     let mut state = SftState::default();
     let checkpoint_dir = run_dir.join(name).join("checkpoint");
     if let Some(saved) = checkpoint::load(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
-        eprintln!("{name}: goes on at step {}", state.position.step);
+        world.say(&format!("{name}: goes on at step {}", state.position.step));
     }
     let mut training = TrainingLoop::new(stage, name, loop_config, &state.position)?;
     let run_seed = u64::from(config.run.seed);
@@ -76,11 +79,14 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
             gradient_checkpointing: config.model.gradient_checkpointing,
             dropout_seeds: Some(indices.iter().map(dropout_seed).collect()),
         };
-        let (loss, tokens) = backward(model, &prompted, &examples, &order.1[batch], mode);
-        let grad_norm = optimizer.step(rates.learning_rate);
+        let own = share(world, &order.1[batch], sft.batch_size);
+        let all_tokens = response_tokens(order.1[batch].iter().flatten().map(|&i| &examples[i]));
+        let (loss, tokens) = backward(model, &prompted, &examples, &own, all_tokens, mode);
+        let [loss, tokens] = world.sum("the loss", [loss, tokens as f64])?;
+        let grad_norm = optimizer.step(world, rates.learning_rate)?;
         state.skipped.count(grad_norm, "sft.learning_rate", sft.learning_rate)?;
-        let tokens_per_second = tokens as f64 / started.elapsed().as_secs_f64();
-        training.end_update(&mut state.position);
+        let tokens_per_second = tokens / started.elapsed().as_secs_f64();
+        training.end_update(&mut state.position)?;
 
         let mut numbers = StepNumbers::default();
         numbers.extend([
@@ -94,9 +100,9 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
         let line = format!("loss {loss:.3}  lr {:.1e}  {tokens_per_second:.0} tokens/s", rates.learning_rate);
         let validation_loss = || validation_loss(stage, &model.frozen_copy());
         training.log_step(&mut state.position, model, &line, numbers, Some(&validation_loss))?;
-        if training.is_checkpoint_due(&state.position) {
-            checkpoint::save(&checkpoint_dir, &parts(model, &mut optimizer), &state)?;
-        }
+        training.end_step(&state.position, || {
+            checkpoint::save(world, &checkpoint_dir, &parts(model, &mut optimizer), &state)
+        })?;
     }
     training.finish(&state.position, model)
 }
@@ -107,6 +113,7 @@ fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Checkpoi
 
 /// The rows with programs that fit `sft.max_length`; says how many do not.
 fn examples_that_fit(
+    stage: &Stage,
     name: &str,
     sft: &Sft,
     prompted: &PromptedDataset,
@@ -116,7 +123,8 @@ fn examples_that_fit(
     let (examples, too_long) = tokenized_examples(prompted, model, max_length);
     ensure!(!examples.is_empty(), "no training row has a program that fits sft.max_length = {max_length}");
     if too_long > 0 {
-        eprintln!("{name}: {too_long} examples are longer than sft.max_length = {max_length} tokens and are left out");
+        let line = "examples are longer than sft.max_length =";
+        stage.world.say(&format!("{name}: {too_long} {line} {max_length} tokens and are left out"));
     }
     Ok(examples)
 }
@@ -126,22 +134,30 @@ pub(super) fn epoch_seed(stage: &str, run_seed: u64, epoch: usize) -> u64 {
     seed(&[run_seed, stream(stage), epoch as u64])
 }
 
-/// Adds the gradients of a step's loss: the mean over its response tokens, however they are divided
-/// into micro-batches. Returns that mean in nats, and the number of tokens without padding.
+/// This rank's share of a step's examples, in micro-batches. The examples are sorted by length, so
+/// that the shares are alike.
+fn share(world: &World, micro_batches: &[Vec<usize>], batch_size: usize) -> Vec<Vec<usize>> {
+    let own: Vec<usize> = world.share(&micro_batches.concat()).copied().collect();
+    own.chunks(batch_size).map(<[usize]>::to_vec).collect()
+}
+
+/// Adds the gradients of this rank's part of a step's loss, which is the mean over the step's
+/// `all_tokens` response tokens. Returns that part in nats, and the number of its tokens without
+/// padding.
 fn backward(
     model: &InternVl,
     prompted: &PromptedDataset,
     examples: &[TokenizedExample],
     micro_batches: &[Vec<usize>],
+    all_tokens: usize,
     mode: impl Fn(&[usize]) -> PassMode,
 ) -> (f64, usize) {
-    let all = response_tokens(micro_batches.iter().flatten().map(|&i| &examples[i]));
     let (mut loss, mut tokens) = (0.0, 0);
     for indices in micro_batches {
         let members = indices.iter().map(|&i| &examples[i]);
         let rows: Vec<usize> = members.clone().map(|example| example.index).collect();
         let embedded = prompted.pictures.embed_for_update(model, &rows, &BTreeMap::new());
-        let share = response_tokens(members.clone()) as f64 / all as f64;
+        let share = response_tokens(members.clone()) as f64 / all_tokens as f64;
         let (mean, count) = cross_entropy_backward(model, prompted.tokenizer, members, &embedded, share, mode(indices));
         embedded.backward();
         loss += mean * share;
@@ -151,7 +167,7 @@ fn backward(
 }
 
 /// Mean cross-entropy over the response tokens of the validation parts that have programs, in nats.
-fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
+fn validation_loss(stage: &Stage, model: &InternVl) -> Result<f64> {
     let sft = &stage.config.sft;
     let pictures = Pictures::new(stage.validation, stage.config.model.max_tiles, 0);
     let prompted = stage.prompted(stage.validation, &pictures);
@@ -159,6 +175,7 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
     let parts = 0..stage.validation.len().min(sft.validation_samples);
     let indices: Vec<usize> = parts.filter(|&index| program(index).is_some()).collect();
     let (mut sum, mut count) = (0.0, 0);
+    let indices: Vec<usize> = stage.world.share(&indices).copied().collect();
     for chunk in indices.chunks(sft.batch_size) {
         tch::no_grad(|| {
             let inputs = prompted.inputs(model, chunk);
@@ -173,5 +190,6 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> f64 {
             count += batch.targets.numel();
         });
     }
-    sum / count.max(1) as f64
+    let [sum, count] = stage.world.sum("the validation loss", [sum, count as f64])?;
+    Ok(sum / count.max(1.0))
 }

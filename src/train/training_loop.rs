@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use cadwright_rollout::Report;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,6 +16,7 @@ use super::schedule::{LearningRate, progress};
 use super::validation::{Best, validate};
 use crate::config::{Ppo, Sft};
 use crate::files::write_whole;
+use crate::interrupt;
 use crate::model::InternVl;
 use crate::telemetry::Telemetry;
 
@@ -116,16 +117,28 @@ pub struct TrainingLoop<'a> {
     config: LoopConfig,
     /// When the first step of this process began, and the stage's seconds before it.
     clock: Option<(Instant, f64)>,
+    /// Whether someone has asked this run to stop.
+    is_interrupted: bool,
 }
 
 impl<'a> TrainingLoop<'a> {
     /// The loop of the stage `name`, which starts or goes on at `position`.
     ///
     /// # Errors
-    /// A log that cannot be written.
+    /// A log that cannot be written, or ranks that start at different steps.
     pub fn new(stage: &'a Stage<'a>, name: &'static str, config: LoopConfig, position: &Position) -> Result<Self> {
-        let telemetry = Telemetry::open(&stage.run_dir, name, position.step, config.steps)?.within(config.max_seconds);
-        Ok(Self { telemetry, stage, name, config, clock: None })
+        let steps = stage.world.gather("the steps taken", position.step)?;
+        ensure!(
+            steps.iter().all(|step| *step == position.step),
+            "the ranks start at the steps {steps:?}: all must see the same run.output_dir = {}",
+            stage.run_dir.display()
+        );
+        let telemetry = match stage.world.is_main() {
+            true => Telemetry::open(&stage.run_dir, name, position.step, config.steps)?.within(config.max_seconds),
+            false => Telemetry::silent(name),
+        };
+        interrupt::listen();
+        Ok(Self { telemetry, stage, name, config, clock: None, is_interrupted: false })
     }
 
     /// The directory of the stage.
@@ -147,12 +160,21 @@ impl<'a> TrainingLoop<'a> {
         (progress < 1.0).then_some(StepRates { progress, learning_rate })
     }
 
-    /// Counts a step whose update has just ended.
-    pub fn end_update(&self, position: &mut Position) {
-        if let Some((started, seconds_before)) = self.clock {
-            position.seconds = seconds_before + started.elapsed().as_secs_f64();
-        }
+    /// Counts a step whose update has just ended. The clock is that of rank 0; an interruption of
+    /// any rank interrupts all.
+    ///
+    /// # Errors
+    /// Another rank is gone.
+    pub fn end_update(&mut self, position: &mut Position) -> Result<()> {
+        let world = self.stage.world;
+        let seconds = self.clock.map_or(0.0, |(started, before)| before + started.elapsed().as_secs_f64());
+        let seconds = if world.is_main() { seconds } else { 0.0 };
+        let interruptions = f64::from(u8::from(interrupt::is_requested()));
+        let [seconds, interruptions] = world.sum("the end of a step", [seconds, interruptions])?;
+        position.seconds = seconds;
         position.step += 1;
+        self.is_interrupted = interruptions > 0.0;
+        Ok(())
     }
 
     /// Logs the step that was counted last: `line` on the terminal, `numbers` in the metrics. If a
@@ -167,13 +189,13 @@ impl<'a> TrainingLoop<'a> {
         policy: &InternVl,
         line: &str,
         mut numbers: StepNumbers,
-        validation_loss: Option<&dyn Fn() -> f64>,
+        validation_loss: Option<&dyn Fn() -> Result<f64>>,
     ) -> Result<()> {
         let step = position.step - 1;
         self.telemetry.say(step, self.progress(position), line);
         let is_due = self.is_over(position) || position.step.is_multiple_of(self.config.validate_every);
         if is_due {
-            let loss = validation_loss.map(|compute| compute());
+            let loss = validation_loss.map(|compute| compute()).transpose()?;
             let report = self.validate(position, policy)?;
             let (vsr, iou) = (report.vsr, report.iou);
             numbers.extend(loss.map(|loss| ("val_loss", loss)));
@@ -195,20 +217,45 @@ impl<'a> TrainingLoop<'a> {
         validate(self.stage, policy, samples, step, &mut position.best, &best_directory, &mut self.telemetry)
     }
 
-    /// Whether a checkpoint is due after the step that was counted last.
-    pub fn is_checkpoint_due(&self, position: &Position) -> bool {
-        position.step.is_multiple_of(self.config.checkpoint_every) && !self.is_over(position)
+    /// Calls `save` if a checkpoint is due after the step that was counted last, and ends the run
+    /// if someone has asked for it.
+    ///
+    /// # Errors
+    /// Those of `save`, or the interruption.
+    pub fn end_step(&self, position: &Position, save: impl FnOnce() -> Result<()>) -> Result<()> {
+        let is_due = position.step.is_multiple_of(self.config.checkpoint_every) || self.is_interrupted;
+        if self.is_over(position) || !is_due {
+            return Ok(());
+        }
+        save()?;
+        if self.is_interrupted {
+            bail!(
+                "{} was interrupted after step {}; its checkpoint is saved, and the same command goes on from there",
+                self.name,
+                position.step
+            );
+        }
+        Ok(())
     }
 
     fn is_over(&self, position: &Position) -> bool {
         self.progress(position) == 1.0
     }
 
-    /// Writes the policy to `<stage>/last`, marks the stage as done, and removes its checkpoint.
+    /// Writes the policy to `<stage>/last`, marks the stage as done, and removes its checkpoint, on
+    /// rank 0.
     ///
     /// # Errors
     /// A directory that cannot be written.
     pub fn finish(self, position: &Position, policy: &InternVl) -> Result<()> {
+        interrupt::ignore();
+        if self.stage.world.is_main() {
+            self.write_result(position, policy)?;
+        }
+        self.stage.world.barrier("the end of a stage")
+    }
+
+    fn write_result(&self, position: &Position, policy: &InternVl) -> Result<()> {
         let directory = self.directory();
         self.stage.save_policy(policy, &directory.join("last"))?;
         let Position { step, best, seconds } = position;

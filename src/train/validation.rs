@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cadwright_rewards::Geometry;
 use cadwright_rewards::stats::mean;
 use cadwright_rollout::Report;
@@ -15,6 +15,7 @@ use super::Stage;
 use crate::config::Ppo;
 use crate::data::Dataset;
 use crate::data::render::{render_csg, render_mesh, side_by_side};
+use crate::distributed::World;
 use crate::eval::predict::{EvalOptions, Prediction, evaluate, report};
 use crate::model::InternVl;
 use crate::pictures::{Pictures, decoded};
@@ -32,7 +33,7 @@ pub struct Best {
 }
 
 /// Validates `model` after `step` steps on the first `samples` validation parts, and logs pictures
-/// of some of them. Writes the model to `directory` if it is the best so far.
+/// of some of them. Rank 0 writes the model to `directory` if it is the best so far.
 ///
 /// # Errors
 /// The scorer cannot go on, or the directory cannot be written.
@@ -45,7 +46,7 @@ pub fn validate(
     directory: &Path,
     telemetry: &mut Telemetry,
 ) -> Result<Report> {
-    let Stage { config, validation, scorer, .. } = stage;
+    let Stage { config, world, validation, scorer, .. } = stage;
     let pictures = Pictures::new(validation, config.model.max_tiles, 0);
     let prompted = stage.prompted(validation, &pictures);
     let indices: Vec<usize> = (0..validation.len().min(samples)).collect();
@@ -56,8 +57,8 @@ pub fn validate(
         seed: u64::from(config.run.seed),
     };
     let started = Instant::now();
-    let predictions = evaluate(&model.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
-    if let Some([input, built]) = strips(validation, &predictions) {
+    let predictions = evaluate(world, &model.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
+    if let Some([input, built]) = strips(world, validation, &predictions)? {
         // Steps count from 0, as in the metrics.
         let step = step.saturating_sub(1);
         telemetry.picture(step, "validation/input", &input)?;
@@ -68,7 +69,9 @@ pub fn validate(
     // Compares by IoU, then by VSR. Among equals, the policy that was trained for longer wins.
     if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
         *best = Best { iou: Some(iou), vsr: report.vsr, step };
-        stage.save_policy(model, directory)?;
+        if world.is_main() {
+            stage.save_policy(model, directory)?;
+        }
     }
     Ok(report)
 }
@@ -77,24 +80,33 @@ pub fn validate(
 const PICTURES_SHOWN: usize = 4;
 
 /// Two strips of the first predictions that built a solid, in the same order: the input pictures
-/// and the predicted solids.
-fn strips(dataset: &Dataset, predictions: &[Prediction]) -> Option<[RgbImage; 2]> {
-    let (inputs, built): (Vec<RgbImage>, Vec<RgbImage>) = predictions
+/// and the predicted solids. Each rank draws the solids that it has.
+fn strips(world: &World, dataset: &Dataset, predictions: &[Prediction]) -> Result<Option<[RgbImage; 2]>> {
+    let own: Vec<(usize, Vec<u8>)> = predictions
         .iter()
-        .filter_map(|prediction| Some((prediction, prediction.score.solid.as_ref()?)))
+        .filter_map(|prediction| Some((prediction.index, prediction.score.solid.as_ref()?)))
         .take(PICTURES_SHOWN)
-        .filter_map(|(prediction, solid)| {
-            let input = decoded(&dataset.examples()[prediction.index]);
+        .filter_map(|(index, solid)| {
+            let side = decoded(&dataset.examples()[index]).width();
             let predicted = match &solid.geometry {
-                Geometry::Mesh(mesh) => {
-                    render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, input.width()).ok()?
-                }
-                Geometry::Csg(csg) => render_csg(csg, input.width()),
+                Geometry::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, side).ok()?,
+                Geometry::Csg(csg) => render_csg(csg, side),
             };
-            Some((input, predicted))
+            Some((index, predicted.into_raw()))
         })
-        .unzip();
-    (!inputs.is_empty()).then(|| [side_by_side(&inputs), side_by_side(&built)])
+        .collect();
+    let mut all = world.gather("the pictures of a validation", own)?.concat();
+    all.sort_by_key(|(index, _)| *index);
+    all.truncate(PICTURES_SHOWN);
+    let mut inputs = Vec::new();
+    let mut built = Vec::new();
+    for (index, pixels) in all {
+        let input = decoded(&dataset.examples()[index]);
+        let side = input.width();
+        built.push(RgbImage::from_raw(side, side, pixels).context("a rank sent a picture of another size")?);
+        inputs.push(input);
+    }
+    Ok((!inputs.is_empty()).then(|| [side_by_side(&inputs), side_by_side(&built)]))
 }
 
 /// Number of programs of each part of which the ceiling takes the best. It is the number of
@@ -110,7 +122,7 @@ pub fn ceiling_k(ppo: &Ppo) -> usize {
 /// # Errors
 /// The scorer cannot go on.
 pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
-    let Stage { config, validation, scorer, .. } = stage;
+    let Stage { config, world, validation, scorer, .. } = stage;
     let (ppo, frame) = (&config.ppo, config.reward_frame());
     if ppo.ceiling_samples == 0 {
         return Ok(None);
@@ -124,7 +136,7 @@ pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
     };
-    let predictions = evaluate(&policy.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
+    let predictions = evaluate(world, &policy.frozen_copy(), &prompted, &indices, scorer, options, |_| {})?;
     let ious: Vec<f64> = predictions.iter().map(|prediction| prediction.score.iou_in(frame)).collect();
     let best = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
     let bests: Vec<f64> = ious.chunks(ceiling_k(ppo)).map(best).collect();

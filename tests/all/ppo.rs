@@ -2,6 +2,7 @@
 //! generated them.
 
 use cadwright::config::{Algorithm, Config, OptimizerKind, Ppo};
+use cadwright::distributed::World;
 use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
 use cadwright::model::{InternVl, Tokenizer};
 use cadwright::rollouts::Rollout;
@@ -117,7 +118,7 @@ fn the_kl_to_the_reference_is_zero_before_the_first_step_and_positive_after_it()
         let [targets, old, advantages] = [&targets, &old, &advantages].map(|tensor| narrowed(tensor, &rows));
         policy_loss(&token_logprobs(logits, &targets, TEMPERATURE).0, &old, &advantages, 0.2).loss
     });
-    optimizer.step(1e-2);
+    optimizer.step(&World::single(), 1e-2).unwrap();
     let (kl, ratio_error) = kl_and_ratio(&policy);
     assert!(kl > 1e-6 && ratio_error > 1e-3, "a step changed nothing: KL {kl}, ratio off by {ratio_error}");
 }
@@ -184,7 +185,7 @@ fn update(
         let [targets, old, advantages] = [&targets, &old, &advantages].map(|tensor| narrowed(tensor, &rows));
         policy_loss(&token_logprobs(logits, &targets, TEMPERATURE).0, &old, &advantages, 0.2).loss
     });
-    optimizer.step(1e-4);
+    optimizer.step(&World::single(), 1e-4).unwrap();
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn the_entropy_bonus_raises_entropy() {
             -entropy(&token_logprobs(logits, &narrowed(&targets, &rows), TEMPERATURE).1)
         });
         entropies.push(-loss);
-        optimizer.step(1e-3);
+        optimizer.step(&World::single(), 1e-3).unwrap();
     }
     assert!(entropies.windows(2).all(|pair| pair[1] > pair[0]), "{entropies:?}");
 }

@@ -15,18 +15,21 @@ mod tapered;
 mod turned;
 mod wires;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Failure, Outcome, OutcomeClass, Solid};
 use cadquery::{Item, ShapeObject, Workplane};
 use python::{Namespace, Stop, Value};
 
 /// Why the engine declines a program and passes it on to CadQuery.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decline {
     /// The category to count, one of a small fixed set: `unknown name`, `wires touch`, ...
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// The specific cause, for a human reader.
     pub detail: String,
 }
@@ -34,13 +37,13 @@ pub struct Decline {
 impl Decline {
     /// Builds a decline from a reason and its detail.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason: Cow::Borrowed(reason), detail: detail.into() }
     }
 }
 
 impl fmt::Display for Decline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.detail.is_empty() { f.write_str(self.reason) } else { write!(f, "{}: {}", self.reason, self.detail) }
+        if self.detail.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}: {}", self.reason, self.detail) }
     }
 }
 

@@ -32,7 +32,7 @@ const SPIKED: &str = "wire turns back on itself";
 
 /// Returns whether the kernel certainly makes a solid although the solid's shape is uncertain.
 pub fn is_about_shape(decline: &Decline) -> bool {
-    [TOUCHING, NESTED, TANGLED, FLAT].contains(&decline.reason)
+    [TOUCHING, NESTED, TANGLED, FLAT].contains(&&*decline.reason)
 }
 
 /// Whether the doubt is about a wire that touches or crosses itself.

@@ -1,5 +1,6 @@
 //! The report of an audit, by style.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -82,7 +83,7 @@ pub struct StyleReport {
     /// 95 % Wilson interval of `certified_share`.
     pub certified_ci95: [f64; 2],
     /// Programs that the native engine declined, by reason.
-    pub declined: BTreeMap<&'static str, usize>,
+    pub declined: BTreeMap<Cow<'static, str>, usize>,
     /// Certified programs about which the native engine's answer differs from CadQuery's.
     pub disagree: usize,
     /// 95 % Wilson interval of `disagree / certified`.
@@ -291,7 +292,7 @@ impl StyleReport {
         self.unanswered += usize::from(opinion.is_unanswered());
         match &opinion.native {
             Ok(_) => self.certified += 1,
-            Err(decline) => *self.declined.entry(decline.reason).or_default() += 1,
+            Err(decline) => *self.declined.entry(decline.reason.clone()).or_default() += 1,
         }
         self.disagree += usize::from(!differences.is_empty());
         for difference in differences {

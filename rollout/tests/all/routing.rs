@@ -129,7 +129,7 @@ fn rows_of_declined_programs_say_so() {
     for number in ["volume", "centroid", "bounding_box", "inertia", "solids"] {
         assert_eq!(row[number], Value::Null, "{number}");
     }
-    assert_eq!((summary.declined[reason.reason], summary.outcomes.values().sum::<usize>()), (1, 0));
+    assert_eq!((summary.declined[&*reason.reason], summary.outcomes.values().sum::<usize>()), (1, 0));
 
     write(directory.path(), &[json!({"id": 1, "ground_truth": ODD, "prediction": ODD})]);
     let summary = score(&ScoreOptions { input, output, summary: None, extract: false, scorer }).unwrap();
@@ -137,7 +137,7 @@ fn rows_of_declined_programs_say_so() {
     assert_eq!((&row["outcome"], &row["iou"]), (&json!("declined"), &json!({"canonical": null})));
     assert_eq!(row["reward"], Value::Null);
     assert!(row["ground_truth_error"].as_str().unwrap().starts_with("declined: "));
-    assert_eq!((summary.vsr, summary.declined[reason.reason], summary.ground_truth_failures), (0.0, 2, 1));
+    assert_eq!((summary.vsr, summary.declined[&*reason.reason], summary.ground_truth_failures), (0.0, 2, 1));
 }
 
 #[test]

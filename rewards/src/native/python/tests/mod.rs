@@ -31,7 +31,7 @@ fn exception_of(program: &str) -> (String, String) {
 /// The reason of a decline, or a description of the other outcome.
 fn decline_of(program: &str) -> String {
     match run(program, Vec::new(), &|_| None) {
-        Err(Stop::Decline(decline)) => decline.reason.to_owned(),
+        Err(Stop::Decline(decline)) => decline.reason.into_owned(),
         Err(Stop::Raise(exception)) => format!("raised {exception:?}"),
         Ok(_) => "ran".to_owned(),
     }

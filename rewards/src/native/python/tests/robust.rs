@@ -10,7 +10,7 @@ fn survives(program: String) -> String {
     let thread = thread.spawn(move || match run(&program, Vec::new(), &|_| None) {
         Ok(_) => "ran".to_owned(),
         Err(Stop::Raise(exception)) => exception.class,
-        Err(Stop::Decline(decline)) => decline.reason.to_owned(),
+        Err(Stop::Decline(decline)) => decline.reason.into_owned(),
     });
     thread.expect("a thread").join().expect("no panic")
 }
