@@ -1,7 +1,7 @@
 //! The command line of cadwright: parse, then one match on the subcommand.
 //!
 //! Exit codes: 0 done; 1 something failed, in one message on standard error; 2 the command line
-//! itself is wrong.
+//! itself is wrong. `launch` gives that of the first process that failed.
 
 mod cli;
 
@@ -16,7 +16,9 @@ fn main() -> ExitCode {
     cadwright::libtorch::wait_passively();
     cadwright::libtorch::keep_freed_memory();
     let cli = Cli::parse_from(cli::hyphenated(std::env::args_os()));
-    if let Some(warning) = cadwright::cuda::cuda().warning() {
+    // The ranks that `launch` starts warn for themselves; asking costs it seconds.
+    let is_launcher = matches!(cli.command, Command::Launch(_));
+    if !is_launcher && let Some(warning) = cadwright::cuda::cuda().warning() {
         eprintln!("warning: {warning}");
     }
     let result = match &cli.command {
@@ -26,6 +28,10 @@ fn main() -> ExitCode {
         Command::Eval(args) => cli::eval::run(args),
         Command::Compare(args) => cli::compare::run(args),
         Command::Generate(args) => cli::generate::run(args),
+        Command::Launch(args) => match cli::launch::run(args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Exec(args) => cli::exec::run(args),
         Command::Score(args) => cli::score::run(args),
         Command::Audit(args) => cli::audit::run(args),

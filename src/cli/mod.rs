@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod eval;
 pub mod exec;
 pub mod generate;
+pub mod launch;
 pub mod model;
 pub mod score;
 pub mod stage;
@@ -43,6 +44,8 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Write the program of the part in a picture
     Generate(generate::GenerateArgs),
+    /// Start N processes of a command on this machine, as the ranks of one data-parallel run
+    Launch(launch::LaunchArgs),
     /// Execute programs: JSONL in, outcomes and mass properties out
     Exec(exec::ExecArgs),
     /// Score predictions against ground truths: JSONL in, IoU and reward out

@@ -124,6 +124,12 @@ impl Invocation {
         finished
     }
 
+    /// Starts it. Its stderr is a pipe, what it prints is dropped.
+    #[track_caller]
+    pub fn start(mut self) -> Child {
+        self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    }
+
     /// Starts it and kills it with SIGKILL as soon as `is_time`.
     #[track_caller]
     pub fn kill_when(mut self, is_time: impl Fn() -> bool) {
@@ -174,6 +180,11 @@ impl Finished {
 
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// The exit code. None: a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
     }
 
     /// Everything from `error: ` on.

@@ -5,6 +5,7 @@ mod bad_input;
 mod configs;
 mod data;
 mod hub;
+mod launch;
 mod model;
 mod recovery;
 mod run;
