@@ -1,9 +1,14 @@
 //! Ctrl-C and SIGTERM while a stage trains: the step in progress ends, a checkpoint is saved, and
 //! the run stops. A second signal stops it at once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// When the first signal came, in milliseconds of the system's monotonic clock; 0 before it.
+static REQUESTED_AT: AtomicI64 = AtomicI64::new(0);
+
+/// A signal that follows the first so closely is the same request: launchers signal a process and
+/// then its whole group.
+const SAME_REQUEST_MS: i64 = 1000;
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 
@@ -19,7 +24,7 @@ pub fn ignore() {
 
 /// Whether someone has asked this process to stop.
 pub fn is_requested() -> bool {
-    REQUESTED.load(Ordering::SeqCst)
+    REQUESTED_AT.load(Ordering::SeqCst) > 0
 }
 
 fn set_handlers(handler: libc::sighandler_t) {
@@ -31,11 +36,22 @@ fn set_handlers(handler: libc::sighandler_t) {
 
 extern "C" fn on_signal(signal: libc::c_int) {
     const NOTE: &[u8] = b"interrupted: the step in progress ends and is saved; once more stops at once\n";
+    let first = REQUESTED_AT.load(Ordering::SeqCst);
+    let now = now_ms();
     // SAFETY: write and _exit are safe in a signal handler.
     unsafe {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
+        if first == 0 {
+            REQUESTED_AT.store(now, Ordering::SeqCst);
+            libc::write(libc::STDERR_FILENO, NOTE.as_ptr().cast(), NOTE.len());
+        } else if now - first > SAME_REQUEST_MS {
             libc::_exit(128 + signal);
         }
-        libc::write(libc::STDERR_FILENO, NOTE.as_ptr().cast(), NOTE.len());
     }
+}
+
+fn now_ms() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills a timespec of ours; safe in a signal handler.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000 + 1
 }
