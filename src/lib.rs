@@ -12,6 +12,7 @@ pub mod hub;
 pub mod libtorch;
 pub mod model;
 pub mod pictures;
+pub mod plan;
 pub mod policy;
 pub mod rollouts;
 pub mod run;
