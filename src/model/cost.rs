@@ -128,11 +128,11 @@ mod tests {
         for name in Preset::ALL {
             let config = preset(name);
             assert_close(config.linear_flops(), 2.0 * parameters(&config, "language_model.model.layers."), 0.002);
-            // The patch embedding and the class token's position are a little less than all.
             let vision = &config.vision_config;
             let tokens = ((vision.image_size / vision.patch_size).pow(2) + 1) as f64;
             let attention = 4.0 * (vision.hidden_size * vision.num_hidden_layers) as f64 * tokens * tokens;
             let weights = 2.0 * tokens * parameters(&config, "vision_model.encoder.")
+                + 2.0 * (tokens - 1.0) * parameters(&config, "vision_model.embeddings.patch_embedding.")
                 + 2.0 * config.tokens_per_tile() as f64 * parameters(&config, "mlp1.");
             assert_close(config.tile_flops(), weights + attention, 0.01);
         }

@@ -90,7 +90,7 @@ const CPU_CORE: Device = Device {
     network_bandwidth: 0.125e9,
     collective_s: 100e-6,
     layer_s: 300e-6,
-    mfu: 0.6,
+    mfu: 0.64,
     bandwidth_share: 1.0,
     scores_itself: true,
 };

@@ -390,18 +390,18 @@ impl Planner<'_> {
         let embedding = self.picture_flops(trained);
         let trains_vision = trained == Trained::Model { vision: true };
         // A rank knows the embeddings of pictures that it generated for, which all are on one GPU.
-        let embeds = |own: u64| if trains_vision || world > 1 { own.min(pictures) as f64 } else { 0.0 };
-        let minibatch_flops = |own: u64, own_demonstrations: u64| {
-            own as f64 * per_sequence + embeds(own) * embedding + own_demonstrations as f64 * (per_sequence + embedding)
+        let embeds = |own: f64| if trains_vision || world > 1 { own.min(pictures as f64) } else { 0.0 };
+        let minibatch_flops = |own: f64, demonstrations: f64| {
+            own * per_sequence + embeds(own) * embedding + demonstrations * (per_sequence + embedding)
         };
         // The last minibatch of an epoch may be smaller.
-        let rest = selected % minibatch;
-        let full = selected / minibatch;
-        let of_ranks = |world: u64| {
-            let one = |count: u64| minibatch_flops(share(count, world), share(demonstrations, world));
+        let (full, rest) = (selected / minibatch, selected % minibatch);
+        let of_rank = |share: &dyn Fn(u64) -> f64| {
+            let one = |count: u64| minibatch_flops(share(count), share(demonstrations));
             ppo.epochs as f64 * (full as f64 * one(minibatch) + if rest > 0 { one(rest) } else { 0.0 })
         };
-        let (typical, all) = (of_ranks(world), of_ranks(1));
+        let typical = of_rank(&|count| share(count, world) as f64);
+        let even = of_rank(&|count| count as f64 / world as f64);
         // In each minibatch the slowest rank has the longest completion of all instead of one of
         // average length.
         let excess = if world > 1 {
@@ -419,9 +419,9 @@ impl Planner<'_> {
             minibatches,
             slowest: (typical + excess) / self.flops(),
             typical: typical / self.flops(),
-            even: all / self.flops() / world as f64,
+            even: even / self.flops(),
             reference: share(scored, world) as f64 * reference / self.flops(),
-            flops: all + scored as f64 * reference,
+            flops: even * world as f64 + scored as f64 * reference,
         }
     }
 

@@ -6,6 +6,7 @@ mod configs;
 mod data;
 mod hub;
 mod model;
+mod plan;
 mod recovery;
 mod run;
 mod tools;
