@@ -119,7 +119,7 @@ struct InspectArgs {
     #[arg(long, value_name = "GPUS", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     world: Option<u64>,
     /// What those GPUs train: lora or full (model.tune)
-    #[arg(long, value_parser = tunes(), default_value = "lora")]
+    #[arg(long, value_parser = tunes(), default_value = "lora", requires = "world")]
     tune: Tune,
 }
 

@@ -101,8 +101,7 @@ fn gib(shown: &str, name: &str) -> f64 {
     line.split_whitespace().next().unwrap().parse().expect(line)
 }
 
-/// The 1B model has 938 M parameters. Each of four GPUs keeps a quarter of 8 bytes for each: 5.24 GiB
-/// less, which the 1.75 to keep would be.
+/// Of AdamW's moments, 8 bytes a parameter, each of four GPUs keeps 2: 6 bytes less.
 #[test]
 fn memory_of_many_gpus_is_described_with_and_without_a_sharded_optimiser() {
     let place = Place::new();
@@ -130,6 +129,7 @@ fn memory_of_many_gpus_is_described_with_and_without_a_sharded_optimiser() {
     let lora = shown(&["--world", "4"]);
     assert!(gib(&lora, "SFT, whole optimiser:") < gib(&full, "SFT, sharded optimiser:"), "{lora}\n{full}");
     place.cadwright(["model", "inspect", "model", "--world", "0"]).fails();
+    place.cadwright(["model", "inspect", "model", "--tune", "full"]).fails();
 }
 
 /// A copy of the fixture in which something is wrong.
