@@ -56,7 +56,8 @@ impl InternVlConfig {
         embedding + layers * block + projector
     }
 
-    /// Operations of a forward pass over one sequence. `rank` is that of the adapter, 0 without one.
+    /// Operations of a forward pass over one sequence. `rank` is that of the adapter, 0 without
+    /// one.
     pub fn forward_flops(&self, sequence: Sequence, rank: u64) -> f64 {
         let Sequence { tokens, targets } = sequence;
         tokens * (self.linear_flops() + self.adapter_flops(rank))
@@ -68,8 +69,8 @@ impl InternVlConfig {
     ///
     /// The backward pass costs the forward pass once for the gradients of inputs, and once more for
     /// the gradients of weights that are trained. Frozen layers need only the former. Attention has
-    /// two inputs to each product, and costs twice. With `is_checkpointed`, the blocks' forward pass
-    /// is computed again.
+    /// two inputs to each product, and costs twice. With `is_checkpointed`, the blocks' forward
+    /// pass is computed again.
     pub fn training_flops(&self, sequence: Sequence, trained: Trained, rank: u64, is_checkpointed: bool) -> f64 {
         let Sequence { tokens, targets } = sequence;
         let (adapter, frozen_passes) = match trained {
@@ -81,8 +82,8 @@ impl InternVlConfig {
         frozen_passes * (linear + targets * self.head_flops()) + 3.0 * (attention + tokens * adapter) + again
     }
 
-    /// Bytes of weights that a decoding step reads, each once: blocks and head in `width` bytes, and
-    /// the adapter. The embedding's rows are few.
+    /// Bytes of weights that a decoding step reads, each once: blocks and head in `width` bytes,
+    /// and the adapter. The embedding's rows are few.
     pub fn decoding_weight_bytes(&self, width: u64, rank: u64) -> f64 {
         let weights = (self.linear_flops() + self.head_flops()) / 2.0;
         (weights + self.adapter_count(rank) as f64) * width as f64
@@ -121,8 +122,8 @@ mod tests {
     }
 
     /// A forward pass without attention costs 2 operations for each weight and token (Kaplan et al.
-    /// 2020, arXiv:2001.08361, table 1). Biases and norms, which are not counted, are below 0.2 % of
-    /// the weights.
+    /// 2020, arXiv:2001.08361, table 1). Biases and norms, which are not counted, are below 0.2 %
+    /// of the weights.
     #[test]
     fn a_token_costs_two_operations_a_weight_in_every_preset() {
         for name in Preset::ALL {

@@ -274,8 +274,8 @@ mod tests {
         assert_eq!(memory.total(), config.sft_memory(&usage).total());
     }
 
-    /// By hand, with P parameters: fp32 weights and gradients take 4 P bytes each, both moments 8 P,
-    /// and on each of four ranks 2 P.
+    /// By hand, with P parameters: fp32 weights and gradients take 4 P bytes each, both moments 8
+    /// P, and on each of four ranks 2 P.
     #[test]
     fn full_tuning_takes_16_bytes_a_parameter_and_a_sharded_optimiser_divides_8_of_them() {
         let config = eight_b();

@@ -68,18 +68,18 @@ const H100: Device = Device {
     scores_itself: false,
 };
 
-/// NVIDIA H200 SXM. Data sheet: as the H100, with 141 GB of memory at 4.8 TB/s. Memory as the driver
-/// reports it.
+/// NVIDIA H200 SXM. Data sheet: as the H100, with 141 GB of memory at 4.8 TB/s. Memory as the
+/// driver reports it.
 const H200: Device = Device { name: "h200", memory_gib: 140.0, memory_bandwidth: 4.8e12, ..H100 };
 
 /// One core of an AMD EPYC (Zen 3, AVX2) that computes in fp32, to check the model on a small
 /// machine: one rank a core, one thread a rank.
 ///
 /// Measured on a machine of two such cores and 24 GB: 0.09 TFLOP/s (the best of `cadwright doctor`
-/// with one thread), and the share of it that training reaches with the nano model (docs/scaling.md).
-/// Memory bandwidth: half of the 22 GB/s that products of one row reached on both cores. It has no
-/// bf16: libtorch emulates it, many times slower, which is not modelled. Assumed until measured: 1
-/// GB/s and 100 us for Gloo over the loopback device.
+/// with one thread), and the share of it that training reaches with the nano model
+/// (docs/scaling.md). Memory bandwidth: half of the 22 GB/s that products of one row reached on
+/// both cores. It has no bf16: libtorch emulates it, many times slower, which is not modelled.
+/// Assumed until measured: 1 GB/s and 100 us for Gloo over the loopback device.
 const CPU_CORE: Device = Device {
     name: "cpu-core",
     bf16_flops: 0.09e12,
@@ -125,8 +125,8 @@ impl FromStr for Device {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Assumptions {
     /// Mean length of a completion that ends by itself, in tokens. By default 0.22 of
-    /// `generate.max_new_tokens`: 40 programs of GenCAD-Code have 883 characters on average (measured),
-    /// and `configs/internvl3-8b.toml` allows for about 4,000.
+    /// `generate.max_new_tokens`: 40 programs of GenCAD-Code have 883 characters on average
+    /// (measured), and `configs/internvl3-8b.toml` allows for about 4,000.
     pub mean_tokens: f64,
     /// Tokens of the longest completion, at which others are cut off. By default
     /// `generate.max_new_tokens`.
@@ -135,8 +135,8 @@ pub struct Assumptions {
     /// `[prompt]`, and 12 for the template (assumed).
     pub prompt_tokens: f64,
     /// Programs that one core scores in a second. By default the native engine's 1,250 (measured:
-    /// 2,594 on two cores, benches/results/scoring.md) for 96 % and CadQuery's 25 (measured: 48.7 on
-    /// two cores, there) for the 4 % that the native engine declines (assumed; 1 % of synthetic
+    /// 2,594 on two cores, benches/results/scoring.md) for 96 % and CadQuery's 25 (measured: 48.7
+    /// on two cores, there) for the 4 % that the native engine declines (assumed; 1 % of synthetic
     /// parts).
     pub scores_per_second: f64,
     /// Share of completions that do not end by themselves. Measured: 0 to 0.008 in steps of the

@@ -1,11 +1,11 @@
-//! What a step costs on many GPUs: a model of this code's data-parallel steps, without running them.
-//! docs/scaling.md explains it.
+//! What a step costs on many GPUs: a model of this code's data-parallel steps, without running
+//! them. docs/scaling.md explains it.
 //!
 //! Every rank holds the whole model. An SFT step shares out its examples. A step of reinforcement
-//! learning shares out its pictures: a rank generates and scores all completions of its own; tokens,
-//! log-probabilities and scores are gathered; then each minibatch is shared out. One all-reduce of
-//! the fp32 gradients follows each minibatch, after the backward pass and not beside it. A step ends
-//! with its slowest rank.
+//! learning shares out its pictures: a rank generates and scores all completions of its own;
+//! tokens, log-probabilities and scores are gathered; then each minibatch is shared out. One
+//! all-reduce of the fp32 gradients follows each minibatch, after the backward pass and not beside
+//! it. A step ends with its slowest rank.
 
 mod device;
 mod parts;
@@ -125,7 +125,8 @@ pub struct StagePlan {
     pub per_step: u64,
     /// One step for each number of GPUs, ascending.
     pub steps: Vec<Step>,
-    /// The number of GPUs at which a loss first takes half of the step, and the greatest loss there.
+    /// The number of GPUs at which a loss first takes half of the step, and the greatest loss
+    /// there.
     pub limit: Option<(u64, Limit)>,
 }
 
@@ -328,8 +329,8 @@ impl Planner<'_> {
     /// The generation of a step's completions.
     ///
     /// A rank decodes its batches one after another, each until its longest completion ends. The
-    /// slowest rank is one whose last batch has the longest completion of all ranks, and whose other
-    /// batches are like everyone's.
+    /// slowest rank is one whose last batch has the longest completion of all ranks, and whose
+    /// other batches are like everyone's.
     fn generation(&self, world: u64) -> Generation {
         let (config, model) = (self.config, self.model);
         let (pictures, samples) = (config.ppo.images_per_step as u64, config.ppo.samples_per_image as u64);

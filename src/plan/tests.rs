@@ -29,9 +29,9 @@ fn worlds_double_up_to_the_number_of_gpus() {
 
 /// By hand, LoRA of rank 128 on 7.07e9 weights of blocks and head, of which the blocks are 6.53e9;
 /// 0.323e9 of the adapter. 256 + 12 + 19 tokens of prompt and 0.22 * 1024 = 225 of response. The
-/// frozen blocks cost 4 operations a weight for 512 tokens, 13.4e12; the adapter 6, 1.0e12; the head
-/// 4 for 225 tokens, 0.49e12. The picture, 0.3e9 weights and 1025 tokens, costs 0.65e12 and some 0.1
-/// for attention. 32 examples at 0.4 of 989e12 a second take 1.3 s.
+/// frozen blocks cost 4 operations a weight for 512 tokens, 13.4e12; the adapter 6, 1.0e12; the
+/// head 4 for 225 tokens, 0.49e12. The picture, 0.3e9 weights and 1025 tokens, costs 0.65e12 and
+/// some 0.1 for attention. 32 examples at 0.4 of 989e12 a second take 1.3 s.
 #[test]
 fn an_sft_step_takes_the_operations_of_its_examples() {
     let step = plan(1, &[], |_, _| ()).sft.steps.remove(0);
@@ -57,8 +57,8 @@ fn ranks_wait_for_the_one_with_an_example_more() {
     assert_eq!(three.lost[0].0, Limit::UnevenShares);
 }
 
-/// Full tuning reduces 4 bytes a parameter in each optimiser step; the language model's alone if the
-/// tower is frozen.
+/// Full tuning reduces 4 bytes a parameter in each optimiser step; the language model's alone if
+/// the tower is frozen.
 #[test]
 fn gradients_of_all_trained_weights_are_reduced_once_a_minibatch() {
     let full = ["model.tune=full", "model.freeze_vision=false", "ppo.freeze_vision=false"];
@@ -85,8 +85,8 @@ fn a_batch_takes_as_long_as_its_longest_completion() {
     let steps = &plan.rl.steps;
     // 32 pictures x 8 in batches of 64: four batches on one GPU, one on four.
     assert_close(steps[0].seconds.generate, 4.0 * steps[2].seconds.generate, 1e-9);
-    // From 4 to 32 GPUs the rows of the only batch fall from 64 to 8, and only the prompts of 7 of 8
-    // pictures are saved.
+    // From 4 to 32 GPUs the rows of the only batch fall from 64 to 8, and only the prompts of 7 of
+    // 8 pictures are saved.
     let (four, many) = (&steps[2].seconds, &steps[5].seconds);
     assert!(many.generate > 0.8 * four.generate, "{} of {}", many.generate, four.generate);
     // 100 steps that read 14.1 GB of weights and 0.65 GB of adapter at half of 3.35 TB/s: 0.88 s.
