@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod libtorch;
 pub mod model;
 pub mod pictures;
+pub mod plan;
 pub mod policy;
 pub mod rollouts;
 pub mod run;

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => cli::audit::run(args),
         Command::Data(args) => cli::data::run(args),
         Command::Model(args) => cli::model::run(args),
+        Command::Plan(args) => cli::plan::run(args),
         Command::Doctor(args) => cli::doctor::run(args),
     };
     match result {

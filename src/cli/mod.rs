@@ -9,6 +9,7 @@ pub mod exec;
 pub mod generate;
 pub mod launch;
 pub mod model;
+pub mod plan;
 pub mod score;
 pub mod stage;
 
@@ -56,6 +57,8 @@ pub enum Command {
     Data(data::DataArgs),
     /// Make and inspect models
     Model(model::ModelArgs),
+    /// Estimate what a step costs on many GPUs, and what stops scaling
+    Plan(plan::PlanArgs),
     /// Report what this machine has, what is missing, and how to repair it
     Doctor(doctor::DoctorArgs),
 }

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use cadwright::config::Tune;
 use cadwright::device::DeviceChoice;
 use cadwright::files::replace_directory;
 use cadwright::hub::resolve_checkpoint;
-use cadwright::model::{InternVl, InternVlConfig, Layout, Memory, Preset, Tokenizer, Usage, Weights, files};
+use cadwright::model::{
+    InternVl, InternVlConfig, Layout, Memory, Preset, Ranks, Tokenizer, Trained, Usage, Weights, files,
+};
 use cadwright::policy::{self, PolicyPath};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use tch::{Device, Kind};
 
@@ -111,6 +114,18 @@ struct InspectArgs {
     /// Dtype of weights and products
     #[arg(long, value_enum, default_value_t = FileDtype::Bf16)]
     dtype: FileDtype,
+    /// Also print the memory of each of this many GPUs that train together, with and without a
+    /// sharded optimiser
+    #[arg(long, value_name = "GPUS", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    world: Option<u64>,
+    /// What those GPUs train: lora or full (model.tune)
+    #[arg(long, value_parser = tunes(), default_value = "lora", requires = "world")]
+    tune: Tune,
+}
+
+/// Parses `model.tune`.
+fn tunes() -> impl TypedValueParser<Value = Tune> {
+    PossibleValuesParser::new(["lora", "full"]).map(|name| if name == "full" { Tune::Full } else { Tune::Lora })
 }
 
 #[derive(Args)]
@@ -247,8 +262,26 @@ fn inspect(args: &InspectArgs) -> Result<()> {
     ] {
         println!("  {what}: {}", described(&memory));
     }
+    if let Some(world) = args.world {
+        print_ranks(&config, &checkpointed, world, args.tune);
+    }
     println!("{:#}", config.to_json("bfloat16"));
     Ok(())
+}
+
+/// Prints the memory of each of `world` GPUs, with gradient checkpointing.
+fn print_ranks(config: &InternVlConfig, usage: &Usage, world: u64, tune: Tune) {
+    let (what, trained) = match tune {
+        Tune::Lora => ("LoRA", Trained::Adapter),
+        Tune::Full => ("full", Trained::Model { vision: true }),
+    };
+    println!("memory of each of {world} GPUs, {what} tuning with gradient checkpointing:");
+    for (optimizer, shards_optimizer) in [("whole optimiser", false), ("sharded optimiser", true)] {
+        let ranks = Ranks { world, shards_optimizer };
+        println!("  SFT, {optimizer}: {}", described(&config.sft_memory_per_rank(usage, trained, ranks)));
+        let memory = config.rl_memory_per_rank(usage, trained, ranks, usage.batch, true);
+        println!("  PPO, {optimizer}: {}", described(&memory));
+    }
 }
 
 fn described(memory: &Memory) -> String {

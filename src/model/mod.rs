@@ -1,6 +1,7 @@
 //! InternVL3: pictures and text in, logits out.
 
 mod config;
+mod cost;
 mod error;
 pub mod files;
 pub mod language;
@@ -22,12 +23,13 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 pub use config::{InternVlConfig, LanguageConfig, VisionConfig};
+pub use cost::Sequence;
 pub use error::ModelError;
 pub use language::{Decoder, KvCache, Positions, Tape};
 pub use layout::Layout;
 pub use linear::{DropoutRow, LoraScale};
 pub use lora::{LoraConfig, TargetModules};
-pub use memory::{Memory, Usage};
+pub use memory::{BUCKET_BYTES, Memory, Ranks, Trained, Usage};
 pub use preset::Preset;
 pub use prompt::Prompt;
 pub use tokenizer::Tokenizer;

@@ -7,6 +7,7 @@ mod data;
 mod hub;
 mod launch;
 mod model;
+mod plan;
 mod recovery;
 mod run;
 mod tools;

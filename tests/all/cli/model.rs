@@ -95,6 +95,43 @@ fn models_are_made_in_either_layout_and_described() {
     );
 }
 
+/// GiB of the line that starts with `name`.
+fn gib(shown: &str, name: &str) -> f64 {
+    let line = shown.lines().find_map(|line| line.trim_start().strip_prefix(name)).expect(name);
+    line.split_whitespace().next().unwrap().parse().expect(line)
+}
+
+/// Of AdamW's moments, 8 bytes a parameter, each of four GPUs keeps 2: 6 bytes less.
+#[test]
+fn memory_of_many_gpus_is_described_with_and_without_a_sharded_optimiser() {
+    let place = Place::new();
+    let config = cadwright::model::InternVlConfig::preset(cadwright::model::Preset::InternVl3_1b, 0);
+    let p = config.parameter_count() as f64;
+    // Only the configuration is read.
+    std::fs::create_dir(place.path("model")).unwrap();
+    place.write("model/config.json", &config.to_json("bfloat16").to_string());
+    let shown = |more: &[&str]| {
+        let finished = place.cadwright([&["model", "inspect", "model"], more].concat()).succeeds();
+        finished.stdout()
+    };
+    let alone = shown(&[]);
+    assert!(!alone.contains("GPUs"), "{alone}");
+    let full = shown(&["--world", "4", "--tune", "full"]);
+    // The other lines stay.
+    let memory = alone.lines().take_while(|line| *line != "{").collect::<Vec<_>>().join("\n");
+    assert!(full.starts_with(&memory), "{full}");
+    for stage in ["SFT", "PPO"] {
+        let whole = gib(&full, &format!("{stage}, whole optimiser:"));
+        let sharded = gib(&full, &format!("{stage}, sharded optimiser:"));
+        let expected = 6.0 * p / f64::from(1 << 30);
+        assert!((whole - sharded - expected).abs() < 0.02, "{whole} - {sharded} is not {expected}\n{full}");
+    }
+    let lora = shown(&["--world", "4"]);
+    assert!(gib(&lora, "SFT, whole optimiser:") < gib(&full, "SFT, sharded optimiser:"), "{lora}\n{full}");
+    place.cadwright(["model", "inspect", "model", "--world", "0"]).fails();
+    place.cadwright(["model", "inspect", "model", "--tune", "full"]).fails();
+}
+
 /// A copy of the fixture in which something is wrong.
 fn broken(place: &Place, layout: &str, change: impl FnOnce(&Path)) -> String {
     let path = place.path("broken");
