@@ -34,6 +34,9 @@ fn commit() -> String {
 
 const DISTRIBUTED: &str = "src/distributed";
 
+/// A header of each package that NCCL's backend includes: NCCL, and CUDA's runtime, crt and CCCL.
+const NCCL_HEADERS: [&str; 4] = ["nccl.h", "cuda_runtime_api.h", "crt/host_config.h", "nv/target"];
+
 /// A compiler for code that includes libtorch's headers. They make warnings of their own.
 fn compiler(libtorch: &Path) -> cc::Build {
     let include = libtorch.join("include");
@@ -62,9 +65,15 @@ fn compile_nccl(libtorch: &Path, out: &Path) {
     let library = out.join("libcadwright_nccl.so");
     println!("cargo:rustc-env=CADWRIGHT_NCCL={}", library.display());
     let packages = libtorch.parent().unwrap_or(libtorch).join("nvidia");
-    let includes = ["cu13/include", "nccl/include"].map(|path| packages.join(path));
-    let is_there = includes[1].join("nccl.h").exists() && includes[0].join("crt/host_config.h").exists();
-    if !is_there {
+    // Packages of CUDA differ in where they put the headers of CCCL, of which c10d needs nv/target.
+    let includes = ["cu13/include", "cu13/include/cccl", "nccl/include"].map(|path| packages.join(path));
+    let existing = includes.iter().filter(|path| path.exists());
+    for path in existing.clone() {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+    let is_there = |header: &&str| existing.clone().any(|path| path.join(header).exists());
+    if !NCCL_HEADERS.iter().all(is_there) {
+        let _ = std::fs::remove_file(out.join("nccl.stamp"));
         std::fs::write(&library, b"").expect("OUT_DIR can be written");
         return;
     }

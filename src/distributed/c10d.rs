@@ -183,7 +183,7 @@ impl Group {
     /// Connects the ranks by NCCL; see [`super::nccl`].
     pub fn nccl(store: &Store, rank: usize, size: usize, timeout: Duration) -> Result<Self> {
         type Connect = unsafe extern "C" fn(*mut RawStore, c_int, c_int, i64, *mut *mut RawGroup) -> Message;
-        let address = super::nccl::function(c"cadwright_c10d_nccl")?;
+        let address = super::nccl::function(super::nccl::CONNECT)?;
         // SAFETY: the address of the function of nccl.cpp, which has this signature.
         let connect: Connect = unsafe { std::mem::transmute(address) };
         let mut group = null_mut();

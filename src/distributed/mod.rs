@@ -7,6 +7,7 @@
 
 mod c10d;
 mod environment;
+mod measure;
 mod monitor;
 pub mod nccl;
 
@@ -25,6 +26,7 @@ use crate::device::set_threads;
 use c10d::{Group, Store};
 pub use environment::Place;
 use environment::seconds;
+pub use measure::AllReduces;
 use monitor::Monitor;
 
 /// An operation of all ranks that failed on this one.

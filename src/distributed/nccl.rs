@@ -16,18 +16,29 @@ pub fn is_built_in() -> bool {
     !LIBRARY.is_empty()
 }
 
+/// Loads the backend; libtorch's CUDA half must be loaded before it.
+///
+/// # Errors
+/// The binary was built without it, or the dynamic linker cannot load it.
+pub fn load() -> Result<()> {
+    function(CONNECT).map(|_| ())
+}
+
+/// The name of the function that connects the ranks.
+pub(super) const CONNECT: &CStr = c"cadwright_c10d_nccl";
+
 /// The address of a function of the library, which the first call loads. libtorch's CUDA half must
 /// be loaded before it.
 pub(super) fn function(name: &CStr) -> Result<*mut c_void> {
     static HANDLE: OnceLock<Result<usize>> = OnceLock::new();
-    let handle = HANDLE.get_or_init(load).clone()?;
+    let handle = HANDLE.get_or_init(open).clone()?;
     // SAFETY: a handle that dlopen returned, and a NUL-terminated name.
     let address = unsafe { libc::dlsym(handle as *mut c_void, name.as_ptr()) };
     if address.is_null() { Err(format!("NCCL's backend has no function {name:?}")) } else { Ok(address) }
 }
 
-/// Loads the library from a file in memory.
-fn load() -> Result<usize> {
+/// Opens the library from a file in memory.
+fn open() -> Result<usize> {
     if !is_built_in() {
         let hint = "run `scripts/setup --full`, build again, and check with `cadwright doctor`";
         return Err(format!("this binary was built without NCCL: {hint}"));
@@ -48,4 +59,48 @@ fn load() -> Result<usize> {
         return Err(format!("cannot load NCCL's backend: {}", crate::cuda::linker_message()));
     }
     Ok(handle as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
+
+    use super::super::c10d::{Group, Store, StoreAddress};
+    use super::*;
+    use crate::cuda::{Cuda, cuda, load_anyway};
+
+    /// In a build with `scripts/setup --full` this loads the library, with or without a GPU.
+    #[test]
+    fn the_library_is_loaded_if_the_binary_carries_it_and_else_the_message_says_how_to_get_it() {
+        if !is_built_in() {
+            let error = load().unwrap_err();
+            assert!(error.contains("built without NCCL") && error.contains("scripts/setup --full"), "{error}");
+            return;
+        }
+        load_anyway().expect("libtorch's CUDA half is beside the headers that the binary was built with");
+        assert_eq!(load(), Ok(()));
+        let error = function(c"cadwright_c10d_mccl").unwrap_err();
+        assert!(error.contains("cadwright_c10d_mccl"), "{error}");
+    }
+
+    #[test]
+    fn a_group_without_a_gpu_is_an_error_with_a_message() {
+        if !is_built_in() {
+            return;
+        }
+        load_anyway().expect("libtorch's CUDA half is beside the headers that the binary was built with");
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let address = StoreAddress { host: "127.0.0.1".into(), port, prefix: "test".into() };
+        let timeout = Duration::from_secs(10);
+        let store = Store::open(&address, true, 1, timeout).unwrap();
+        let group = Group::nccl(&store, 0, 1, timeout);
+        match cuda() {
+            Cuda::Usable(_) => assert!(group.is_ok(), "{:?}", group.err()),
+            _ => {
+                let error = group.err().expect("no GPU, no group");
+                assert!(error.contains("no GPUs found"), "{error}");
+            }
+        }
+    }
 }
