@@ -1,5 +1,6 @@
 //! The subcommands beside training: exec, score, generate, eval, doctor.
 
+use cadwright::cuda::{Cuda, cuda};
 use cadwright::data::{DataSource, Dataset, Split};
 
 use super::run::smoke_run;
@@ -250,7 +251,30 @@ fn several_samples_give_best_at_k_and_evaluations_compare() {
 #[test]
 fn doctor_finds_cadquery() {
     let finished = Place::new().cadwright(["doctor"]).succeeds();
-    assert!(finished.stdout().contains("CadQuery 2."), "{finished}");
+    for text in ["CadQuery 2.", "backends     gloo; nccl", "ranks        1: no launcher"] {
+        assert!(finished.stdout().contains(text), "expected {text:?}\n{finished}");
+    }
+}
+
+#[test]
+fn doctor_times_the_ranks_and_the_first_one_reports() {
+    if *cuda() != Cuda::Absent {
+        // Each rank needs a GPU of its own: scripts/check_gpu.
+        return;
+    }
+    let launch = Place::new().cadwright(["launch", "--processes", "2", "doctor"]);
+    let finished = launch.env("CADWRIGHT_PYTHON", "/nowhere/python").fails();
+    let (stdout, stderr) = (finished.stdout(), finished.stderr());
+    for (text, count) in [
+        ("FAULT  cadquery", 1),
+        ("ok     ranks        2; on 1 machines: 2; backend gloo", 1),
+        ("ok     gloo         all-reduce of", 4),
+        ("ok     gloo         fitted: latency", 1),
+    ] {
+        assert_eq!(stdout.matches(text).count(), count, "{text:?}\n{finished}");
+    }
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!((errors, finished.code()), (vec!["error: 1 faults; see above"], Some(1)), "{finished}");
 }
 
 #[test]
