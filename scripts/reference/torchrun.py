@@ -70,12 +70,12 @@ def kill_rank(launcher: int, rank: int) -> None:
     sys.exit(f"rank {rank} is not among the children of torchrun")
 
 
-def kill_when(process: subprocess.Popen, rank: int, checkpoint: Path) -> None:
+def kill_when(process: subprocess.Popen, rank: int, checkpoint: Path, log: Path) -> None:
     """Kills a rank as soon as there is a checkpoint."""
     deadline = time.monotonic() + PATIENCE_S
     while not checkpoint.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"there is no {checkpoint} to go on from")
+            sys.exit(f"{log.read_text()}\nthere is no {checkpoint} to go on from")
         time.sleep(0.01)
     kill_rank(process.pid, rank)
 
@@ -125,10 +125,11 @@ def main() -> None:
             sys.exit(f"{text}\nthe ranks did not find each other")
         compare(expected, rows(two), "torchrun, two ranks")
 
-        process = start(torchrun(program, killed, 2), killed.with_suffix(".log"))
-        kill_when(process, 1, killed / "sft/checkpoint/state.json")
-        kill_when(process, 0, killed / "ppo/checkpoint/state.json")
-        text = finish(process, killed.with_suffix(".log"))
+        log = killed.with_suffix(".log")
+        process = start(torchrun(program, killed, 2), log)
+        kill_when(process, 1, killed / "sft/checkpoint/state.json", log)
+        kill_when(process, 0, killed / "ppo/checkpoint/state.json", log)
+        text = finish(process, log)
         for stage in ("sft", "ppo"):
             if f"{stage}: goes on at step" not in text:
                 sys.exit(f"{text}\n{stage} did not go on from its checkpoint")

@@ -138,7 +138,7 @@ fn inspect_ranks(report: &mut Report, world: &World, device: Device) -> Result<(
     let machines = world.gather("the machines", is_first_here.then(|| world.local_size()))?;
     let machines: Vec<String> = machines.iter().flatten().map(usize::to_string).collect();
     let (size, backend) = (world.size(), world.backend());
-    report.ok("ranks", format!("{size}; on {} machines: {}; backend {backend}", machines.len(), machines.join(", ")));
+    report.ok("ranks", format!("{size} (on each machine: {}); backend {backend}", machines.join(", ")));
     let mut measured = vec![("gloo", AllReduces::measure(world, Device::Cpu)?)];
     if device.is_cuda() {
         measured.push(("nccl", AllReduces::measure(world, device)?));

@@ -262,12 +262,13 @@ fn doctor_times_the_ranks_and_the_first_one_reports() {
         // Each rank needs a GPU of its own: scripts/check_gpu.
         return;
     }
-    let launch = Place::new().cadwright(["launch", "--processes", "2", "doctor"]);
+    let place = Place::new();
+    let launch = place.cadwright(["launch", "--processes", "2", "doctor"]);
     let finished = launch.env("CADWRIGHT_PYTHON", "/nowhere/python").fails();
     let (stdout, stderr) = (finished.stdout(), finished.stderr());
     for (text, count) in [
         ("FAULT  cadquery", 1),
-        ("ok     ranks        2; on 1 machines: 2; backend gloo", 1),
+        ("ok     ranks        2 (on each machine: 2); backend gloo", 1),
         ("ok     gloo         all-reduce of", 4),
         ("ok     gloo         fitted: latency", 1),
     ] {
