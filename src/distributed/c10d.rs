@@ -69,7 +69,14 @@ fn text(message: Message) -> Option<String> {
         text
     };
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Some(lines.join("; "))
+    Some(essence(&lines.join("; ")).to_owned())
+}
+
+/// A message of Gloo without the place in its source and its advice.
+fn essence(message: &str) -> &str {
+    let is_place = |place: &&str| place.starts_with('[') && place.contains(".cc:");
+    let message = message.split_once("] ").filter(|(place, _)| is_place(&place)).map_or(message, |(_, rest)| rest);
+    message.split_once(". This is typically caused").map_or(message, |(fact, _)| fact)
 }
 
 fn c_string(text: &str) -> Result<CString> {
@@ -228,4 +235,18 @@ impl Drop for Group {
 fn pointer(tensor: &Tensor) -> *mut c_void {
     let pointer = tensor.as_ptr();
     if pointer == null() { null_mut() } else { pointer.cast_mut().cast() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_to_what_happened() {
+        let gloo = "[/build/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:19175. \
+                    This is typically caused by a remote worker crashing. Check the logs.";
+        assert_eq!(essence(gloo), "Connection closed by peer [127.0.0.1]:19175");
+        let other = "[c10d] The client socket has timed out after 600000ms";
+        assert_eq!(essence(other), other);
+    }
 }
