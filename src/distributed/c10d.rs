@@ -21,6 +21,7 @@ type Message = *mut c_char;
 
 unsafe extern "C" {
     fn cadwright_c10d_free(message: Message);
+    fn cadwright_c10d_quiet();
     fn cadwright_c10d_store(
         host: *const c_char,
         port: u16,
@@ -85,6 +86,14 @@ fn c_string(text: &str) -> Result<CString> {
 
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Silences c10d's warnings, unless `TORCH_CPP_LOG_LEVEL` asks for them.
+pub(super) fn be_quiet() {
+    if std::env::var_os("TORCH_CPP_LOG_LEVEL").is_none() {
+        // SAFETY: sets a number, before any thread of c10d runs.
+        unsafe { cadwright_c10d_quiet() }
+    }
 }
 
 /// The address of a store.

@@ -116,6 +116,7 @@ impl World {
             let operation = format!("{what} (MASTER_ADDR {}, MASTER_PORT {})", place.host, place.port);
             move |reason| DistributedError { rank, size, operation, waited: seconds(started.elapsed()), reason }
         };
+        c10d::be_quiet();
         let address = place.store();
         let store = Store::open(&address, place.serves_store(), size, timeout).map_err(failed("meeting"))?;
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
