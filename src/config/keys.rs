@@ -52,8 +52,10 @@ section! {
         /// The seed from which all other seeds derive.
         seed: u32 = 0u32,
         /// `auto` (the first CUDA device, or the CPU if there is none), `cpu`, `cuda` or `cuda:1`.
+        /// With several ranks on a machine, `auto` and `cuda` give each a device of its own.
         device: DeviceChoice = DeviceChoice::Auto,
-        /// Number of threads for libtorch. 0: one per core.
+        /// Number of threads for libtorch. 0: one per core; with several ranks on a machine, each
+        /// has its share of the cores.
         threads: usize = 0usize,
         /// After PPO, continues SFT from its best checkpoint for as long as PPO took, and evaluates
         /// the result. This control shows what the same time achieves without reinforcement
@@ -255,7 +257,7 @@ section! {
         /// The engine that executes programs in training and validation: `auto` (the native engine,
         /// and CadQuery for programs that it declines) or `cadquery`.
         engine: Engine = Engine::Auto,
-        /// Number of programs executed at the same time. 0: one per core.
+        /// Number of programs that a rank executes at the same time. 0: one per core of its share.
         workers: usize = 0usize,
         /// Deadline of a program, in seconds. A program that runs longer is killed and counted as
         /// `timeout`.

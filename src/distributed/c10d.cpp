@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -20,6 +21,11 @@ extern "C" {
 
 void cadwright_c10d_free(char* message) {
   free(message);
+}
+
+/// Silences c10d's warnings, which repeat, with a stack, what its functions return as errors.
+void cadwright_c10d_quiet() {
+  FLAGS_caffe2_log_level = 2; // errors
 }
 
 /// Connects to the store at host:port, which this process also serves if `is_server`. If `workers`

@@ -1,7 +1,7 @@
 //! The functions of `c10d.cpp`, made safe.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::time::Duration;
 
 use tch::Tensor;
@@ -21,6 +21,7 @@ type Message = *mut c_char;
 
 unsafe extern "C" {
     fn cadwright_c10d_free(message: Message);
+    fn cadwright_c10d_quiet();
     fn cadwright_c10d_store(
         host: *const c_char,
         port: u16,
@@ -69,7 +70,14 @@ fn text(message: Message) -> Option<String> {
         text
     };
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Some(lines.join("; "))
+    Some(essence(&lines.join("; ")).to_owned())
+}
+
+/// A message of Gloo without the place in its source and its advice.
+fn essence(message: &str) -> &str {
+    let is_place = |place: &&str| place.starts_with('[') && place.contains(".cc:");
+    let message = message.split_once("] ").filter(|(place, _)| is_place(&place)).map_or(message, |(_, rest)| rest);
+    message.split_once(". This is typically caused").map_or(message, |(fact, _)| fact)
 }
 
 fn c_string(text: &str) -> Result<CString> {
@@ -78,6 +86,14 @@ fn c_string(text: &str) -> Result<CString> {
 
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Silences c10d's warnings, unless `TORCH_CPP_LOG_LEVEL` asks for them.
+pub(super) fn be_quiet() {
+    if std::env::var_os("TORCH_CPP_LOG_LEVEL").is_none() {
+        // SAFETY: sets a number, before any thread of c10d runs.
+        unsafe { cadwright_c10d_quiet() }
+    }
 }
 
 /// The address of a store.
@@ -226,6 +242,20 @@ impl Drop for Group {
 
 /// The `at::Tensor` behind a tensor.
 fn pointer(tensor: &Tensor) -> *mut c_void {
-    let pointer = tensor.as_ptr();
-    if pointer == null() { null_mut() } else { pointer.cast_mut().cast() }
+    tensor.as_ptr().cast_mut().cast()
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_to_what_happened() {
+        let gloo = "[/build/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:19175. \
+                    This is typically caused by a remote worker crashing. Check the logs.";
+        assert_eq!(essence(gloo), "Connection closed by peer [127.0.0.1]:19175");
+        let other = "[c10d] The client socket has timed out after 600000ms";
+        assert_eq!(essence(other), other);
+    }
 }

@@ -6,6 +6,7 @@
 //! has one rank, and none of this does anything.
 
 mod c10d;
+mod cores;
 mod environment;
 mod measure;
 mod monitor;
@@ -24,6 +25,7 @@ use tch::{Device, Tensor};
 use crate::config::{Config, Distributed};
 use crate::device::set_threads;
 use c10d::{Group, Store};
+use cores::Cores;
 pub use environment::Place;
 use environment::seconds;
 pub use measure::AllReduces;
@@ -50,6 +52,8 @@ pub struct World {
     place: Place,
     link: Option<Link>,
     timeout: Duration,
+    /// Number of ranks, this one included, that run on the cores of this one.
+    core_sharers: usize,
     /// Barriers that this rank has passed. All ranks pass the same ones.
     barriers: Cell<u64>,
 }
@@ -78,7 +82,7 @@ impl World {
             launcher_serves: false,
             restarts: 0,
         };
-        Self { place, link: None, timeout: Duration::MAX, barriers: Cell::new(0) }
+        Self { place, link: None, timeout: Duration::MAX, core_sharers: 1, barriers: Cell::new(0) }
     }
 
     /// The world and the device of this process: connects to the other ranks, if a launcher has
@@ -114,6 +118,7 @@ impl World {
             let operation = format!("{what} (MASTER_ADDR {}, MASTER_PORT {})", place.host, place.port);
             move |reason| DistributedError { rank, size, operation, waited: seconds(started.elapsed()), reason }
         };
+        c10d::be_quiet();
         let address = place.store();
         let store = Store::open(&address, place.serves_store(), size, timeout).map_err(failed("meeting"))?;
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
@@ -126,7 +131,10 @@ impl World {
         };
         let monitor = Monitor::start(&address, rank, size, timeout).map_err(failed("watching the others"))?;
         let link = Link { processes, devices, monitor, store };
-        Ok(Self { place, link: Some(link), timeout, barriers: Cell::new(0) })
+        let mut world = Self { place, link: Some(link), timeout, core_sharers: 1, barriers: Cell::new(0) };
+        let cores = Cores::of_this_process();
+        world.core_sharers = cores.shared_by(&world.gather("the ranks' cores", cores.clone())?);
+        Ok(world)
     }
 
     /// Calls `work`, so that its failure on one rank ends all others with its message, and the
@@ -189,7 +197,7 @@ impl World {
     /// This rank's share of the machine's cores, at least one.
     pub fn cores(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (cores / self.place.local_size).max(1)
+        (cores / self.core_sharers).max(1)
     }
 
     /// The settings of a scorer that takes this rank's share of the cores, unless they name a number

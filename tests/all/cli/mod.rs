@@ -8,7 +8,10 @@ mod hub;
 mod launch;
 mod model;
 mod plan;
+mod ranks;
 mod recovery;
 mod run;
 mod tools;
 mod toy;
+
+pub use run::smoke_run;
