@@ -244,7 +244,6 @@ impl Drop for Group {
 fn pointer(tensor: &Tensor) -> *mut c_void {
     tensor.as_ptr().cast_mut().cast()
 }
-}
 
 #[cfg(test)]
 mod tests {
