@@ -76,7 +76,7 @@ fn text(message: Message) -> Option<String> {
 /// A message of Gloo without the place in its source and its advice.
 fn essence(message: &str) -> &str {
     let is_place = |place: &&str| place.starts_with('[') && place.contains(".cc:");
-    let message = message.split_once("] ").filter(|(place, _)| is_place(&place)).map_or(message, |(_, rest)| rest);
+    let message = message.split_once("] ").filter(|(place, _)| is_place(place)).map_or(message, |(_, rest)| rest);
     message.split_once(". This is typically caused").map_or(message, |(fact, _)| fact)
 }
 

@@ -49,6 +49,6 @@ mod tests {
     fn this_process_has_cores() {
         let own = Cores::of_this_process();
         assert!(!own.allowed.is_empty());
-        assert_eq!(own.shared_by(&[own.clone()]), 1);
+        assert_eq!(own.shared_by(std::slice::from_ref(&own)), 1);
     }
 }
