@@ -109,7 +109,7 @@ impl<'a> Pictures<'a> {
         let mut distinct = indices.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        if !model.trains_vision() {
+        if !model.trains_vision() || distinct.is_empty() {
             let unknown: Vec<usize> = distinct.iter().copied().filter(|index| !known.contains_key(index)).collect();
             let mut embedded = self.embed(model, &unknown).into_iter();
             let part = |index: &usize| known.get(index).map(Tensor::shallow_clone).or_else(|| embedded.next());

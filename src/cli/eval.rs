@@ -109,14 +109,16 @@ impl EvalArgs {
 /// Runs it.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let config = args.config.load(args.flags())?;
-    for path in std::iter::once(&args.output_json).chain(&args.summary) {
-        prepare_parent(path)?;
-    }
     let (world, device) = World::join(&config)?;
     world.run(|| evaluate(args, &config, &world, device))
 }
 
 fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> Result<()> {
+    if world.is_main() {
+        for path in std::iter::once(&args.output_json).chain(&args.summary) {
+            prepare_parent(path)?;
+        }
+    }
     let source = DataSource::named(&args.dataset, &config.data.revision);
     let (policy, dataset) = world.main_first("model and data", || {
         Ok((args.policy.load(config, device)?, open_dataset(&source, config.eval_selection())?))

@@ -257,7 +257,8 @@ section! {
         /// The engine that executes programs in training and validation: `auto` (the native engine,
         /// and CadQuery for programs that it declines) or `cadquery`.
         engine: Engine = Engine::Auto,
-        /// Number of programs that a rank executes at the same time. 0: one per core of its share.
+        /// Number of programs executed at the same time on a machine, by all of its ranks. 0: one
+        /// per core.
         workers: usize = 0usize,
         /// Deadline of a program, in seconds. A program that runs longer is killed and counted as
         /// `timeout`.

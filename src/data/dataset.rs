@@ -167,6 +167,17 @@ impl Dataset {
         self.examples.iter_mut().skip(count).for_each(|example| example.program = None);
     }
 
+    /// A digest of the rows' ids, pictures and programs, in their order.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for example in &self.examples {
+            for part in [example.id.as_bytes(), &example.image, example.program.as_deref().unwrap_or("").as_bytes()] {
+                hasher.update(&part.len().to_le_bytes()).update(part);
+            }
+        }
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+
     /// Number of usable rows.
     pub fn len(&self) -> usize {
         self.examples.len()

@@ -112,6 +112,8 @@ pub(super) struct Store(*mut RawStore);
 
 // SAFETY: c10d's stores guard each call by a mutex.
 unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
 
 impl Store {
     /// Connects. If `is_server`, serves the store until this value is dropped. If `workers` is not
@@ -196,15 +198,18 @@ impl Group {
         Ok(Self(group))
     }
 
-    /// Connects the ranks by NCCL; see [`super::nccl`].
-    pub fn nccl(store: &Store, rank: usize, size: usize, timeout: Duration) -> Result<Self> {
-        type Connect = unsafe extern "C" fn(*mut RawStore, c_int, c_int, i64, *mut *mut RawGroup) -> Message;
+    /// Connects the ranks by NCCL; see [`super::nccl`]. `device` is this rank's GPU.
+    pub fn nccl(store: &Store, rank: usize, size: usize, device: usize, timeout: Duration) -> Result<Self> {
+        type Connect = unsafe extern "C" fn(*mut RawStore, c_int, c_int, c_int, i64, *mut *mut RawGroup) -> Message;
         let address = super::nccl::function(super::nccl::CONNECT)?;
         // SAFETY: the address of the function of nccl.cpp, which has this signature.
         let connect: Connect = unsafe { std::mem::transmute(address) };
         let mut group = null_mut();
         // SAFETY: an open store and a place for the result.
-        checked(unsafe { connect(store.0, rank as c_int, size as c_int, milliseconds(timeout), &raw mut group) })?;
+        checked(unsafe {
+            let [rank, size, device] = [rank, size, device].map(|number| number as c_int);
+            connect(store.0, rank, size, device, milliseconds(timeout), &raw mut group)
+        })?;
         Ok(Self(group))
     }
 

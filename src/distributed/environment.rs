@@ -23,8 +23,6 @@ pub struct Place {
     pub port: u16,
     /// Whether the launcher itself serves the store, as torchrun does.
     pub launcher_serves: bool,
-    /// How often the launcher has started the ranks again.
-    pub restarts: usize,
 }
 
 impl Place {
@@ -80,14 +78,12 @@ impl Place {
             host,
             port,
             launcher_serves: variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
-            restarts: number("TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
         }))
     }
 
-    /// The address of the store. Each start of the ranks has keys of its own, because a launcher's
-    /// store outlives the ranks.
-    pub(super) fn store(&self) -> StoreAddress {
-        StoreAddress { host: self.host.clone(), port: self.port, prefix: format!("cadwright/{}", self.restarts) }
+    /// The address of the store, for keys that begin with `prefix`.
+    pub(super) fn store(&self, prefix: &str) -> StoreAddress {
+        StoreAddress { host: self.host.clone(), port: self.port, prefix: format!("cadwright/{prefix}") }
     }
 
     /// Whether this process serves the store.
@@ -125,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn torchrun_serves_the_store_and_counts_restarts() {
+    fn torchrun_serves_the_store() {
         let place = read(&[
             ("RANK", "9"),
             ("WORLD_SIZE", "16"),
@@ -134,11 +130,9 @@ mod tests {
             ("MASTER_ADDR", "node0"),
             ("MASTER_PORT", "29500"),
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
-            ("TORCHELASTIC_RESTART_COUNT", "2"),
         ]);
         let place = place.unwrap().unwrap();
         assert_eq!((place.local_rank, place.local_size, place.serves_store()), (1, 8, false));
-        assert_eq!(place.store().prefix, "cadwright/2");
     }
 
     #[test]

@@ -9,14 +9,18 @@ mod c10d;
 mod cores;
 mod environment;
 mod measure;
+mod meeting;
 mod monitor;
 pub mod nccl;
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cadwright_rollout::ScorerConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,8 +54,10 @@ pub struct DistributedError {
 /// All ranks, seen from one of them.
 pub struct World {
     place: Place,
-    link: Option<Link>,
-    timeout: Duration,
+    /// `None` for one rank. Not dropped after a failure: closing a connection to a rank that is gone
+    /// may take for ever.
+    link: Option<ManuallyDrop<Link>>,
+    has_failed: Cell<bool>,
     /// Number of ranks, this one included, that run on the cores of this one.
     core_sharers: usize,
     /// Barriers that this rank has passed. All ranks pass the same ones.
@@ -66,7 +72,7 @@ struct Link {
     /// Between GPUs.
     devices: Option<Group>,
     monitor: Monitor,
-    store: Store,
+    store: Arc<Store>,
 }
 
 impl World {
@@ -80,9 +86,8 @@ impl World {
             host: String::new(),
             port: 0,
             launcher_serves: false,
-            restarts: 0,
         };
-        Self { place, link: None, timeout: Duration::MAX, core_sharers: 1, barriers: Cell::new(0) }
+        Self { place, link: None, has_failed: Cell::new(false), core_sharers: 1, barriers: Cell::new(0) }
     }
 
     /// The world and the device of this process: connects to the other ranks, if a launcher has
@@ -119,21 +124,38 @@ impl World {
             move |reason| DistributedError { rank, size, operation, waited: seconds(started.elapsed()), reason }
         };
         c10d::be_quiet();
-        let address = place.store();
-        let store = Store::open(&address, place.serves_store(), size, timeout).map_err(failed("meeting"))?;
+        let address = if place.launcher_serves {
+            let shared = Store::open(&place.store("meeting"), false, 0, timeout).map_err(failed("meeting"))?;
+            place.store(&meeting::agree(&shared, rank, size, timeout).map_err(failed("meeting"))?)
+        } else {
+            place.store("run")
+        };
+        let workers = if place.launcher_serves { 0 } else { size };
+        let store = Store::open(&address, place.serves_store(), workers, timeout).map_err(failed("meeting"))?;
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
         let loopback = (place.local_size == size).then_some("127.0.0.1");
         let processes = Group::gloo(&store, rank, size, interface.as_deref(), loopback, timeout);
         let processes = processes.map_err(failed("connecting by Gloo"))?;
         let devices = match device {
-            Device::Cuda(_) => Some(Group::nccl(&store, rank, size, timeout).map_err(failed("connecting by NCCL"))?),
+            Device::Cuda(index) => {
+                Some(Group::nccl(&store, rank, size, index, timeout).map_err(failed("connecting by NCCL"))?)
+            }
             _ => None,
         };
         let monitor = Monitor::start(&address, rank, size, timeout).map_err(failed("watching the others"))?;
-        let link = Link { processes, devices, monitor, store };
-        let mut world = Self { place, link: Some(link), timeout, core_sharers: 1, barriers: Cell::new(0) };
+        let link = Link { processes, devices, monitor, store: Arc::new(store) };
+        let link = Some(ManuallyDrop::new(link));
+        let mut world = Self { place, link, has_failed: Cell::new(false), core_sharers: 1, barriers: Cell::new(0) };
         let cores = Cores::of_this_process();
         world.core_sharers = cores.shared_by(&world.gather("the ranks' cores", cores.clone())?);
+        let backends = world.gather("the ranks' backends", world.backend().to_owned())?;
+        if let Some(other) = backends.iter().position(|backend| *backend != backends[0]) {
+            bail!(
+                "rank {other} computes with {}, rank 0 with {}: all ranks must have a GPU, or set run.device = \"cpu\"",
+                backends[other],
+                backends[0]
+            );
+        }
         Ok(world)
     }
 
@@ -142,27 +164,64 @@ impl World {
     ///
     /// # Errors
     /// Those of `work`.
+    ///
+    /// # Panics
+    /// If `work` does.
     pub fn run<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let result = work();
-        let Some(link) = &self.link else { return result };
-        match &result {
-            Ok(_) => {
-                // Another rank's end is no failure any more.
-                self.barrier("the end of the run")?;
-                link.monitor.stop_watching();
-                self.barrier("the end of the run")?;
+        let Some(link) = &self.link else { return work() };
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(value)) => {
+                self.end_together(link)?;
+                Ok(value)
             }
-            Err(error) => {
-                link.monitor.stop_watching();
-                if !monitor::announce(&link.store, self.place.rank, &format!("{error:#}")) {
-                    // Another rank reports.
-                    is_first_to_report();
-                }
-                // Others read the reason from the store, which ends with the process that serves it.
-                std::thread::sleep(Duration::from_secs(2));
+            Ok(Err(error)) => {
+                self.fail(&format!("{error:#}"), true);
+                Err(error)
+            }
+            Err(panic) => {
+                let texts = [panic.downcast_ref::<String>().map(String::as_str), panic.downcast_ref::<&str>().copied()];
+                // The panic has printed its message itself.
+                self.fail(&format!("panicked: {}", texts.into_iter().flatten().next().unwrap_or_default()), false);
+                resume_unwind(panic)
             }
         }
-        result
+    }
+
+    /// Waits for all ranks. The one that serves the store ends last.
+    fn end_together(&self, link: &Link) -> Result<()> {
+        self.barrier("the end of the run")?;
+        // From here on another rank's end is no failure.
+        link.monitor.stop_watching();
+        if !self.is_main() {
+            // The last use of the store, which may be gone before it answers.
+            let _ = link.store.add("ended", 1);
+            return Ok(());
+        }
+        let mut pause = Pause::default();
+        while link.store.add("ended", 0).is_ok_and(|ended| ended + 1 < self.size() as i64) {
+            pause.sleep();
+        }
+        Ok(())
+    }
+
+    /// Reports why this rank ends, on standard error if `is_reported` and no other rank has done so,
+    /// and to the others.
+    fn fail(&self, reason: &str, is_reported: bool) {
+        self.has_failed.set(true);
+        let Some(link) = &self.link else { return };
+        link.monitor.stop_watching();
+        let rank = self.rank();
+        // The store may have gone down with another machine, and then never answers.
+        let (sender, answer) = std::sync::mpsc::channel();
+        let store = link.store.clone();
+        let text = reason.to_owned();
+        std::thread::spawn(move || sender.send(monitor::announce(&store, rank, &text)));
+        let is_first = answer.recv_timeout(Duration::from_secs(1)).unwrap_or(true);
+        if is_first_to_report() && is_first && is_reported {
+            eprintln!("error: {reason}");
+        }
+        // The others read the reason from the store, which ends with the process that serves it.
+        std::thread::sleep(Duration::from_secs(2));
     }
 
     /// This rank, from 0.
@@ -189,8 +248,13 @@ impl World {
     pub fn backend(&self) -> &'static str {
         match &self.link {
             None => "none",
-            Some(Link { devices: Some(_), .. }) => "nccl",
-            Some(_) => "gloo",
+            Some(link) => {
+                if link.devices.is_some() {
+                    "nccl"
+                } else {
+                    "gloo"
+                }
+            }
         }
     }
 
@@ -200,11 +264,11 @@ impl World {
         (cores / self.core_sharers).max(1)
     }
 
-    /// The settings of a scorer that takes this rank's share of the cores, unless they name a number
-    /// of workers.
+    /// The settings of a scorer with this rank's share of the machine's workers: of those that the
+    /// settings name, or of one for each core.
     pub fn own_share(&self, mut scorer: ScorerConfig) -> ScorerConfig {
-        if scorer.jobs == 0 && self.size() > 1 {
-            scorer.jobs = self.cores();
+        if self.size() > 1 {
+            scorer.jobs = if scorer.jobs == 0 { self.cores() } else { (scorer.jobs / self.core_sharers).max(1) };
         }
         scorer
     }
@@ -311,22 +375,14 @@ impl World {
         what: &str,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let own = if self.is_main() { Some(make()?) } else { None };
-        let all = self.gather(what, own)?;
+        // A list, because `T` may be an option itself.
+        let own = if self.is_main() { vec![make()?] } else { Vec::new() };
+        let all: Vec<Vec<T>> = self.gather(what, own)?;
         all.into_iter().flatten().next().context("rank 0 sent nothing")
     }
 
-    /// Waits until all ranks are here.
-    ///
-    /// # Errors
-    /// A rank does not come within `distributed.timeout_s`.
-    pub fn barrier(&self, what: &str) -> Result<()> {
-        self.wait_for_all(what, self.timeout)
-    }
-
     /// Calls `make` on rank 0, then on the first rank of each other machine, then on the others:
-    /// what the first ones make or download, the others find. There is no limit to how long it may
-    /// take.
+    /// what the first ones make or download, the others find.
     ///
     /// # Errors
     /// Those of `make`.
@@ -337,18 +393,21 @@ impl World {
             _ => 2,
         };
         for _ in 0..turn {
-            self.wait_for_all(what, Duration::MAX)?;
+            self.barrier(what)?;
         }
         let made = make()?;
         for _ in turn..2 {
-            self.wait_for_all(what, Duration::MAX)?;
+            self.barrier(what)?;
         }
         Ok(made)
     }
 
-    /// Waits until all ranks have counted themselves in the store. Unlike c10d's barrier it may take
-    /// longer than an operation of all ranks.
-    fn wait_for_all(&self, what: &str, patience: Duration) -> Result<()> {
+    /// Waits until all ranks are here, however long that takes: one may be writing or downloading
+    /// many gigabytes. A rank that dies meanwhile ends all.
+    ///
+    /// # Errors
+    /// The store is gone.
+    pub fn barrier(&self, what: &str) -> Result<()> {
         let Some(link) = &self.link else { return Ok(()) };
         let started = Instant::now();
         let failed = |reason| {
@@ -357,11 +416,9 @@ impl World {
         };
         let key = format!("barrier/{}", self.barriers.replace(self.barriers.get() + 1));
         let mut here = link.store.add(&key, 1).map_err(failed)?;
+        let mut pause = Pause::default();
         while here < self.size() as i64 {
-            if started.elapsed() > patience {
-                return Err(failed(format!("{here} of {} ranks came", self.size())).into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
+            pause.sleep();
             here = link.store.add(&key, 0).map_err(failed)?;
         }
         Ok(())
@@ -383,6 +440,31 @@ impl World {
             DistributedError { rank, size, operation: operation(), waited: seconds(started.elapsed()), reason }
         })?;
         Ok(())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.as_mut().filter(|_| !self.has_failed.get()) {
+            // SAFETY: it is not used again.
+            unsafe { ManuallyDrop::drop(link) }
+        }
+    }
+}
+
+/// The time between two questions to the store, which grows: all ranks ask the same one.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(2))
+    }
+}
+
+impl Pause {
+    fn sleep(&mut self) {
+        std::thread::sleep(self.0);
+        self.0 = self.0.mul_f64(1.3).min(Duration::from_millis(200));
     }
 }
 

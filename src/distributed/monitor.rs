@@ -4,8 +4,8 @@
 //! notices nothing before its timeout. So each rank counts up a number in the store. A rank whose
 //! number stands still, or that has said that it failed, ends all others.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,27 @@ use super::environment::seconds;
 /// How long a rank may be silent until it counts as dead.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
+/// Number of ranks that each rank watches.
+const WATCHED: usize = 2;
+
 /// Time between two looks at the others.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The key under which a rank says why it ends.
 const FAILURE: &str = "failure";
 
-/// The thread that watches.
+/// The threads that watch.
 pub(super) struct Monitor {
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    state: Arc<State>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads share.
+struct State {
+    rank: usize,
+    is_over: AtomicBool,
+    /// When the store last answered.
+    last_answer: Mutex<Instant>,
 }
 
 impl Monitor {
@@ -35,23 +46,34 @@ impl Monitor {
     pub fn start(address: &StoreAddress, rank: usize, size: usize, timeout: Duration) -> Result<Self> {
         // A connection of its own: an operation of the main thread may hold the other one.
         let store = Store::open(address, false, 0, timeout)?;
-        let is_over = Arc::new(AtomicBool::new(false));
-        let watch = Watch { store, rank, peers: vec![(0, Instant::now()); size], is_over: Arc::clone(&is_over) };
-        let thread = std::thread::Builder::new().name("monitor".into()).spawn(move || watch.run());
-        let thread = thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { is_over, thread: Some(thread) })
+        let last_answer = Mutex::new(Instant::now());
+        let state = Arc::new(State { rank, is_over: AtomicBool::new(false), last_answer });
+        // Two others watch each rank. Who finds one dead tells all.
+        let watched = (1..=WATCHED).map(|distance| (rank + distance) % size).filter(|&other| other != rank);
+        let peers = watched.map(|rank| Peer { rank, count: 0, since: Instant::now() }).collect();
+        let watch = Watch { store, peers, state: Arc::clone(&state) };
+        let clock = Arc::clone(&state);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+            thread.map_err(|error| format!("cannot start a thread: {error}"))
+        };
+        let threads = vec![
+            spawn("monitor", Box::new(move || watch.run()))?,
+            spawn("monitor's clock", Box::new(move || clock.run()))?,
+        ];
+        Ok(Self { state, threads })
     }
 
     /// From now on, nothing that happens to another rank ends this one.
     pub fn stop_watching(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
+        self.state.is_over.store(true, Ordering::SeqCst);
     }
 }
 
 impl Drop for Monitor {
     fn drop(&mut self) {
         self.stop_watching();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A thread that panicked watches nothing; there is nothing more to end.
             let _ = thread.join();
         }
@@ -69,57 +91,87 @@ pub(super) fn announce(store: &Store, rank: usize, reason: &str) -> bool {
     is_first
 }
 
-/// What the thread knows.
+impl State {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Ends the process, unless the run is over.
+    fn end(&self, reason: &str) {
+        if self.is_over() {
+            return;
+        }
+        if super::is_first_to_report() {
+            eprintln!("error: rank {} stops: {reason}", self.rank);
+        }
+        // The main thread may be in an operation that does not end, and what static destructors do
+        // then is not known.
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(1) }
+    }
+
+    /// Ends the process if the store stops answering: a question to a machine that has lost its
+    /// power waits for ever.
+    fn run(&self) {
+        while !self.is_over() {
+            std::thread::sleep(INTERVAL);
+            let silent = self.last_answer.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            if silent > SILENCE {
+                self.end(&format!("the store of rank 0 has not answered for {}", seconds(silent)));
+            }
+        }
+    }
+}
+
+/// Another rank, and its number in the store.
+struct Peer {
+    rank: usize,
+    count: i64,
+    /// When the number last changed.
+    since: Instant,
+}
+
+/// What the thread that asks the store knows.
 struct Watch {
     store: Store,
-    rank: usize,
-    /// For each rank, its number and when that last changed.
-    peers: Vec<(i64, Instant)>,
-    is_over: Arc<AtomicBool>,
+    peers: Vec<Peer>,
+    state: Arc<State>,
 }
 
 impl Watch {
     fn run(mut self) {
-        while !self.is_over.load(Ordering::SeqCst) {
-            let reason = match self.look() {
+        while !self.state.is_over() {
+            match self.look() {
                 Ok(None) => {
+                    *self.state.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     std::thread::sleep(INTERVAL);
-                    continue;
                 }
-                Ok(Some(reason)) => reason,
+                Ok(Some(reason)) => self.state.end(&reason),
                 Err(reason) => {
                     // The host of the store is gone: either it failed, or all ranks are done and
                     // this one is about to be told so.
                     std::thread::sleep(4 * INTERVAL);
-                    format!("the store of rank 0 does not answer ({reason})")
+                    self.state.end(&format!("the store of rank 0 does not answer ({reason})"));
                 }
-            };
-            if self.is_over.load(Ordering::SeqCst) {
-                return;
             }
-            if super::is_first_to_report() {
-                eprintln!("error: rank {} stops: {reason}", self.rank);
-            }
-            // The main thread may be in an operation that does not end, and what static
-            // destructors do then is not known.
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(1) }
         }
     }
 
     /// Why this rank must end, if it must.
     fn look(&mut self) -> Result<Option<String>> {
-        self.store.add(&alive(self.rank), 1)?;
+        self.store.add(&alive(self.state.rank), 1)?;
         if let Some(reason) = self.store.find(FAILURE)? {
             return Ok(Some(reason));
         }
-        for rank in (0..self.peers.len()).filter(|rank| *rank != self.rank) {
-            let count = self.store.add(&alive(rank), 0)?;
-            let (last, since) = &mut self.peers[rank];
-            if count != *last {
-                (*last, *since) = (count, Instant::now());
-            } else if since.elapsed() > SILENCE {
-                return Ok(Some(format!("rank {rank} has given no sign of life for {}", seconds(since.elapsed()))));
+        for peer in &mut self.peers {
+            let count = self.store.add(&alive(peer.rank), 0)?;
+            if count != peer.count {
+                (peer.count, peer.since) = (count, Instant::now());
+            } else if peer.since.elapsed() > SILENCE {
+                let reason =
+                    format!("rank {} has given no sign of life for {}", peer.rank, seconds(peer.since.elapsed()));
+                announce(&self.store, self.state.rank, &reason);
+                return Ok(Some(reason));
             }
         }
         Ok(None)

@@ -155,6 +155,20 @@ impl Weights {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// A sum over the bits of all tensors. It is exact, so that copies of the same weights have the
+    /// same sum on every device.
+    pub fn checksum(&self) -> i64 {
+        let sum = |tensor: &Tensor| {
+            let bits = match tensor.kind() {
+                Kind::Float => Kind::Int,
+                Kind::BFloat16 | Kind::Half => Kind::Int16,
+                _ => Kind::Int64,
+            };
+            tensor.detach().contiguous().view_dtype(bits).sum(Kind::Int64).int64_value(&[])
+        };
+        self.tensors.values().map(sum).fold(0, |total, sum| total.wrapping_mul(31).wrapping_add(sum))
+    }
+
     /// The tensors that training changes, in order of their names.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.iter().filter(|(_, tensor)| tensor.requires_grad())

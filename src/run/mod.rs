@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tch::Device;
 
 use crate::config::{Config, Sft};
-use crate::data::Split;
+use crate::data::{Dataset, Split};
 use crate::distributed::World;
 use crate::files::write_whole;
+use crate::interrupt;
 use crate::model::InternVl;
 use crate::train::{Stage, ppo, sft};
 
@@ -111,9 +112,17 @@ impl<'a> Run<'a> {
             // A policy's scores are written before the next stage starts, whatever becomes of that
             // one.
             self.train(stage)?;
+            self.stop_if_interrupted(stage)?;
             self.evaluate(stage)?;
         }
         if self.world.is_main() { self.summarise() } else { Ok(()) }
+    }
+
+    /// Ends the run if a rank was interrupted in the last step of a stage.
+    fn stop_if_interrupted(&self, stage: StageName) -> Result<()> {
+        let [interruptions] = self.world.sum("interruptions", [f64::from(u8::from(interrupt::is_requested()))])?;
+        ensure!(interruptions == 0.0, "interrupted after {stage}, which is done; the same command goes on from there");
+        Ok(())
     }
 
     /// Trains the policy of a stage, unless that is done.
@@ -158,6 +167,7 @@ impl<'a> Run<'a> {
             self.device
         ));
         let mut policy = self.starting_policy(name, &path)?;
+        self.check_alike(&[&training, &validation], &policy.model)?;
         let stage = Stage {
             config: &self.config,
             world: self.world,
@@ -170,6 +180,28 @@ impl<'a> Run<'a> {
             base_model: self.base_model_name()?,
         };
         train(&stage, &mut policy.model)
+    }
+
+    /// Checks that all ranks start from the same rows and weights, of which each may have a copy of
+    /// its own.
+    fn check_alike(&self, datasets: &[&Dataset], model: &InternVl) -> Result<()> {
+        if self.world.size() == 1 {
+            return Ok(());
+        }
+        let rows: Vec<(usize, String)> = datasets.iter().map(|rows| (rows.len(), rows.digest())).collect();
+        let all = self.world.gather("what the ranks start from", (rows, model.weights().checksum()))?;
+        let (first_rows, first_weights) = &all[0];
+        for (rank, (rows, weights)) in all.iter().enumerate() {
+            ensure!(
+                rows == first_rows,
+                "rank {rank} has other rows of data than rank 0: training and validation {rows:?} there, {first_rows:?} on rank 0"
+            );
+            ensure!(
+                weights == first_weights,
+                "rank {rank} starts from other weights than rank 0: compare their copies"
+            );
+        }
+        Ok(())
     }
 
     /// The content of `result.json`, which a stage writes when it is done.

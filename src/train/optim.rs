@@ -148,57 +148,27 @@ impl Optimizer {
 
     /// Sets the slots' gradients to the sums over the ranks.
     fn reduce(&mut self, world: &World) -> Result<()> {
-        let gradients: Vec<Tensor> = self.slots.iter().map(|slot| slot.tensor.grad()).collect();
-        if world.size() == 1 {
-            for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
-                slot.gradient = gradient.defined().then_some(gradient);
-            }
-            return Ok(());
-        }
-        // A rank whose share of the examples is empty has no gradients, but the sum is there.
-        let is_defined: Vec<f32> = gradients.iter().map(|gradient| f32::from(u8::from(gradient.defined()))).collect();
-        let is_defined = Tensor::from_slice(&is_defined);
-        world.all_reduce("which gradients there are", &is_defined)?;
-        let is_defined: Vec<f32> = Vec::try_from(&is_defined)?;
-        let or_zeros = |i: usize| match gradients[i].defined() {
-            true => gradients[i].shallow_clone(),
-            false => self.slots[i].tensor.detach().zeros_like(),
-        };
-        let mut sums: Vec<(usize, Tensor)> = Vec::with_capacity(self.slots.len());
-        match &self.rounds {
-            None => {
-                let sizes: Vec<usize> = self.slots.iter().map(|slot| slot.tensor.numel()).collect();
-                for bucket in buckets(&sizes) {
-                    let members: Vec<Tensor> = bucket.clone().map(or_zeros).collect();
-                    let sum = flat(&members, 0);
-                    world.all_reduce("the gradients", &sum)?;
-                    sums.extend(bucket.zip(unflat(&sum, &members)));
+        let mut gradients: Vec<Tensor> = self.slots.iter().map(|slot| slot.tensor.grad()).collect();
+        let mut is_defined: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
+        if world.size() > 1 {
+            // A rank whose share of the examples is empty has no gradients, but there is a sum.
+            let counts: Vec<f32> = is_defined.iter().map(|&is_defined| f32::from(u8::from(is_defined))).collect();
+            let counts = Tensor::from_slice(&counts);
+            world.all_reduce("which gradients there are", &counts)?;
+            is_defined = Vec::<f32>::try_from(&counts)?.into_iter().map(|count| count > 0.0).collect();
+            for (gradient, slot) in gradients.iter_mut().zip(&self.slots) {
+                if !gradient.defined() {
+                    *gradient = slot.tensor.detach().zeros_like();
                 }
             }
-            Some(rounds) => {
-                for round in rounds.iter() {
-                    let segment = |members: &Vec<usize>| {
-                        flat(&members.iter().map(|&i| or_zeros(i)).collect::<Vec<_>>(), round.width)
-                    };
-                    let all = Tensor::cat(&round.members.iter().map(segment).collect::<Vec<_>>(), 0);
-                    let sum = world.reduce_scatter("the gradients", &all)?;
-                    let own = &round.members[world.rank()];
-                    let members: Vec<Tensor> = own.iter().map(|&i| or_zeros(i)).collect();
-                    sums.extend(own.iter().copied().zip(unflat(&sum, &members)));
-                }
+            match &self.rounds {
+                None => sum_whole(world, &gradients)?,
+                Some(rounds) => sum_shares(world, rounds, &gradients)?,
             }
         }
-        for (i, sum) in sums.into_iter().filter(|(i, _)| is_defined[*i] > 0.0) {
-            // In place of this rank's own, if there is one, so that buckets can be freed.
-            let kept = match gradients[i].defined() {
-                true => {
-                    let mut own = gradients[i].shallow_clone();
-                    own.copy_(&sum);
-                    own
-                }
-                false => sum.copy(),
-            };
-            self.slots[i].gradient = Some(kept);
+        for ((slot, gradient), is_defined) in self.slots.iter_mut().zip(gradients).zip(is_defined) {
+            let is_here = slot.owner.is_none_or(|owner| owner == world.rank());
+            slot.gradient = (is_defined && is_here).then_some(gradient);
         }
         Ok(())
     }
@@ -206,18 +176,20 @@ impl Optimizer {
     /// Sends the tensors that this rank has updated to the others.
     fn send_updated(&mut self, world: &World) -> Result<()> {
         let Some(rounds) = &self.rounds else { return Ok(()) };
+        for &i in rounds.alone() {
+            for part in parts(&self.slots[i].tensor.detach()) {
+                world.broadcast("an updated weight", &part, rounds.owner(i))?;
+            }
+        }
         for round in rounds.iter() {
             let tensors = |members: &Vec<usize>| -> Vec<Tensor> {
-                members.iter().map(|&i| self.slots[i].tensor.shallow_clone()).collect()
+                members.iter().map(|&i| self.slots[i].tensor.detach()).collect()
             };
-            let own = flat(&tensors(&round.members[world.rank()]), round.width);
+            let device = self.slots[0].tensor.device();
+            let own = flat(&tensors(&round.members[world.rank()]), round.width, device);
             let all = world.all_gather("the updated weights", &own)?;
             for (rank, members) in round.members.iter().enumerate().filter(|(rank, _)| *rank != world.rank()) {
-                let segment = all.narrow(0, rank as i64 * round.width as i64, round.width as i64);
-                let members = tensors(members);
-                for (mut tensor, updated) in members.iter().map(Tensor::shallow_clone).zip(unflat(&segment, &members)) {
-                    tensor.copy_(&updated);
-                }
+                copy_out(&round.segment(&all, rank), &tensors(members));
             }
         }
         Ok(())
@@ -321,6 +293,68 @@ impl Optimizer {
         self.step = state["step"].int64_value(&[0]);
         Ok(())
     }
+}
+
+/// Replaces every gradient by its sum over the ranks.
+fn sum_whole(world: &World, gradients: &[Tensor]) -> Result<()> {
+    let sizes: Vec<usize> = gradients.iter().map(Tensor::numel).collect();
+    for bucket in buckets(&sizes) {
+        let members = &gradients[bucket];
+        match members {
+            // It may be larger than a bucket.
+            [alone] if alone.is_contiguous() => {
+                for part in parts(alone) {
+                    world.all_reduce("the gradients", &part)?;
+                }
+            }
+            _ => {
+                let sum = flat(members, 0, members[0].device());
+                world.all_reduce("the gradients", &sum)?;
+                copy_out(&sum, members);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the gradients that this rank has the moments of by their sums over the ranks. What the
+/// others become is not defined.
+fn sum_shares(world: &World, rounds: &Rounds, gradients: &[Tensor]) -> Result<()> {
+    for &i in rounds.alone() {
+        let whole = gradients[i].contiguous();
+        for part in parts(&whole) {
+            world.all_reduce("a gradient", &part)?;
+        }
+        copy_out(&whole, std::slice::from_ref(&gradients[i]));
+    }
+    for round in rounds.iter() {
+        let all = Tensor::zeros([(round.width * world.size()) as i64], (Kind::Float, gradients[0].device()));
+        let of =
+            |members: &Vec<usize>| -> Vec<Tensor> { members.iter().map(|&i| gradients[i].shallow_clone()).collect() };
+        for (rank, members) in round.members.iter().enumerate() {
+            let members = of(members);
+            for (mut part, gradient) in unflat(&round.segment(&all, rank), &members).into_iter().zip(&members) {
+                part.copy_(gradient);
+            }
+        }
+        let sum = world.reduce_scatter("the gradients", &all)?;
+        copy_out(&sum, &of(&round.members[world.rank()]));
+    }
+    Ok(())
+}
+
+/// Copies the elements of `flat`, in order, into `tensors`.
+fn copy_out(flat: &Tensor, tensors: &[Tensor]) {
+    for (part, tensor) in unflat(flat, tensors).into_iter().zip(tensors) {
+        tensor.shallow_clone().copy_(&part);
+    }
+}
+
+/// Views of a contiguous tensor's elements, each of at most [`BUCKET`].
+fn parts(tensor: &Tensor) -> Vec<Tensor> {
+    let elements = tensor.view(-1);
+    let starts = (0..tensor.numel()).step_by(BUCKET);
+    starts.map(|start| elements.narrow(0, start as i64, BUCKET.min(tensor.numel() - start) as i64)).collect()
 }
 
 /// Elements of a bucket of gradients, which are summed over the ranks in one operation: 256 MiB.

@@ -77,8 +77,8 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
 struct Seconds {
     generate: f64,
     score_wait: f64,
-    /// Mean over the ranks of the time that each waited for the slowest one's rollouts.
-    idle: f64,
+    /// The time that each rank waited for the slowest one's rollouts.
+    idle: Vec<f64>,
     update: f64,
 }
 
@@ -117,7 +117,7 @@ impl Learner<'_> {
         let score_wait = waiting.elapsed().as_secs_f64();
         let done = Instant::now();
         let rollouts = gathered(world, self.policy, self.prompted, &parts, &places, rollouts, samples)?;
-        let [idle] = world.sum("the idle time", [done.elapsed().as_secs_f64() / world.size() as f64])?;
+        let idle = world.gather("the idle time", done.elapsed().as_secs_f64())?;
         Ok((rollouts, Seconds { generate, score_wait, idle, update: 0.0 }))
     }
 
@@ -361,9 +361,16 @@ impl Learner<'_> {
             ("skipped_updates", (state.skipped.total + state.skipped_by_critic.total) as f64),
             ("seconds_generate", seconds.generate),
             ("seconds_score_wait", seconds.score_wait),
-            ("seconds_idle", seconds.idle),
+            ("seconds_idle", cadwright_rewards::stats::mean(&seconds.idle)),
             ("seconds_update", seconds.update),
         ]);
+        if seconds.idle.len() > 1 {
+            seconds
+                .idle
+                .iter()
+                .enumerate()
+                .for_each(|(rank, idle)| numbers.push(format!("seconds_idle/rank_{rank}"), *idle));
+        }
         let line = format!(
             "reward {:.3}  IoU {:.3}  VSR {:.3}  KL {:.4}  CE weight {ce_weight:.2}  generate {:.1} wait {:.1} update {:.1} s",
             numbers.get("reward_mean"),

@@ -1,6 +1,6 @@
 //! Divides an optimiser's tensors among the ranks.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::distributed::World;
 
@@ -28,6 +28,7 @@ impl Shard {
 pub struct Rounds {
     owners: Vec<usize>,
     rounds: Vec<Round>,
+    alone: Vec<usize>,
 }
 
 /// One operation of all ranks.
@@ -38,13 +39,22 @@ pub struct Round {
     pub width: usize,
 }
 
+impl Round {
+    /// The part of a rank in `all`, the parts of all ranks one after another.
+    pub fn segment(&self, all: &Tensor, rank: usize) -> Tensor {
+        all.narrow(0, (rank * self.width) as i64, self.width as i64)
+    }
+}
+
 impl Rounds {
     /// Divides tensors of these sizes among `shard.size` ranks so that all have about the same
     /// number of elements.
     pub fn new(sizes: &[usize], shard: Shard) -> Self {
         let mut by_size: Vec<usize> = (0..sizes.len()).collect();
         by_size.sort_by_key(|&i| std::cmp::Reverse(sizes[i]));
+        let widest = ROUND / shard.size.max(1);
         let mut owners = vec![0; sizes.len()];
+        let mut alone = Vec::new();
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); shard.size];
         let mut loads = vec![0; shard.size];
         for i in by_size {
@@ -52,10 +62,9 @@ impl Rounds {
             let rank = (0..shard.size).min_by_key(|&rank| (loads[rank], rank)).unwrap_or(0);
             loads[rank] += sizes[i];
             owners[i] = rank;
-            members[rank].push(i);
+            if sizes[i] > widest { alone.push(i) } else { members[rank].push(i) }
         }
         // The sorted lists are cut alike, so that the parts of a round have similar sizes.
-        let widest = ROUND / shard.size.max(1);
         let mut rounds = Vec::new();
         let mut starts = vec![0; shard.size];
         while (0..shard.size).any(|rank| starts[rank] < members[rank].len()) {
@@ -75,12 +84,18 @@ impl Rounds {
             }
             rounds.push(round);
         }
-        Self { owners, rounds }
+        Self { owners, rounds, alone }
     }
 
     /// The rank that has the tensor.
     pub fn owner(&self, tensor: usize) -> usize {
         self.owners[tensor]
+    }
+
+    /// Tensors that are too large for a round: padded to their width, the parts of all ranks would
+    /// not fit into memory.
+    pub fn alone(&self) -> &[usize] {
+        &self.alone
     }
 
     /// The rounds, in the same order on all ranks.
@@ -92,13 +107,14 @@ impl Rounds {
 /// Most elements of a round, all ranks together: 256 MiB.
 const ROUND: usize = 64 << 20;
 
-/// The tensors' elements, one after another, and zeros up to `width`: f32.
-pub fn flat(tensors: &[Tensor], width: usize) -> Tensor {
-    let device = tensors.first().map_or(tch::Device::Cpu, Tensor::device);
+/// The tensors' elements, one after another, and zeros up to `width`: f32, on `device`.
+pub fn flat(tensors: &[Tensor], width: usize, device: Device) -> Tensor {
     let elements: usize = tensors.iter().map(Tensor::numel).sum();
-    let padding = Tensor::zeros([width.saturating_sub(elements) as i64], (Kind::Float, device));
-    let parts: Vec<Tensor> = tensors.iter().map(|tensor| tensor.detach().flatten(0, -1)).chain([padding]).collect();
-    Tensor::cat(&parts, 0)
+    let all = Tensor::zeros([width.max(elements) as i64], (Kind::Float, device));
+    for (mut part, tensor) in unflat(&all, tensors).into_iter().zip(tensors) {
+        part.copy_(&tensor.detach());
+    }
+    all
 }
 
 /// Views of the elements of `flat` in the shapes of `tensors`, in order.
@@ -120,6 +136,7 @@ mod tests {
     fn every_tensor_has_one_owner_and_shares_are_alike() {
         let sizes = [1000, 10, 400, 300, 300, 20, 5, 1];
         let rounds = Rounds::new(&sizes, Shard { rank: 0, size: 3 });
+        assert!(rounds.alone().is_empty());
         let mut seen: Vec<usize> = rounds.iter().flat_map(|round| round.members.concat()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..sizes.len()).collect::<Vec<_>>());
@@ -134,11 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_no_wider_than_its_limit_or_one_tensor() {
-        let sizes = [ROUND, ROUND / 4, ROUND / 4, ROUND / 4, 7];
+    fn a_round_is_no_wider_than_its_limit_and_larger_tensors_are_alone() {
+        let quarter = ROUND / 4;
+        let sizes = [ROUND, quarter, quarter, quarter, quarter, 7];
         let rounds = Rounds::new(&sizes, Shard { rank: 0, size: 2 });
+        assert_eq!((rounds.alone(), rounds.owner(0)), (&[0][..], 0));
+        // Rank 1 has the four quarters, two a round; rank 0 has the rest.
         let widths: Vec<usize> = rounds.iter().map(|round| round.width).collect();
-        assert_eq!(widths, [ROUND, ROUND / 4 + 7]);
+        assert_eq!(widths, [2 * quarter, 2 * quarter]);
     }
 
     #[test]
@@ -153,7 +173,7 @@ mod tests {
     #[test]
     fn flattened_tensors_come_back() {
         let tensors = [Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]), Tensor::from_slice(&[5.0f32])];
-        let flat = flat(&tensors, 7);
+        let flat = flat(&tensors, 7, Device::Cpu);
         assert_eq!(Vec::<f32>::try_from(&flat).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0]);
         for (back, tensor) in unflat(&flat, &tensors).iter().zip(&tensors) {
             assert_eq!(back, tensor);

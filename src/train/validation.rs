@@ -72,6 +72,7 @@ pub fn validate(
         if world.is_main() {
             stage.save_policy(model, directory)?;
         }
+        world.barrier("the best policy")?;
     }
     Ok(report)
 }

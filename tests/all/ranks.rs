@@ -1,6 +1,7 @@
 //! What ranks do together, with threads of this process as ranks.
 
 use std::net::TcpListener;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&World) -> T + Sync) -> Vec<T> {
         let world = world.expect("the ranks meet");
         world.run(|| Ok(work(&world))).expect("the ranks end together")
     };
+    let rank = &rank;
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..size).map(|i| scope.spawn(move || rank(i))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a rank")).collect()
@@ -33,8 +35,8 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&World) -> T + Sync) -> Vec<T> {
 }
 
 fn place(rank: usize, size: usize, port: u16) -> Place {
-    let (host, launcher_serves, restarts) = ("127.0.0.1".to_owned(), false, 0);
-    Place { rank, size, local_rank: rank, local_size: size, host, port, launcher_serves, restarts }
+    let (host, launcher_serves) = ("127.0.0.1".to_owned(), false);
+    Place { rank, size, local_rank: rank, local_size: size, host, port, launcher_serves }
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f32> {
@@ -105,20 +107,24 @@ fn a_rank_that_never_comes_is_reported_after_the_timeout() {
 fn an_operation_without_one_rank_says_who_waited_for_what_and_how_long() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     let config = Distributed { timeout_s: 2.0, ..Distributed::default() };
+    let both_done = Barrier::new(2);
+    let rank = |rank: usize| {
+        let world = World::connect(Some(place(rank, 2, port)), Device::Cpu, &config).expect("both come");
+        let numbers = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        let message = match rank {
+            0 => world.all_reduce("the gradients", &numbers).unwrap_err().to_string(),
+            _ => String::new(),
+        };
+        // Rank 0 serves the store: if it left sooner, rank 1 would end this process.
+        both_done.wait();
+        message
+    };
     let messages: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2)
-            .map(|rank| {
-                let config = &config;
-                scope.spawn(move || {
-                    let world = World::connect(Some(place(rank, 2, port)), Device::Cpu, config).expect("both come");
-                    if rank == 1 {
-                        std::thread::sleep(Duration::from_secs(4));
-                        return String::new();
-                    }
-                    world
-                        .all_reduce("the gradients", &Tensor::zeros([4], (Kind::Float, Device::Cpu)))
-                        .unwrap_err()
-                        .to_string()
+            .map(|i| {
+                scope.spawn({
+                    let rank = &rank;
+                    move || rank(i)
                 })
             })
             .collect();
