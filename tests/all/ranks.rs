@@ -235,14 +235,14 @@ fn a_sharded_optimizer_goes_on_from_the_state_of_a_plain_one() {
 }
 
 /// Tokens, log-probabilities, program, outcome and reward of each rollout.
-type Written = Vec<(usize, Vec<i64>, Vec<f32>, bool, String, Option<(&'static str, f64)>)>;
+type Described = (usize, Vec<i64>, Vec<f32>, bool, String, Option<(&'static str, f64)>);
 
 /// 5 parts, 3 completions each: neither divides by 2 or 4.
 #[test]
 fn completions_and_scores_do_not_depend_on_the_number_of_ranks() {
     let model = smoke_run().join("sft/best");
     let data = DataSource::Path(smoke_run().join("data"));
-    let write = |world: &World| -> Written {
+    let write = |world: &World| -> Vec<Described> {
         let config = InternVlConfig::read(&model).unwrap();
         let weights = Weights::load(&model, &config, Kind::Float, Device::Cpu).unwrap();
         let model_of_rank = InternVl::new(config, weights, None, Kind::Float);
@@ -284,7 +284,7 @@ fn completions_and_scores_do_not_depend_on_the_number_of_ranks() {
     }
 }
 
-fn described(rollout: Rollout) -> (usize, Vec<i64>, Vec<f32>, bool, String, Option<(&'static str, f64)>) {
+fn described(rollout: Rollout) -> Described {
     let score = rollout.score.map(|score| (score.verdict.name(), score.reward));
     let completion = rollout.completion;
     (rollout.index, completion.tokens, completion.logprobs, completion.truncated, rollout.program, score)
