@@ -1,11 +1,12 @@
 """Measures how speed grows with the number of ranks on one machine: tokens a second of SFT and
-completions a second of RLOO, with the nano model of the quickstart.
+completions a second of RLOO, with the nano model of the quickstart: by its recipe (all weights, Muon),
+with the optimiser sharded, with an adapter (rank 32, AdamW), and with more examples a step.
 
     .venv/bin/python benches/distributed.py [--ranks 1,2,4] [--rounds 3] [--program target/release/cadwright]
 
 Each rank has one thread. The numbers of ranks take turns, so that a busy machine slows down all of
 them. A number is the median over the steps of all rounds, without the first two of each run, in which
-libtorch compiles kernels. Prints Markdown.
+libtorch compiles kernels; the highest is in brackets. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -20,20 +21,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 2
-SFT_STEPS, PPO_STEPS, PICTURES, SAMPLES = 14, 6, 128, 2
+SFT_STEPS, PPO_STEPS, PICTURES, SAMPLES, UPDATED = 14, 5, 256, 2, 48
 SETTINGS = [
-    "run.threads=1", "rollout.workers=1", "data.synth.train=800", "data.synth.validation=16",
+    "run.threads=1", "data.synth.train=800", "data.synth.validation=16",
     "data.synth.test=16", f"sft.max_steps={SFT_STEPS}", "sft.max_seconds=0", "sft.validate_every=0",
     "sft.validation_samples=8", "sft.checkpoint_every=0", f"ppo.steps={PPO_STEPS}", "ppo.max_seconds=0",
-    f"ppo.images_per_step={PICTURES}", f"ppo.samples_per_image={SAMPLES}", "ppo.keep_images=48",
+    f"ppo.images_per_step={PICTURES}", f"ppo.samples_per_image={SAMPLES}", f"ppo.keep_images={UPDATED}",
     "ppo.validate_every=0", "ppo.validation_samples=8", "ppo.ceiling_samples=0", "ppo.checkpoint_every=0",
-]
+]  # fmt: skip
+LORA = ["model.tune=lora", "model.freeze_vision=true", "lora.rank=32", "sft.optimizer=adamw", "sft.learning_rate=1e-3"]
+SHARDED = ["distributed.shard_optimizer=true"]
+LARGE = ["sft.gradient_accumulation=4", "sft.max_steps=6"]
+VARIANTS = [
+    ("recipe", []), ("sharded optimiser", SHARDED), ("adapter", LORA), ("128 examples a step", LARGE),
+    ("256 examples an adapter's step", [*LORA, "sft.gradient_accumulation=8", "sft.max_steps=5"]),
+]  # fmt: skip
 
 
 def cadwright(program: Path, ranks: int, command: str, run: Path, *more: str) -> None:
     """Runs a command on so many ranks."""
     launch = [] if ranks == 1 else ["launch", "--processes", str(ranks)]
-    settings = [word for setting in [*SETTINGS, *more] for word in ("--set", setting)]
+    workers = f"rollout.workers={ranks}"
+    settings = [word for setting in [*SETTINGS, workers, *more] for word in ("--set", setting)]
     arguments = [program, *launch, command, "--config", ROOT / "configs/quickstart.toml", "--output-dir", run]
     subprocess.run([*arguments, *settings], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -44,24 +53,27 @@ def steps(run: Path, stage: str, key: str) -> list[dict]:
     return [row for row in rows if row["stage"] == stage and f"{stage}/{key}" in row]
 
 
-def measure(program: Path, ranks: int, prepared: Path, run: Path) -> dict[str, list[float]]:
-    """Trains in a copy of the prepared directory; returns the numbers of its steps by name."""
-    shutil.copytree(prepared, run)
-    cadwright(program, ranks, "sft", run)
+def measure(program: Path, ranks: int, prepared: Path, place: Path) -> dict[str, list[float]]:
+    """Trains in copies of the prepared directory; returns the numbers of the steps by name."""
+    found: dict[str, list[float]] = {}
+    for name, more in VARIANTS:
+        run = place / name.split()[0]
+        shutil.copytree(prepared, run)
+        cadwright(program, ranks, "sft", run, *more)
+        rates = [row["sft/tokens_per_second"] for row in steps(run, "sft", "loss")[WARM_UP:]]
+        found[f"SFT, {name}: tokens a second"] = rates
     # The policy of so few steps writes to the limit of tokens, so all completions have one length.
-    cadwright(program, ranks, "ppo", run)
-    sft = steps(run, "sft", "loss")[WARM_UP:]
-    ppo = steps(run, "ppo", "reward_mean")
-    completions = PICTURES * SAMPLES
-    found = {"SFT, tokens a second": [row["sft/tokens_per_second"] for row in sft]}
-    found["RLOO, completions a second of a step"] = [
-        completions / (after["ppo/seconds"] - before["ppo/seconds"]) for before, after in zip(ppo[1:], ppo[2:])]
-    found["RLOO, completions a second while they are generated"] = [
-        completions / (row["ppo/seconds_generate"] + row["ppo/seconds_idle"]) for row in ppo[WARM_UP:]]
-    found["RLOO, updated completions a second of the update"] = [
-        48 * SAMPLES / row["ppo/seconds_update"] for row in ppo[WARM_UP:]]
-    found["RLOO, idle share of a step"] = [
-        row["ppo/seconds_idle"] / (row["ppo/seconds_generate"] + row["ppo/seconds_update"]) for row in ppo[WARM_UP:]]
+    cadwright(program, ranks, "ppo", place / "recipe")
+    rows = steps(place / "recipe", "ppo", "reward_mean")[WARM_UP - 1:]
+    number = PICTURES * SAMPLES
+    waits = ("seconds_score_wait", "seconds_idle")
+    generated = [row["ppo/seconds_generate"] + sum(row[f"ppo/{wait}"] for wait in waits) for row in rows]
+    found["RLOO: completions a second, generated and scored"] = [number / seconds for seconds in generated]
+    found["RLOO: completions a second of the update"] = [UPDATED * SAMPLES / row["ppo/seconds_update"] for row in rows]
+    found["RLOO: completions a second of the whole step"] = [
+        number / (seconds + row["ppo/seconds_update"]) for seconds, row in zip(generated, rows)]
+    found["RLOO: share of a step that a rank is idle"] = [
+        row["ppo/seconds_idle"] / (seconds + row["ppo/seconds_update"]) for seconds, row in zip(generated, rows)]
     return found
 
 
@@ -90,7 +102,9 @@ def main() -> None:
     for name in numbers[all_ranks[0]]:
         medians = [statistics.median(numbers[ranks][name]) for ranks in all_ranks]
         ratios = [f"{median / medians[0]:.2f}" if medians[0] > 1e-3 else "" for median in medians[1:]]
-        print(f"| {name} | " + " | ".join(f"{median:.3g}" for median in medians) + " | " + " | ".join(ratios) + " |")
+        highest = [max(numbers[ranks][name]) for ranks in all_ranks]
+        cells = [f"{median:.3g} ({best:.3g})" for median, best in zip(medians, highest)]
+        print(f"| {name} | " + " | ".join(cells) + " | " + " | ".join(ratios) + " |")
 
 
 if __name__ == "__main__":

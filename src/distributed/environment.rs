@@ -86,6 +86,13 @@ impl Place {
         StoreAddress { host: self.host.clone(), port: self.port, prefix: format!("cadwright/{prefix}") }
     }
 
+    /// Whether all ranks are certainly on this machine, so that they can meet at its own address.
+    pub(super) fn is_one_machine(&self) -> bool {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let is_here = ["localhost", "127.0.0.1", "::1", name.trim()].contains(&self.host.as_str());
+        self.local_size == self.size && is_here
+    }
+
     /// Whether this process serves the store.
     pub(super) fn serves_store(&self) -> bool {
         self.rank == 0 && !self.launcher_serves
@@ -118,6 +125,8 @@ mod tests {
         let place = read(&variables).unwrap().unwrap();
         assert_eq!((place.rank, place.size, place.local_rank, place.local_size), (1, 4, 1, 4));
         assert_eq!((place.host.as_str(), place.port, place.launcher_serves), ("127.0.0.1", 29500, false));
+        assert!(place.is_one_machine());
+        assert!(!Place { host: "node0".into(), ..place }.is_one_machine(), "LOCAL_WORLD_SIZE may not have been set");
     }
 
     #[test]

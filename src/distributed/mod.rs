@@ -133,7 +133,7 @@ impl World {
         let workers = if place.launcher_serves { 0 } else { size };
         let store = Store::open(&address, place.serves_store(), workers, timeout).map_err(failed("meeting"))?;
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
-        let loopback = (place.local_size == size).then_some("127.0.0.1");
+        let loopback = place.is_one_machine().then_some("127.0.0.1");
         let processes = Group::gloo(&store, rank, size, interface.as_deref(), loopback, timeout);
         let processes = processes.map_err(failed("connecting by Gloo"))?;
         let devices = match device {
@@ -171,7 +171,7 @@ impl World {
         let Some(link) = &self.link else { return work() };
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(value)) => {
-                self.end_together(link)?;
+                self.end_together(link).inspect_err(|_| self.has_failed.set(true))?;
                 Ok(value)
             }
             Ok(Err(error)) => {
@@ -248,13 +248,8 @@ impl World {
     pub fn backend(&self) -> &'static str {
         match &self.link {
             None => "none",
-            Some(link) => {
-                if link.devices.is_some() {
-                    "nccl"
-                } else {
-                    "gloo"
-                }
-            }
+            Some(link) if link.devices.is_some() => "nccl",
+            Some(_) => "gloo",
         }
     }
 

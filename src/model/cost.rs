@@ -2,8 +2,9 @@
 //! addition that follows count as two operations. Norms, activations, rotary embedding and softmax
 //! are left out: they are bound by memory and far below one per cent of the operations.
 
-use super::Trained;
-use super::config::InternVlConfig;
+use super::config::{InternVlConfig, Parameter};
+use super::memory::is_adapted;
+use super::{Trained, is_language};
 
 /// A pass over one sequence of the decoder.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,30 @@ impl InternVlConfig {
     /// Operations of an adapter of this rank on all seven kinds of linear layers, for one token.
     pub fn adapter_flops(&self, rank: u64) -> f64 {
         2.0 * self.adapter_count(rank) as f64
+    }
+
+    /// Operations of Muon's orthogonalisation in one optimiser step: for each trained matrix of m x n,
+    /// m <= n, that is not a table, five iterations of two products m x n x m and one m x m x m
+    /// (`orthogonalised` in `train/optim.rs`). `rank` is that of an adapter.
+    pub fn muon_flops(&self, trained: Trained, rank: u64) -> f64 {
+        let of_matrix = |rows: f64, columns: f64| {
+            let (m, n) = (rows.min(columns), rows.max(columns));
+            5.0 * (4.0 * m * m * n + 2.0 * m * m * m)
+        };
+        let rank = rank as f64;
+        let is_table = |name: &str| name.contains("embed") || name.contains("lm_head");
+        let of_parameter = |parameter: &Parameter| {
+            let [rows, columns] = *parameter.shape.as_slice() else { return 0.0 };
+            let (rows, columns) = (rows as f64, columns as f64);
+            match trained {
+                Trained::Adapter if is_adapted(&parameter.name) => of_matrix(rank, columns) + of_matrix(rows, rank),
+                Trained::Model { vision } if (vision || is_language(&parameter.name)) && !is_table(&parameter.name) => {
+                    of_matrix(rows, columns)
+                }
+                _ => 0.0,
+            }
+        };
+        self.parameters().iter().map(of_parameter).sum()
     }
 
     /// Operations of the vision transformer and the projector for one tile.
@@ -119,6 +144,22 @@ mod tests {
 
     fn assert_close(found: f64, expected: f64, relative: f64) {
         assert!((found / expected - 1.0).abs() < relative, "{found:e} is not {expected:e}");
+    }
+
+    /// Five iterations of 4 m^2 n + 2 m^3 operations a matrix: 5 (4 n + 2) for a factor of rank 1.
+    #[test]
+    fn muon_costs_five_iterations_a_matrix() {
+        let config = preset(Preset::Nano);
+        let llm = &config.llm_config;
+        let adapter = config.muon_flops(Trained::Adapter, 1);
+        // 14 factors in a block.
+        let sides: i64 = config.adapter_count(1) as i64;
+        assert_eq!(adapter, 5.0 * (4 * sides + 2 * 14 * llm.num_hidden_layers) as f64);
+        let language = config.muon_flops(Trained::Model { vision: false }, 0);
+        let whole = config.muon_flops(Trained::Model { vision: true }, 0);
+        // At least 5 * 4 m operations a weight.
+        let weights = parameters(&config, "language_model.model.layers.");
+        assert!(language > 20.0 * weights && whole > language, "{language:e} {whole:e}");
     }
 
     /// A forward pass without attention costs 2 operations for each weight and token (Kaplan et al.

@@ -62,6 +62,11 @@ impl Memory {
     }
 }
 
+/// Whether the layer of this weight gets an adapter.
+pub(super) fn is_adapted(name: &str) -> bool {
+    name.starts_with("language_model.model.layers.") && name.ends_with("_proj.weight")
+}
+
 impl InternVlConfig {
     /// The number of parameters.
     pub fn parameter_count(&self) -> u64 {
@@ -70,8 +75,6 @@ impl InternVlConfig {
 
     /// The number of parameters of an adapter of this rank.
     pub fn adapter_count(&self, rank: u64) -> u64 {
-        let is_adapted =
-            |name: &str| name.starts_with("language_model.model.layers.") && name.ends_with("_proj.weight");
         let sides = |shape: &[i64]| shape.iter().sum::<i64>() as u64;
         self.parameters().iter().filter(|p| is_adapted(&p.name)).map(|p| rank * sides(&p.shape)).sum()
     }

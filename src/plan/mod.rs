@@ -12,7 +12,7 @@ mod parts;
 
 use serde::Serialize;
 
-use crate::config::{Algorithm, Config, Dtype, Tune};
+use crate::config::{Algorithm, Config, Dtype, OptimizerKind, Tune};
 use crate::model::{InternVlConfig, Ranks, Sequence, Trained, Usage};
 
 pub use device::{Assumptions, Device, UnknownDevice, scores_per_second};
@@ -219,7 +219,7 @@ impl Planner<'_> {
         let seconds = Seconds {
             update,
             all_reduce: self.all_reduce(self.gradient_bytes(trained), world),
-            optimizer: self.optimizer_seconds(trained),
+            optimizer: self.optimizer_seconds(trained, sft.optimizer),
             ..Seconds::default()
         };
         let uneven = if world > examples { Limit::LessThanOneExample } else { Limit::UnevenShares };
@@ -281,7 +281,7 @@ impl Planner<'_> {
             reference: update.reference,
             update: update.slowest,
             all_reduce: minibatches * self.all_reduce(gradients, world) + critic.1 * self.all_reduce(critic.0, world),
-            optimizer: minibatches * self.optimizer_seconds(trained),
+            optimizer: minibatches * self.optimizer_seconds(trained, ppo.optimizer),
         };
         let even = 1.0 / world as f64;
         let one = |whole: f64| whole * even;
@@ -494,9 +494,14 @@ impl Planner<'_> {
         all_reduce_seconds(bytes, world, self.bandwidth(world), self.device.collective_s)
     }
 
-    fn optimizer_seconds(&self, trained: Trained) -> f64 {
+    /// Seconds in which every rank updates all trained weights.
+    fn optimizer_seconds(&self, trained: Trained, kind: OptimizerKind) -> f64 {
         let count = self.model.trained_count(trained, self.rank()) as f64;
-        count * self.assumptions.optimizer_bytes / self.device.memory_bandwidth
+        let moved = count * self.assumptions.optimizer_bytes / self.device.memory_bandwidth;
+        match kind {
+            OptimizerKind::Adamw => moved,
+            OptimizerKind::Muon => moved + self.model.muon_flops(trained, self.rank()) / self.flops(),
+        }
     }
 
     fn usage(&self, batch: u64, length: f64) -> Usage {
