@@ -61,7 +61,7 @@ impl AllReduces {
         ring_bytes(self.ranks, bytes) / seconds
     }
 
-    /// Seconds of latency and bytes a second that fit all messages; see [`fit`].
+    /// Seconds of latency and bytes a second that fit all messages, by least relative squares.
     pub fn fitted(&self) -> (f64, f64) {
         let points: Vec<(f64, f64)> =
             self.seconds.iter().map(|(bytes, seconds)| (ring_bytes(self.ranks, *bytes), *seconds)).collect();
