@@ -149,6 +149,28 @@ fn rl_on_several_ranks_equals_one_rank() {
     }
 }
 
+/// 7 parts with 3 programs each.
+#[test]
+fn an_evaluation_on_two_ranks_is_that_on_one() {
+    let place = Place::new();
+    let [model, data] = ["sft/best", "data"].map(|part| smoke_run().join(part).display().to_string());
+    let evaluate = |ranks: usize| -> Value {
+        let output = format!("{ranks}.json");
+        let mut command = vec!["eval", "--model-path", &model, "--dataset", &data, "--num-samples", "7"];
+        command.extend(["--samples-per-image", "3", "--temperature", "0.6", "--output-json", &output]);
+        for setting in ["eval.engine=auto", "eval.grid=32", "model.dtype=f32", "generate.max_new_tokens=96"] {
+            command.extend(["--set", setting]);
+        }
+        let command = command.into_iter().map(str::to_owned).collect();
+        let finished = place.cadwright(on_ranks(ranks, command)).succeeds();
+        assert_eq!(finished.stdout().matches("7 parts: VSR").count(), 1, "{finished}");
+        json(place.path(&output))
+    };
+    let (one, two) = (evaluate(1), evaluate(2));
+    assert_eq!(one.as_object().map(serde_json::Map::len), Some(7));
+    assert_eq!(one, two);
+}
+
 /// One of two ranks is killed. The other ends with one line, nothing is half-written, and the run
 /// goes on from its checkpoint on 1 and on 4 ranks, to the end that it would have had.
 #[test]
