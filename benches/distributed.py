@@ -1,12 +1,12 @@
 """Measures how speed grows with the number of ranks on one machine: tokens a second of SFT and
-completions a second of RLOO, with the nano model of the quickstart: by its recipe (all weights, Muon),
-with the optimiser sharded, with an adapter (rank 32, AdamW), and with more examples a step.
+completions a second of RLOO, with the nano model of the quickstart: by its recipe (all weights,
+Muon), with the optimiser sharded, with an adapter (rank 32, AdamW), and with more examples a step.
 
-    .venv/bin/python benches/distributed.py [--ranks 1,2,4] [--rounds 3] [--program target/release/cadwright]
+    .venv/bin/python benches/distributed.py [--ranks 1,2,4] [--rounds 3] [--program PROGRAM]
 
 Each rank has one thread. The numbers of ranks take turns, so that a busy machine slows down all of
-them. A number is the median over the steps of all rounds, without the first two of each run, in which
-libtorch compiles kernels; the highest is in brackets. Prints Markdown.
+them. A number is the median over the steps of all rounds, without the first two of each run, in
+which libtorch compiles kernels; the highest is in brackets. Prints Markdown.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def torchrun(program: Path, run: Path, restarts: int) -> list[str]:
 
 
 def finish(process: subprocess.Popen, log: Path) -> str:
-    """Waits for the end of a process that writes to `log`. Its output; ends this script if it failed."""
+    """The output of a process that writes to `log`, at its end. Ends this script if it failed."""
     try:
         code = process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:

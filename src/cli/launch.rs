@@ -180,8 +180,8 @@ fn command(args: &LaunchArgs, program: &Path, rank: u32, port: u16, signals: &Si
     command.env("MASTER_ADDR", Ipv4Addr::LOCALHOST.to_string());
     let (launcher, mask) = (std::process::id() as libc::pid_t, signals.before);
     let prepare = move || {
-        // SAFETY: prctl, getppid and sigprocmask touch nothing but `mask`, and may be called between
-        // fork and exec.
+        // SAFETY: prctl, getppid and sigprocmask touch nothing but `mask`, and may be called
+        // between fork and exec.
         unsafe {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
                 || libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) != 0
@@ -203,9 +203,9 @@ fn command(args: &LaunchArgs, program: &Path, rank: u32, port: u16, signals: &Si
 /// A port that nothing listens on.
 ///
 /// Between this and the moment when rank 0 listens, another process may take the port. Then rank 0
-/// ends with an error that names it, the launcher ends the others, and the command has to be started
-/// again. The kernel gives out such ports in turn or at random, so two launchers at the same time
-/// hardly get the same one.
+/// ends with an error that names it, the launcher ends the others, and the command has to be
+/// started again. The kernel gives out such ports in turn or at random, so two launchers at the
+/// same time hardly get the same one.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -263,8 +263,8 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal, at most until `deadline`. None: the deadline has come, or a rank has ended
-    /// or stopped.
+    /// Waits for a signal, at most until `deadline`. None: the deadline has come, or a rank has
+    /// ended or stopped.
     fn wait(&self, deadline: Option<Instant>) -> Option<Request> {
         let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let limit = limit.map(|limit| libc::timespec {

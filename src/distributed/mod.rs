@@ -54,8 +54,8 @@ pub struct DistributedError {
 /// All ranks, seen from one of them.
 pub struct World {
     place: Place,
-    /// `None` for one rank. Not dropped after a failure: closing a connection to a rank that is gone
-    /// may take for ever.
+    /// `None` for one rank. Not dropped after a failure: closing a connection to a rank that is
+    /// gone may take for ever.
     link: Option<ManuallyDrop<Link>>,
     has_failed: Cell<bool>,
     /// Number of ranks, this one included, that run on the cores of this one.
@@ -204,8 +204,8 @@ impl World {
         Ok(())
     }
 
-    /// Reports why this rank ends, on standard error if `is_reported` and no other rank has done so,
-    /// and to the others.
+    /// Reports why this rank ends, on standard error if `is_reported` and no other rank has done
+    /// so, and to the others.
     fn fail(&self, reason: &str, is_reported: bool) {
         self.has_failed.set(true);
         let Some(link) = &self.link else { return };

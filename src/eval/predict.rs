@@ -41,8 +41,8 @@ pub struct EvalOptions {
 }
 
 /// Generates `options.samples` completions for each part in `indices` and scores them. Returns them
-/// in order, those of a part one after another, on every rank; each rank makes those of its share of
-/// the parts. The programs of one batch are scored while the next batch is generated. Calls
+/// in order, those of a part one after another, on every rank; each rank makes those of its share
+/// of the parts. The programs of one batch are scored while the next batch is generated. Calls
 /// `on_progress` with the number of parts of this rank that are done.
 ///
 /// # Errors

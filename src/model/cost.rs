@@ -42,8 +42,8 @@ impl InternVlConfig {
         2.0 * self.adapter_count(rank) as f64
     }
 
-    /// Operations of Muon's orthogonalisation in one optimiser step: for each trained matrix of m x n,
-    /// m <= n, that is not a table, five iterations of two products m x n x m and one m x m x m
+    /// Operations of Muon's orthogonalisation in one optimiser step: for each trained matrix of m x
+    /// n, m <= n, that is not a table, five iterations of two products m x n x m and one m x m x m
     /// (`orthogonalised` in `train/optim.rs`). `rank` is that of an adapter.
     pub fn muon_flops(&self, trained: Trained, rank: u64) -> f64 {
         let of_matrix = |rows: f64, columns: f64| {

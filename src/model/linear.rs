@@ -36,8 +36,8 @@ pub struct LoraScale {
 
 /// A row of a training batch as dropout sees it.
 ///
-/// The mask of a row in a layer is a function of this and of the layer's name. It does not depend on
-/// the batch's other rows or on padding, so that an optimiser step does not depend on how its
+/// The mask of a row in a layer is a function of this and of the layer's name. It does not depend
+/// on the batch's other rows or on padding, so that an optimiser step does not depend on how its
 /// examples are divided into forward passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutRow {
@@ -89,7 +89,7 @@ impl Linear {
         let (x, scale) = match dropout {
             Some(rows) if *p > 0.0 => {
                 let (batch, t, width) = x.size3().expect("x: [b, t, in]");
-                // `scale` takes the factor 1 / (1 - p) of the inputs that are kept. If p is 1, none is.
+                // `scale` takes the factor 1 / (1 - p) of the inputs that are kept.
                 let share = (1.0 - p).max(f64::EPSILON);
                 (x * kept(rows, *stream, [batch, t, width], *p, x.device()), scale / share)
             }

@@ -231,8 +231,8 @@ impl Optimizer {
     }
 
     /// Moments by name (`<tensor>.first`, `<tensor>.second`) and the number of applied steps
-    /// (`step`). If the ranks have different ones, only rank 0 gets them, on the CPU, and the others
-    /// get nothing.
+    /// (`step`). If the ranks have different ones, only rank 0 gets them, on the CPU, and the
+    /// others get nothing.
     ///
     /// # Errors
     /// Another rank is gone.

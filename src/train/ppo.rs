@@ -153,7 +153,8 @@ impl Learner<'_> {
         Ok(selected)
     }
 
-    /// Sets the critic's values. Each rank estimates those of its own rollouts, whose states it has.
+    /// Sets the critic's values. Each rank estimates those of its own rollouts, whose states it
+    /// has.
     fn estimate_values(&self, rollouts: &mut [Rollout]) -> Result<()> {
         let estimate = |(i, rollout): (usize, &Rollout)| {
             let states = rollout.completion.states.as_ref()?;
