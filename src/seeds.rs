@@ -13,6 +13,11 @@ pub fn seed(parts: &[u64]) -> u64 {
     })
 }
 
+/// A number for a name, to be a part of a [`seed`].
+pub fn number_of(name: &str) -> u64 {
+    seed(&name.bytes().map(u64::from).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

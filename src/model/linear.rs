@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::weights::Weights;
-use crate::seeds::seed;
+use crate::seeds::{number_of, seed};
 
 /// `y = x W^T + b`, plus `scale * dropout(x) A^T B^T` with an adapter (Hu et al. 2021,
 /// arXiv:2106.09685, section 4.1).
@@ -69,8 +69,7 @@ impl Linear {
             let LoraScale { scale, dropout } = lora?;
             let a = weights.find(&format!("{name}.lora_A.weight"))?;
             let b = weights.find(&format!("{name}.lora_B.weight"))?;
-            let stream = seed(&name.bytes().map(u64::from).collect::<Vec<_>>());
-            Some(Lora { a, b, scale, dropout, stream })
+            Some(Lora { a, b, scale, dropout, stream: number_of(name) })
         };
         Self {
             weight: weights.get(&format!("{name}.weight")),

@@ -32,7 +32,7 @@ use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::Pictures;
 use crate::policy;
 use crate::rollouts::PromptedDataset;
-use crate::seeds::seed;
+use crate::seeds::number_of;
 
 /// The inputs of a stage of a run.
 pub struct Stage<'a> {
@@ -89,7 +89,7 @@ pub fn stream(name: &str) -> u64 {
     match name {
         "sft" => 0x5f7,
         "ppo" => 0x990,
-        other => seed(&other.bytes().map(u64::from).collect::<Vec<_>>()),
+        other => number_of(other),
     }
 }
 
