@@ -28,6 +28,7 @@ mod workers;
 
 pub use answer::{Answer, Verdict};
 pub use config::{Engine, GRID_RANGE, ScorerConfig};
+pub use engines::execute_natively;
 pub use error::{Error, Result};
 pub use scorer::{ScoreBatch, Scorer};
 pub use scoring::{Execution, Score, ScoreRequest};

@@ -1,0 +1,6 @@
+//! The agent: it writes programs, builds them, looks at them, and corrects them, without any ground
+//! truth.
+
+pub mod draft;
+pub mod prior;
+pub mod refine;
