@@ -2,5 +2,6 @@
 //! truth.
 
 pub mod draft;
+pub mod look;
 pub mod prior;
 pub mod refine;
