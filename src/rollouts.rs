@@ -16,7 +16,7 @@ use crate::data::Dataset;
 use crate::distributed::World;
 use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
-use crate::pictures::Pictures;
+use crate::pictures::{Picture, Pictures};
 
 /// A dataset with its pictures, and the prompt for each of them.
 pub struct PromptedDataset<'a> {
@@ -33,7 +33,7 @@ pub struct PromptedDataset<'a> {
 impl PromptedDataset<'_> {
     /// The token ids before the completion, for the picture at `index`.
     pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
-        self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
+        self.tokenizer.encode(&self.prompt.text(&[self.pictures.image_tokens(model, &Picture::Part(index))]))
     }
 
     /// The part at `index`, as a program or a file.
@@ -43,8 +43,9 @@ impl PromptedDataset<'_> {
 
     /// Prompts with embedded pictures, without gradients.
     pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
-        let images = self.pictures.embed(model, indices);
-        let input = |(&index, image)| PromptInput { ids: self.prompt_ids(model, index), image };
+        let pictures: Vec<Picture> = indices.iter().map(|&index| Picture::Part(index)).collect();
+        let images = self.pictures.embed(model, &pictures);
+        let input = |(&index, image)| PromptInput::new(self.prompt_ids(model, index), image);
         indices.iter().zip(images).map(input).collect()
     }
 }

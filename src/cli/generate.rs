@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use cadwright::data::{Dataset, Example};
 use cadwright::generate::{GenerateOptions, Sampling, generate};
-use cadwright::pictures::Pictures;
+use cadwright::pictures::{Picture, PictureFile, Pictures};
 use cadwright::policy::Policy;
 use cadwright::rollouts::PromptedDataset;
 use cadwright::seeds::seed;
@@ -21,9 +21,9 @@ use super::eval::PolicyArgs;
 pub struct GenerateArgs {
     #[command(flatten)]
     policy: PolicyArgs,
-    /// The picture: PNG, JPEG or WebP
-    #[arg(long, value_name = "FILE")]
-    image: PathBuf,
+    /// The picture: PNG, JPEG or WebP. Again for further pictures of the same part
+    #[arg(long, value_name = "FILE", required = true)]
+    image: Vec<PathBuf>,
     /// Takes the likeliest token every time, which is the default
     #[arg(long, conflicts_with = "temperature")]
     greedy: bool,
@@ -44,10 +44,10 @@ pub struct GenerateArgs {
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
     let Policy { model, tokenizer, prompt } = args.policy.load(&config, config.run.device.open()?)?;
-    let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let dataset = Dataset::of_examples(vec![Example {
-        id: args.image.display().to_string(),
-        image: bytes.into(),
+        id: args.image[0].display().to_string(),
+        image: read(&args.image[0])?.into(),
         program: None,
         // No ground truth: nothing is compared.
         ground_truth: "".into(),
@@ -61,7 +61,12 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         top_p: config.eval.top_p,
         max_new_tokens: config.generate.max_new_tokens,
     };
-    let inputs = prompted.inputs(&model, &[0]);
+    let further = args.image[1..].iter().map(|path| {
+        let file = PictureFile::new(read(path)?).with_context(|| path.display().to_string())?;
+        Ok(Picture::File(file))
+    });
+    let shown = std::iter::once(Ok(Picture::Part(0))).chain(further).collect::<Result<Vec<Picture>>>()?;
+    let inputs = [prompted.input(&model, &shown)];
     let options = GenerateOptions { sampling, batch_size: config.generate.batch_size, keeps_states: false };
     let completions = generate(&model.frozen_copy(), &tokenizer, &inputs, &seeds, options, |_, _| {});
     let scorer = match args.execute {

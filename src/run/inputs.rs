@@ -76,7 +76,7 @@ impl Run<'_> {
         replace_directory(&directory, |aside| {
             let preset = InternVlConfig::preset(self.config.model.preset, 0);
             // The prompt occurs in every example, so the tokenizer learns its words too.
-            let prompt = prompt.text(preset.tokens_per_tile());
+            let prompt = prompt.text(&[preset.tokens_per_tile()]);
             let programs: Vec<&str> =
                 train.examples().iter().filter_map(|example| example.program.as_deref()).collect();
             ensure!(
