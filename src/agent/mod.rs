@@ -1,3 +1,4 @@
 //! Without ground truth: judging and improving programs by the picture alone.
 
+pub mod choose;
 pub mod look;
