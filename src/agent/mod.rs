@@ -1,6 +1,7 @@
 //! The agent: it writes programs, builds them, looks at them, and corrects them, without any ground
 //! truth.
 
+pub mod choose;
 pub mod draft;
 pub mod look;
 pub mod prior;

@@ -8,6 +8,7 @@ use cadwright_rollout::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::section::section;
+use crate::agent::choose::Select;
 use crate::data::Split;
 use crate::data::synth::Numbers;
 use crate::device::DeviceChoice;
@@ -513,6 +514,15 @@ section! {
         /// Number of programs generated for each part. More than one requires a temperature above
         /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
+        /// Ways to choose one of a part's programs, without executing any again: `image` (its render
+        /// is the most like the picture), `consensus` (its solid is the most like those of the
+        /// others), `logprob` (the highest mean log-probability of a token) and `truth` (the
+        /// highest IoU: the oracle). All are reported, and the first one chooses the programs of
+        /// predictions.json. Empty: nothing is chosen.
+        select: Vec<Select> = [],
+        /// With `select`: numbers of samples out of which one is chosen, besides
+        /// `samples_per_image`. They cost nothing more.
+        select_at: Vec<usize> = [],
         /// IoU thresholds of pass@k.
         thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
         /// Samples only among the likeliest tokens that together have this probability, but at

@@ -85,7 +85,13 @@ mod tests {
         RgbImage::from_fn(112, 112, |x, y| {
             let (x, y) = (x as i32 - 28, y as i32 - 28);
             let out = x.min(y).min(55 - x).min(55 - y);
-            tone(if out < 0 { 255.0 } else if out == 0 { 0.0 } else { 140.0 })
+            tone(if out < 0 {
+                255.0
+            } else if out == 0 {
+                0.0
+            } else {
+                140.0
+            })
         })
     }
 

@@ -216,7 +216,8 @@ fn draw(solid: &Solid, view: View, placement: Placement, size: u32) -> Canvas {
     let framing = Framing::fit(&bounds, view, side).moved(placement.zoom, shift);
     match &solid.geometry {
         Geometry::Csg(csg) => draw_csg(csg, framing),
-        Geometry::Mesh(mesh) => draw_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, framing)
-            .unwrap_or_else(|_| Canvas::new(side)),
+        Geometry::Mesh(mesh) => {
+            draw_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, framing).unwrap_or_else(|_| Canvas::new(side))
+        }
     }
 }
