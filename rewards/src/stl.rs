@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_written_mesh_is_read_back_and_its_normals_point_outwards() {
-        let mesh = block_mesh([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]);
+        let mesh = block_mesh([1.0, 2.0, 3.0], [3.0, 5.0, 7.0]);
         let bytes = write_stl(&mesh);
         assert_eq!(bytes.len(), 84 + 50 * 12);
         assert_eq!(bytes[80..84], [12, 0, 0, 0]);
