@@ -3,6 +3,11 @@
 
 pub mod choose;
 pub mod draft;
+pub mod feedback;
 pub mod look;
+pub mod output;
 pub mod prior;
 pub mod refine;
+pub mod session;
+pub mod trace;
+pub mod verifier;

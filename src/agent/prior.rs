@@ -15,10 +15,16 @@ use cadwright_rewards::csg::Operation;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{Body, Draft, Loop, tidy};
+use crate::config::Config;
+use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::write_whole;
+use crate::policy::PolicyPath;
 
 /// The file beside a policy's weights.
 const FILE: &str = "prior.json";
+
+/// Programs from which a prior is learned, at most.
+const PROGRAMS: usize = 20_000;
 
 /// Programs that are kept whole, as material for search.
 const LIBRARY: usize = 1000;
@@ -34,6 +40,8 @@ const LATTICES: [f64; 6] = [1.0 / 8.0, 1.0 / 16.0, 1.0 / 32.0, 1.0 / 64.0, 1.0 /
 pub struct Prior {
     /// How often each symbol was seen in each context.
     counts: BTreeMap<String, BTreeMap<String, u32>>,
+    /// The log-probability of the least likely program.
+    least: f64,
     /// The step of the numbers, if nearly all are multiples of one.
     lattice: Option<f64>,
     /// Programs in the data set's form.
@@ -54,9 +62,34 @@ impl Prior {
                 *prior.counts.entry(context).or_default().entry(symbol).or_default() += 1;
             }
         }
+        prior.least = drafts.iter().map(|draft| prior.logprob(draft)).fold(0.0, f64::min);
         prior.library = library.into_iter().take(LIBRARY).collect();
         prior.drafts = drafts.into_iter().take(LIBRARY).collect();
         prior
+    }
+
+    /// The prior for a policy: learned from the data set `agent.prior`, if that is set; else the
+    /// one beside the adapter or the checkpoint; else one that knows nothing.
+    ///
+    /// # Errors
+    /// A data set or a file that cannot be read.
+    pub fn configured(config: &Config, path: &PolicyPath) -> Result<Self> {
+        if !config.agent.prior.is_empty() {
+            let source = DataSource::named(&config.agent.prior, &config.data.revision);
+            let selection = Selection { split: Split::Train, limit: Some(PROGRAMS), hundred_subset_only: false };
+            return Ok(Self::of_dataset(&open_dataset(&source, selection)?));
+        }
+        for directory in path.adapter.iter().chain([&path.checkpoint]) {
+            if let Some(prior) = Self::of(directory)? {
+                return Ok(prior);
+            }
+        }
+        Ok(Self::default())
+    }
+
+    /// Learns from the programs of a data set.
+    pub fn of_dataset(dataset: &Dataset) -> Self {
+        Self::learn(dataset.examples().iter().filter_map(|example| example.program.as_deref()).take(PROGRAMS))
     }
 
     /// Whether nothing was learned: every program is as likely as any other.
@@ -82,6 +115,12 @@ impl Prior {
         }
         let symbols = habits(draft, self.lattice);
         symbols.iter().map(|(context, symbol)| self.symbol_logprob(context, symbol)).sum()
+    }
+
+    /// Log-probability of a program's habits. One in another form than the data set's counts as
+    /// the least likely one that was learned from.
+    pub fn logprob_of(&self, program: &str) -> f64 {
+        Draft::parse(program).map_or(self.least, |draft| self.logprob(&draft))
     }
 
     /// The most telling habits that the draft breaks: context, symbol and log-probability, least

@@ -43,9 +43,16 @@ impl PolicyArgs {
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
     pub fn load(&self, config: &Config, device: Device) -> Result<Policy> {
+        Policy::load(config, &self.path(config)?, None, Purpose::Inference, device)
+    }
+
+    /// The local directories of the checkpoint and of the adapter.
+    ///
+    /// # Errors
+    /// See [`PolicyPath::resolve`].
+    pub fn path(&self, config: &Config) -> Result<PolicyPath> {
         let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
-        let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
-        Policy::load(config, &path, None, Purpose::Inference, device)
+        Ok(PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?)
     }
 }
 

@@ -139,6 +139,9 @@ impl Config {
             ("data.synth.validation", data.synth.validation),
             ("data.synth.test", data.synth.test),
             ("eval.samples_per_image", eval.samples_per_image),
+            ("agent.rounds", self.agent.rounds),
+            ("agent.samples", self.agent.samples),
+            ("agent.starts", self.agent.starts),
         ] {
             require(value >= 1, format!("{key} = {value}: must be at least 1"));
         }
@@ -195,6 +198,9 @@ impl Config {
             ("ppo.entropy_coef", ppo.entropy_coef),
             ("ppo.ce_weight", ppo.ce_weight),
             ("eval.temperature", eval.temperature),
+            ("agent.temperature", self.agent.temperature),
+            ("agent.prior_weight", self.agent.prior_weight),
+            ("agent.max_seconds", self.agent.max_seconds),
         ] {
             require(value >= 0.0 && value.is_finite(), format!("{key} = {value}: must not be negative"));
         }
