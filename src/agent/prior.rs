@@ -15,16 +15,10 @@ use cadwright_rewards::csg::Operation;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{Body, Draft, Loop, tidy};
-use crate::config::Config;
-use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::write_whole;
-use crate::policy::PolicyPath;
 
 /// The file beside a policy's weights.
 const FILE: &str = "prior.json";
-
-/// Programs from which a prior is learned, at most.
-const PROGRAMS: usize = 20_000;
 
 /// Programs that are kept whole, as material for search.
 const LIBRARY: usize = 1000;
@@ -66,30 +60,6 @@ impl Prior {
         prior.library = library.into_iter().take(LIBRARY).collect();
         prior.drafts = drafts.into_iter().take(LIBRARY).collect();
         prior
-    }
-
-    /// The prior for a policy: learned from the data set `agent.prior`, if that is set; else the
-    /// one beside the adapter or the checkpoint; else one that knows nothing.
-    ///
-    /// # Errors
-    /// A data set or a file that cannot be read.
-    pub fn configured(config: &Config, path: &PolicyPath) -> Result<Self> {
-        if !config.agent.prior.is_empty() {
-            let source = DataSource::named(&config.agent.prior, &config.data.revision);
-            let selection = Selection { split: Split::Train, limit: Some(PROGRAMS), hundred_subset_only: false };
-            return Ok(Self::of_dataset(&open_dataset(&source, selection)?));
-        }
-        for directory in path.adapter.iter().chain([&path.checkpoint]) {
-            if let Some(prior) = Self::of(directory)? {
-                return Ok(prior);
-            }
-        }
-        Ok(Self::default())
-    }
-
-    /// Learns from the programs of a data set.
-    pub fn of_dataset(dataset: &Dataset) -> Self {
-        Self::learn(dataset.examples().iter().filter_map(|example| example.program.as_deref()).take(PROGRAMS))
     }
 
     /// Whether nothing was learned: every program is as likely as any other.

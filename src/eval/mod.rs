@@ -1,6 +1,7 @@
 //! Evaluation: predictions, their scores, choices among them, the report, and the comparison of two
 //! evaluations.
 
+pub mod by_agent;
 pub mod choices;
 pub mod compare;
 pub mod predict;
@@ -33,6 +34,8 @@ pub struct Evaluation {
     pub report: Report,
     /// The way to choose the program of each part among its samples; `None`: it is the first one.
     pub select: Option<Select>,
+    /// What the agent spent, if it wrote the programs.
+    pub agent: Option<PartCost>,
 }
 
 impl Evaluation {

@@ -102,7 +102,7 @@ pub fn evaluate(
 
 /// The predictions of all ranks, in the order of the parts, of which rank r has every one from the
 /// r-th in steps of the number of ranks.
-fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Prediction>) -> Result<Vec<Prediction>> {
+pub(super) fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Prediction>) -> Result<Vec<Prediction>> {
     if world.size() == 1 {
         return Ok(own);
     }
