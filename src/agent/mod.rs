@@ -1,0 +1,3 @@
+//! Without ground truth: judging and improving programs by the picture alone.
+
+pub mod feedback;
