@@ -1,5 +1,6 @@
 //! Episodes of several turns: the policy is told what came of its program, and writes another one.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
@@ -10,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::agent::feedback::{Built, feedback};
+use crate::agent::look::{Look, LookOptions};
 use crate::config::Turns;
 use crate::conversation::Reply;
-use crate::data::render::render_solid;
 use crate::generate::{Completion, GenerateOptions, generate};
 use crate::model::InternVl;
 use crate::pictures::{Picture, PictureFile, decoded};
@@ -61,8 +62,8 @@ pub fn generate_episodes<'a>(
 }
 
 /// Ends the turn of each rollout, whose program is scored, with the reply to it: what came of the
-/// program and, if it built a solid and `shows_render` is set, a picture of that in the part's view
-/// and size.
+/// program, where its silhouette and the picture's differ and, if it built a solid and
+/// `shows_render` is set, a render of that in the data set's view, as large as the part's picture.
 ///
 /// # Errors
 /// The prompt's chat template has no further turns.
@@ -73,11 +74,20 @@ pub fn end_turn(
     shows_render: bool,
 ) -> Result<()> {
     let examples = prompted.dataset.examples();
+    // One for each part, whose rollouts follow each other.
+    let mut parts: Vec<usize> = rollouts.iter().map(|rollout| rollout.index).collect();
+    parts.sort_unstable();
+    parts.dedup();
+    let look = |&part: &usize| {
+        (part, Look::new(&[decoded(&examples[part])], &LookOptions { fit: false, ..LookOptions::default() }))
+    };
+    let looks: BTreeMap<usize, Look> = parts.par_iter().map(look).collect();
     let told = |&(index, score, truncated): &(usize, Option<&Score>, bool)| -> Result<(String, Option<Picture>)> {
         let score = score.context("a turn ends with a score")?;
-        let text = feedback(&Built::of_score(score, truncated), &[] as &[&str]);
-        let side = || decoded(&examples[index]).width();
-        let render = score.solid.as_ref().filter(|_| shows_render).and_then(|solid| render_solid(solid, side()));
+        let look = &looks[&index];
+        let differences = score.solid.as_ref().map_or(Vec::new(), |solid| look.differences(solid));
+        let text = feedback(&Built::of_score(score, truncated), &differences);
+        let render = score.solid.as_ref().filter(|_| shows_render).map(|solid| look.render(solid));
         let render = render.map(|render| PictureFile::of(&render)).transpose()?;
         Ok((text, render.map(Picture::File)))
     };

@@ -8,6 +8,7 @@ use cadwright_rollout::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::section::section;
+use crate::agent::choose::Select;
 use crate::data::Split;
 use crate::data::synth::Numbers;
 use crate::device::DeviceChoice;
@@ -534,6 +535,15 @@ section! {
         /// Programs that are written one after another for a sample, as in `ppo.turns`. The last one
         /// counts; the earlier ones stand beside it in `predictions.json`.
         turns: usize = 1usize,
+        /// Ways to choose one of a part's programs, without executing any again: `image` (its render
+        /// is the most like the picture), `consensus` (its solid is the most like those of the
+        /// others), `logprob` (the highest mean log-probability of a token) and `truth` (the
+        /// highest IoU: the oracle). All are reported, and the first one chooses the programs of
+        /// predictions.json. Empty: nothing is chosen.
+        select: Vec<Select> = [],
+        /// With `select`: numbers of samples out of which one is chosen, besides
+        /// `samples_per_image`. They cost nothing more.
+        select_at: Vec<usize> = [],
         /// IoU thresholds of pass@k.
         thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
         /// Samples only among the likeliest tokens that together have this probability, but at

@@ -253,6 +253,27 @@ impl Config {
                 eval.samples_per_image, eval.temperature
             ),
         );
+        require(
+            eval.select.is_empty() || eval.samples_per_image > 1,
+            format!(
+                "eval.select = {} has nothing to choose from: eval.samples_per_image = {}",
+                spelling(&eval.select),
+                eval.samples_per_image
+            ),
+        );
+        require(
+            eval.select_at.is_empty() || !eval.select.is_empty(),
+            format!("eval.select_at = {:?} needs a way to choose, but eval.select is empty", eval.select_at),
+        );
+        for k in &eval.select_at {
+            require(
+                (1..=eval.samples_per_image).contains(k),
+                format!(
+                    "eval.select_at has {k}: must be between 1 and eval.samples_per_image = {}",
+                    eval.samples_per_image
+                ),
+            );
+        }
         for threshold in &eval.thresholds {
             let is_right = (0.0..=1.0).contains(threshold);
             require(is_right, format!("eval.thresholds has {threshold}: an IoU is between 0 and 1"));
