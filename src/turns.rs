@@ -14,6 +14,7 @@ use crate::agent::feedback::{Built, feedback};
 use crate::agent::look::{Look, LookOptions};
 use crate::config::Turns;
 use crate::conversation::Reply;
+use crate::data::render::render_solid;
 use crate::generate::{Completion, GenerateOptions, generate};
 use crate::model::InternVl;
 use crate::pictures::{Picture, PictureFile, decoded};
@@ -87,7 +88,8 @@ pub fn end_turn(
         let look = &looks[&index];
         let differences = score.solid.as_ref().map_or(Vec::new(), |solid| look.differences(solid));
         let text = feedback(&Built::of_score(score, truncated), &differences);
-        let render = score.solid.as_ref().filter(|_| shows_render).map(|solid| look.render(solid));
+        let side = || decoded(&examples[index]).width();
+        let render = score.solid.as_ref().filter(|_| shows_render).and_then(|solid| render_solid(solid, side()));
         let render = render.map(|render| PictureFile::of(&render)).transpose()?;
         Ok((text, render.map(Picture::File)))
     };

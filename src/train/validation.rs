@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cadwright_rewards::Geometry;
 use cadwright_rewards::stats::mean;
 use cadwright_rollout::Report;
 use image::RgbImage;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Stage;
 use crate::config::{Ppo, Turns};
 use crate::data::Dataset;
-use crate::data::render::{render_csg, render_mesh, side_by_side};
+use crate::data::render::{render_solid, side_by_side};
 use crate::distributed::World;
 use crate::eval::predict::{EvalOptions, Prediction, evaluate, report};
 use crate::model::InternVl;
@@ -114,11 +113,7 @@ fn strips(world: &World, dataset: &Dataset, predictions: &[Prediction]) -> Resul
         .take(PICTURES_SHOWN)
         .filter_map(|(index, solid)| {
             let side = decoded(&dataset.examples()[index]).width();
-            let predicted = match &solid.geometry {
-                Geometry::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, side).ok()?,
-                Geometry::Csg(csg) => render_csg(csg, side),
-            };
-            Some((index, predicted.into_raw()))
+            Some((index, render_solid(solid, side)?.into_raw()))
         })
         .collect();
     let mut all = world.gather("the pictures of a validation", own)?.concat();
