@@ -132,7 +132,8 @@ impl Prior {
             return Ok(None);
         }
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut prior: Self = serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
+        let mut prior: Self =
+            serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
         prior.drafts = prior.library.iter().filter_map(|program| Draft::parse(program)).collect();
         Ok(Some(prior))
     }
@@ -202,7 +203,16 @@ fn corner_name(outline: &Loop) -> String {
     match outline {
         Loop::Circle { center, radius } => {
             let left = near(center[0] - radius) && near(center[1]);
-            format!("circle {}", if left { "left" } else if near(center[0]) && near(center[1]) { "centre" } else { "other" })
+            format!(
+                "circle {}",
+                if left {
+                    "left"
+                } else if near(center[0]) && near(center[1]) {
+                    "centre"
+                } else {
+                    "other"
+                }
+            )
         }
         Loop::Path { pieces, .. } => {
             let mut corner = [f64::INFINITY; 2];
@@ -213,7 +223,11 @@ fn corner_name(outline: &Loop) -> String {
                 }
             }
             let closes = pieces.last().is_some_and(|piece| piece.end() == corner);
-            format!("path {}{}", if near(corner[0]) && near(corner[1]) { "zero" } else { "other" }, if closes { " closed" } else { "" })
+            format!(
+                "path {}{}",
+                if near(corner[0]) && near(corner[1]) { "zero" } else { "other" },
+                if closes { " closed" } else { "" }
+            )
         }
     }
 }
