@@ -32,4 +32,4 @@ pub use outcome::{Failure, Geometry, Outcome, OutcomeClass, Solid};
 pub use program::{extract_program, normalise_program};
 pub use reward::{RewardConfig, reward};
 pub use shell::{ShellIou, shell_iou};
-pub use stl::{StlError, read_stl};
+pub use stl::{StlError, read_stl, write_stl};
