@@ -43,16 +43,9 @@ impl PolicyArgs {
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
     pub fn load(&self, config: &Config, device: Device) -> Result<Policy> {
-        Policy::load(config, &self.path(config)?, None, Purpose::Inference, device)
-    }
-
-    /// The local directories of the checkpoint and of the adapter.
-    ///
-    /// # Errors
-    /// See [`PolicyPath::resolve`].
-    pub fn path(&self, config: &Config) -> Result<PolicyPath> {
         let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
-        Ok(PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?)
+        let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
+        Policy::load(config, &path, None, Purpose::Inference, device)
     }
 }
 
@@ -96,6 +89,10 @@ pub struct EvalArgs {
     /// (eval.select_at)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     select_at: Option<Vec<usize>>,
+    /// Evaluates the agent of [agent]: it writes, builds, looks and corrects, and chooses one program
+    /// for each part (eval.agent)
+    #[arg(long, conflicts_with_all = ["select", "samples_per_image"])]
+    agent: bool,
     /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact
     /// (eval.frames, by default canonical)
     #[arg(long)]
@@ -120,6 +117,7 @@ impl EvalArgs {
             self.select.as_ref().map(|ways| format!("eval.select={ways:?}")),
             self.select_at.as_ref().map(|numbers| format!("eval.select_at={numbers:?}")),
             self.frames.as_ref().map(frames),
+            self.agent.then(|| "eval.agent=true".to_owned()),
         ];
         flags.into_iter().flatten().chain(self.policy.flags()).collect()
     }

@@ -115,7 +115,8 @@ impl Search<'_> {
         match execute_natively(program) {
             Ok(Outcome::Solid(solid)) => {
                 let score = if solid.malformed { 0.0 } else { (self.judge)(&solid) };
-                let prior = form.draft().map_or_else(|| self.prior.logprob_of(program), |draft| self.prior.logprob(draft));
+                let prior =
+                    form.draft().map_or_else(|| self.prior.logprob_of(program), |draft| self.prior.logprob(draft));
                 (Some(OutcomeClass::Solid), score, score + self.prior_weight * prior)
             }
             Ok(Outcome::Failure(failure)) => (Some(failure.class), 0.0, f64::NEG_INFINITY),
