@@ -189,7 +189,10 @@ mod tests {
         let cut = told(&input, &rectangle(40..80, 30..50));
         assert_eq!(cut[0], "reaches not far enough at the bottom by a third");
         assert_eq!(cut.len(), 4, "{cut:?}");
-        assert_eq!(told(&input, &rectangle(40..84, 27..60)), ["too wide at the right by a tenth", "too high at the top by a tenth"]);
+        assert_eq!(
+            told(&input, &rectangle(40..84, 27..60)),
+            ["too wide at the right by a tenth", "too high at the top by a tenth"]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 
+use super::fit::Placement;
 use super::map::{Map, grey};
 
 /// The side at which pictures are compared.
@@ -46,6 +47,18 @@ impl Features {
         Self { silhouette, tone, lines: [fine, rough], coarse }
     }
 
+    /// The features after the picture was enlarged and shifted; the coarse maps stay as they are.
+    /// What leaves the picture is cut off.
+    pub fn moved(&self, placement: &Placement) -> Self {
+        let moved = |map: &Map| map.moved(placement.zoom as f32, placement.shift.map(|share| share as f32));
+        Self {
+            silhouette: moved(&self.silhouette),
+            tone: moved(&self.tone),
+            lines: self.lines.each_ref().map(moved),
+            coarse: self.coarse.clone(),
+        }
+    }
+
     /// Whether the picture shows no part.
     pub fn is_empty(&self) -> bool {
         self.silhouette.values().iter().all(|value| *value == 0.0)
@@ -85,7 +98,13 @@ mod tests {
         RgbImage::from_fn(112, 112, |x, y| {
             let (x, y) = (x as i32 - 28, y as i32 - 28);
             let out = x.min(y).min(55 - x).min(55 - y);
-            tone(if out < 0 { 255.0 } else if out == 0 { 0.0 } else { 140.0 })
+            tone(if out < 0 {
+                255.0
+            } else if out == 0 {
+                0.0
+            } else {
+                140.0
+            })
         })
     }
 

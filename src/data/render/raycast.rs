@@ -33,10 +33,9 @@ const NOTHING: Sample = Sample { surface: GROUND, facing: 0.0, depth: f32::INFIN
 /// Renders a solid, `size` pixels a side. A solid without volume gives a white picture.
 pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
     let side = canvas_side(size);
-    let canvas = solid.bounds().map_or_else(
-        || Canvas::new(side),
-        |bounds| draw_csg(solid, Framing::fit(&bounds, View::isometric(), side)),
-    );
+    let canvas = solid
+        .bounds()
+        .map_or_else(|| Canvas::new(side), |bounds| draw_csg(solid, Framing::fit(&bounds, View::isometric(), side)));
     canvas.to_picture(size)
 }
 
