@@ -3,6 +3,12 @@
 
 pub mod choose;
 pub mod draft;
+pub mod feedback;
+pub mod learned;
 pub mod look;
+pub mod output;
 pub mod prior;
 pub mod refine;
+pub mod session;
+pub mod trace;
+pub mod verifier;

@@ -34,6 +34,8 @@ const LATTICES: [f64; 6] = [1.0 / 8.0, 1.0 / 16.0, 1.0 / 32.0, 1.0 / 64.0, 1.0 /
 pub struct Prior {
     /// How often each symbol was seen in each context.
     counts: BTreeMap<String, BTreeMap<String, u32>>,
+    /// The log-probability of the least likely program.
+    least: f64,
     /// The step of the numbers, if nearly all are multiples of one.
     lattice: Option<f64>,
     /// Programs in the data set's form.
@@ -54,6 +56,7 @@ impl Prior {
                 *prior.counts.entry(context).or_default().entry(symbol).or_default() += 1;
             }
         }
+        prior.least = drafts.iter().map(|draft| prior.logprob(draft)).fold(0.0, f64::min);
         prior.library = library.into_iter().take(LIBRARY).collect();
         prior.drafts = drafts.into_iter().take(LIBRARY).collect();
         prior
@@ -84,6 +87,12 @@ impl Prior {
         symbols.iter().map(|(context, symbol)| self.symbol_logprob(context, symbol)).sum()
     }
 
+    /// Log-probability of a program's habits. One in another form than the data set's counts as
+    /// the least likely one that was learned from.
+    pub fn logprob_of(&self, program: &str) -> f64 {
+        Draft::parse(program).map_or(self.least, |draft| self.logprob(&draft))
+    }
+
     /// The most telling habits that the draft breaks: context, symbol and log-probability, least
     /// likely first.
     pub fn surprises(&self, draft: &Draft, count: usize) -> Vec<(String, String, f64)> {
@@ -110,7 +119,7 @@ impl Prior {
     /// The directory cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join(FILE);
-        write_whole(&path, &serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", path.display()))
+        write_whole(&path, &serde_json::to_string(self)?)
     }
 
     /// The prior beside a policy, if there is one.
@@ -123,7 +132,8 @@ impl Prior {
             return Ok(None);
         }
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut prior: Self = serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
+        let mut prior: Self =
+            serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
         prior.drafts = prior.library.iter().filter_map(|program| Draft::parse(program)).collect();
         Ok(Some(prior))
     }
@@ -193,7 +203,16 @@ fn corner_name(outline: &Loop) -> String {
     match outline {
         Loop::Circle { center, radius } => {
             let left = near(center[0] - radius) && near(center[1]);
-            format!("circle {}", if left { "left" } else if near(center[0]) && near(center[1]) { "centre" } else { "other" })
+            format!(
+                "circle {}",
+                if left {
+                    "left"
+                } else if near(center[0]) && near(center[1]) {
+                    "centre"
+                } else {
+                    "other"
+                }
+            )
         }
         Loop::Path { pieces, .. } => {
             let mut corner = [f64::INFINITY; 2];
@@ -204,7 +223,11 @@ fn corner_name(outline: &Loop) -> String {
                 }
             }
             let closes = pieces.last().is_some_and(|piece| piece.end() == corner);
-            format!("path {}{}", if near(corner[0]) && near(corner[1]) { "zero" } else { "other" }, if closes { " closed" } else { "" })
+            format!(
+                "path {}{}",
+                if near(corner[0]) && near(corner[1]) { "zero" } else { "other" },
+                if closes { " closed" } else { "" }
+            )
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct GenerateArgs {
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
-    let Policy { model, tokenizer, prompt } = args.policy.load(&config, config.run.device.open()?)?;
+    let Policy { model, tokenizer, prompt, .. } = args.policy.load(&config, config.run.device.open()?)?;
     let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let dataset = Dataset::of_examples(vec![Example {
         id: args.image[0].display().to_string(),

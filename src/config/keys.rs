@@ -39,6 +39,8 @@ section! {
         ppo: Ppo = Ppo::default(),
         /// The final evaluation.
         eval: Eval = Eval::default(),
+        /// Search at inference, by the agent.
+        agent: Agent = Agent::default(),
         /// Several ranks, if a launcher has started them.
         distributed: Distributed = Distributed::default(),
     }
@@ -304,6 +306,14 @@ section! {
         batch_size: usize = 4usize,
         /// Forward passes in one optimiser step.
         gradient_accumulation: usize = 8usize,
+        /// 2 also teaches to correct: before the first step, the model samples a draft for each row
+        /// with a program, at `ppo.temperature`; after the draft and what came of it, the row's
+        /// program is the answer that is learned. It needs a `model.path` that can write programs.
+        /// 1 teaches only first answers.
+        turns: usize = 1usize,
+        /// With `turns = 2`, goes on to teach the first answers too. If it is false, only the
+        /// second ones are learned.
+        first_turn: bool = true,
         /// Optimiser of matrices: `adamw` or `muon`. All other weights use AdamW.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
         /// Peak learning rate.
@@ -398,6 +408,16 @@ section! {
         samples_per_image: usize = 8usize,
         /// Softmax temperature of the rollouts. The update scores under the same temperature.
         temperature: f64 = 1.0,
+        /// Programs that an episode writes one after another. Before each but the first, the policy
+        /// is told what came of the one before (src/agent/feedback.rs). Validation does the same,
+        /// greedily. An episode of two turns costs more than twice as much as one of one turn.
+        turns: usize = 1usize,
+        /// Shows the policy a render of its own program in a further turn, if the program built a
+        /// solid: in RL, in SFT with `sft.turns`, and in evaluations with `eval.turns`.
+        turn_render: bool = true,
+        /// Share of an episode's reward, in [0, 1], that is the mean of its earlier turns' rewards.
+        /// The rest is the last turn's. 0: only the last program counts.
+        turn_reward_share: f64 = 0.0,
         /// Passes over a step's rollouts.
         epochs: usize = 1usize,
         /// Completions in one optimiser step.
@@ -514,6 +534,9 @@ section! {
         /// Number of programs generated for each part. More than one requires a temperature above
         /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
+        /// Programs that are written one after another for a sample, as in `ppo.turns`. The last one
+        /// counts; the earlier ones stand beside it in `predictions.json`.
+        turns: usize = 1usize,
         /// Ways to choose one of a part's programs, without executing any again: `image` (its render
         /// is the most like the picture), `consensus` (its solid is the most like those of the
         /// others), `logprob` (the highest mean log-probability of a token) and `truth` (the
@@ -523,6 +546,9 @@ section! {
         /// With `select`: numbers of samples out of which one is chosen, besides
         /// `samples_per_image`. They cost nothing more.
         select_at: Vec<usize> = [],
+        /// Evaluates the agent of `[agent]` in place of the policy's own programs. Its temperature is
+        /// `agent.temperature`.
+        agent: bool = false,
         /// IoU thresholds of pass@k.
         thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
         /// Samples only among the likeliest tokens that together have this probability, but at
@@ -537,6 +563,56 @@ section! {
         /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
         /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
+    }
+}
+
+/// What an agent's candidates are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifierKind {
+    /// The likeness of the candidate's picture to the input picture.
+    Image,
+    /// Whether it builds a solid.
+    Execution,
+    /// The IoU with the ground truth, in `rollout.frame`: the upper bound.
+    Truth,
+}
+
+section! {
+    /// `[agent]`: writes, builds, looks and corrects (docs/agent.md).
+    Agent {
+        /// Rounds in which the model writes. The first sees the pictures; each later one also the
+        /// best program so far and what came of it, which helps a model that was trained with
+        /// `ppo.turns = 2` and hardly another.
+        rounds: usize = 1usize,
+        /// Programs that the model writes in a round. The first of all is the greedy one.
+        samples: usize = 8usize,
+        /// Softmax temperature of the samples.
+        temperature: f64 = 1.0,
+        /// Changed programs that are built and judged for a part, after the last round; 0 refines
+        /// nothing.
+        refine: usize = 500usize,
+        /// Number of the best programs from which refinement starts.
+        starts: usize = 8usize,
+        /// What candidates are judged by: `image` (their likeness to the picture), `execution`
+        /// (whether they build a solid) or `truth` (IoU with the ground truth: the upper bound).
+        verifier: VerifierKind = VerifierKind::Image,
+        /// The views that pictures may show: `iso` (the data set's), `corners`, `axes`, or the names
+        /// of single ones.
+        views: Vec<String> = ["iso".to_owned()],
+        /// Data set (a directory of parquet or a hub id) whose training programs teach the prior.
+        /// Empty: `prior.json` beside the adapter or checkpoint, which training writes; without
+        /// that, no prior.
+        prior: String = "",
+        /// What a nat of the prior's log-probability is worth in units of the verifier's score.
+        prior_weight: f64 = 0.004,
+        /// Shows the model the render of its program in later rounds.
+        shows_render: bool = true,
+        /// Tokens that the model may write for a part before the last round; 0: no limit.
+        max_tokens: usize = 0usize,
+        /// Seconds for a part, on average over the parts of a batch; 0: no limit. What was found
+        /// until then counts. A run with a limit is not repeatable.
+        max_seconds: f64 = 0.0,
     }
 }
 

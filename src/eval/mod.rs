@@ -1,6 +1,7 @@
 //! Evaluation: predictions, their scores, choices among them, the report, and the comparison of two
 //! evaluations.
 
+pub mod by_agent;
 pub mod choices;
 pub mod compare;
 pub mod predict;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use cadwright_rewards::stats::mean;
 use cadwright_rollout::{Report, Scorer};
 use serde_json::{Value, json};
 
@@ -22,8 +24,9 @@ use crate::pictures::Pictures;
 use crate::policy::Policy;
 use crate::rollouts::PromptedDataset;
 use crate::telemetry::duration;
+use by_agent::{PartCost, evaluate_agent};
 use choices::{Chooser, choice, chosen_report};
-use predict::{EvalOptions, Prediction, evaluate, report};
+use predict::{EarlierProgram, EvalOptions, Prediction, evaluate, report};
 
 /// An evaluated policy.
 pub struct Evaluation {
@@ -33,6 +36,8 @@ pub struct Evaluation {
     pub report: Report,
     /// The way to choose the program of each part among its samples; `None`: it is the first one.
     pub select: Option<Select>,
+    /// What the agent spent, if it wrote the programs.
+    pub agent: Option<PartCost>,
 }
 
 impl Evaluation {
@@ -66,25 +71,34 @@ impl Evaluation {
         let options = EvalOptions {
             sampling,
             samples: eval.samples_per_image,
+            turns: config.turns(eval.turns),
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
+        let model = policy.model.frozen_copy();
         let mut chooser = Chooser::new(eval, dataset);
-        let mut done = 0;
-        let predictions =
-            evaluate(world, &policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |scored| {
+        let mut agent = None;
+        let predictions = if eval.agent {
+            let (predictions, cost) =
+                evaluate_agent(config, world, &model, &prompted, &indices, &policy.prior, &scorer)?;
+            agent = Some(cost);
+            predictions
+        } else {
+            let mut done = 0;
+            evaluate(world, &model, &prompted, &indices, &scorer, options, |scored| {
                 for part in scored.chunks_mut(eval.samples_per_image) {
                     chooser.compare(part);
                     done += 1;
                 }
                 // The other ranks are about as far.
                 world.say(&format!("eval {}/{n}", (done * world.size()).min(n)));
-            })?;
+            })?
+        };
         let choosing = world.gather("the time of choosing", chooser.seconds)?;
         let seconds = started.elapsed().as_secs_f64();
         let mut report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
         report.chosen = chosen_report(eval, &predictions, &longest(choosing));
-        Ok(Self { predictions, report, select: eval.select.first().copied() })
+        Ok(Self { predictions, report, select: eval.select.first().copied(), agent })
     }
 
     /// The content of `predictions.json`:
@@ -92,9 +106,10 @@ impl Evaluation {
     /// in the first frame. If a part has several samples, these fields are the first sample's, and
     /// `samples` lists `{"predicted_code", "outcome", "iou"}` of all. If one of them was chosen, the
     /// fields are its own, `chosen_by` and `chosen` say how and which one (from 0), and `samples`
-    /// has `logprob`, `tokens`, and `image_score` and `consensus` if they were needed. If the ground
-    /// truth is a file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its
-    /// content.
+    /// has `logprob`, `tokens`, and `image_score` and `consensus` if they were needed. With
+    /// `eval.turns` above 1, `earlier_turns` lists `{"predicted_code", "outcome", "iou"}` of the
+    /// programs before the fields' one. If the ground truth is a file, `ground_truth_code` is null
+    /// and `ground_truth_mesh` is the hash of its content.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let chosen = self.select.map(|by| (by, choice(samples, by, self.report.frame)));
@@ -115,6 +130,13 @@ impl Evaluation {
             });
             if let Some(shape) = ground_truth.shape() {
                 row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
+            }
+            if !prediction.earlier.is_empty() {
+                let earlier = |p: &EarlierProgram| {
+                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.report.frame));
+                    json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
+                };
+                row["earlier_turns"] = prediction.earlier.iter().map(earlier).collect();
             }
             if samples.len() > 1 {
                 let sample = |p: &Prediction| {
@@ -145,11 +167,15 @@ impl Evaluation {
     /// # Errors
     /// None that can happen: every number of a report is finite.
     pub fn summary_json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(&self.report.eval_summary())? + "\n")
+        let mut summary = serde_json::to_value(self.report.eval_summary())?;
+        if let Some(cost) = &self.agent {
+            summary["agent"] = serde_json::to_value(cost)?;
+        }
+        Ok(serde_json::to_string_pretty(&summary)? + "\n")
     }
 
-    /// The report in one line, followed by one line for each k of best@k and by the table of chosen
-    /// programs.
+    /// The report in one line, followed by one for the turns, if there are several, one for each k
+    /// of best@k, and the table of chosen programs.
     pub fn line(&self) -> String {
         let Report { n, vsr, frame, iou, iou_ci95: [low, high], seconds, .. } = &self.report;
         let (valid, seconds) = (self.report.iou_valid(), duration(*seconds));
@@ -158,6 +184,21 @@ impl Evaluation {
         );
         if self.report.panics > 0 {
             text += &format!("\n  {} programs have no score: cadwright panicked on them", self.report.panics);
+        }
+        if let Some(cost) = &self.agent {
+            text += &format!(
+                "\n  a part: {:.0} programs built ({:.0} by refinement), {:.0} tokens, {:.2} s; score {:.3}, of the greedy program {:.3}",
+                cost.programs, cost.refined, cost.tokens, cost.seconds, cost.score, cost.first_score
+            );
+        }
+        let turns = self.predictions.first().map_or(0, |prediction| prediction.earlier.len());
+        if turns > 0 {
+            let iou_of = |turn: usize| {
+                let iou = |p: &Prediction| p.earlier.get(turn).map_or(0.0, |earlier| earlier.score.iou_in(*frame));
+                mean(&self.predictions.iter().map(iou).collect::<Vec<f64>>())
+            };
+            let ious: Vec<String> = (0..turns).map(|turn| format!("{:.3}", iou_of(turn))).collect();
+            text += &format!("\n  IoU of the turns before {}, of the last {iou:.3}", ious.join(", "));
         }
         for (k, at) in &self.report.at_k {
             let (best, [low, high]) = (at.best_iou, at.best_iou_ci95);

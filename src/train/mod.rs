@@ -3,6 +3,7 @@
 pub mod advantages;
 pub mod checkpoint;
 pub mod curriculum;
+pub mod drafts;
 pub mod examples;
 pub mod forward;
 mod imitation;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cadwright_rollout::Scorer;
 
+use crate::agent::prior::Prior;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::distributed::World;
@@ -48,6 +50,8 @@ pub struct Stage<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The prompt for each picture.
     pub prompt: Prompt,
+    /// What the labelled programs are like; stored with each policy.
+    pub prior: Prior,
     /// The scorer of training and validation.
     pub scorer: &'a Scorer,
     /// The run directory.
@@ -80,7 +84,7 @@ impl Stage<'_> {
     /// # Errors
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        policy::save(directory, model, self.tokenizer, &self.prompt, &self.base_model)
+        policy::save(directory, model, self.tokenizer, &self.prompt, &self.prior, &self.base_model)
     }
 }
 
@@ -100,7 +104,8 @@ mod tests {
 
     #[test]
     fn more_sft_shuffles_otherwise_than_sft() {
-        let example = |index| TokenizedExample { index, prompt: vec![0; 3].into(), response: vec![0; index % 7] };
+        let example =
+            |index| TokenizedExample { index, prompt: vec![0; 3].into(), draft: None, response: vec![0; index % 7] };
         let examples: Vec<_> = (0..64).map(example).collect();
         let epoch = |stage| length_bucketed_batches(&examples, 8, 8, sft::epoch_seed(stage, 0, 0));
         assert_ne!(epoch("control"), epoch("sft"));

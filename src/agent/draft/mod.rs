@@ -219,28 +219,29 @@ pub fn tidy(value: f64) -> f64 {
     if rounded == 0.0 { 0.0 } else { rounded }
 }
 
+/// A plate with a hole, a boss on it and a groove across it.
+#[cfg(test)]
+pub(in crate::agent) const PROGRAM: &str = "import cadquery as cq\n\
+    # Generating a workplane for sketch 0\n\
+    wp_sketch0 = cq.Workplane(cq.Plane(cq.Vector(0.0, 0.0, 0.0), cq.Vector(1.0, 0.0, 0.0), cq.Vector(0.0, 0.0, 1.0)))\n\
+    loop0=wp_sketch0.moveTo(0.75, 0.0).lineTo(0.75, 0.5).lineTo(0.0, 0.5).lineTo(0.0, 0.0).close()\n\
+    loop1=wp_sketch0.moveTo(0.25, 0.25).circle(0.125)\n\
+    solid0=wp_sketch0.add(loop0).add(loop1).extrude(0.25)\n\
+    solid=solid0\n\
+    # Generating a workplane for sketch 1\n\
+    wp_sketch1 = cq.Workplane(cq.Plane(cq.Vector(0.5, 0.25, 0.25), cq.Vector(1.0, 0.0, 0.0), cq.Vector(0.0, 0.0, 1.0)))\n\
+    loop2=wp_sketch1.moveTo(0.0, 0.0).threePointArc((0.0625, 0.0625), (0.125, 0.0)).lineTo(0.0625, -0.0625).close()\n\
+    solid1=wp_sketch1.add(loop2).extrude(0.125)\n\
+    solid=solid.union(solid1)\n\
+    # Generating a workplane for sketch 2\n\
+    wp_sketch2 = cq.Workplane(cq.Plane(cq.Vector(0.625, 0.0, 0.25), cq.Vector(0.0, 1.0, 0.0), cq.Vector(1.0, 0.0, 6.123233995736766e-17)))\n\
+    loop3=wp_sketch2.moveTo(0.5, -0.0625).lineTo(0.5, 0.0).lineTo(0.0, 0.0).lineTo(0.0, -0.0625).close()\n\
+    solid2=wp_sketch2.add(loop3).extrude(0.0625, both=True)\n\
+    solid=solid.cut(solid2)\n";
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A plate with a hole, a boss on it and a groove across it.
-    pub(in crate::agent) const PROGRAM: &str = "import cadquery as cq\n\
-        # Generating a workplane for sketch 0\n\
-        wp_sketch0 = cq.Workplane(cq.Plane(cq.Vector(0.0, 0.0, 0.0), cq.Vector(1.0, 0.0, 0.0), cq.Vector(0.0, 0.0, 1.0)))\n\
-        loop0=wp_sketch0.moveTo(0.75, 0.0).lineTo(0.75, 0.5).lineTo(0.0, 0.5).lineTo(0.0, 0.0).close()\n\
-        loop1=wp_sketch0.moveTo(0.25, 0.25).circle(0.125)\n\
-        solid0=wp_sketch0.add(loop0).add(loop1).extrude(0.25)\n\
-        solid=solid0\n\
-        # Generating a workplane for sketch 1\n\
-        wp_sketch1 = cq.Workplane(cq.Plane(cq.Vector(0.5, 0.25, 0.25), cq.Vector(1.0, 0.0, 0.0), cq.Vector(0.0, 0.0, 1.0)))\n\
-        loop2=wp_sketch1.moveTo(0.0, 0.0).threePointArc((0.0625, 0.0625), (0.125, 0.0)).lineTo(0.0625, -0.0625).close()\n\
-        solid1=wp_sketch1.add(loop2).extrude(0.125)\n\
-        solid=solid.union(solid1)\n\
-        # Generating a workplane for sketch 2\n\
-        wp_sketch2 = cq.Workplane(cq.Plane(cq.Vector(0.625, 0.0, 0.25), cq.Vector(0.0, 1.0, 0.0), cq.Vector(1.0, 0.0, 6.123233995736766e-17)))\n\
-        loop3=wp_sketch2.moveTo(0.5, -0.0625).lineTo(0.5, 0.0).lineTo(0.0, 0.0).lineTo(0.0, -0.0625).close()\n\
-        solid2=wp_sketch2.add(loop3).extrude(0.0625, both=True)\n\
-        solid=solid.cut(solid2)\n";
 
     #[test]
     fn a_program_of_the_data_sets_form_is_read_and_written_unchanged() {
