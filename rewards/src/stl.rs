@@ -81,8 +81,8 @@ pub fn read_stl(bytes: &[u8]) -> Result<Solid, StlError> {
     Ok(Solid::meshed(mass, mesh, solids, malformed))
 }
 
-/// A binary STL file of the triangles, with unit normals that point outwards. Coordinates are rounded
-/// to f32. A triangle without an area has the normal zero.
+/// A binary STL file of the triangles, with unit normals that point outwards. Rounds coordinates to
+/// f32. A triangle without an area has the normal zero.
 pub fn write_stl(mesh: &Mesh) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + TRIANGLE * mesh.triangles.len());
     // The text must not begin with "solid", which some programs take for the text format.
