@@ -594,6 +594,9 @@ section! {
         refine: usize = 500usize,
         /// Number of the best programs from which refinement starts.
         starts: usize = 8usize,
+        /// Number of labelled programs (those of the prior whose solids look most like the picture)
+        /// from which refinement starts besides.
+        neighbours: usize = 8usize,
         /// What candidates are judged by: `image` (their likeness to the picture), `execution`
         /// (whether they build a solid) or `truth` (IoU with the ground truth: the upper bound).
         verifier: VerifierKind = VerifierKind::Image,
@@ -604,8 +607,8 @@ section! {
         /// Empty: `prior.json` beside the adapter or checkpoint, which training writes; without
         /// that, no prior.
         prior: String = "",
-        /// What a nat of the prior's log-probability is worth in units of the verifier's score.
-        prior_weight: f64 = 0.004,
+        /// What a nat of the prior's plausibility is worth in units of the verifier's score.
+        prior_weight: f64 = 0.01,
         /// Shows the model the render of its program in later rounds.
         shows_render: bool = true,
         /// Tokens that the model may write for a part before the last round; 0: no limit.

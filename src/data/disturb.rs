@@ -55,9 +55,8 @@ impl Disturbance {
         if sigma > 0.05 {
             taken = blur(&taken, sigma as f32);
         }
-        let tone = |value: u8| {
-            (255.0 * (self.gain * f64::from(value) / 255.0 + self.offset)).round().clamp(0.0, 255.0) as u8
-        };
+        let tone =
+            |value: u8| (255.0 * (self.gain * f64::from(value) / 255.0 + self.offset)).round().clamp(0.0, 255.0) as u8;
         taken.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(tone));
         let mut encoder = Compress::new(ColorSpace::JCS_RGB);
         encoder.set_size(taken.width() as usize, taken.height() as usize);
