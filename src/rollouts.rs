@@ -71,8 +71,8 @@ pub struct Rollout {
     pub program: String,
     /// The program's score; `None` until it is known.
     pub score: Option<Score>,
-    /// The reward that is trained on: that of the scores, shaped. `None` for a completion that could not
-    /// be compared with its ground truth, which says nothing about the policy.
+    /// The reward that is trained on: that of the scores, shaped. `None` for a completion that
+    /// could not be compared with its ground truth, which says nothing about the policy.
     pub reward: Option<f32>,
     /// The critic's value of each token; empty without a critic.
     pub values: Vec<f32>,

@@ -534,8 +534,8 @@ section! {
         /// Number of programs generated for each part. More than one requires a temperature above
         /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
-        /// Programs that are written one after another for a sample, as in `ppo.turns`. The last one
-        /// counts; the earlier ones stand beside it in `predictions.json`.
+        /// Programs that are written one after another for a sample, as in `ppo.turns`. The last
+        /// one counts; the earlier ones stand beside it in `predictions.json`.
         turns: usize = 1usize,
         /// Ways to choose one of a part's programs, without executing any again: `image` (its render
         /// is the most like the picture), `consensus` (its solid is the most like those of the

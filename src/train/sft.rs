@@ -1,5 +1,6 @@
 //! Supervised fine-tuning: cross-entropy on the ground-truth programs, as first answers or as
-//! corrections of the policy's own drafts, validated by the solids that the policy's programs build.
+//! corrections of the policy's own drafts, validated by the solids that the policy's programs
+//! build.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -50,7 +50,8 @@ impl Validation {
 }
 
 /// Validates `model` after `step` steps on the first `samples` validation parts with episodes of
-/// `turns`, of which the last program counts, and logs pictures of some of them. Rank 0 writes the model to `directory` if it is the best so far.
+/// `turns`, of which the last program counts, and logs pictures of some of them. Rank 0 writes the
+/// model to `directory` if it is the best so far.
 ///
 /// # Errors
 /// The scorer cannot go on, or the directory cannot be written.
