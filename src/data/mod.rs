@@ -1,6 +1,7 @@
 //! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
 
 pub mod dataset;
+pub mod design;
 mod error;
 pub mod image;
 mod jpeg;
