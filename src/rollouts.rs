@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use cadwright_rewards::frames::Frame;
-use cadwright_rewards::program::extract_program;
+use cadwright_rewards::program::{extract_program, outside_of_plan};
 use cadwright_rollout::{GroundTruth, Score, ScoreBatch, ScoreRequest, Scorer};
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::data::Dataset;
+use crate::data::design::with_design;
 use crate::distributed::World;
 use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
@@ -34,6 +35,17 @@ impl PromptedDataset<'_> {
     /// The token ids before the completion, for the picture at `index`.
     pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
         self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
+    }
+
+    /// The tokens that answer the prompt with `program`: a plan if the prompt expects one, the
+    /// program, and the end of the turn. `None` if it expects a plan and the program has no design.
+    pub fn answer(&self, program: &str) -> Option<Vec<i64>> {
+        let mut ids = match self.prompt.expects_plan() {
+            true => self.tokenizer.encode(&with_design(program)?),
+            false => self.tokenizer.encode(program),
+        };
+        ids.push(self.tokenizer.end_of_turn);
+        Some(ids)
     }
 
     /// The part at `index`, as a program or a file.
@@ -106,6 +118,27 @@ impl Rollout {
     pub fn iou_in(&self, frame: Frame) -> f64 {
         self.score.as_ref().map_or(0.0, |score| score.iou_in(frame))
     }
+}
+
+/// The plan in a completion, its marks included, and the number of its tokens. Both are empty if
+/// there is none.
+pub fn plan_of(tokenizer: &Tokenizer, tokens: &[i64]) -> (String, usize) {
+    let text = tokenizer.decode(tokens);
+    let outside = outside_of_plan(&text);
+    if outside.len() == text.len() {
+        return (String::new(), 0);
+    }
+    // The first tokens whose text has at least this many bytes.
+    let tokens_of = |bytes: usize| {
+        let counts: Vec<usize> = (0..tokens.len()).collect();
+        counts.partition_point(|&count| tokenizer.decode(&tokens[..count]).len() < bytes)
+    };
+    let before = tokens_of(outside.start);
+    // The end of the turn has no text.
+    let after =
+        if outside.end == text.len() && !outside.is_empty() { 0 } else { tokens.len() - tokens_of(outside.end) };
+    let plan = [&text[..outside.start], &text[outside.end..]].concat();
+    (plan.trim().to_owned(), before + after)
 }
 
 /// Rollouts whose programs are being scored in the background.

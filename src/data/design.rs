@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use cadwright_rewards::PLAN_MARKS;
 use cadwright_rewards::csg::{Edge, Region, Vec2, Wire};
 
 /// The design that a program in GenCAD-Code's statement forms builds: the number of bodies, then a
@@ -32,6 +33,13 @@ pub fn design(program: &str) -> Option<String> {
     let count = counted(bodies.len(), "body", "bodies");
     let lines = bodies.iter().map(|(operation, body)| format!("\n{operation} {body}"));
     Some(count + &lines.collect::<String>())
+}
+
+/// The program after its design between `<think>` and `</think>`: the answer to a prompt that
+/// expects a plan. `None` if the program has no design.
+pub fn with_design(program: &str) -> Option<String> {
+    let [open, close] = PLAN_MARKS;
+    Some(format!("{open}\n{}\n{close}\n{program}", design(program)?))
 }
 
 /// A body without its operation, in words.
@@ -324,6 +332,7 @@ solid=solid.cut(solid1)
         let text = design(&format!("{PLATE}{SLOT}")).unwrap();
         // Without its marks it would be judged as it stands, and no line of it looks like Python.
         assert_eq!(extract_program(&format!("{text}\n{PLATE}")), PLATE.trim_end());
-        assert_eq!(extract_program(&format!("<think>\n{text}\n</think>\n{PLATE}")), PLATE.trim_end());
+        assert_eq!(with_design(PLATE).unwrap(), format!("<think>\n{}\n</think>\n{PLATE}", design(PLATE).unwrap()));
+        assert_eq!(extract_program(&with_design(PLATE).unwrap()), PLATE.trim_end());
     }
 }

@@ -5,6 +5,7 @@ pub mod design;
 mod error;
 pub mod image;
 mod jpeg;
+pub mod nearest;
 pub mod parquet;
 pub mod render;
 pub mod rows;

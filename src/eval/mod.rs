@@ -76,7 +76,8 @@ impl Evaluation {
     /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, with `iou`
     /// in the first frame. If a part has several samples, these fields are the first sample's, and
     /// `samples` lists `{"predicted_code", "outcome", "iou"}` of all. If the ground truth is a
-    /// file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its content.
+    /// file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its content. A
+    /// completion with a plan has it in `plan`.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let prediction = &samples[0];
@@ -90,10 +91,14 @@ impl Evaluation {
                 "error": score.error,
                 "malformed": score.malformed,
                 "truncated": prediction.truncated,
+                "tokens": prediction.counts,
                 "iou": score.iou_in(self.report.frame),
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
             });
+            if !prediction.plan.is_empty() {
+                row["plan"] = json!(prediction.plan);
+            }
             if let Some(shape) = ground_truth.shape() {
                 row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
             }
@@ -137,4 +142,27 @@ impl Evaluation {
         }
         text
     }
+}
+
+/// A table of the same parts under several prompts, a line each: VSR and IoU with intervals, mean
+/// tokens, and the wall time of a part.
+pub fn prompts_table(reports: &[(String, Report)]) -> String {
+    let width = reports.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("prompt".len());
+    let mut text = format!(
+        "{:<width$}  {:<21}  {:<21}  {:>13}  {:>17}  {:>11}  {:>8}",
+        "prompt", "VSR [95 %]", "IoU over all [95 %]", "prompt tokens", "completion tokens", "plan tokens", "s a part"
+    );
+    for (name, report) in reports {
+        let interval = |mean: f64, [low, high]: [f64; 2]| format!("{mean:.3} [{low:.3}, {high:.3}]");
+        let (vsr, iou) = (interval(report.vsr, report.vsr_ci95), interval(report.iou, report.iou_ci95));
+        let [prompt, completion, plan] = match report.tokens {
+            Some(tokens) => [tokens.prompt_tokens, tokens.completion_tokens, tokens.plan_tokens],
+            None => [0.0; 3],
+        };
+        let seconds = report.seconds / report.n.max(1) as f64;
+        text += &format!(
+            "\n{name:<width$}  {vsr:<21}  {iou:<21}  {prompt:>13.1}  {completion:>17.1}  {plan:>11.1}  {seconds:>8.3}"
+        );
+    }
+    text
 }

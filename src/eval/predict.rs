@@ -2,14 +2,14 @@
 //! evaluation.
 
 use anyhow::{Context, Result};
-use cadwright_rollout::{Report, ReportBuilder, Score, Scorer};
+use cadwright_rollout::{Report, ReportBuilder, Score, Scorer, TokenCounts};
 
 use serde::{Deserialize, Serialize};
 
 use crate::distributed::World;
 use crate::generate::{GenerateOptions, Sampling};
 use crate::model::InternVl;
-use crate::rollouts::{PendingRollouts, PromptedDataset, generate_and_score};
+use crate::rollouts::{PendingRollouts, PromptedDataset, generate_and_score, plan_of};
 use crate::seeds::seed;
 
 /// A program that the model wrote, with its score.
@@ -21,8 +21,12 @@ pub struct Prediction {
     pub index: usize,
     /// The program, extracted from the completion.
     pub program: String,
+    /// The plan before the program, with its marks; empty if there is none.
+    pub plan: String,
     /// Whether the completion was cut off at `max_new_tokens`.
     pub truncated: bool,
+    /// Its numbers of tokens.
+    pub counts: TokenCounts,
     /// Outcome, IoU and reward. The solid is there only on the rank that generated the program.
     pub score: Score,
 }
@@ -72,11 +76,16 @@ pub fn evaluate(
     let mut predictions = Vec::with_capacity(own.len() * samples);
     let finish = |pending: PendingRollouts| {
         for rollout in pending.finish()? {
+            let (plan, plan_tokens) = plan_of(prompted.tokenizer, rollout.tokens());
+            let counts =
+                TokenCounts { prompt: rollout.prompt.len(), completion: rollout.tokens().len(), plan: plan_tokens };
             predictions.extend(rollout.score.map(|score| Prediction {
                 id: prompted.dataset.examples()[rollout.index].id.clone(),
                 index: rollout.index,
                 program: rollout.program,
+                plan,
                 truncated: rollout.completion.truncated,
+                counts,
                 score,
             }));
         }
@@ -105,7 +114,10 @@ fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Prediction>) -
 /// `thresholds` are IoUs for pass@k; `seconds` is the wall time.
 pub fn report(predictions: &[Prediction], scorer: &Scorer, samples: usize, thresholds: &[f64], seconds: f64) -> Report {
     let mut builder = ReportBuilder::new(scorer.config(), samples, thresholds);
-    predictions.iter().for_each(|prediction| builder.add(&prediction.score, prediction.truncated));
+    for prediction in predictions {
+        builder.add(&prediction.score, prediction.truncated);
+        builder.add_tokens(prediction.counts);
+    }
     builder.finish(seconds)
 }
 

@@ -21,6 +21,8 @@ pub struct Prompt {
     user: String,
     before: String,
     after: String,
+    /// Whether the answer begins with a plan.
+    plan: bool,
 }
 
 impl Prompt {
@@ -55,7 +57,18 @@ impl Prompt {
             let reason = format!("expected one {IMAGE} in the prompt, found {}", picture_count(rendered));
             return Err(ModelError::Prompt { origin: origin.into(), reason });
         };
-        Ok(Self { system: system.into(), user: user.into(), before: before.into(), after: after.into() })
+        Ok(Self { system: system.into(), user: user.into(), before: before.into(), after: after.into(), plan: false })
+    }
+
+    /// This prompt, to which the answer is a plan and a program if `plan`, else a program alone.
+    #[must_use]
+    pub fn answered_with_plan(self, plan: bool) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// Whether the answer is a plan and a program.
+    pub fn expects_plan(&self) -> bool {
+        self.plan
     }
 
     /// The text before the completion, for a picture of `image_tokens` embeddings.
@@ -73,7 +86,7 @@ impl Prompt {
     pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
         let path = directory.join(FILE);
         let text = format!("{}{IMAGE}{}", self.before, self.after);
-        let json = serde_json::json!({"system": self.system, "user": self.user, "text": text});
+        let json = serde_json::json!({"system": self.system, "user": self.user, "text": text, "plan": self.plan});
         std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
     }
 
@@ -95,7 +108,9 @@ impl Prompt {
         if !json.contains_key("text") {
             return Self::new(None, system, user).map(Some);
         }
-        Self::split(system, user, field("text")?, &path.display().to_string()).map(Some)
+        let plan = json.get("plan").and_then(serde_json::Value::as_bool).unwrap_or(false);
+        let prompt = Self::split(system, user, field("text")?, &path.display().to_string())?;
+        Ok(Some(prompt.answered_with_plan(plan)))
     }
 }
 

@@ -8,6 +8,7 @@ use tch::{Device, Kind};
 
 use super::Run;
 use crate::config::{Config, Source};
+use crate::data::design::with_design;
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::replace_directory;
@@ -75,15 +76,20 @@ impl Run<'_> {
         let prompt = configured_prompt(&self.config, None)?;
         replace_directory(&directory, |aside| {
             let preset = InternVlConfig::preset(self.config.model.preset, 0);
-            // The prompt occurs in every example, so the tokenizer learns its words too.
-            let prompt = prompt.text(preset.tokens_per_tile());
-            let programs: Vec<&str> =
-                train.examples().iter().filter_map(|example| example.program.as_deref()).collect();
+            // As the labels of SFT: with their plans, if the policy is to write plans.
+            let answer = |program: &str| match prompt.expects_plan() {
+                true => with_design(program),
+                false => Some(program.to_owned()),
+            };
+            let programs: Vec<String> =
+                train.examples().iter().filter_map(|example| answer(example.program.as_deref()?)).collect();
             ensure!(
                 !programs.is_empty(),
-                "no training row has a program: a new model's tokenizer is made from programs"
+                "no training row has a program that can be learnt: a new model's tokenizer is made from programs"
             );
-            let texts = (0..programs.len()).flat_map(|i| [prompt.as_str(), programs[i]]);
+            // The prompt occurs in every example, so the tokenizer learns its words too.
+            let prompt = prompt.text(preset.tokens_per_tile());
+            let texts = programs.iter().flat_map(|program| [prompt.as_str(), program]);
             let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
             let config = InternVlConfig::preset(self.config.model.preset, tokenizer.vocab_size() as i64);
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);

@@ -21,7 +21,7 @@ pub struct TokenizedExample {
     pub index: usize,
     /// Prompt with image tokens.
     pub prompt: Arc<[i64]>,
-    /// Program and end of turn.
+    /// Plan, if any, program and end of turn.
     pub response: Vec<i64>,
 }
 
@@ -37,32 +37,32 @@ impl TokenizedExample {
     }
 }
 
-/// The response to `program`: its tokens and the end of the turn.
-pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
-    let mut ids = tokenizer.encode(program);
-    ids.push(tokenizer.end_of_turn);
-    ids
+/// The rows with programs, and how many of them are left out.
+pub struct TokenizedRows {
+    /// The rows that are not left out.
+    pub examples: Vec<TokenizedExample>,
+    /// Rows of more tokens than allowed.
+    pub too_long: usize,
+    /// Rows whose program has no plan, although the prompt expects one.
+    pub without_plan: usize,
 }
 
-/// Tokenizes the rows that have a program. Returns those of at most `max_length` tokens, and the
-/// number of longer ones.
-pub fn tokenized_examples(
-    prompted: &PromptedDataset,
-    model: &InternVl,
-    max_length: usize,
-) -> (Vec<TokenizedExample>, usize) {
+/// Tokenizes the rows that have a program: those of at most `max_length` tokens, with a plan if the
+/// prompt expects one.
+pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_length: usize) -> TokenizedRows {
     let tokenizer = prompted.tokenizer;
-    let responses: Vec<(usize, Vec<i64>)> = prompted
+    let responses: Vec<(usize, Option<Vec<i64>>)> = prompted
         .dataset
         .examples()
         .par_iter()
         .enumerate()
-        .filter_map(|(index, example)| Some((index, response_ids(tokenizer, example.program.as_deref()?))))
+        .filter_map(|(index, example)| Some((index, prompted.answer(example.program.as_deref()?))))
         .collect();
+    let without_plan = responses.iter().filter(|(_, response)| response.is_none()).count();
     // Pictures of the same number of tiles have the same prompt.
     let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
-    for (index, response) in responses {
+    for (index, response) in responses.into_iter().filter_map(|(index, response)| Some((index, response?))) {
         let image_tokens = prompted.pictures.image_tokens(model, index);
         let prompt =
             prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&prompted.prompt.text(image_tokens)).into());
@@ -71,7 +71,7 @@ pub fn tokenized_examples(
     let all = examples.len();
     examples.retain(|example| example.sequence_len() <= max_length);
     let too_long = all - examples.len();
-    (examples, too_long)
+    TokenizedRows { examples, too_long, without_plan }
 }
 
 /// An epoch in random order: steps, each a list of micro-batches of indices into `examples`.
