@@ -2,6 +2,7 @@
 //! picture: LoRA fine-tuning, then PPO with an IoU reward.
 
 pub mod config;
+pub mod conversation;
 pub mod cuda;
 pub mod data;
 pub mod device;

@@ -1,15 +1,52 @@
 //! Computes the embeddings of a data set's pictures that the decoder reads.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use image::RgbImage;
+use image::{ImageResult, RgbImage};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::data::image::{decode_rgb, tile_grid, tiles, to_tensor};
-use crate::data::{Dataset, Example};
+use crate::data::image::{ImageError, decode_rgb, tile_grid, tiles, to_tensor};
+use crate::data::{Dataset, Example, encode_png};
 use crate::model::InternVl;
+
+/// A picture in a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Picture {
+    /// That of the part at this index of the data set.
+    Part(usize),
+    /// Another one. Its embeddings are not kept.
+    File(PictureFile),
+}
+
+/// The content of a picture file that can be decoded: PNG, JPEG or WebP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PictureFile(Vec<u8>);
+
+impl PictureFile {
+    /// A file with this content.
+    ///
+    /// # Errors
+    /// It cannot be decoded.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, ImageError> {
+        decode_rgb(&bytes).map(|_| Self(bytes))
+    }
+
+    /// The picture of an example.
+    pub fn of_example(example: &Example) -> Self {
+        Self(example.image.to_vec())
+    }
+
+    /// A picture as a PNG file.
+    ///
+    /// # Errors
+    /// The encoder fails.
+    pub fn of(picture: &RgbImage) -> ImageResult<Self> {
+        encode_png(picture).map(Self)
+    }
+}
 
 /// The decoded picture of an example.
 ///
@@ -22,23 +59,21 @@ pub fn decoded(example: &Example) -> RgbImage {
 /// The embedded pictures of an update. They are embedded once for all passes of the update, whose
 /// gradients reach the vision tower together.
 pub struct EmbeddedPictures {
-    /// Indices in the data set, ascending.
-    indices: Vec<usize>,
     /// The embeddings of each picture, `[image tokens, hidden]` f32.
-    parts: Vec<Tensor>,
+    parts: BTreeMap<Picture, Tensor>,
     /// If the vision tower is trained: its output, and the leaf tensor that the passes use in its
     /// place.
     tower: Option<(Tensor, Tensor)>,
 }
 
 impl EmbeddedPictures {
-    /// The embeddings of the pictures `indices`, concatenated: `[image tokens, hidden]` f32.
+    /// The embeddings of `pictures`, concatenated: `[image tokens, hidden]` f32.
     ///
     /// # Panics
     /// A picture that is not part of this update.
-    pub fn concatenated(&self, indices: impl Iterator<Item = usize>) -> Tensor {
-        let part = |index: usize| &self.parts[self.indices.binary_search(&index).expect("a picture of this update")];
-        Tensor::cat(&indices.map(part).collect::<Vec<_>>(), 0)
+    pub fn concatenated(&self, pictures: impl IntoIterator<Item = Picture>) -> Tensor {
+        let parts: Vec<&Tensor> = pictures.into_iter().map(|picture| &self.parts[&picture]).collect();
+        Tensor::cat(&parts, 0)
     }
 
     /// Backpropagates the gradients of all passes into the vision tower.
@@ -72,26 +107,26 @@ impl<'a> Pictures<'a> {
 
     /// The tiles of the pictures, concatenated: `[tiles, 3, size, size] u8`; and the number of
     /// tiles of each.
-    pub fn tiles(&self, model: &InternVl, indices: &[usize]) -> (Tensor, Vec<i64>) {
+    fn tiles(&self, model: &InternVl, pictures: &[Picture]) -> (Tensor, Vec<i64>) {
         let size = model.config.force_image_size as u32;
         let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch) as u32;
-        let examples = self.dataset.examples();
         let use_thumbnail = model.config.use_thumbnail;
-        let pictures: Vec<Vec<RgbImage>> = indices
+        let examples = self.dataset.examples();
+        let pictures: Vec<Vec<RgbImage>> = pictures
             .par_iter()
-            .map(|&index| tiles(&decoded(&examples[index]), size, max_tiles, use_thumbnail))
+            .map(|picture| tiles(&decoded_of(examples, picture), size, max_tiles, use_thumbnail))
             .collect();
         let counts: Vec<i64> = pictures.iter().map(|tiles| tiles.len() as i64).collect();
         (to_tensor(&pictures.concat()), counts)
     }
 
-    /// The number of embeddings of the picture at `index`, without embedding it.
-    pub fn image_tokens(&self, model: &InternVl, index: usize) -> usize {
+    /// The number of embeddings of a picture, without embedding it.
+    pub fn image_tokens(&self, model: &InternVl, picture: &Picture) -> usize {
         let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch);
         if max_tiles == 1 {
             return model.config.tokens_per_tile();
         }
-        let (width, height) = decoded(&self.dataset.examples()[index]).dimensions();
+        let (width, height) = decoded_of(self.dataset.examples(), picture).dimensions();
         let (columns, rows) = tile_grid(width, height, model.config.force_image_size as u32, max_tiles as u32);
         let tiles = (columns * rows) as usize;
         (tiles + usize::from(tiles > 1 && model.config.use_thumbnail)) * model.config.tokens_per_tile()
@@ -103,57 +138,78 @@ impl<'a> Pictures<'a> {
     pub fn embed_for_update(
         &self,
         model: &InternVl,
-        indices: &[usize],
-        known: &BTreeMap<usize, Tensor>,
+        pictures: impl IntoIterator<Item = Picture>,
+        known: &BTreeMap<Picture, Tensor>,
     ) -> EmbeddedPictures {
-        let mut distinct = indices.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
+        let distinct: Vec<Picture> = pictures.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         if !model.trains_vision() || distinct.is_empty() {
-            let unknown: Vec<usize> = distinct.iter().copied().filter(|index| !known.contains_key(index)).collect();
-            let mut embedded = self.embed(model, &unknown).into_iter();
-            let part = |index: &usize| known.get(index).map(Tensor::shallow_clone).or_else(|| embedded.next());
-            return EmbeddedPictures {
-                parts: distinct.iter().filter_map(part).collect(),
-                indices: distinct,
-                tower: None,
-            };
+            let unknown: Vec<Picture> =
+                distinct.iter().filter(|picture| !known.contains_key(picture)).cloned().collect();
+            let embedded = self.embed(model, &unknown);
+            let mut parts: BTreeMap<Picture, Tensor> = unknown.into_iter().zip(embedded).collect();
+            for picture in distinct {
+                if let Some(part) = known.get(&picture) {
+                    parts.insert(picture, part.shallow_clone());
+                }
+            }
+            return EmbeddedPictures { parts, tower: None };
         }
         let (tiles, counts) = self.tiles(model, &distinct);
         let embedded = model.embed_tiles(&tiles);
         // Rounds as kept embeddings are rounded, so that the update sees the same embeddings as the
         // rollouts. The gradient ignores the rounding.
         let leaf = embedded.detach().to_kind(Kind::BFloat16).to_kind(Kind::Float).set_requires_grad(true);
-        let parts = leaf.split_with_sizes(&counts, 0).iter().map(|part| part.flatten(0, 1)).collect();
-        EmbeddedPictures { indices: distinct, parts, tower: Some((embedded, leaf)) }
+        let parts = leaf.split_with_sizes(&counts, 0).into_iter().map(|part| part.flatten(0, 1));
+        EmbeddedPictures { parts: distinct.into_iter().zip(parts).collect(), tower: Some((embedded, leaf)) }
     }
 
     /// Embeds pictures without gradients: one tensor `[image tokens, hidden]` f32 per picture, on
     /// the model's device. They are rounded to bf16, as kept embeddings are, so that results do not
     /// depend on which ones were kept.
-    pub fn embed(&self, model: &InternVl, indices: &[usize]) -> Vec<Tensor> {
+    pub fn embed(&self, model: &InternVl, pictures: &[Picture]) -> Vec<Tensor> {
         const PICTURES_AT_A_TIME: usize = 32;
-        let mut fresh = HashMap::new();
-        let mut missing: Vec<usize> =
-            indices.iter().copied().filter(|index| !self.cache.borrow().contains_key(index)).collect();
-        missing.sort_unstable();
-        missing.dedup();
+        let mut fresh: BTreeMap<&Picture, Tensor> = BTreeMap::new();
+        let is_kept =
+            |picture: &&Picture| matches!(picture, Picture::Part(index) if self.cache.borrow().contains_key(index));
+        let missing: BTreeSet<&Picture> = pictures.iter().filter(|picture| !is_kept(picture)).collect();
+        let missing: Vec<&Picture> = missing.into_iter().collect();
         for chunk in missing.chunks(PICTURES_AT_A_TIME) {
-            let (tiles, counts) = self.tiles(model, chunk);
+            let (tiles, counts) = self.tiles(model, &chunk.iter().copied().cloned().collect::<Vec<_>>());
             let embedded = tch::no_grad(|| model.embed_tiles(&tiles));
-            for (&index, part) in chunk.iter().zip(embedded.split_with_sizes(&counts, 0)) {
+            for (&picture, part) in chunk.iter().zip(embedded.split_with_sizes(&counts, 0)) {
                 let part = part.flatten(0, 1);
-                let bytes = part.numel() * 2;
-                if *self.cache_bytes.borrow() + bytes <= self.budget_bytes {
-                    *self.cache_bytes.borrow_mut() += bytes;
-                    let kept = part.to_device(Device::Cpu).to_kind(Kind::BFloat16);
-                    self.cache.borrow_mut().insert(index, kept);
-                }
-                fresh.insert(index, part.to_kind(Kind::BFloat16).to_kind(Kind::Float));
+                self.keep(picture, &part);
+                fresh.insert(picture, part.to_kind(Kind::BFloat16).to_kind(Kind::Float));
             }
         }
         let cache = self.cache.borrow();
-        let kept = |index: &usize| cache[index].to_device(model.device()).to_kind(Kind::Float);
-        indices.iter().map(|index| fresh.get(index).map_or_else(|| kept(index), Tensor::shallow_clone)).collect()
+        let kept = |picture: &Picture| match picture {
+            Picture::Part(index) => cache[index].to_device(model.device()).to_kind(Kind::Float),
+            Picture::File(_) => unreachable!("embeddings of files are not kept"),
+        };
+        let found = |picture: &Picture| match fresh.get(picture) {
+            Some(part) => part.shallow_clone(),
+            None => kept(picture),
+        };
+        pictures.iter().map(found).collect()
+    }
+
+    /// Keeps the embeddings of a part's picture if there is room.
+    fn keep(&self, picture: &Picture, part: &Tensor) {
+        let Picture::Part(index) = picture else { return };
+        let bytes = part.numel() * 2;
+        if *self.cache_bytes.borrow() + bytes <= self.budget_bytes {
+            *self.cache_bytes.borrow_mut() += bytes;
+            let kept = part.to_device(Device::Cpu).to_kind(Kind::BFloat16);
+            self.cache.borrow_mut().insert(*index, kept);
+        }
+    }
+}
+
+/// The decoded picture.
+fn decoded_of(examples: &[Example], picture: &Picture) -> RgbImage {
+    match picture {
+        Picture::Part(index) => decoded(&examples[*index]),
+        Picture::File(file) => decode_rgb(&file.0).expect("a picture file that was decoded before"),
     }
 }

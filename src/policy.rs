@@ -82,7 +82,8 @@ pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<P
     let checkpoint = checkpoint.filter(|_| prompt.template == Template::Auto);
     let strategy = Strategy::named(&prompt.strategy)?;
     let [system, user] = strategy.texts(&prompt.system, &prompt.user);
-    Ok(Prompt::new(checkpoint, &system, &user)?.answered_with_plan(strategy.plan))
+    let prompt = Prompt::with_pictures(checkpoint, &system, &user, strategy.examples + 1)?;
+    Ok(prompt.answered_with_plan(strategy.plan))
 }
 
 /// The purpose for which a policy is loaded.

@@ -12,12 +12,12 @@ use cadwright_rollout::{GroundTruth, Score, ScoreBatch, ScoreRequest, Scorer};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::data::Dataset;
 use crate::data::design::with_design;
+use crate::data::{Dataset, Example};
 use crate::distributed::World;
 use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
-use crate::pictures::Pictures;
+use crate::pictures::{Picture, PictureFile, Pictures};
 
 /// A dataset with its pictures, and the prompt for each of them.
 pub struct PromptedDataset<'a> {
@@ -34,7 +34,22 @@ pub struct PromptedDataset<'a> {
 impl PromptedDataset<'_> {
     /// The token ids before the completion, for the picture at `index`.
     pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
-        self.tokenizer.encode(&self.prompt.text(self.pictures.image_tokens(model, index)))
+        let pictures = self.pictures_of(index);
+        let tokens: Vec<usize> = pictures.iter().map(|picture| self.pictures.image_tokens(model, picture)).collect();
+        let programs = self.examples(index).filter_map(|example| example.program.as_deref());
+        self.tokenizer.encode(&self.prompt.with_examples(programs).text(&tokens))
+    }
+
+    /// The parts that are shown as examples for the part at `index`.
+    fn examples(&self, index: usize) -> impl Iterator<Item = &Example> {
+        let shown = self.prompt.pictures() - 1;
+        self.dataset.shown.iter().flat_map(move |examples| examples.of_row(index)).take(shown)
+    }
+
+    /// The pictures in the prompt for the part at `index`: those of its examples and its own.
+    fn pictures_of(&self, index: usize) -> Vec<Picture> {
+        let examples = self.examples(index).map(|example| Picture::File(PictureFile::of_example(example)));
+        examples.chain([Picture::Part(index)]).collect()
     }
 
     /// The tokens that answer the prompt with `program`: a plan if the prompt expects one, the
@@ -55,9 +70,13 @@ impl PromptedDataset<'_> {
 
     /// Prompts with embedded pictures, without gradients.
     pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
-        let images = self.pictures.embed(model, indices);
-        let input = |(&index, image)| PromptInput { ids: self.prompt_ids(model, index), image };
-        indices.iter().zip(images).map(input).collect()
+        let pictures: Vec<Vec<Picture>> = indices.iter().map(|&index| self.pictures_of(index)).collect();
+        let mut images = self.pictures.embed(model, &pictures.concat()).into_iter();
+        let input = |(&index, pictures): (&usize, Vec<Picture>)| {
+            let own: Vec<Tensor> = images.by_ref().take(pictures.len()).collect();
+            PromptInput::new(self.prompt_ids(model, index), Tensor::cat(&own, 0))
+        };
+        indices.iter().zip(pictures).map(input).collect()
     }
 }
 

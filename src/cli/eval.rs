@@ -1,9 +1,11 @@
 //! `cadwright eval`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use cadwright::config::Config;
+use cadwright::data::nearest::{Examples, Library};
 use cadwright::data::{DataSource, open_dataset};
 use cadwright::distributed::World;
 use cadwright::eval::{Evaluation, prompts_table};
@@ -139,7 +141,7 @@ fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> 
         }
     }
     let source = DataSource::named(&args.dataset, &config.data.revision);
-    let (mut policy, dataset) = world.main_first("model and data", || {
+    let (mut policy, mut dataset) = world.main_first("model and data", || {
         Ok((args.policy.load(config, device)?, open_dataset(&source, config.eval_selection())?))
     })?;
     let own_prompt = policy.prompt.clone();
@@ -152,8 +154,15 @@ fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> 
     // There is no run directory: executed ground truths are kept only if the configuration names a
     // place.
     let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
+    let library = match prompts.iter().any(|prompt| prompt.pictures() > 1) {
+        true => Some(Arc::new(world.main_first("the examples", || example_library(config, &source))?)),
+        false => None,
+    };
     let mut reports = Vec::new();
     for (strategy, prompt) in strategies.iter().zip(prompts) {
+        let examples = prompt.pictures() - 1;
+        let shown = library.as_ref().map(|library| Examples::of(&dataset, Arc::clone(library), examples));
+        dataset.shown = shown.transpose()?;
         policy.prompt = prompt;
         let evaluation = Evaluation::run(config, world, &policy, &dataset, cache_dir.clone())?;
         if !world.is_main() {
@@ -174,6 +183,14 @@ fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> 
         println!("\n{}", prompts_table(&reports));
     }
     Ok(())
+}
+
+/// The parts among which examples for prompts are sought.
+///
+/// # Errors
+/// The data cannot be read or has no training rows.
+pub fn example_library(config: &Config, source: &DataSource) -> Result<Library> {
+    Ok(Library::open(source, config.prompt.example_rows, config.data.programs_limit)?)
 }
 
 /// The strategies to evaluate; `None` stands for the policy's own prompt.

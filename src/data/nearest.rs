@@ -6,7 +6,9 @@ use image::imageops::thumbnail;
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Example};
+use super::error::DataError;
 use super::image::decode_rgb;
+use super::{DataSource, Split};
 
 /// Side of the grey pictures that are compared, in pixels.
 const SIDE: u32 = 16;
@@ -25,6 +27,19 @@ pub struct Library {
 }
 
 impl Library {
+    /// The first `rows` training rows of `source` (0: all), of which the first `labelled` show their
+    /// programs (0: all).
+    ///
+    /// # Errors
+    /// See [`Dataset::open_selection`].
+    pub fn open(source: &DataSource, rows: usize, labelled: usize) -> Result<Self, DataError> {
+        let mut parts = Dataset::open(source, Split::Train, (rows > 0).then_some(rows))?;
+        if labelled > 0 {
+            parts.keep_programs(labelled);
+        }
+        Ok(Self::new(parts))
+    }
+
     /// The rows of `parts` that have programs.
     pub fn new(parts: Dataset) -> Self {
         let examples = parts.examples();
@@ -75,17 +90,28 @@ impl Library {
 /// For each row of a data set, the parts of a library that are shown as examples.
 #[derive(Debug, Clone)]
 pub struct Examples {
-    /// The parts among which examples are sought.
-    pub library: Arc<Library>,
+    library: Arc<Library>,
     /// By row: indices into the parts of the library, the nearest last.
-    pub nearest: Vec<Vec<usize>>,
+    nearest: Vec<Vec<usize>>,
 }
 
 impl Examples {
     /// Finds `count` examples for each row of `dataset`.
-    pub fn of(dataset: &Dataset, library: Arc<Library>, count: usize) -> Self {
-        let nearest = dataset.examples().par_iter().map(|example| library.nearest(example, count)).collect();
-        Self { library, nearest }
+    ///
+    /// # Errors
+    /// The library has fewer parts besides that of a row.
+    pub fn of(dataset: &Dataset, library: Arc<Library>, count: usize) -> Result<Self, DataError> {
+        let nearest: Vec<Vec<usize>> =
+            dataset.examples().par_iter().map(|example| library.nearest(example, count)).collect();
+        match nearest.iter().map(Vec::len).min() {
+            Some(found) if found < count => Err(DataError::Examples { wanted: count, found }),
+            _ => Ok(Self { library, nearest }),
+        }
+    }
+
+    /// The examples for a row, the nearest last.
+    pub fn of_row(&self, row: usize) -> impl Iterator<Item = &Example> {
+        self.nearest[row].iter().map(|&index| &self.library.parts().examples()[index])
     }
 }
 

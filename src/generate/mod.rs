@@ -1,6 +1,8 @@
 //! The decoding engine: writes many completions at once and hands each over the moment it ends,
 //! with the log-probability of every token under the distribution that it was sampled from.
 
+use std::ops::Range;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
@@ -30,13 +32,42 @@ pub struct GenerateOptions {
     pub keeps_states: bool,
 }
 
-/// One picture and its prompt.
+/// A prompt and its pictures.
 #[derive(Debug)]
 pub struct PromptInput {
-    /// Token ids with one image token for each row of `image`.
+    /// Token ids with one image token for each row of `image`, in order.
     pub ids: Vec<i64>,
-    /// `[image tokens, hidden]` f32.
+    /// The embeddings of all pictures, one after another: `[image tokens, hidden]` f32.
     pub image: Tensor,
+    /// The parts of `ids` that the model wrote in earlier turns. It may write any token, so image
+    /// tokens there are text.
+    pub written: Vec<Range<usize>>,
+}
+
+impl PromptInput {
+    /// A prompt in which every image token belongs to a picture.
+    pub fn new(ids: Vec<i64>, image: Tensor) -> Self {
+        Self { ids, image, written: Vec::new() }
+    }
+
+    /// The prompt of the next turn: this one, the tokens of its `answer`, and the ids of the
+    /// user's `reply`, whose image tokens are places of the rows of `image`, if any.
+    pub fn followed_by(&self, answer: &[i64], reply: &[i64], image: Option<&Tensor>) -> Self {
+        let mut written = self.written.clone();
+        written.push(self.ids.len()..self.ids.len() + answer.len());
+        let image = match image {
+            Some(image) => Tensor::cat(&[&self.image, image], 0),
+            None => self.image.shallow_clone(),
+        };
+        Self { ids: [&self.ids, answer, reply].concat(), image, written }
+    }
+
+    /// Which of `ids` are places of pictures.
+    fn is_picture(&self, image_token: i64) -> Vec<bool> {
+        let mut is_picture: Vec<bool> = self.ids.iter().map(|&id| id == image_token).collect();
+        self.written.iter().for_each(|range| is_picture[range.clone()].fill(false));
+        is_picture
+    }
 }
 
 /// The completion of one prompt.
@@ -159,14 +190,18 @@ impl<'a> Batch<'a> {
         let samples = seeds.len() / prompts.len();
         let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
         let is_padded = prompts.iter().any(|prompt| prompt.ids.len() < longest);
-        let mut ids = Vec::with_capacity(prompts.len() * longest);
+        let (mut ids, mut is_picture) = (Vec::with_capacity(prompts.len() * longest), Vec::new());
         for prompt in prompts {
             ids.extend(std::iter::repeat_n(tokenizer.end_of_text, longest - prompt.ids.len()));
             ids.extend(&prompt.ids);
+            is_picture.extend(std::iter::repeat_n(false, longest - prompt.ids.len()));
+            is_picture.extend(prompt.is_picture(tokenizer.image_token));
         }
-        let ids = Tensor::from_slice(&ids).view([prompts.len() as i64, longest as i64]).to_device(device);
+        let shape = [prompts.len() as i64, longest as i64];
+        let ids = Tensor::from_slice(&ids).view(shape).to_device(device);
+        let is_picture = Tensor::from_slice(&is_picture).view(shape).to_device(device);
         let image = Tensor::cat(&prompts.iter().map(|prompt| &prompt.image).collect::<Vec<_>>(), 0).to_device(device);
-        let embeds = model.embed_prompt(&ids, &image, tokenizer.image_token);
+        let embeds = model.embed(&ids, &is_picture, &image);
         let is_token = is_padded.then(|| {
             let starts: Vec<i64> = prompts.iter().map(|prompt| (longest - prompt.ids.len()) as i64).collect();
             let starts = Tensor::from_slice(&starts).to_device(device).unsqueeze(1);

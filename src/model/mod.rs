@@ -9,6 +9,7 @@ mod layout;
 mod linear;
 pub mod lora;
 mod memory;
+mod messages;
 mod preset;
 mod prompt;
 mod strategy;
@@ -190,23 +191,6 @@ impl InternVl {
     /// the decoder's space.
     pub fn embed_pixels(&self, pixels: &Tensor) -> Tensor {
         self.vision.forward(pixels)
-    }
-
-    /// Embeds prompts: `ids [b, t] i64` to `[b, t, hidden] f32`. The n-th image token of the batch,
-    /// row by row, gets the n-th row of `image [.., hidden]`. The prompt of a row has one run of
-    /// image tokens. Later image tokens were sampled by the model, which may sample any token, and
-    /// are embedded as text.
-    ///
-    /// # Panics
-    /// The number of image tokens in the prompts is not the number of rows of `image`.
-    pub fn embed_prompt(&self, ids: &Tensor, image: &Tensor, image_token: i64) -> Tensor {
-        let (_, t) = ids.size2().expect("ids: [b, t]");
-        let is_image = ids.eq(image_token);
-        // In the first run, the n-th image token is the n-th position from the first image token.
-        let first = is_image.to_kind(Kind::Int64).argmax(1, true);
-        let offset = Tensor::arange(t, (Kind::Int64, ids.device())).unsqueeze(0) - first;
-        let is_picture = is_image.logical_and(&(offset + 1).eq_tensor(&is_image.cumsum(1, Kind::Int64)));
-        self.embed(ids, &is_picture, image)
     }
 
     /// Embeds tokens: `ids [b, t] i64` to `[b, t, hidden] f32`. The n-th true position of

@@ -1,28 +1,42 @@
-//! The one prompt that training, rollouts, evaluation and `generate` share.
+//! The one prompt that training, rollouts, evaluation and `generate` share: a request with its
+//! pictures, and the turns that may follow an answer.
 
 use std::path::Path;
 
-use minijinja::value::Value;
+use serde_json::{Map, Value, json};
 
 use super::error::ModelError;
+use super::messages::{IMAGE, Message, picture_count, rendered};
+use super::strategy::Strategy;
 use super::template::ChatTemplate;
-use super::tokenizer::{END_OF_TURN, IMAGE_CONTEXT, IMAGE_END, IMAGE_START, START_OF_TURN};
+use super::tokenizer::{END_OF_TURN, IMAGE_CONTEXT, IMAGE_END, IMAGE_START};
 use super::tokenizer_files::read_object;
 
-/// Marks the place of the picture in configured text and in rendered templates.
-const IMAGE: &str = "<image>";
 const FILE: &str = "prompt.json";
+/// Stand for an answer and for the user's next text while a further turn is rendered.
+const ANSWER: &str = "<answer>";
+const FEEDBACK: &str = "<feedback>";
 
-/// A rendered chat template with one picture and one request: the text before and after the
-/// picture.
+/// A rendered chat template with one request: the text around its pictures, and that of further
+/// turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     system: String,
     user: String,
-    before: String,
-    after: String,
+    /// The text around the pictures: one piece more than there are places for pictures.
+    around: Vec<String>,
+    /// The further turns; `None` if the template has none.
+    turn: Option<FurtherTurn>,
     /// Whether the answer begins with a plan.
     plan: bool,
+}
+
+/// The text after an answer, whose own end is left out, to the start of the next answer.
+/// `<feedback>` and `<image>` mark what the user says and shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FurtherTurn {
+    plain: String,
+    with_picture: String,
 }
 
 impl Prompt {
@@ -33,31 +47,38 @@ impl Prompt {
     /// # Errors
     /// The template cannot be used, or the prompt does not have exactly one picture.
     pub fn new(checkpoint: Option<&Path>, system: &str, user: &str) -> Result<Self, ModelError> {
+        Self::with_pictures(checkpoint, system, user, 1)
+    }
+
+    /// As [`Self::new`], for a request that names the places of `pictures` pictures with `<image>`,
+    /// such as one with examples. (A request for one part needs one place, however many pictures
+    /// the part has: see [`Self::text`].)
+    ///
+    /// # Errors
+    /// The template cannot be used, or the prompt has another number of pictures.
+    pub fn with_pictures(
+        checkpoint: Option<&Path>,
+        system: &str,
+        user: &str,
+        pictures: usize,
+    ) -> Result<Self, ModelError> {
         let origin = "prompt.system and prompt.user";
-        let pictures = picture_count(system) + picture_count(user);
-        if pictures > usize::from(user.contains(IMAGE)) {
-            let reason = format!("{pictures} pictures are named ({IMAGE} or {IMAGE_CONTEXT}); the request has one");
+        let named = user.matches(IMAGE).count();
+        let is_right = named == pictures || (named, pictures) == (0, 1);
+        let count = picture_count(system) + picture_count(user);
+        if !is_right || count > named {
+            let reason = format!("{count} pictures are named ({IMAGE} or {IMAGE_CONTEXT}); the request has {pictures}");
             return Err(ModelError::Prompt { origin: origin.into(), reason });
         }
         let template = match checkpoint {
             Some(directory) => ChatTemplate::of(directory)?,
             None => None,
         };
-        let rendered = match template {
-            Some(template) => rendered_by(&template, system, user)?,
-            None => documented(system, user),
-        };
-        Self::split(system, user, &rendered, origin)
-    }
-
-    /// Makes a prompt from its rendered text.
-    fn split(system: &str, user: &str, rendered: &str, origin: &str) -> Result<Self, ModelError> {
-        let place = rendered.split_once(IMAGE).or_else(|| rendered.split_once(IMAGE_CONTEXT));
-        let Some((before, after)) = place.filter(|_| picture_count(rendered) == 1) else {
-            let reason = format!("expected one {IMAGE} in the prompt, found {}", picture_count(rendered));
-            return Err(ModelError::Prompt { origin: origin.into(), reason });
-        };
-        Ok(Self { system: system.into(), user: user.into(), before: before.into(), after: after.into(), plan: false })
+        let request = [Message::new("system", system), Message::with_pictures("user", user, pictures)];
+        let text = rendered(template.as_ref(), &request)?;
+        let around = around_pictures(&text, origin)?;
+        let turn = FurtherTurn::rendered(template.as_ref(), &request);
+        Ok(Self { system: system.into(), user: user.into(), around, turn, plan: false })
     }
 
     /// This prompt, to which the answer is a plan and a program if `plan`, else a program alone.
@@ -71,10 +92,63 @@ impl Prompt {
         self.plan
     }
 
-    /// The text before the completion, for a picture of `image_tokens` embeddings.
-    pub fn text(&self, image_tokens: usize) -> String {
-        let image = IMAGE_CONTEXT.repeat(image_tokens);
-        format!("{}{IMAGE_START}{image}{IMAGE_END}{}", self.before, self.after)
+    /// The number of places for pictures, at least 1. All but the last are those of examples.
+    pub fn pictures(&self) -> usize {
+        self.around.len() - 1
+    }
+
+    /// This prompt with the programs of its examples, in their order. In a program, a space after
+    /// each `<` keeps text from becoming a special token.
+    #[must_use]
+    pub fn with_examples<'a>(&self, programs: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut programs = programs.into_iter();
+        let filled = |text: &String| {
+            let mut pieces = text.split(Strategy::PROGRAM);
+            let mut filled = pieces.next().unwrap_or_default().to_owned();
+            for piece in pieces {
+                filled += &programs.next().unwrap_or_default().trim_end().replace('<', "< ");
+                filled += piece;
+            }
+            filled
+        };
+        Self { around: self.around.iter().map(filled).collect(), ..self.clone() }
+    }
+
+    /// The text before the completion, for pictures of `image_tokens` embeddings each. If there are
+    /// more pictures than places, the last place takes all that are left, one a line.
+    ///
+    /// # Panics
+    /// There are fewer pictures than places.
+    pub fn text(&self, image_tokens: &[usize]) -> String {
+        let places = self.pictures();
+        assert!(image_tokens.len() >= places, "{} pictures for {places} places", image_tokens.len());
+        let (single, last) = image_tokens.split_at(places - 1);
+        let last: Vec<String> = last.iter().map(|&tokens| picture(tokens)).collect();
+        let shown = single.iter().map(|&tokens| picture(tokens)).chain([last.join("\n")]);
+        let (before, after) = self.around.split_at(1);
+        before.iter().cloned().chain(shown.zip(after).flat_map(|(shown, after)| [shown, after.clone()])).collect()
+    }
+
+    /// The text of a further turn, in which the user says `feedback` and shows a picture of
+    /// `image_tokens` embeddings, if any: from the end of the answer before it, whose end-of-turn
+    /// token is left out, to the start of the next answer. In the feedback, a space after each `<`
+    /// keeps text from becoming a special token.
+    ///
+    /// # Errors
+    /// The prompt's chat template has no further turns.
+    pub fn further_turn(&self, feedback: &str, image_tokens: Option<usize>) -> Result<String, ModelError> {
+        let Some(turn) = &self.turn else {
+            let reason = format!(
+                "the checkpoint's chat template shows no turn after an answer, or does not end an answer with {END_OF_TURN}; \
+                 use InternVL's own with --set prompt.template=internvl"
+            );
+            return Err(ModelError::Prompt { origin: "prompt.template".into(), reason });
+        };
+        let text = match image_tokens {
+            Some(tokens) => turn.with_picture.replacen(IMAGE, &picture(tokens), 1),
+            None => turn.plain.clone(),
+        };
+        Ok(text.replacen(FEEDBACK, &feedback.replace('<', "< "), 1))
     }
 
     /// Writes the prompt beside a model or adapter that was trained with it, as `prompt.json`: in
@@ -85,8 +159,14 @@ impl Prompt {
     /// The directory cannot be written.
     pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
         let path = directory.join(FILE);
-        let text = format!("{}{IMAGE}{}", self.before, self.after);
-        let json = serde_json::json!({"system": self.system, "user": self.user, "text": text, "plan": self.plan});
+        let json = json!({
+            "system": self.system,
+            "user": self.user,
+            "text": self.around.join(IMAGE),
+            "turn": self.turn.as_ref().map(|turn| &turn.plain),
+            "turn_with_picture": self.turn.as_ref().map(|turn| &turn.with_picture),
+            "plan": self.plan,
+        });
         std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
     }
 
@@ -97,79 +177,65 @@ impl Prompt {
     pub fn of(directory: &Path) -> Result<Option<Self>, ModelError> {
         let path = directory.join(FILE);
         let Some(json) = read_object(&path)? else { return Ok(None) };
-        let field = |name: &str| {
-            json.get(name).and_then(serde_json::Value::as_str).ok_or_else(|| ModelError::Prompt {
-                origin: path.display().to_string(),
-                reason: format!("field {name:?} is missing or not text"),
-            })
-        };
-        let (system, user) = (field("system")?, field("user")?);
+        let origin = path.display().to_string();
+        let (system, user) = (field(&json, "system", &origin)?, field(&json, "user", &origin)?);
         // Files of earlier versions have no rendered text, because there was only one template.
         if !json.contains_key("text") {
             return Self::new(None, system, user).map(Some);
         }
-        let plan = json.get("plan").and_then(serde_json::Value::as_bool).unwrap_or(false);
-        let prompt = Self::split(system, user, field("text")?, &path.display().to_string())?;
-        Ok(Some(prompt.answered_with_plan(plan)))
+        let around = around_pictures(field(&json, "text", &origin)?, &origin)?;
+        let turn = match json.get("turn") {
+            Some(Value::Null) => None,
+            Some(_) => Some(FurtherTurn {
+                plain: field(&json, "turn", &origin)?.into(),
+                with_picture: field(&json, "turn_with_picture", &origin)?.into(),
+            }),
+            // Earlier versions had no further turns.
+            None => FurtherTurn::rendered(None, &[]),
+        };
+        // Those had no plans either.
+        let plan = json.get("plan").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Some(Self { system: system.into(), user: user.into(), around, turn, plan }))
     }
 }
 
-fn picture_count(text: &str) -> usize {
-    text.matches(IMAGE).count() + text.matches(IMAGE_CONTEXT).count()
-}
-
-/// The request with `<image>` in front, unless it is there already.
-fn with_picture(user: &str) -> String {
-    match user {
-        "" => IMAGE.to_owned(),
-        user if user.contains(IMAGE) => user.to_owned(),
-        user => format!("{IMAGE}\n{user}"),
+impl FurtherTurn {
+    /// What the template adds to the messages `before` when an answer and a text of the user
+    /// follow them; `None` if it does not show them, or does not end an answer with `<|im_end|>`.
+    fn rendered(template: Option<&ChatTemplate>, before: &[Message]) -> Option<Self> {
+        let after_answer = |feedback: Message| {
+            let messages = [before, &[Message::new("assistant", ANSWER), feedback]].concat();
+            let text = rendered(template, &messages).ok()?;
+            let (_, after) = text.rsplit_once(ANSWER)?;
+            let after = after.strip_prefix(END_OF_TURN)?.replace(IMAGE_CONTEXT, IMAGE);
+            (after.matches(FEEDBACK).count() == 1).then_some(after)
+        };
+        let plain = after_answer(Message::new("user", FEEDBACK))?;
+        let with_picture = after_answer(Message::with_pictures("user", FEEDBACK, 1))?;
+        let is_shown = picture_count(&plain) == 0 && picture_count(&with_picture) == 1;
+        is_shown.then_some(Self { plain, with_picture })
     }
 }
 
-/// The conversation template of InternVL2.5 and InternVL3. Without a system message there is no
-/// system turn.
-fn documented(system: &str, user: &str) -> String {
-    let system = match system {
-        "" => String::new(),
-        system => format!("{START_OF_TURN}system\n{system}{END_OF_TURN}\n"),
-    };
-    let user = with_picture(user);
-    format!("{system}{START_OF_TURN}user\n{user}{END_OF_TURN}\n{START_OF_TURN}assistant\n")
+/// A picture of that many embeddings, as InternVL writes it.
+fn picture(image_tokens: usize) -> String {
+    format!("{IMAGE_START}{}{IMAGE_END}", IMAGE_CONTEXT.repeat(image_tokens))
 }
 
-/// Renders a prompt by a template of either kind. Templates of `-hf` checkpoints take a message as
-/// a list of pictures and texts, and mark the picture themselves. Templates of language models take
-/// text, in which `<image>` marks the picture. To tell them apart, a list is rendered first: the
-/// second kind refuses it, or prints it without a mark.
-fn rendered_by(template: &ChatTemplate, system: &str, user: &str) -> Result<String, ModelError> {
-    let object = |fields: Vec<(&'static str, Value)>| Value::from_iter(fields);
-    let text = |text: &str| object(vec![("type", Value::from("text")), ("text", Value::from(text))]);
-    let is_shown = |rendered: &str, text: &str| text.split(IMAGE).all(|part| rendered.contains(part.trim()));
-    let render = |content: &dyn Fn(&str) -> Value, user: Value| {
-        let turn = |role: &str, content: Value| object(vec![("role", Value::from(role)), ("content", content)]);
-        let system = (!system.is_empty()).then(|| turn("system", content(system)));
-        let messages: Vec<Value> = system.into_iter().chain([turn("user", user)]).collect();
-        template.render(&Value::from(messages), &Value::from(()))
-    };
+/// The text around the pictures of a rendered prompt.
+fn around_pictures(rendered: &str, origin: &str) -> Result<Vec<String>, ModelError> {
+    let around: Vec<String> = rendered.replace(IMAGE_CONTEXT, IMAGE).split(IMAGE).map(str::to_owned).collect();
+    if around.len() == 1 {
+        let reason = format!("expected {IMAGE} in the prompt, found none");
+        return Err(ModelError::Prompt { origin: origin.into(), reason });
+    }
+    Ok(around)
+}
 
-    let image = object(vec![("type", Value::from("image"))]);
-    let (head, tail) = user.split_once(IMAGE).unwrap_or(("", user));
-    let texts = |part: &str| (!part.is_empty()).then(|| text(part));
-    let parts: Vec<Value> = texts(head).into_iter().chain([image]).chain(texts(tail)).collect();
-    let listed = render(&|system| Value::from(vec![text(system)]), Value::from(parts));
-    if let Ok(rendered) = listed
-        && picture_count(&rendered) == 1
-        && is_shown(&rendered, system)
-        && is_shown(&rendered, user)
-    {
-        return Ok(rendered);
-    }
-    let rendered = render(&|system| Value::from(system), Value::from(with_picture(user)))?;
-    let failed = |reason: String| Err(ModelError::Template { path: template.path().to_owned(), reason });
-    match picture_count(&rendered) {
-        1 if is_shown(&rendered, system) && is_shown(&rendered, user) => Ok(rendered),
-        1 => failed("it leaves out the system message or the request".into()),
-        count => failed(format!("it shows the picture {count} times instead of once")),
-    }
+/// A text of `prompt.json`.
+fn field<'a>(json: &'a Map<String, Value>, name: &str, origin: &str) -> Result<&'a str, ModelError> {
+    json.get(name).and_then(Value::as_str).ok_or_else(|| ModelError::Prompt {
+        origin: origin.into(),
+        reason: format!("field {name:?} is missing or not text"),
+    })
 }

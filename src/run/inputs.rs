@@ -7,6 +7,7 @@ use cadwright_rollout::Scorer;
 use tch::{Device, Kind};
 
 use super::Run;
+use super::policies::training_prompt;
 use crate::config::{Config, Source};
 use crate::data::design::with_design;
 use crate::data::synth::{self, SynthConfig};
@@ -14,7 +15,6 @@ use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::replace_directory;
 use crate::hub::resolve_checkpoint;
 use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
-use crate::policy::configured_prompt;
 
 impl Run<'_> {
     /// The split. It is made or downloaded if necessary.
@@ -73,7 +73,7 @@ impl Run<'_> {
             return Ok(());
         }
         // A random model has no chat template of its own.
-        let prompt = configured_prompt(&self.config, None)?;
+        let prompt = training_prompt(&self.config, None)?;
         replace_directory(&directory, |aside| {
             let preset = InternVlConfig::preset(self.config.model.preset, 0);
             // As the labels of SFT: with their plans, if the policy is to write plans.
@@ -88,7 +88,7 @@ impl Run<'_> {
                 "no training row has a program that can be learnt: a new model's tokenizer is made from programs"
             );
             // The prompt occurs in every example, so the tokenizer learns its words too.
-            let prompt = prompt.text(preset.tokens_per_tile());
+            let prompt = prompt.text(&[preset.tokens_per_tile()]);
             let texts = programs.iter().flat_map(|program| [prompt.as_str(), program]);
             let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
             let config = InternVlConfig::preset(self.config.model.preset, tokenizer.vocab_size() as i64);

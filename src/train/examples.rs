@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
 use crate::model::{InternVl, Tokenizer};
-use crate::pictures::EmbeddedPictures;
+use crate::pictures::{EmbeddedPictures, Picture};
 use crate::rollouts::PromptedDataset;
 
 /// A prompt and the response to it, as tokens.
@@ -63,9 +63,10 @@ pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_leng
     let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
     for (index, response) in responses.into_iter().filter_map(|(index, response)| Some((index, response?))) {
-        let image_tokens = prompted.pictures.image_tokens(model, index);
-        let prompt =
-            prompts.entry(image_tokens).or_insert_with(|| tokenizer.encode(&prompted.prompt.text(image_tokens)).into());
+        let image_tokens = prompted.pictures.image_tokens(model, &Picture::Part(index));
+        let prompt = prompts
+            .entry(image_tokens)
+            .or_insert_with(|| tokenizer.encode(&prompted.prompt.text(&[image_tokens])).into());
         examples.push(TokenizedExample { index, prompt: prompt.clone(), response });
     }
     let all = examples.len();
@@ -114,8 +115,8 @@ pub fn cross_entropy_backward<'a>(
 ) -> (f64, usize) {
     let sequences = examples.clone().map(|example| (&example.prompt[..], example.response.as_slice()));
     let batch = TokenBatch::new(sequences, tokenizer, model.device());
-    let images = embedded.concatenated(examples.map(|example| example.index));
-    let pass = Pass::new(model, &batch, &images, tokenizer.image_token, mode);
+    let images = embedded.concatenated(examples.map(|example| Picture::Part(example.index)));
+    let pass = Pass::new(model, &batch, &images, mode);
     let mean = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
     (mean, batch.tokens)
 }

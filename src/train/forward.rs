@@ -6,10 +6,33 @@ use tch::{Device, Kind, Tensor};
 
 use crate::model::{DropoutRow, InternVl, Positions, Tape, Tokenizer};
 
-/// Prompts with the responses that follow them, padded on the right.
+/// A piece of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Given to the model. Image tokens are places of pictures.
+    Given(&'a [i64]),
+    /// Written by the model in an earlier turn, and not trained on. Image tokens are text, for the
+    /// model may write any token.
+    Draft(&'a [i64]),
+    /// A response, which is trained on. Image tokens are text.
+    Response(&'a [i64]),
+}
+
+impl<'a> Piece<'a> {
+    /// The token ids.
+    pub fn ids(self) -> &'a [i64] {
+        match self {
+            Self::Given(ids) | Self::Draft(ids) | Self::Response(ids) => ids,
+        }
+    }
+}
+
+/// Sequences of pieces, padded on the right.
 pub struct TokenBatch {
     /// `[b, t]` i64.
     ids: Tensor,
+    /// `[b, t]` bool: the places of pictures.
+    is_picture: Tensor,
     /// `[n]` i64: positions, in the flattened batch, whose next token belongs to a response.
     rows: Tensor,
     /// `[n]` i64: those next tokens.
@@ -23,28 +46,49 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// A batch of `(prompt, response)`.
     pub fn new<'a>(
-        sequences: impl Iterator<Item = (&'a [i64], &'a [i64])> + Clone,
+        sequences: impl Iterator<Item = (&'a [i64], &'a [i64])>,
         tokenizer: &Tokenizer,
         device: Device,
     ) -> Self {
+        let pieces = |(prompt, response)| vec![Piece::Given(prompt), Piece::Response(response)];
+        Self::of_pieces(&sequences.map(pieces).collect::<Vec<_>>(), tokenizer, device)
+    }
+
+    /// A batch of sequences, each of which begins with a piece that is not a response.
+    pub fn of_pieces(sequences: &[Vec<Piece>], tokenizer: &Tokenizer, device: Device) -> Self {
         // The CPU compiles kernels for each shape, and the GPU's kernels have tiles of eight. So
         // lengths are rounded up, which also keeps the number of different lengths small.
         const MULTIPLE: usize = 8;
-        let longest = sequences.clone().map(|(prompt, response)| prompt.len() + response.len()).max().unwrap_or(0);
-        let longest = longest.next_multiple_of(MULTIPLE);
-        let (mut ids, mut rows, mut targets, mut lengths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (row, (prompt, response)) in sequences.enumerate() {
-            let start = (row * longest + prompt.len()) as i64 - 1;
-            rows.extend(start..start + response.len() as i64);
-            targets.extend(response);
-            ids.extend(prompt.iter().chain(response));
+        let length = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.ids().len()).sum::<usize>();
+        let longest = sequences.iter().map(length).max().unwrap_or(0).next_multiple_of(MULTIPLE);
+        let (mut ids, mut is_picture) = (Vec::new(), Vec::new());
+        let (mut rows, mut targets, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, pieces) in sequences.iter().enumerate() {
+            for piece in pieces {
+                let is_given = matches!(piece, Piece::Given(_));
+                if let Piece::Response(response) = piece {
+                    let start = ids.len() as i64 - 1;
+                    rows.extend(start..start + response.len() as i64);
+                    targets.extend(*response);
+                }
+                ids.extend(piece.ids());
+                is_picture.extend(piece.ids().iter().map(|&id| is_given && id == tokenizer.image_token));
+            }
             ids.resize((row + 1) * longest, tokenizer.end_of_text);
-            lengths.push((prompt.len() + response.len()) as i64);
+            is_picture.resize((row + 1) * longest, false);
+            lengths.push(length(pieces) as i64);
         }
         let tokens = lengths.iter().sum::<i64>() as usize;
         let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
-        let ids = tensor(&ids).view([-1, longest as i64]);
-        Self { ids, rows: tensor(&rows), targets: tensor(&targets), lengths, tokens }
+        let shape = [-1, longest as i64];
+        Self {
+            ids: tensor(&ids).view(shape),
+            is_picture: Tensor::from_slice(&is_picture).to_device(device).view(shape),
+            rows: tensor(&rows),
+            targets: tensor(&targets),
+            lengths,
+            tokens,
+        }
     }
 
     /// The rows as dropout sees them, with a seed for each.
@@ -74,14 +118,15 @@ pub struct PassMode {
 }
 
 impl<'a> Pass<'a> {
-    /// Runs `batch` with the picture embeddings `image [image tokens, hidden]` through the model.
+    /// Runs `batch` with the embeddings `image [image tokens, hidden]` of its pictures, row by row,
+    /// through the model.
     /// Logits are computed later, only for the targets and piece by piece.
     ///
     /// # Panics
     /// `mode` has not as many dropout seeds as the batch has rows.
-    pub fn new(model: &'a InternVl, batch: &TokenBatch, image: &Tensor, image_token: i64, mode: PassMode) -> Self {
+    pub fn new(model: &'a InternVl, batch: &TokenBatch, image: &Tensor, mode: PassMode) -> Self {
         let decoder = model.decoder();
-        let embeds = model.embed_prompt(&batch.ids, image, image_token);
+        let embeds = model.embed(&batch.ids, &batch.is_picture, image);
         let (_, t) = batch.ids.size2().expect("ids: [b, t]");
         let positions = Positions::causal(decoder.config(), t, batch.ids.device());
         let dropout = mode.dropout_seeds.map(|seeds| batch.dropout_rows(&seeds));
@@ -198,7 +243,7 @@ mod tests {
         let gradients = |rows_at_a_time: i64, gradient_checkpointing: bool| {
             let batch = TokenBatch::new(responses.iter().map(|r| (&prompt[..], r.as_slice())), &tokenizer, Device::Cpu);
             let mode = PassMode { gradient_checkpointing, ..PassMode::default() };
-            let pass = Pass::new(&model, &batch, &image, tokenizer.image_token, mode);
+            let pass = Pass::new(&model, &batch, &image, mode);
             let loss = |logits: &Tensor, rows: Range<i64>, _| {
                 logits.cross_entropy_for_logits(&narrowed(&batch.targets, &rows))
             };

@@ -25,6 +25,7 @@ use super::validation::{ceiling, ceiling_k};
 use super::{Stage, stream};
 use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::model::{InternVl, ValueHead};
+use crate::pictures::Picture;
 use crate::rollouts::{PromptedDataset, Rollout, divided};
 use crate::seeds::seed;
 
@@ -175,8 +176,8 @@ impl<'a> Learner<'a> {
         // If the policy's vision tower is trained, its embeddings differ from the reference's. The
         // reference then embeds the pictures itself.
         let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
-        let parts: Vec<usize> = members.iter().map(|rollout| rollout.index).collect();
-        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, &parts, &known));
+        let parts = members.iter().map(|rollout| Picture::Part(rollout.index));
+        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, parts, &known));
         let (temperature, size) = (self.ppo().temperature, self.micro_batch_size());
         logprobs_under(&self.reference, self.prompted, members, &embedded, temperature, size)
     }

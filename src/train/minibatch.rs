@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::forward::{Pass, PassMode, TokenBatch};
 use crate::model::{InternVl, Tokenizer};
-use crate::pictures::EmbeddedPictures;
+use crate::pictures::{EmbeddedPictures, Picture};
 use crate::rollouts::{PromptedDataset, Rollout};
 
 /// The rollouts sorted by length, so that batches of neighbours need little padding.
@@ -37,10 +37,10 @@ pub(super) fn per_token<'a>(
     Tensor::from_slice(&numbers).to_device(device)
 }
 
-/// By index in the dataset: the picture embeddings that the policy saw when it generated the
-/// rollouts, those of this rank.
-pub(super) fn embeddings_when_generated(rollouts: &[Rollout]) -> BTreeMap<usize, Tensor> {
-    rollouts.iter().filter_map(|rollout| Some((rollout.index, rollout.image.as_ref()?.shallow_clone()))).collect()
+/// The picture embeddings that the policy saw when it generated the rollouts, those of this rank.
+pub(super) fn embeddings_when_generated(rollouts: &[Rollout]) -> BTreeMap<Picture, Tensor> {
+    let known = |rollout: &Rollout| Some((Picture::Part(rollout.index), rollout.image.as_ref()?.shallow_clone()));
+    rollouts.iter().filter_map(known).collect()
 }
 
 /// Log-probabilities of the tokens of each rollout under `model` at `temperature`, without
@@ -60,8 +60,8 @@ pub(super) fn logprobs_under(
     for chunk in order.chunks(micro_batch_size) {
         let members: Vec<&Rollout> = chunk.iter().map(|&i| rollouts[i]).collect();
         let batch = token_batch(&members, tokenizer, model.device());
-        let images = embedded.concatenated(members.iter().map(|rollout| rollout.index));
-        let pass = tch::no_grad(|| Pass::new(model, &batch, &images, tokenizer.image_token, PassMode::default()));
+        let images = embedded.concatenated(members.iter().map(|rollout| Picture::Part(rollout.index)));
+        let pass = tch::no_grad(|| Pass::new(model, &batch, &images, PassMode::default()));
         let logprobs = to_vec(&pass.logprobs(&batch.targets, temperature));
         let mut rest = logprobs.as_slice();
         for (&i, rollout) in chunk.iter().zip(&members) {

@@ -36,7 +36,7 @@ use super::training_loop::{LoopConfig, StepRates, TrainingLoop};
 use crate::config::{Algorithm, Curriculum};
 use crate::generate::GenerateOptions;
 use crate::model::InternVl;
-use crate::pictures::EmbeddedPictures;
+use crate::pictures::{EmbeddedPictures, Picture};
 use crate::rollouts::{Rollout, gathered, generate_and_score};
 
 /// Trains `policy`, whose state at the start is the reference. Leaves the best checkpoint by
@@ -196,9 +196,9 @@ impl Learner<'_> {
                 let minibatch = sorted_by_length(minibatch);
                 let own: Vec<&Rollout> = world.share(&minibatch).copied().collect();
                 let own_demonstrations: Vec<TokenizedExample> = world.share(&demonstrations).cloned().collect();
-                let parts: Vec<usize> = own.iter().map(|rollout| rollout.index).collect();
-                let parts = [parts, own_demonstrations.iter().map(|example| example.index).collect()].concat();
-                let embedded = self.prompted.pictures.embed_for_update(self.policy, &parts, &embeddings);
+                let parts = own.iter().map(|rollout| rollout.index);
+                let parts = parts.chain(own_demonstrations.iter().map(|example| example.index)).map(Picture::Part);
+                let embedded = self.prompted.pictures.embed_for_update(self.policy, parts, &embeddings);
                 let mut numbers = Means::default();
                 self.rl_backward(&own, token_count(&minibatch), minibatch.len(), &embedded, &mut numbers);
                 let ce_tokens = response_tokens(&demonstrations);
@@ -268,7 +268,7 @@ impl Learner<'_> {
         for members in own.chunks(self.micro_batch_size()) {
             let weight = token_count(members) / all_tokens;
             let batch = token_batch(members, tokenizer, device);
-            let images = embedded.concatenated(members.iter().map(|rollout| rollout.index));
+            let images = embedded.concatenated(members.iter().map(|rollout| Picture::Part(rollout.index)));
             let factors: Vec<f32> = members
                 .iter()
                 .map(|rollout| {
@@ -280,7 +280,7 @@ impl Learner<'_> {
                 * Tensor::from_slice(&factors).to_device(device);
             let ref_logprobs = per_token(members, |rollout| &rollout.ref_logprobs, device);
             let old_logprobs = per_token(members, |rollout| &rollout.completion.logprobs, device);
-            let pass = Pass::new(policy, &batch, &images, tokenizer.image_token, self.update_mode());
+            let pass = Pass::new(policy, &batch, &images, self.update_mode());
             pass.backward(weight, |logits, rows, share| {
                 let share = share * weight;
                 let [targets, old_logprobs, advantages] =

@@ -22,7 +22,7 @@ use super::{Stage, stream};
 use crate::config::Sft;
 use crate::distributed::World;
 use crate::model::InternVl;
-use crate::pictures::Pictures;
+use crate::pictures::{Picture, Pictures};
 use crate::rollouts::PromptedDataset;
 use crate::seeds::seed;
 
@@ -159,8 +159,8 @@ fn backward(
     let (mut loss, mut tokens) = (0.0, 0);
     for indices in micro_batches {
         let members = indices.iter().map(|&i| &examples[i]);
-        let rows: Vec<usize> = members.clone().map(|example| example.index).collect();
-        let embedded = prompted.pictures.embed_for_update(model, &rows, &BTreeMap::new());
+        let rows = members.clone().map(|example| Picture::Part(example.index));
+        let embedded = prompted.pictures.embed_for_update(model, rows, &BTreeMap::new());
         let share = response_tokens(members.clone()) as f64 / all_tokens as f64;
         let (mean, count) = cross_entropy_backward(model, prompted.tokenizer, members, &embedded, share, mode(indices));
         embedded.backward();
@@ -188,7 +188,7 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> Result<f64> {
                 inputs.iter().zip(chunk).map(|(input, (_, response))| (input.ids.as_slice(), response.as_slice()));
             let batch = TokenBatch::new(sequences, prompted.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
-            let pass = Pass::new(model, &batch, &image, prompted.tokenizer.image_token, PassMode::default());
+            let pass = Pass::new(model, &batch, &image, PassMode::default());
             sum -= pass.logprobs(&batch.targets, 1.0).sum(Kind::Double).double_value(&[]);
             count += batch.targets.numel();
         });

@@ -13,4 +13,5 @@ mod ppo;
 mod ranks;
 mod telemetry;
 mod text;
+mod turns;
 mod variants;

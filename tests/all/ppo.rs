@@ -39,7 +39,7 @@ fn policy_in(dtype: Kind) -> (InternVl, Tokenizer, Vec<PromptInput>) {
     let prompt = |(picture, text): (i64, &str)| {
         let image = images.get(picture);
         let picture_tokens = vec![tokenizer.image_token; image.size()[0] as usize];
-        PromptInput { ids: [picture_tokens, tokenizer.encode(text)].concat(), image }
+        PromptInput::new([picture_tokens, tokenizer.encode(text)].concat(), image)
     };
     let prompts = [(0, "a box"), (1, "a longer prompt")].into_iter().map(prompt).collect();
     (policy, tokenizer, prompts)
@@ -65,7 +65,7 @@ fn score<'a>(
     let sequences = completions.iter().enumerate().map(|(i, c)| (prompt(i).ids.as_slice(), c.tokens.as_slice()));
     let batch = TokenBatch::new(sequences, tokenizer, policy.device());
     let images: Vec<&Tensor> = (0..completions.len()).map(|i| &prompt(i).image).collect();
-    (Pass::new(policy, &batch, &Tensor::cat(&images, 0), tokenizer.image_token, mode), batch.targets)
+    (Pass::new(policy, &batch, &Tensor::cat(&images, 0), mode), batch.targets)
 }
 
 fn logprobs_when_sampled(completions: &[Completion]) -> Tensor {

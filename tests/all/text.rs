@@ -190,7 +190,7 @@ fn a_vocabulary_that_is_larger_than_the_embedding_is_refused() {
 }
 
 /// The fixture's tokenizer with one of its templates, in the file that `kind` names.
-fn with_template(template: &str, kind: &str) -> tempfile::TempDir {
+pub fn with_template(template: &str, kind: &str) -> tempfile::TempDir {
     let directory = copy_of(&TOKENIZER);
     let text = read(&fixture().join(format!("{template}.jinja")));
     let config = directory.path().join("tokenizer_config.json");
@@ -221,7 +221,7 @@ fn prompts_are_those_of_transformers_wherever_the_template_stands() {
                 let [system, user, text] = ["system", "user", "text"].map(|field| case[field].as_str().unwrap());
                 let prompt = Prompt::new(Some(directory.path()), system, user).unwrap();
                 let tokens = case["tokens"].as_u64().unwrap() as usize;
-                assert_eq!(prompt.text(tokens), text, "{template} in {kind}");
+                assert_eq!(prompt.text(&[tokens]), text, "{template} in {kind}");
             }
         }
     }
@@ -248,7 +248,7 @@ fn conversations_with_tools_and_every_feature_render_as_in_transformers() {
 fn without_a_template_the_prompt_is_internvls() {
     let directory = copy_of(&TOKENIZER);
     for checkpoint in [None, Some(directory.path())] {
-        let text = |system, user| Prompt::new(checkpoint, system, user).unwrap().text(2);
+        let text = |system, user| Prompt::new(checkpoint, system, user).unwrap().text(&[2]);
         let image = "<img><IMG_CONTEXT><IMG_CONTEXT></img>";
         let answer = "<|im_end|>\n<|im_start|>assistant\n";
         assert_eq!(text("", "Q"), format!("<|im_start|>user\n{image}\nQ{answer}"));
@@ -258,7 +258,7 @@ fn without_a_template_the_prompt_is_internvls() {
     // The order in which transformers looks, and a list of parts with a place for the picture.
     let directory = with_template("list", "jinja");
     edit(&directory.path().join("tokenizer_config.json"), |json| json["chat_template"] = json!("{{ nonsense"));
-    let text = Prompt::new(Some(directory.path()), "", "a <image> b").unwrap().text(1);
+    let text = Prompt::new(Some(directory.path()), "", "a <image> b").unwrap().text(&[1]);
     assert!(text.contains("user\na <img><IMG_CONTEXT></img>\n b<|im_end|>"), "{text}");
 }
 
@@ -266,7 +266,7 @@ fn without_a_template_the_prompt_is_internvls() {
 fn what_was_trained_with_is_read_back_whatever_became_of_the_template() {
     let directory = with_template("qwen2_5", "config");
     let prompt = Prompt::new(Some(directory.path()), "", "Q").unwrap();
-    assert!(prompt.text(1).contains("You are Qwen"));
+    assert!(prompt.text(&[1]).contains("You are Qwen"));
     prompt.save(directory.path()).unwrap();
     std::fs::remove_file(directory.path().join("tokenizer_config.json")).unwrap();
     assert_eq!(Prompt::of(directory.path()).unwrap(), Some(prompt));
@@ -363,7 +363,7 @@ fn special_tokens_are_single_and_not_decoded() {
     assert_eq!((&ids[0], &ids[2]), (&vec![tokenizer.end_of_text], &vec![tokenizer.end_of_turn]));
     assert!(tokenizer.is_stop(ids[0][0]) && tokenizer.is_stop(ids[2][0]) && !tokenizer.is_stop(ids[1][0]));
     let prompt = Prompt::new(None, "Write CadQuery.", "The part?").unwrap();
-    let tokens = tokenizer.encode(&prompt.text(16));
+    let tokens = tokenizer.encode(&prompt.text(&[16]));
     assert_eq!(tokens.iter().filter(|&&token| token == tokenizer.image_token).count(), 16);
     assert_eq!(tokenizer.decode(&tokens), "system\nWrite CadQuery.\nuser\n\nThe part?\nassistant\n");
 }

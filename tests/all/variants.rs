@@ -225,7 +225,7 @@ fn greedy_tokens_equal_those_of_transformers() {
             let is_token = reference.get("attention_mask").get(row).to_kind(Kind::Bool);
             let ids: Vec<i64> = reference.get("input_ids").get(row).masked_select(&is_token).try_into().unwrap();
             let rows = ids.iter().filter(|&&id| id == IMAGE).count() as i64;
-            prompts.push(PromptInput { ids, image: image.narrow(0, at, rows) });
+            prompts.push(PromptInput::new(ids, image.narrow(0, at, rows)));
             at += rows;
         }
         let sampling = Sampling { temperature: 0.0, top_p: 1.0, max_new_tokens: 8 };

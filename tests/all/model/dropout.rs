@@ -54,7 +54,7 @@ fn gradients_of(
         let image = Tensor::cat(&members.clone().map(|example| &example.image).collect::<Vec<_>>(), 0);
         let dropout_seeds = Some(members.map(|example| example.seed).collect());
         let mode = PassMode { gradient_checkpointing, dropout_seeds };
-        let pass = Pass::new(model, &batch, &image, tokenizer.image_token, mode);
+        let pass = Pass::new(model, &batch, &image, mode);
         pass.backward(count(indices) / all, |logits, rows, _| {
             logits.cross_entropy_for_logits(&narrowed(&batch.targets, &rows))
         });
@@ -121,7 +121,7 @@ fn nothing_is_drawn_without_dropout() {
         let expected = next_draw();
         tch::manual_seed(3);
         let mode = PassMode { dropout_seeds: seeds.clone(), ..PassMode::default() };
-        let _ = Pass::new(&model, &batch, &example.image, 5, mode);
+        let _ = Pass::new(&model, &batch, &example.image, mode);
         assert_eq!(next_draw() != expected, draws, "p = {p}, seeds {seeds:?}");
     }
 }

@@ -57,10 +57,8 @@ impl Reference {
     /// Rows of the batch without their padding, each with its own picture's embeddings.
     fn prompts(&self, model: &InternVl) -> Vec<PromptInput> {
         let image = tch::no_grad(|| model.embed_tiles(&self.get("tiles")));
-        let row = |row| PromptInput {
-            ids: ints(&self.get("ids").get(row).masked_select(&self.get("is_token").get(row))),
-            image: image.get(row),
-        };
+        let ids = |row| ints(&self.get("ids").get(row).masked_select(&self.get("is_token").get(row)));
+        let row = |row| PromptInput::new(ids(row), image.get(row));
         (0..2).map(row).collect()
     }
 
@@ -72,7 +70,7 @@ impl Reference {
 
     fn embedded(&self, model: &InternVl) -> (Tensor, Positions) {
         let image = model.embed_tiles(&self.get("tiles"));
-        let embeds = model.embed_prompt(&self.get("ids"), &image, 5);
+        let embeds = embed(model, &self.get("ids"), &image);
         (embeds, Positions::left_padded(model.decoder().config(), &self.get("is_token")))
     }
 
@@ -97,9 +95,14 @@ impl Reference {
     }
 }
 
+/// Embeds ids all of whose image tokens are places of pictures.
+fn embed(model: &InternVl, ids: &Tensor, image: &Tensor) -> Tensor {
+    model.embed(ids, &ids.eq(5), image)
+}
+
 /// Logits of every position of one sequence, `[t, vocab]`, without cache or padding.
 fn full_forward(model: &InternVl, ids: &[i64], image: &Tensor) -> Tensor {
-    let embeds = model.embed_prompt(&Tensor::from_slice(ids).unsqueeze(0), image, 5);
+    let embeds = embed(model, &Tensor::from_slice(ids).unsqueeze(0), image);
     let positions = Positions::causal(model.decoder().config(), ids.len() as i64, CPU);
     let hidden = model.decoder().blocks(embeds, &positions, None, None);
     model.decoder().logits(&model.decoder().last_norm(&hidden)).get(0)
@@ -490,35 +493,11 @@ fn no_more_than_a_batch_is_written_at_a_time() {
     assert_eq!(order(1), [0, 1, 2, 3, 4, 5], "one at a time, each is done before the next begins");
 }
 
-/// A sampled `<IMG_CONTEXT>` is an ordinary token: it takes no row of a picture's embeddings.
-#[test]
-fn an_image_token_that_the_model_writes_is_not_a_picture() {
-    let (model, reference) = (load(Kind::Float), Reference::read());
-    let prompts = reference.prompts(&model);
-    let written = [40, 5, 5, 41];
-    let lengths: Vec<i64> = prompts.iter().map(|prompt| prompt.ids.len() as i64).collect();
-    let mut rows = Vec::new();
-    for prompt in &prompts {
-        rows.extend(prompt.ids.iter().chain(&written));
-        rows.resize(22 * (rows.len().div_ceil(22)), 0);
-    }
-    tch::no_grad(|| {
-        let images = Tensor::cat(&[&prompts[0].image, &prompts[1].image], 0);
-        let found = model.embed_prompt(&Tensor::from_slice(&rows).view([2, 22]), &images, 5);
-        for (row, prompt) in prompts.iter().enumerate() {
-            let start = model.embed_prompt(&Tensor::from_slice(&prompt.ids).unsqueeze(0), &prompt.image, 5).get(0);
-            let end = model.decoder().embed(&Tensor::from_slice(&written).unsqueeze(0)).get(0);
-            let found = found.get(row as i64).narrow(0, 0, lengths[row] + 4);
-            assert_close("embeddings", &found, &Tensor::cat(&[start, end], 0), 0.0);
-        }
-    });
-}
-
 #[test]
 #[should_panic(expected = "8 image tokens for 4 rows")]
 fn pictures_that_do_not_fill_their_tokens_are_refused() {
     let (model, reference) = (load(Kind::Float), Reference::read());
-    let _ = model.embed_prompt(&reference.get("ids"), &reference.get("image").get(0), 5);
+    let _ = embed(&model, &reference.get("ids"), &reference.get("image").get(0));
 }
 
 #[test]
