@@ -12,7 +12,6 @@ use cadwright_rollout::{GroundTruth, Score, ScoreBatch, ScoreRequest, Scorer};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::data::design::with_design;
 use crate::data::{Dataset, Example};
 use crate::distributed::World;
 use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
@@ -50,17 +49,6 @@ impl PromptedDataset<'_> {
     fn pictures_of(&self, index: usize) -> Vec<Picture> {
         let examples = self.examples(index).map(|example| Picture::File(PictureFile::of_example(example)));
         examples.chain([Picture::Part(index)]).collect()
-    }
-
-    /// The tokens that answer the prompt with `program`: a plan if the prompt expects one, the
-    /// program, and the end of the turn. `None` if it expects a plan and the program has no design.
-    pub fn answer(&self, program: &str) -> Option<Vec<i64>> {
-        let mut ids = match self.prompt.expects_plan() {
-            true => self.tokenizer.encode(&with_design(program)?),
-            false => self.tokenizer.encode(program),
-        };
-        ids.push(self.tokenizer.end_of_turn);
-        Some(ids)
     }
 
     /// The part at `index`, as a program or a file.
@@ -298,6 +286,23 @@ pub fn gathered(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tokens_of_a_plan_are_those_up_to_its_end() {
+        // A token a byte, and one for the end of the turn.
+        let tokenizer = Tokenizer::of_bytes().unwrap();
+        let of = |text: &str| {
+            let mut tokens = tokenizer.encode(text);
+            tokens.push(tokenizer.end_of_turn);
+            plan_of(&tokenizer, &tokens)
+        };
+        assert_eq!(of("x = 1"), (String::new(), 0));
+        assert_eq!(of("<think>a</think>\nx = 1"), ("<think>a</think>".into(), 16));
+        assert_eq!(of("<think>a</think>\nx = 1\n<think>b"), ("<think>a</think><think>b".into(), 16 + 8 + 1));
+        // Without a program, the end of the turn belongs to the plan.
+        assert_eq!(of("<think>a"), ("<think>a".into(), 9));
+        assert_eq!(plan_of(&tokenizer, &tokenizer.encode("<think>a")), ("<think>a".into(), 8));
+    }
 
     #[test]
     fn parts_are_dealt_out_longest_first_in_turns() {

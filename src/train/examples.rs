@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
-use crate::model::{InternVl, Tokenizer};
+use crate::data::design::with_design;
+use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::{EmbeddedPictures, Picture};
 use crate::rollouts::PromptedDataset;
 
@@ -37,6 +38,17 @@ impl TokenizedExample {
     }
 }
 
+/// The tokens that answer `prompt` with `program`: a plan if the prompt expects one, the program,
+/// and the end of the turn. `None` if it expects a plan and the program has no design.
+pub fn response_ids(prompt: &Prompt, tokenizer: &Tokenizer, program: &str) -> Option<Vec<i64>> {
+    let mut ids = match prompt.expects_plan() {
+        true => tokenizer.encode(&with_design(program)?),
+        false => tokenizer.encode(program),
+    };
+    ids.push(tokenizer.end_of_turn);
+    Some(ids)
+}
+
 /// The rows with programs, and how many of them are left out.
 pub struct TokenizedRows {
     /// The rows that are not left out.
@@ -50,13 +62,13 @@ pub struct TokenizedRows {
 /// Tokenizes the rows that have a program: those of at most `max_length` tokens, with a plan if the
 /// prompt expects one.
 pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_length: usize) -> TokenizedRows {
-    let tokenizer = prompted.tokenizer;
+    let (prompt, tokenizer) = (prompted.prompt, prompted.tokenizer);
     let responses: Vec<(usize, Option<Vec<i64>>)> = prompted
         .dataset
         .examples()
         .par_iter()
         .enumerate()
-        .filter_map(|(index, example)| Some((index, prompted.answer(example.program.as_deref()?))))
+        .filter_map(|(index, example)| Some((index, response_ids(prompt, tokenizer, example.program.as_deref()?))))
         .collect();
     let without_plan = responses.iter().filter(|(_, response)| response.is_none()).count();
     // Pictures of the same number of tiles have the same prompt.

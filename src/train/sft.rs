@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointPart};
 use super::examples::{
-    TokenizedExample, TokenizedRows, cross_entropy_backward, length_bucketed_batches, response_tokens,
+    TokenizedExample, TokenizedRows, cross_entropy_backward, length_bucketed_batches, response_ids, response_tokens,
     tokenized_examples,
 };
 use super::forward::{Pass, PassMode, TokenBatch};
@@ -175,7 +175,10 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> Result<f64> {
     let sft = &stage.config.sft;
     let pictures = Pictures::new(stage.validation, stage.config.model.max_tiles, 0);
     let prompted = stage.prompted(stage.validation, &pictures);
-    let answer = |index: usize| prompted.answer(stage.validation.examples()[index].program.as_deref()?);
+    let answer = |index: usize| {
+        let program = stage.validation.examples()[index].program.as_deref()?;
+        response_ids(prompted.prompt, prompted.tokenizer, program)
+    };
     let parts = 0..stage.validation.len().min(sft.validation_samples);
     let answered: Vec<(usize, Vec<i64>)> = parts.filter_map(|index| Some((index, answer(index)?))).collect();
     let (mut sum, mut count) = (0.0, 0);
