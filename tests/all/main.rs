@@ -16,4 +16,3 @@ mod telemetry;
 mod text;
 mod turns;
 mod variants;
-mod zz_tmp;
