@@ -1,10 +1,15 @@
-//! Ctrl-C and SIGTERM while a stage trains: the step in progress ends, a checkpoint is saved, and
-//! the run stops. A second signal stops it at once.
+//! Ctrl-C and SIGTERM while work is done that can end early: a stage that trains ends its step and
+//! saves a checkpoint, the agent writes what it has found. A second signal stops at once.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::ffi::{CStr, c_char};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
 
 /// When the first signal came, in milliseconds of the system's monotonic clock; 0 before it.
 static REQUESTED_AT: AtomicI64 = AtomicI64::new(0);
+
+/// What the first signal prints.
+static NOTE: AtomicPtr<c_char> = AtomicPtr::new(null_mut());
 
 /// A signal that follows the first so closely is the same request: launchers signal a process and
 /// then its whole group.
@@ -12,8 +17,9 @@ const SAME_REQUEST_MS: i64 = 1000;
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 
-/// From now on, the first signal only makes [`is_requested`] true.
-pub fn listen() {
+/// From now on, the first signal only prints `note` and makes [`is_requested`] true.
+pub fn listen(note: &'static CStr) {
+    NOTE.store(note.as_ptr().cast_mut(), Ordering::SeqCst);
     set_handlers(on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t);
 }
 
@@ -35,14 +41,15 @@ fn set_handlers(handler: libc::sighandler_t) {
 }
 
 extern "C" fn on_signal(signal: libc::c_int) {
-    const NOTE: &[u8] = b"interrupted: the step in progress ends and is saved; once more stops at once\n";
+    let note = NOTE.load(Ordering::SeqCst);
     let first = REQUESTED_AT.load(Ordering::SeqCst);
     let now = now_ms();
-    // SAFETY: write and _exit are safe in a signal handler.
+    // SAFETY: strlen, write and _exit are safe in a signal handler; the note is a static C string,
+    // stored before the handler was set.
     unsafe {
         if first == 0 {
             REQUESTED_AT.store(now, Ordering::SeqCst);
-            libc::write(libc::STDERR_FILENO, NOTE.as_ptr().cast(), NOTE.len());
+            libc::write(libc::STDERR_FILENO, note.cast(), libc::strlen(note));
         } else if now - first > SAME_REQUEST_MS {
             libc::_exit(128 + signal);
         }

@@ -1,6 +1,7 @@
 //! cadwright teaches a vision-language model to write the CadQuery program of the part in a
 //! picture: LoRA fine-tuning, then PPO with an IoU reward.
 
+pub mod agent;
 pub mod config;
 pub mod conversation;
 pub mod cuda;

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => cli::eval::run(args),
         Command::Compare(args) => cli::compare::run(args),
         Command::Generate(args) => cli::generate::run(args),
+        Command::Agent(args) => cli::agent::run(args),
         Command::Launch(args) => match cli::launch::run(args) {
             Ok(code) => return code,
             Err(error) => Err(error),

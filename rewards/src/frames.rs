@@ -237,7 +237,8 @@ fn iou_by_volumes(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose), common: &Bou
     (shared <= SLACK * least).then(|| shared.min(least) / (a_volume + b_volume - shared.min(least)))
 }
 
-fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid {
+/// The cells of `spec` that a posed solid occupies.
+pub(crate) fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid {
     match &solid.geometry {
         Geometry::Mesh(mesh) if *pose == Pose::identity() => voxelise(mesh, spec),
         Geometry::Mesh(mesh) => voxelise(&mesh.mapped(|v| pose.apply(Vector3::from(v)).into()), spec),
@@ -246,7 +247,7 @@ fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid {
 }
 
 /// Number of occupied cells whose samples lie outside of `near`.
-fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
+pub(crate) fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
     let n = grid.n();
     let is_beyond =
         |sample: [f64; 3]| (0..3).any(|axis| sample[axis] < near.min[axis] || sample[axis] > near.max[axis]);

@@ -7,6 +7,7 @@
 //!
 //! This crate starts no process, reads no file and uses no tensors.
 
+pub mod common_grid;
 pub mod csg;
 mod eigh;
 pub mod frames;
@@ -23,6 +24,7 @@ pub mod stats;
 pub mod stl;
 mod winding;
 
+pub use common_grid::{CommonGrid, Occupied};
 pub use frames::{Frame, FrameError, Placed, frame_iou, place};
 pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
 pub use mesh::{Bounds, MassProperties, Mesh, MeshError};

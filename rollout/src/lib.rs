@@ -11,6 +11,7 @@
 mod answer;
 pub mod audit;
 mod cache;
+mod chosen;
 mod config;
 mod engines;
 mod error;
@@ -27,7 +28,9 @@ mod wire;
 mod workers;
 
 pub use answer::{Answer, Verdict};
+pub use chosen::{ChosenReport, ChosenRow};
 pub use config::{Engine, GRID_RANGE, ScorerConfig};
+pub use engines::execute_natively;
 pub use error::{Error, Result};
 pub use scorer::{ScoreBatch, Scorer};
 pub use scoring::{Execution, Score, ScoreRequest};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use cadwright_rewards::stats::MeanCi;
 
 use crate::answer::Verdict;
+use crate::chosen::ChosenReport;
 use crate::config::{Engine, ScorerConfig};
 use crate::error::{Error, Result};
 use crate::scoring::Score;
@@ -76,6 +77,9 @@ pub struct Report {
     /// the last; with engine auto this includes the second or two in which CadQuery starts, if it
     /// is needed at all.
     pub seconds: f64,
+    /// One program of each part, chosen among its samples, if `eval` was asked to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<ChosenReport>,
 }
 
 /// Numbers of tokens of one prediction.
@@ -163,6 +167,15 @@ impl Report {
     /// Mean IoU over the valid predictions in the first frame.
     pub fn iou_valid(&self) -> f64 {
         self.frames[&self.frame].iou_valid
+    }
+
+    /// VSR and IoU in the first frame, those to quote: of the chosen programs if one of each part was
+    /// chosen, else over all predictions.
+    pub fn quoted(&self) -> [MeanCi; 2] {
+        match self.chosen.as_ref().and_then(ChosenReport::quoted) {
+            Some(row) => [row.vsr, row.iou[&self.frame]],
+            None => [MeanCi { mean: self.vsr, ci95: self.vsr_ci95 }, MeanCi { mean: self.iou, ci95: self.iou_ci95 }],
+        }
     }
 
     /// Predictions per second.
@@ -312,6 +325,7 @@ impl ReportBuilder {
             panics: self.panics,
             tokens,
             seconds,
+            chosen: None,
         }
     }
 

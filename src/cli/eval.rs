@@ -89,6 +89,16 @@ pub struct EvalArgs {
     /// pass@k (eval.samples_per_image, by default 1)
     #[arg(long)]
     samples_per_image: Option<usize>,
+    /// Chooses one of the programs of each part by its picture (image), by agreement with the others
+    /// (consensus), by its log-probability (logprob), or by its IoU as an oracle (truth). Of
+    /// several ways, separated by commas, the first one chooses the programs that are written, and
+    /// all are reported (eval.select)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    select: Option<Vec<String>>,
+    /// With --select: also chooses out of these numbers of samples, for example 1,4,16
+    /// (eval.select_at)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    select_at: Option<Vec<usize>>,
     /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact
     /// (eval.frames, by default canonical)
     #[arg(long)]
@@ -106,8 +116,8 @@ impl EvalArgs {
     /// The given flags, as overrides of the configuration.
     fn flags(&self) -> Vec<String> {
         let frames = |list: &String| {
-            let names: Vec<String> = list.split(',').map(|name| format!("{:?}", name.trim())).collect();
-            format!("eval.frames=[{}]", names.join(","))
+            let names: Vec<&str> = list.split(',').map(str::trim).collect();
+            format!("eval.frames={names:?}")
         };
         let flags = [
             self.num_samples.map(|n| format!("eval.num_samples={n}")),
@@ -115,6 +125,8 @@ impl EvalArgs {
             self.temperature.map(|temperature| format!("eval.temperature={temperature:?}")),
             self.samples_per_image.map(|k| format!("eval.samples_per_image={k}")),
             self.split.as_ref().map(|split| text_override("eval.split", split)),
+            self.select.as_ref().map(|ways| format!("eval.select={ways:?}")),
+            self.select_at.as_ref().map(|numbers| format!("eval.select_at={numbers:?}")),
             self.frames.as_ref().map(frames),
         ];
         flags.into_iter().flatten().chain(self.policy.flags()).collect()

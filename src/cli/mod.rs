@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand, which parses flags and calls the library.
 
+pub mod agent;
 pub mod audit;
 pub mod compare;
 pub mod data;
@@ -45,6 +46,8 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Write the program of the part in a picture
     Generate(generate::GenerateArgs),
+    /// Write the program of the part in a picture, build it, look at it, and correct it
+    Agent(agent::AgentArgs),
     /// Start N processes of a command on this machine, as the ranks of one data-parallel run
     Launch(launch::LaunchArgs),
     /// Execute programs: JSONL in, outcomes and mass properties out

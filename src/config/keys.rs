@@ -8,6 +8,7 @@ use cadwright_rollout::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::section::section;
+use crate::agent::choose::Select;
 use crate::data::Split;
 use crate::data::synth::Numbers;
 use crate::device::DeviceChoice;
@@ -38,6 +39,8 @@ section! {
         ppo: Ppo = Ppo::default(),
         /// The final evaluation.
         eval: Eval = Eval::default(),
+        /// Search at inference, by the agent.
+        agent: Agent = Agent::default(),
         /// Several ranks, if a launcher has started them.
         distributed: Distributed = Distributed::default(),
     }
@@ -523,6 +526,15 @@ section! {
         /// Number of programs generated for each part. More than one requires a temperature above
         /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
+        /// Ways to choose one of a part's programs, without executing any again: `image` (its render
+        /// is the most like the picture), `consensus` (its solid is the most like those of the
+        /// others), `logprob` (the highest mean log-probability of a token) and `truth` (the
+        /// highest IoU: the oracle). All are reported, and the first one chooses the programs of
+        /// predictions.json. Empty: nothing is chosen.
+        select: Vec<Select> = [],
+        /// With `select`: numbers of samples out of which one is chosen, besides
+        /// `samples_per_image`. They cost nothing more.
+        select_at: Vec<usize> = [],
         /// IoU thresholds of pass@k.
         thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
         /// Samples only among the likeliest tokens that together have this probability, but at
@@ -537,6 +549,56 @@ section! {
         /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
         /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
+    }
+}
+
+/// What an agent's candidates are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifierKind {
+    /// The likeness of the candidate's picture to the input picture.
+    Image,
+    /// Whether it builds a solid.
+    Execution,
+    /// The IoU with the ground truth, in `rollout.frame`: the upper bound.
+    Truth,
+}
+
+section! {
+    /// `[agent]`: writes, builds, looks and corrects (docs/agent.md).
+    Agent {
+        /// Rounds in which the model writes. The first sees the pictures; each later one also the
+        /// best program so far and what came of it, which helps a model that was trained with
+        /// `ppo.turns = 2` and hardly another.
+        rounds: usize = 1usize,
+        /// Programs that the model writes in a round. The first of all is the greedy one.
+        samples: usize = 8usize,
+        /// Softmax temperature of the samples.
+        temperature: f64 = 1.0,
+        /// Changed programs that are built and judged for a part, after the last round; 0 refines
+        /// nothing.
+        refine: usize = 500usize,
+        /// Number of the best programs from which refinement starts.
+        starts: usize = 8usize,
+        /// What candidates are judged by: `image` (their likeness to the picture), `execution`
+        /// (whether they build a solid) or `truth` (IoU with the ground truth: the upper bound).
+        verifier: VerifierKind = VerifierKind::Image,
+        /// The views that pictures may show: `iso` (the data set's), `corners`, `axes`, or the names
+        /// of single ones.
+        views: Vec<String> = ["iso".to_owned()],
+        /// Data set (a directory of parquet or a hub id) whose training programs teach the prior.
+        /// Empty: `prior.json` beside the adapter or checkpoint, which training writes; without
+        /// that, no prior.
+        prior: String = "",
+        /// What a nat of the prior's log-probability is worth in units of the verifier's score.
+        prior_weight: f64 = 0.004,
+        /// Shows the model the render of its program in later rounds.
+        shows_render: bool = true,
+        /// Tokens that the model may write for a part before the last round; 0: no limit.
+        max_tokens: usize = 0usize,
+        /// Seconds for a part, on average over the parts of a batch; 0: no limit. What was found
+        /// until then counts. A run with a limit is not repeatable.
+        max_seconds: f64 = 0.0,
     }
 }
 

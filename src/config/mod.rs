@@ -148,6 +148,9 @@ impl Config {
             ("data.synth.validation", data.synth.validation),
             ("data.synth.test", data.synth.test),
             ("eval.samples_per_image", eval.samples_per_image),
+            ("agent.rounds", self.agent.rounds),
+            ("agent.samples", self.agent.samples),
+            ("agent.starts", self.agent.starts),
         ] {
             require(value >= 1, format!("{key} = {value}: must be at least 1"));
         }
@@ -204,6 +207,9 @@ impl Config {
             ("ppo.entropy_coef", ppo.entropy_coef),
             ("ppo.ce_weight", ppo.ce_weight),
             ("eval.temperature", eval.temperature),
+            ("agent.temperature", self.agent.temperature),
+            ("agent.prior_weight", self.agent.prior_weight),
+            ("agent.max_seconds", self.agent.max_seconds),
         ] {
             require(value >= 0.0 && value.is_finite(), format!("{key} = {value}: must not be negative"));
         }
@@ -218,6 +224,27 @@ impl Config {
                 eval.samples_per_image, eval.temperature
             ),
         );
+        require(
+            eval.select.is_empty() || eval.samples_per_image > 1,
+            format!(
+                "eval.select = {} has nothing to choose from: eval.samples_per_image = {}",
+                spelling(&eval.select),
+                eval.samples_per_image
+            ),
+        );
+        require(
+            eval.select_at.is_empty() || !eval.select.is_empty(),
+            format!("eval.select_at = {:?} needs a way to choose, but eval.select is empty", eval.select_at),
+        );
+        for k in &eval.select_at {
+            require(
+                (1..=eval.samples_per_image).contains(k),
+                format!(
+                    "eval.select_at has {k}: must be between 1 and eval.samples_per_image = {}",
+                    eval.samples_per_image
+                ),
+            );
+        }
         for threshold in &eval.thresholds {
             let is_right = (0.0..=1.0).contains(threshold);
             require(is_right, format!("eval.thresholds has {threshold}: an IoU is between 0 and 1"));

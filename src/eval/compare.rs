@@ -12,8 +12,10 @@ struct EvaluatedPart {
     ground_truth: Value,
     /// The IoU of each sample.
     ious: Vec<f64>,
-    /// 1 for each sample that is valid, else 0.
-    valid: Vec<f64>,
+    /// The IoU of the chosen program; without a choice, the mean over the samples.
+    iou: f64,
+    /// 1 if the chosen program is valid, else 0; without a choice, the mean over the samples.
+    vsr: f64,
 }
 
 impl EvaluatedPart {
@@ -22,14 +24,21 @@ impl EvaluatedPart {
             |field: &str| format!("{key}: field {field} is missing; is this a predictions.json of cadwright?");
         let single = [row.clone()];
         let samples = row["samples"].as_array().map_or(&single[..], Vec::as_slice);
-        let (mut ious, mut valid) = (Vec::new(), Vec::new());
-        for sample in samples {
-            ious.push(sample["iou"].as_f64().ok_or_else(|| missing("iou"))?);
-            let outcome = sample["outcome"].as_str().ok_or_else(|| missing("outcome"))?;
-            valid.push(f64::from(outcome == "solid"));
-        }
+        let read = |programs: &[Value]| -> Result<(Vec<f64>, f64), String> {
+            let (mut ious, mut valid) = (Vec::new(), Vec::new());
+            for program in programs {
+                ious.push(program["iou"].as_f64().ok_or_else(|| missing("iou"))?);
+                let outcome = program["outcome"].as_str().ok_or_else(|| missing("outcome"))?;
+                valid.push(f64::from(outcome == "solid"));
+            }
+            Ok((ious, mean(&valid)))
+        };
+        let (ious, _) = read(samples)?;
+        let is_chosen = !row["chosen"].is_null();
+        let (quoted, vsr) = read(if is_chosen { &single } else { samples })?;
         let id = row["id"].as_str().unwrap_or(key).to_owned();
-        Ok(Self { id, ground_truth: json!([row["ground_truth_code"], row["ground_truth_mesh"]]), ious, valid })
+        let ground_truth = json!([row["ground_truth_code"], row["ground_truth_mesh"]]);
+        Ok(Self { id, ground_truth, ious, iou: mean(&quoted), vsr })
     }
 }
 
@@ -55,10 +64,10 @@ pub struct Difference {
 pub struct Comparison {
     /// Number of parts in both evaluations.
     pub n: usize,
-    /// `iou` and `vsr` (means over a part's samples); also `best@k` if both have the same number of
-    /// samples.
+    /// `iou` and `vsr`, of a part's chosen program, or means over its samples if none was chosen; also
+    /// `best@k` if both have the same number of samples.
     pub differences: Vec<Difference>,
-    /// Parts whose mean IoU changed most: id, IoU in A, IoU in B.
+    /// Parts whose IoU changed most: id, IoU in A, IoU in B.
     pub largest: Vec<(String, f64, f64)>,
 }
 
@@ -88,16 +97,14 @@ impl Comparison {
         if pairs.is_empty() {
             return Err("A and B have no part in common".into());
         }
-        let mut differences = vec![
-            difference("iou", &pairs, |part| mean(&part.ious)),
-            difference("vsr", &pairs, |part| mean(&part.valid)),
-        ];
+        let mut differences =
+            vec![difference("iou", &pairs, |part| part.iou), difference("vsr", &pairs, |part| part.vsr)];
         let samples = pairs[0].0.ious.len();
         if samples > 1 && pairs.iter().all(|(a, b)| a.ious.len() == samples && b.ious.len() == samples) {
             let ks = std::iter::successors(Some(2), |k| Some(k * 2)).take_while(|&k| k < samples).chain([samples]);
             differences.extend(ks.map(|k| difference(&format!("best@{k}"), &pairs, |part| best_at_k(&part.ious, k))));
         }
-        let change = |(a, b): &(&EvaluatedPart, &EvaluatedPart)| (a.id.clone(), mean(&a.ious), mean(&b.ious));
+        let change = |(a, b): &(&EvaluatedPart, &EvaluatedPart)| (a.id.clone(), a.iou, b.iou);
         let mut largest: Vec<_> = pairs.iter().map(change).collect();
         largest.sort_by(|x, y| (y.2 - y.1).abs().total_cmp(&(x.2 - x.1).abs()));
         largest.truncate(LARGEST);
@@ -227,6 +234,20 @@ mod tests {
         for (d, a) in found.differences[2..].iter().zip([0.5, 1.0]) {
             assert!((d.a - a).abs() < 1e-12 && (d.b - 0.5).abs() < 1e-12, "{d:?}");
         }
+    }
+
+    #[test]
+    fn a_chosen_program_is_compared_and_the_samples_still_give_best_at_k() {
+        let samples =
+            [("exception", 0.0), ("solid", 0.75)].map(|(outcome, iou)| json!({"outcome": outcome, "iou": iou}));
+        let mut row = json!({"id": "x", "ground_truth_code": "", "outcome": "solid", "iou": 0.75, "samples": samples, "chosen": 1});
+        let chosen = json!({"sample_0": row});
+        row.as_object_mut().unwrap().remove("chosen");
+        let found = Comparison::new(&json!({"sample_0": row}), &chosen, false).unwrap();
+        let [iou, vsr, best] = [0, 1, 2].map(|i| &found.differences[i]);
+        assert_eq!((iou.a, iou.b, vsr.a, vsr.b), (0.375, 0.75, 0.5, 1.0));
+        assert_eq!((best.name.as_str(), best.a, best.b), ("best@2", 0.75, 0.75));
+        assert_eq!(found.largest, [("x".to_owned(), 0.375, 0.75)]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! Evaluation: predictions, their scores, the report, and the comparison of two evaluations.
+//! Evaluation: predictions, their scores, choices among them, the report, and the comparison of two
+//! evaluations.
 
+pub mod choices;
 pub mod compare;
 pub mod predict;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -10,6 +13,7 @@ use anyhow::Result;
 use cadwright_rollout::{Report, Scorer};
 use serde_json::{Value, json};
 
+use crate::agent::choose::Select;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::distributed::World;
@@ -18,6 +22,7 @@ use crate::pictures::Pictures;
 use crate::policy::Policy;
 use crate::rollouts::PromptedDataset;
 use crate::telemetry::duration;
+use choices::{Chooser, choice, chosen_report};
 use predict::{EvalOptions, Prediction, evaluate, report};
 
 /// An evaluated policy.
@@ -26,6 +31,8 @@ pub struct Evaluation {
     pub predictions: Vec<Prediction>,
     /// Their statistics. Its `frame`, that of tables, is the first of `eval.frames`.
     pub report: Report,
+    /// The way to choose the program of each part among its samples; `None`: it is the first one.
+    pub select: Option<Select>,
 }
 
 impl Evaluation {
@@ -62,25 +69,37 @@ impl Evaluation {
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
+        let mut chooser = Chooser::new(eval, dataset);
+        let mut done = 0;
         let predictions =
-            evaluate(world, &policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |done| {
+            evaluate(world, &policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |scored| {
+                for part in scored.chunks_mut(eval.samples_per_image) {
+                    chooser.compare(part);
+                    done += 1;
+                }
                 // The other ranks are about as far.
                 world.say(&format!("eval {}/{n}", (done * world.size()).min(n)));
             })?;
+        let choosing = world.gather("the time of choosing", chooser.seconds)?;
         let seconds = started.elapsed().as_secs_f64();
-        let report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
-        Ok(Self { predictions, report })
+        let mut report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
+        report.chosen = chosen_report(eval, &predictions, &longest(choosing));
+        Ok(Self { predictions, report, select: eval.select.first().copied() })
     }
 
     /// The content of `predictions.json`:
     /// `{"sample_<i>": {"predicted_code", "ground_truth_code", "outcome", "iou", ..}}`, with `iou`
     /// in the first frame. If a part has several samples, these fields are the first sample's, and
-    /// `samples` lists `{"predicted_code", "outcome", "iou"}` of all. If the ground truth is a
-    /// file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its content. A
-    /// completion with a plan has it in `plan`.
+    /// `samples` lists `{"predicted_code", "outcome", "iou"}` of all. If one of them was chosen, the
+    /// fields are its own, `chosen_by` and `chosen` say how and which one (from 0), and `samples`
+    /// has `logprob`, `tokens`, and `image_score` and `consensus` if they were needed. If the ground
+    /// truth is a file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its
+    /// content. A completion with a plan has it in
+    /// `plan`.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
-            let prediction = &samples[0];
+            let chosen = self.select.map(|by| (by, choice(samples, by, self.report.frame)));
+            let prediction = &samples[chosen.map_or(0, |(_, chosen)| chosen)];
             let score = &prediction.score;
             let ground_truth = &dataset.examples()[prediction.index].ground_truth;
             let mut row = json!({
@@ -91,7 +110,7 @@ impl Evaluation {
                 "error": score.error,
                 "malformed": score.malformed,
                 "truncated": prediction.truncated,
-                "tokens": prediction.counts,
+                "token_counts": prediction.counts,
                 "iou": score.iou_in(self.report.frame),
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
@@ -105,9 +124,20 @@ impl Evaluation {
             if samples.len() > 1 {
                 let sample = |p: &Prediction| {
                     let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.report.frame));
-                    json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
+                    let mut sample = json!({"predicted_code": p.program, "outcome": outcome, "iou": iou});
+                    if chosen.is_some() {
+                        (sample["logprob"], sample["tokens"]) = (json!(p.logprob), json!(p.counts.completion));
+                        let of_all = p.hints.consensus.get(&samples.len());
+                        for (name, value) in [("image_score", p.hints.image_score.as_ref()), ("consensus", of_all)] {
+                            value.map(|value| sample[name] = json!(value));
+                        }
+                    }
+                    sample
                 };
                 row["samples"] = samples.iter().map(sample).collect();
+            }
+            if let Some((by, chosen)) = chosen {
+                (row["chosen_by"], row["chosen"]) = (json!(by), json!(chosen));
             }
             (format!("sample_{i}"), row)
         };
@@ -123,7 +153,8 @@ impl Evaluation {
         Ok(serde_json::to_string_pretty(&self.report.eval_summary())? + "\n")
     }
 
-    /// The report in one line, followed by one line for each k of best@k.
+    /// The report in one line, followed by one line for each k of best@k and by the table of chosen
+    /// programs.
     pub fn line(&self) -> String {
         let Report { n, vsr, frame, iou, iou_ci95: [low, high], seconds, .. } = &self.report;
         let (valid, seconds) = (self.report.iou_valid(), duration(*seconds));
@@ -140,6 +171,10 @@ impl Evaluation {
                 text += &format!("  {:.3} (IoU >= {threshold})", pass.mean);
             }
         }
+        if let Some(chosen) = &self.report.chosen {
+            let took: Vec<String> = chosen.seconds.iter().map(|(by, seconds)| format!("{by} {seconds:.1} s")).collect();
+            text += &format!("\n\n{}Choosing took: {}\n", chosen.markdown(), took.join(", "));
+        }
         text
     }
 }
@@ -154,7 +189,7 @@ pub fn prompts_table(reports: &[(String, Report)]) -> String {
     );
     for (name, report) in reports {
         let interval = |mean: f64, [low, high]: [f64; 2]| format!("{mean:.3} [{low:.3}, {high:.3}]");
-        let (vsr, iou) = (interval(report.vsr, report.vsr_ci95), interval(report.iou, report.iou_ci95));
+        let [vsr, iou] = report.quoted().map(|quoted| interval(quoted.mean, quoted.ci95));
         let [prompt, completion, plan] = match report.tokens {
             Some(tokens) => [tokens.prompt_tokens, tokens.completion_tokens, tokens.plan_tokens],
             None => [0.0; 3],
@@ -165,4 +200,14 @@ pub fn prompts_table(reports: &[(String, Report)]) -> String {
         );
     }
     text
+}
+
+/// By way to choose: the time of the slowest rank.
+fn longest(of_ranks: Vec<BTreeMap<Select, f64>>) -> BTreeMap<Select, f64> {
+    let mut longest = BTreeMap::new();
+    for (by, seconds) in of_ranks.into_iter().flatten() {
+        let known: &mut f64 = longest.entry(by).or_default();
+        *known = known.max(seconds);
+    }
+    longest
 }

@@ -6,6 +6,7 @@ use cadwright_rollout::{Report, ReportBuilder, Score, Scorer, TokenCounts};
 
 use serde::{Deserialize, Serialize};
 
+use super::choices::Hints;
 use crate::distributed::World;
 use crate::generate::{GenerateOptions, Sampling};
 use crate::model::InternVl;
@@ -27,6 +28,11 @@ pub struct Prediction {
     pub truncated: bool,
     /// Its numbers of tokens.
     pub counts: TokenCounts,
+    /// Log-probability of the completion under the distribution that it was sampled from: the sum
+    /// over its tokens, in nats.
+    pub logprob: f64,
+    /// What the ways to choose one of several programs have found.
+    pub hints: Hints,
     /// Outcome, IoU and reward. The solid is there only on the rank that generated the program.
     pub score: Score,
 }
@@ -47,7 +53,8 @@ pub struct EvalOptions {
 /// Generates `options.samples` completions for each part in `indices` and scores them. Returns them
 /// in order, those of a part one after another, on every rank; each rank makes those of its share
 /// of the parts. The programs of one batch are scored while the next batch is generated. Calls
-/// `on_progress` with the number of parts of this rank that are done.
+/// `on_scored` with the predictions of one or several parts of this rank, which have their solids,
+/// once their scores are known.
 ///
 /// # Errors
 /// The scorer cannot continue, or another rank is gone.
@@ -58,7 +65,7 @@ pub fn evaluate(
     indices: &[usize],
     scorer: &Scorer,
     options: EvalOptions,
-    mut on_progress: impl FnMut(usize),
+    mut on_scored: impl FnMut(&mut [Prediction]),
 ) -> Result<Vec<Prediction>> {
     let samples = options.samples.max(1);
     let sample_seed = |index: usize, sample: usize| match sample {
@@ -75,6 +82,7 @@ pub fn evaluate(
     let own: Vec<usize> = world.share(indices).copied().collect();
     let mut predictions = Vec::with_capacity(own.len() * samples);
     let finish = |pending: PendingRollouts| {
+        let known = predictions.len();
         for rollout in pending.finish()? {
             let (plan, plan_tokens) = plan_of(prompted.tokenizer, rollout.tokens());
             let counts =
@@ -86,10 +94,12 @@ pub fn evaluate(
                 plan,
                 truncated: rollout.completion.truncated,
                 counts,
+                logprob: rollout.completion.logprobs.iter().map(|&logprob| f64::from(logprob)).sum(),
+                hints: Hints::default(),
                 score,
             }));
         }
-        on_progress(predictions.len() / samples);
+        on_scored(&mut predictions[known..]);
         Ok(())
     };
     overlapped(own.chunks((options.batch_size / samples).max(1)), start, finish)?;

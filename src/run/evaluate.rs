@@ -54,6 +54,7 @@ impl Run<'_> {
             StageName::MoreSft => "eval/control",
         };
         let mut telemetry = Telemetry::open(&self.dir, name, step, step + 1)?;
-        telemetry.record(step, &[("vsr", evaluation.report.vsr), ("iou", evaluation.report.iou)])
+        let [vsr, iou] = evaluation.report.quoted();
+        telemetry.record(step, &[("vsr", vsr.mean), ("iou", iou.mean)])
     }
 }

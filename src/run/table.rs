@@ -1,7 +1,7 @@
 //! The summary of a run, and the table that it prints last.
 
 use anyhow::{Result, anyhow};
-use cadwright_rollout::{Engine, Report};
+use cadwright_rollout::{Engine, MeanCi, Report};
 use serde_json::{Map, Value, json};
 
 use super::{Run, StageName, read_json};
@@ -24,10 +24,9 @@ impl Run<'_> {
                 continue;
             }
             let report = Report::read(&path)?;
-            let with_interval = |mean: f64, [low, high]: [f64; 2]| format!("{mean:.3} [{low:.3}, {high:.3}]");
             let parts = report.n;
-            let vsr = with_interval(report.vsr, report.vsr_ci95);
-            let iou = with_interval(report.iou, report.iou_ci95);
+            let [vsr, iou] =
+                report.quoted().map(|MeanCi { mean, ci95: [low, high] }| format!("{mean:.3} [{low:.3}, {high:.3}]"));
             let minus_sft = match (stage, predictions(StageName::Sft), predictions(stage)) {
                 (StageName::Sft, ..) | (_, None, _) | (.., None) => String::new(),
                 (_, Some(a), Some(b)) => {

@@ -137,7 +137,7 @@ impl<'a> TrainingLoop<'a> {
             true => Telemetry::open(&stage.run_dir, name, position.step, config.steps)?.within(config.max_seconds),
             false => Telemetry::silent(name),
         };
-        interrupt::listen();
+        interrupt::listen(c"interrupted: the step in progress ends and is saved; once more stops at once\n");
         Ok(Self { telemetry, stage, name, config, clock: None, is_interrupted: false })
     }
 

@@ -2,6 +2,7 @@
 //! grid::` runs one module.
 
 mod common;
+mod common_grid;
 mod frames;
 mod grid;
 mod native;

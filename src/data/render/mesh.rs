@@ -7,7 +7,7 @@ use image::RgbImage;
 use thiserror::Error;
 
 use super::canvas::face_tone;
-use super::{Canvas, Framing, canvas_side};
+use super::{Canvas, Framing, View, canvas_side};
 
 /// The reason why a tessellation cannot be drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,25 +52,46 @@ pub fn render_mesh(
 ) -> Result<RgbImage, MeshError> {
     check(vertices, triangles, faces)?;
     let side = canvas_side(size);
+    let canvas = match mesh_bounds(vertices, triangles) {
+        Some(bounds) => draw_mesh(vertices, triangles, faces, Framing::fit(&bounds, View::isometric(), side))?,
+        None => Canvas::new(side),
+    };
+    Ok(canvas.to_picture(size))
+}
+
+/// Draws a tessellation on a canvas of the framing's side; see [`render_mesh`]. What lies outside
+/// of the canvas is cut off.
+///
+/// # Errors
+/// See [`MeshError`].
+pub fn draw_mesh(
+    vertices: &[[f64; 3]],
+    triangles: &[[u32; 3]],
+    faces: &[u32],
+    framing: Framing,
+) -> Result<Canvas, MeshError> {
+    check(vertices, triangles, faces)?;
+    let side = framing.side as usize;
     let mut canvas = Canvas::new(side);
     let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
-    let used = triangles.iter().flatten().map(|vertex| points[*vertex as usize]);
-    if let Some(bounds) = Aabb::of_points(used) {
-        let framing = Framing::fit(&bounds, side);
-        let projected: Vec<Vec3> = points.iter().map(|point| framing.project(*point)).collect();
-        let facing = corner_facing(&points, triangles, faces, framing.view.toward);
-        let mut depths = DepthBuffer { side, nearest: vec![f64::INFINITY; side * side] };
-        for (triangle, facing) in triangles.iter().zip(&facing) {
-            let corners = triangle.map(|vertex| projected[vertex as usize]);
-            depths.fill(corners, *facing, &mut canvas);
-        }
-        // Half a pixel of slack for rounding.
-        let slack = 0.5 / framing.scale;
-        for [a, b] in face_borders(triangles, faces) {
-            depths.draw_line(projected[a as usize], projected[b as usize], slack, &mut canvas);
-        }
+    let projected: Vec<Vec3> = points.iter().map(|point| framing.project(*point)).collect();
+    let facing = corner_facing(&points, triangles, faces, framing.view.toward);
+    let mut depths = DepthBuffer { side, nearest: vec![f64::INFINITY; side * side] };
+    for (triangle, facing) in triangles.iter().zip(&facing) {
+        let corners = triangle.map(|vertex| projected[vertex as usize]);
+        depths.fill(corners, *facing, &mut canvas);
     }
-    Ok(canvas.to_picture(size))
+    // Half a pixel of slack for rounding.
+    let slack = 0.5 / framing.scale;
+    for [a, b] in face_borders(triangles, faces) {
+        depths.draw_line(projected[a as usize], projected[b as usize], slack, &mut canvas);
+    }
+    Ok(canvas)
+}
+
+/// The box around the vertices that triangles use; `None` without triangles.
+fn mesh_bounds(vertices: &[[f64; 3]], triangles: &[[u32; 3]]) -> Option<Aabb> {
+    Aabb::of_points(triangles.iter().flatten().map(|vertex| Vec3::from(vertices[*vertex as usize])))
 }
 
 fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result<(), MeshError> {

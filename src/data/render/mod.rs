@@ -1,5 +1,5 @@
 //! Renders parts in the style of GenCAD-Code: isometric, flat grey, thin black edges, hidden lines
-//! removed.
+//! removed. The same style from other directions: [`View`].
 //!
 //! The style was measured on the data set's pictures:
 //! - the viewer looks from (1, -1, 1), orthographically, with z up;
@@ -12,42 +12,28 @@
 //!   not along the outline of a rounded face.
 //!
 //! [`render_csg`] casts rays at solids from [`csg`](cadwright_rewards::csg), [`render_mesh`] draws
-//! tessellated solids with a depth buffer. Both fill a [`Canvas`] at about 448 pixels a side, which
+//! tessellated solids with a depth buffer. [`draw_csg`] and [`draw_mesh`] do so in any [`Framing`].
+//! All fill a [`Canvas`] at about 448 pixels a side, which
 //! is then averaged down. So a small picture looks like a scaled-down picture of the data set.
 
 mod canvas;
 mod mesh;
 mod raycast;
+mod view;
 
 use cadwright_rewards::csg::{Aabb, Vec3};
 use image::{Rgb, RgbImage};
 
 pub use canvas::Canvas;
-pub use mesh::{MeshError, render_mesh};
-pub use raycast::render_csg;
+pub use mesh::{MeshError, draw_mesh, render_mesh};
+pub use raycast::{draw_csg, render_csg};
+pub use view::{View, ViewError};
 
 /// Side of the data set's pictures, in pixels.
 pub const REFERENCE_SIDE: u32 = 448;
 
 /// The shares of the picture's side that the projected box may fill, in width and height.
 const FILL: (f64, f64) = (8.0 / 9.0, 2.0 / 3.0);
-
-/// The viewer's directions: a right-handed set of unit vectors.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct View {
-    right: Vec3,
-    up: Vec3,
-    /// From the part to the viewer.
-    toward: Vec3,
-}
-
-impl View {
-    fn isometric() -> Self {
-        let toward = Vec3::new(1.0, -1.0, 1.0).normalize();
-        let right = Vec3::z().cross(&toward).normalize();
-        Self { right, up: toward.cross(&right), toward }
-    }
-}
 
 /// The placement of a part on a square canvas.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,15 +48,24 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Fits a box into a canvas of `side` pixels, as in the data set.
-    pub fn fit(bounds: &Aabb, side: usize) -> Self {
-        let view = View::isometric();
+    /// Fits a box into a canvas of `side` pixels: in the isometric view, as in the data set; in any
+    /// other view, by the same rule.
+    pub fn fit(bounds: &Aabb, view: View, side: usize) -> Self {
         let size = bounds.size();
         // The width of a box's projection is the sum of its projected edges.
         let extent = |axis: Vec3| size.dot(&axis.abs()).max(1e-9);
         let side = side as f64;
         let scale = (FILL.0 * side / extent(view.right)).min(FILL.1 * side / extent(view.up));
         Self { view, center: bounds.center(), scale, side }
+    }
+
+    /// Enlarges the picture around its centre by the factor `zoom`, then moves it by `shift`, in
+    /// pixels of the canvas to the right and down.
+    #[must_use]
+    pub fn moved(self, zoom: f64, shift: [f64; 2]) -> Self {
+        let scale = self.scale * zoom;
+        let center = self.center + (self.view.up * shift[1] - self.view.right * shift[0]) / scale;
+        Self { center, scale, ..self }
     }
 
     /// Projects a point to pixel coordinates (x to the right, y down, pixel `i` reaches from `i` to
@@ -93,7 +88,7 @@ impl Framing {
 
 /// The canvas's side for a picture of `size` pixels: the multiple of `size` nearest to the data
 /// set's resolution.
-fn canvas_side(size: u32) -> usize {
+pub fn canvas_side(size: u32) -> usize {
     (size * REFERENCE_SIDE.div_ceil(size)) as usize
 }
 

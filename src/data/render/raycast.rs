@@ -8,7 +8,7 @@ use cadwright_rewards::csg::{CsgSolid, LineCaster, Surface, SurfaceTable, Vec3};
 use image::RgbImage;
 
 use super::canvas::face_tone;
-use super::{Canvas, Framing, canvas_side};
+use super::{Canvas, Framing, View, canvas_side};
 
 /// The side of a block, in canvas pixels. Details smaller than this can be missed.
 const BLOCK: usize = 4;
@@ -33,15 +33,20 @@ const NOTHING: Sample = Sample { surface: GROUND, facing: 0.0, depth: f32::INFIN
 /// Renders a solid, `size` pixels a side. A solid without volume gives a white picture.
 pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
     let side = canvas_side(size);
-    let mut canvas = Canvas::new(side);
-    if let Some(bounds) = solid.bounds() {
-        let framing = Framing::fit(&bounds, side);
-        let mut scene = Scene::new(solid, framing);
-        let mixed = scene.sample();
-        scene.fill(&mut canvas);
-        scene.draw_edges(&mixed, &mut canvas);
-    }
+    let canvas = solid
+        .bounds()
+        .map_or_else(|| Canvas::new(side), |bounds| draw_csg(solid, Framing::fit(&bounds, View::isometric(), side)));
     canvas.to_picture(size)
+}
+
+/// Draws a solid on a canvas of the framing's side. What lies outside of the canvas is cut off.
+pub fn draw_csg(solid: &CsgSolid, framing: Framing) -> Canvas {
+    let mut scene = Scene::new(solid, framing);
+    let mut canvas = Canvas::new(scene.side);
+    let mixed = scene.sample();
+    scene.fill(&mut canvas);
+    scene.draw_edges(&mixed, &mut canvas);
+    canvas
 }
 
 struct Scene<'a> {

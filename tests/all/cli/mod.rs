@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod bad_input;
+mod choose;
 mod configs;
 mod data;
 mod hub;

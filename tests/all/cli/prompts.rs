@@ -48,7 +48,7 @@ fn one_command_compares_prompts_and_the_plain_one_is_that_of_training() {
     for same in ["one.json", "out/p-plain.json"] {
         assert_eq!(own, json(place.path(same)), "{same}");
     }
-    let total = own["sample_0"]["tokens"]["prompt"].as_f64();
+    let total = own["sample_0"]["token_counts"]["prompt"].as_f64();
     assert_eq!(total, Some(plain), "every picture has as many tokens");
 }
 
@@ -94,7 +94,7 @@ fn a_run_can_teach_plans() {
         for row in predictions.as_object().into_iter().flat_map(|rows| rows.values()) {
             let is_free = |key: &str| row[key].as_str().is_none_or(|text| !text.contains("<think>"));
             assert!(is_free("predicted_code"), "{row:#}");
-            assert_eq!(row["plan"] != Value::Null, row["tokens"]["plan"] != 0, "{row:#}");
+            assert_eq!(row["plan"] != Value::Null, row["token_counts"]["plan"] != 0, "{row:#}");
         }
     }
 }

@@ -149,26 +149,35 @@ fn rl_on_several_ranks_equals_one_rank() {
     }
 }
 
-/// 7 parts with 3 programs each.
+/// 7 parts with 3 programs each, of which one is chosen.
 #[test]
 fn an_evaluation_on_two_ranks_is_that_on_one() {
     let place = Place::new();
     let [model, data] = ["sft/best", "data"].map(|part| smoke_run().join(part).display().to_string());
-    let evaluate = |ranks: usize| -> Value {
+    let evaluate = |ranks: usize| -> (Value, Vec<f64>, Value) {
         let output = format!("{ranks}.json");
         let mut command = vec!["eval", "--model-path", &model, "--dataset", &data, "--num-samples", "7"];
         command.extend(["--samples-per-image", "3", "--temperature", "0.6", "--output-json", &output]);
+        let summary = format!("{ranks}-summary.json");
+        command.extend(["--select", "consensus,image,logprob", "--select-at", "2", "--summary", &summary]);
         for setting in ["eval.engine=auto", "eval.grid=32", "model.dtype=f32", "generate.max_new_tokens=96"] {
             command.extend(["--set", setting]);
         }
         let command = command.into_iter().map(str::to_owned).collect();
         let finished = place.cadwright(on_ranks(ranks, command)).succeeds();
         assert_eq!(finished.stdout().matches("7 parts: VSR").count(), 1, "{finished}");
-        json(place.path(&output))
+        let mut rows = json(place.path(&output));
+        let parts = rows.as_object_mut().unwrap().values_mut();
+        let samples = parts.flat_map(|row| row["samples"].as_array_mut().unwrap());
+        // The rounding of log-probabilities depends on how many completions are in a batch.
+        let logprobs: Vec<f64> = samples.map(|sample| sample["logprob"].take().as_f64().unwrap()).collect();
+        (rows, logprobs, json(place.path(&summary))["chosen"]["table"].take())
     };
     let (one, two) = (evaluate(1), evaluate(2));
-    assert_eq!(one.as_object().map(serde_json::Map::len), Some(7));
-    assert_eq!(one, two);
+    assert_eq!(one.0.as_object().map(serde_json::Map::len), Some(7));
+    assert_eq!((&one.0, &one.2), (&two.0, &two.2));
+    assert!(one.2.as_array().is_some_and(|rows| rows.len() == 6), "{:#}", one.2);
+    assert!(one.1.len() == 21 && one.1.iter().zip(&two.1).all(|(a, b)| (a - b).abs() < 1e-3), "{one:?}\n{two:?}");
 }
 
 /// One of two ranks is killed. The other ends with one line, nothing is half-written, and the run
