@@ -86,8 +86,15 @@ impl<'a> Reader<'a> {
         match calls[..] {
             [] => {}
             [(operation @ ("union" | "cut" | "intersect"), other)] => {
-                let [(_, body)] = &self.solids.get(other)?[..] else { return None };
-                bodies.push((operation, body.clone()));
+                let [(_, first), rest @ ..] = &self.solids.get(other)?[..] else { return None };
+                // An extrusion to both sides is two bodies in a variable of its own. What is cut or
+                // joined with their union is cut or joined with each.
+                let is_union = operation != "intersect" && rest.iter().all(|(joined, _)| *joined == "union");
+                if !rest.is_empty() && !is_union {
+                    return None;
+                }
+                bodies.push((operation, first.clone()));
+                bodies.extend(rest.iter().map(|(_, body)| (operation, body.clone())));
             }
             _ => return None,
         }
@@ -267,6 +274,16 @@ solid=solid.cut(solid1)
         let both = "2 bodies\nbase on z: rectangle 1.0 x 0.5, 2 holes, depth 0.25\n\
                     cut on -y: 1 line 1 arc 1.0 x 0.5, depth -0.125 both ways";
         assert_eq!(design(&format!("{PLATE}{SLOT}")).unwrap(), both);
+    }
+
+    #[test]
+    fn what_is_cut_with_a_union_is_cut_with_each_of_its_bodies() {
+        let pair = SLOT.replace("solid=solid.cut(solid1)", "temp=solid1\ntemp=temp.union(solid0)");
+        let both = format!("{PLATE}{pair}solid=solid.cut(temp)\n");
+        let lines: Vec<String> = design(&both).unwrap().lines().map(|line| line[..8].to_owned()).collect();
+        assert_eq!(lines, ["3 bodies", "base on ", "cut on -", "cut on z"]);
+        assert_eq!(design(&both.replace("solid.cut", "solid.intersect")), None);
+        assert_eq!(design(&both.replace("temp.union", "temp.cut")), None);
     }
 
     #[test]
