@@ -23,3 +23,4 @@ pub mod run;
 pub mod seeds;
 pub mod telemetry;
 pub mod train;
+pub mod turns;

@@ -139,12 +139,14 @@ impl Policy {
     }
 }
 
-/// Checks that the model has room for completions of `generate.max_new_tokens`.
+/// Checks that the model has room for completions of `generate.max_new_tokens`, one for each turn.
 fn check_positions(config: &Config, architecture: &InternVlConfig) -> Result<()> {
-    let (tokens, positions) = (config.generate.max_new_tokens, architecture.llm_config.max_position_embeddings);
+    let (tokens, turns) = (config.generate.max_new_tokens, config.most_turns());
+    let positions = architecture.llm_config.max_position_embeddings;
+    let of_turns = if turns > 1 { format!(" in each of {turns} turns") } else { String::new() };
     ensure!(
-        usize::try_from(positions).is_ok_and(|positions| tokens <= positions),
-        "generate.max_new_tokens = {tokens} is more than max_position_embeddings = {positions} of the model's config.json"
+        usize::try_from(positions).is_ok_and(|positions| tokens.saturating_mul(turns) <= positions),
+        "generate.max_new_tokens = {tokens}{of_turns} is more than max_position_embeddings = {positions} of the model's config.json"
     );
     Ok(())
 }

@@ -14,9 +14,10 @@ use tch::Tensor;
 
 use crate::data::{Dataset, Example};
 use crate::distributed::World;
-use crate::generate::{Completion, GenerateOptions, PromptInput, generate};
+use crate::generate::{Completion, GenerateOptions, Piece, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::{Picture, PictureFile, Pictures};
+use crate::turns::EarlierTurn;
 
 /// A dataset with its pictures, and the prompt for each of them.
 pub struct PromptedDataset<'a> {
@@ -33,22 +34,26 @@ pub struct PromptedDataset<'a> {
 impl PromptedDataset<'_> {
     /// The token ids before the completion, for the picture at `index`.
     pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
-        let pictures = self.pictures_of(index);
+        let (prompt, pictures) = self.shown(&[Picture::Part(index)]);
+        self.ids(model, &prompt, &pictures)
+    }
+
+    /// The token ids of `prompt` with `pictures`.
+    pub(crate) fn ids(&self, model: &InternVl, prompt: &Prompt, pictures: &[Picture]) -> Vec<i64> {
         let tokens: Vec<usize> = pictures.iter().map(|picture| self.pictures.image_tokens(model, picture)).collect();
-        let programs = self.examples(index).filter_map(|example| example.program.as_deref());
-        self.tokenizer.encode(&self.prompt.with_examples(programs).text(&tokens))
+        self.tokenizer.encode(&prompt.text(&tokens))
     }
 
-    /// The parts that are shown as examples for the part at `index`.
-    fn examples(&self, index: usize) -> impl Iterator<Item = &Example> {
-        let shown = self.prompt.pictures() - 1;
-        self.dataset.shown.iter().flat_map(move |examples| examples.of_row(index)).take(shown)
-    }
-
-    /// The pictures in the prompt for the part at `index`: those of its examples and its own.
-    fn pictures_of(&self, index: usize) -> Vec<Picture> {
-        let examples = self.examples(index).map(|example| Picture::File(PictureFile::of_example(example)));
-        examples.chain([Picture::Part(index)]).collect()
+    /// The prompt for `pictures` of a part, of which the first is that of its row, and all pictures
+    /// in it. Those of the examples for the row, if the prompt shows any, come first.
+    pub(crate) fn shown(&self, pictures: &[Picture]) -> (Prompt, Vec<Picture>) {
+        let examples: Vec<&Example> = match (pictures.first(), &self.dataset.shown) {
+            (Some(Picture::Part(row)), Some(shown)) => shown.of_row(*row).take(self.prompt.pictures() - 1).collect(),
+            _ => Vec::new(),
+        };
+        let prompt = self.prompt.with_examples(examples.iter().filter_map(|example| example.program.as_deref()));
+        let files = examples.iter().map(|example| Picture::File(PictureFile::of_example(example)));
+        (prompt, files.chain(pictures.iter().cloned()).collect())
     }
 
     /// The part at `index`, as a program or a file.
@@ -58,35 +63,38 @@ impl PromptedDataset<'_> {
 
     /// Prompts with embedded pictures, without gradients.
     pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
-        let pictures: Vec<Vec<Picture>> = indices.iter().map(|&index| self.pictures_of(index)).collect();
-        let mut images = self.pictures.embed(model, &pictures.concat()).into_iter();
-        let input = |(&index, pictures): (&usize, Vec<Picture>)| {
+        let shown: Vec<_> = indices.iter().map(|&index| self.shown(&[Picture::Part(index)])).collect();
+        let pictures: Vec<Picture> = shown.iter().flat_map(|(_, pictures)| pictures).cloned().collect();
+        let mut images = self.pictures.embed(model, &pictures).into_iter();
+        let input = |(prompt, pictures): &(Prompt, Vec<Picture>)| {
             let own: Vec<Tensor> = images.by_ref().take(pictures.len()).collect();
-            PromptInput::new(self.prompt_ids(model, index), Tensor::cat(&own, 0))
+            PromptInput::new(self.ids(model, prompt, pictures), Tensor::cat(&own, 0))
         };
-        indices.iter().zip(pictures).map(input).collect()
+        shown.iter().map(input).collect()
     }
 }
 
-/// One completion from its prompt to its advantages. Generation fills the first five fields,
-/// scoring the sixth, and a step of reinforcement learning the rest; lists have one f32 per token
-/// of the completion.
+/// An episode from its prompt to its advantages: one completion, or several with a reply after
+/// each but the last. Generation fills the first six fields, scoring the seventh, and a step of
+/// reinforcement learning the rest; lists have one f32 per token that the policy wrote.
 #[derive(Debug, Default)]
 pub struct Rollout {
     /// Index of the part in its dataset.
     pub index: usize,
-    /// The token ids of the prompt, shared by all completions of the part.
+    /// The token ids of the first prompt, shared by all completions of the part.
     pub prompt: Rc<[i64]>,
     /// The embeddings of the picture that the policy saw, `[image tokens, hidden]` f32. `None` if
     /// another rank has generated the completion.
     pub image: Option<Rc<Tensor>>,
-    /// The generated tokens.
+    /// The generated tokens of all turns. It is cut off if the last turn is.
     pub completion: Completion,
-    /// The program in the completion.
+    /// The turns before the last one; empty for an episode of one turn.
+    pub earlier: Vec<EarlierTurn>,
+    /// The program of the last turn.
     pub program: String,
     /// The program's score; `None` until it is known.
     pub score: Option<Score>,
-    /// The reward that is trained on: the score's, shaped. `None` for a completion that could not
+    /// The reward that is trained on: that of the scores, shaped. `None` for a completion that could not
     /// be compared with its ground truth, which says nothing about the policy.
     pub reward: Option<f32>,
     /// The critic's value of each token; empty without a critic.
@@ -100,19 +108,68 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// The generated tokens.
+    /// The generated tokens of all turns.
     pub fn tokens(&self) -> &[i64] {
         &self.completion.tokens
     }
 
-    /// Tokens of prompt and completion.
+    /// The generated tokens of the last turn.
+    pub fn last_tokens(&self) -> &[i64] {
+        &self.completion.tokens[self.earlier.last().map_or(0, |turn| turn.end)..]
+    }
+
+    /// Tokens of prompt, completions and replies.
     pub fn sequence_len(&self) -> usize {
-        self.prompt.len() + self.completion.tokens.len()
+        let replies: usize = self.earlier.iter().map(|turn| turn.reply.ids.len()).sum();
+        self.prompt.len() + self.completion.tokens.len() + replies
+    }
+
+    /// The whole episode in one sequence.
+    pub fn pieces(&self) -> Vec<Piece<'_>> {
+        let (mut pieces, mut start) = (vec![Piece::Given(&self.prompt)], 0);
+        for turn in &self.earlier {
+            pieces.extend([Piece::Response(&self.tokens()[start..turn.end]), Piece::Given(&turn.reply.ids)]);
+            start = turn.end;
+        }
+        pieces.push(Piece::Response(self.last_tokens()));
+        pieces
+    }
+
+    /// The pictures of the sequence, in order.
+    pub fn pictures(&self) -> impl Iterator<Item = Picture> {
+        let replied = self.earlier.iter().filter_map(|turn| turn.reply.picture.clone());
+        std::iter::once(Picture::Part(self.index)).chain(replied)
+    }
+
+    /// The pictures whose embeddings this rank has, with those embeddings.
+    pub fn known_images(&self) -> impl Iterator<Item = (Picture, &Tensor)> {
+        let own = self.image.as_ref().map(|image| (Picture::Part(self.index), &**image));
+        let turns = self.earlier.iter();
+        own.into_iter().chain(turns.filter_map(|turn| Some((turn.reply.picture.clone()?, turn.image.as_deref()?))))
+    }
+
+    /// The prompt of the turn after the last reply.
+    ///
+    /// # Errors
+    /// Another rank has generated the rollout, and this one has no embeddings.
+    pub fn input(&self) -> Result<PromptInput> {
+        let image = self.image.as_ref().context("the rank that wrote a turn writes the next one")?;
+        let mut input = PromptInput::new(self.prompt.to_vec(), image.shallow_clone());
+        let mut start = 0;
+        for turn in &self.earlier {
+            input = input.followed_by(&self.tokens()[start..turn.end], &turn.reply.ids, turn.image.as_deref());
+            start = turn.end;
+        }
+        Ok(input)
+    }
+
+    /// The scores of all turns, the last one last; `None` for those that are not known.
+    pub fn scores(&self) -> impl Iterator<Item = Option<&Score>> {
+        self.earlier.iter().map(|turn| turn.score.as_ref()).chain([self.score.as_ref()])
     }
 
     /// Whether the program was executed and compared with its ground truth.
     pub fn is_scored(&self) -> bool {
-        let is_scored = |score: &Score| score.ground_truth_error.is_none() && score.verdict.class().is_some();
         self.score.as_ref().is_some_and(is_scored)
     }
 
@@ -148,10 +205,15 @@ pub fn plan_of(tokenizer: &Tokenizer, tokens: &[i64]) -> (String, usize) {
     (plan.trim().to_owned(), before + after)
 }
 
+/// Whether the program was executed and compared with its ground truth.
+pub fn is_scored(score: &Score) -> bool {
+    score.ground_truth_error.is_none() && score.verdict.class().is_some()
+}
+
 /// Rollouts whose programs are being scored in the background.
 pub struct PendingRollouts<'a> {
-    rollouts: Vec<Rollout>,
-    batch: ScoreBatch<'a>,
+    pub(crate) rollouts: Vec<Rollout>,
+    pub(crate) batch: ScoreBatch<'a>,
 }
 
 impl PendingRollouts<'_> {
@@ -231,8 +293,16 @@ struct SentRollout {
     tokens: Vec<i64>,
     logprobs: Vec<f32>,
     truncated: bool,
+    earlier: Vec<EarlierTurn>,
     program: String,
     score: Option<Score>,
+}
+
+/// A turn as the other ranks get it.
+fn sent_turn(turn: &EarlierTurn) -> EarlierTurn {
+    let EarlierTurn { end, program, truncated, score, reply, image: _ } = turn;
+    let (program, score, reply) = (program.clone(), score.clone(), reply.clone());
+    EarlierTurn { end: *end, program, truncated: *truncated, score, reply, image: None }
 }
 
 /// The rollouts of all ranks: `samples` of each of `parts`, in their order. `places` are the
@@ -256,6 +326,7 @@ pub fn gathered(
         tokens: rollout.completion.tokens.clone(),
         logprobs: rollout.completion.logprobs.clone(),
         truncated: rollout.completion.truncated,
+        earlier: rollout.earlier.iter().map(sent_turn).collect(),
         program: rollout.program.clone(),
         score: rollout.score.clone(),
     };
@@ -275,9 +346,11 @@ pub fn gathered(
                 _ => prompted.prompt_ids(model, index).into(),
             };
             prompt = Some((index, Rc::clone(&ids)));
-            let SentRollout { tokens, logprobs, truncated, program, score } = sent;
+            let SentRollout { tokens, logprobs, truncated, earlier, program, score } = sent;
             let completion = Completion { tokens, logprobs, truncated, states: None };
-            found[position] = Some(Rollout { index, prompt: ids, completion, program, score, ..Rollout::default() });
+            let prompt = ids;
+            found[position] =
+                Some(Rollout { index, prompt, completion, earlier, program, score, ..Rollout::default() });
         }
     }
     found.into_iter().map(|rollout| rollout.context("a rank sent fewer rollouts than its share")).collect()

@@ -32,4 +32,4 @@ pub use outcome::{Failure, Geometry, Outcome, OutcomeClass, Solid};
 pub use program::{PLAN_MARKS, extract_program, normalise_program, outside_of_plan};
 pub use reward::{RewardConfig, reward};
 pub use shell::{ShellIou, shell_iou};
-pub use stl::{StlError, read_stl};
+pub use stl::{StlError, read_stl, write_stl};

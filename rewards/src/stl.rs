@@ -1,4 +1,4 @@
-//! Reads a solid from the mesh in an STL file, binary or text.
+//! Reads a solid from the mesh in an STL file, binary or text, and writes a mesh as a binary one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -79,6 +79,26 @@ pub fn read_stl(bytes: &[u8]) -> Result<Solid, StlError> {
     }
     let (solids, malformed) = (components(&mesh), !is_closed(&mesh));
     Ok(Solid::meshed(mass, mesh, solids, malformed))
+}
+
+/// A binary STL file of the triangles, with unit normals that point outwards. Coordinates are rounded
+/// to f32. A triangle without an area has the normal zero.
+pub fn write_stl(mesh: &Mesh) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + TRIANGLE * mesh.triangles.len());
+    // The text must not begin with "solid", which some programs take for the text format.
+    bytes.extend_from_slice(b"binary STL, written by cadwright");
+    bytes.resize(HEADER - 4, 0);
+    bytes.extend_from_slice(&(mesh.triangles.len() as u32).to_le_bytes());
+    for triangle in &mesh.triangles {
+        let [a, b, c] = triangle.map(|vertex| Vector3::from(mesh.vertices[vertex as usize]));
+        let normal = (b - a).cross(&(c - a)).try_normalize(0.0).unwrap_or_else(Vector3::zeros);
+        for number in [normal, a, b, c].iter().flatten() {
+            bytes.extend_from_slice(&(*number as f32).to_le_bytes());
+        }
+        // No attributes.
+        bytes.extend_from_slice(&[0; 2]);
+    }
+    bytes
 }
 
 fn read_binary(bytes: &[u8]) -> Vec<[[f64; 3]; 3]> {
@@ -249,6 +269,35 @@ mod tests {
             assert_eq!((mesh.vertices.len(), mesh.triangles.len()), (8, 12));
             mesh.check().unwrap();
         }
+    }
+
+    #[test]
+    fn a_written_mesh_is_read_back_and_its_normals_point_outwards() {
+        let mesh = block_mesh([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]);
+        let bytes = write_stl(&mesh);
+        assert_eq!(bytes.len(), 84 + 50 * 12);
+        assert_eq!(bytes[80..84], [12, 0, 0, 0]);
+        let solid = read_stl(&bytes).unwrap();
+        let mass = solid.mass();
+        let size: f64 = (0..3).map(|axis| mass.bounds.max[axis] - mass.bounds.min[axis]).product();
+        assert!((mass.volume - size).abs() < 1e-12 && (mass.volume - 24.0).abs() < 1e-12, "{mass:?}");
+        assert_eq!((mass.bounds.min, solid.malformed), ([1.0, 2.0, 3.0], false));
+        for triangle in bytes[84..].chunks_exact(50) {
+            let numbers: Vec<f32> =
+                triangle[..48].chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+            // One axis, by one unit: towards the side of the block on which all three corners are.
+            let axis = numbers[..3].iter().position(|&n| n != 0.0).unwrap();
+            let level = numbers[3 + axis];
+            let side = if f64::from(level) == mass.bounds.max[axis] { 1.0 } else { -1.0 };
+            assert_eq!(numbers[..3], [0, 1, 2].map(|k| if k == axis { side } else { 0.0 }));
+            assert!((0..3).all(|corner| numbers[3 + 3 * corner + axis] == level), "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn a_triangle_without_area_has_the_normal_zero() {
+        let mesh = Mesh { vertices: vec![[0.0; 3], [1.0, 1.0, 1.0]], triangles: vec![[0, 1, 1]], faces: vec![0] };
+        assert_eq!(write_stl(&mesh)[84..96], [0; 12]);
     }
 
     #[test]

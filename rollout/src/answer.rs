@@ -1,4 +1,4 @@
-//! The answers of the engines about a program.
+//! The answers of the engines about a program, and the files of its solid.
 
 use std::sync::Arc;
 
@@ -56,6 +56,19 @@ impl Answer {
             (None, None) => self.declined.as_ref().map(Decline::to_string),
         }
     }
+}
+
+/// The solid of a program as files, by CadQuery, in millimetres.
+///
+/// The process that made them had run the program. Their form is checked, but a program that tampers
+/// with its own process decides what is in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// Exact surfaces (ISO 10303-21), as CadQuery's exporter writes them.
+    pub step: Vec<u8>,
+    /// Binary STL of the triangles that scoring uses. A solid that the kernel cannot tessellate has
+    /// none.
+    pub stl: Vec<u8>,
 }
 
 /// The `outcome` of a row: the class of the program's outcome, or why there is none.

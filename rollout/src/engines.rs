@@ -82,9 +82,9 @@ impl Engines {
     }
 
     /// CadQuery's outcome of a program with the triangles of its STL export, whatever the engine.
-    pub fn exported(&self, program: &str, is_ground_truth: bool) -> Result<Option<Outcome>> {
+    pub fn shell(&self, program: &str, is_ground_truth: bool) -> Result<Option<Outcome>> {
         let answer = self.store.get(store::key(&["shell", program]), || {
-            let run = || self.workers.export(program);
+            let run = || self.workers.shell(program);
             let outcome = if is_ground_truth { self.cached("shell", program, run) } else { run() };
             Ok(Answer::known(outcome?, Engine::Cadquery, None))
         })?;

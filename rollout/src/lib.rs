@@ -27,7 +27,7 @@ mod truth;
 mod wire;
 mod workers;
 
-pub use answer::{Answer, Verdict};
+pub use answer::{Answer, Exported, Verdict};
 pub use chosen::{ChosenReport, ChosenRow};
 pub use config::{Engine, GRID_RANGE, ScorerConfig};
 pub use engines::execute_natively;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cadwright_rewards::{Frame, frame_iou};
+use cadwright_rewards::{Failure, Frame, frame_iou};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::answer::{Answer, Exported};
 use crate::cache::Cache;
 use crate::config::{Engine, ScorerConfig};
 use crate::engines::Engines;
@@ -93,6 +94,36 @@ impl Scorer {
     /// Executes one program, even if its answer is known; blocks.
     pub fn execute(&self, program: &str) -> Result<Execution> {
         self.shared.execute(program)
+    }
+
+    /// Executes or reads a ground truth as scoring does, unless its answer is known; blocks.
+    ///
+    /// # Errors
+    /// A fault of the workers or of the cache. A ground truth without a solid is no error: the answer
+    /// says why.
+    pub fn ground_truth(&self, ground_truth: &GroundTruth) -> Result<Answer> {
+        self.shared.ground_truth(ground_truth)
+    }
+
+    /// The solid of a program as files, or the failure of the program; blocks.
+    ///
+    /// CadQuery executes the program in a sandboxed process of its own, whatever the engine, under
+    /// the deadline and the memory limit of all programs. Files of more than 64 MiB are a failure.
+    ///
+    /// # Errors
+    /// A fault of the workers.
+    pub fn export(&self, program: &str) -> Result<std::result::Result<Exported, Failure>> {
+        self.shared.engines.workers.export(program)
+    }
+
+    /// Runs `work` on the scorer's threads and waits for its result. Parallel iterators of rayon in
+    /// `work` use these threads too.
+    ///
+    /// They have the stack that the native engine needs for nested programs: code that calls it
+    /// directly must run here. `work` must not wait for a [`ScoreBatch`], because it would hold a
+    /// thread that the batch needs. A panic of `work` is passed on to the caller.
+    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(work)
     }
 
     /// Scores one prediction; blocks.

@@ -97,7 +97,7 @@ impl Shared {
     /// Executes a program, even if its answer is known. A panic of our own code is an answer too.
     pub fn execute(&self, program: &str) -> Result<Execution> {
         let start = Instant::now();
-        let answer = caught(|| -> Result<Answer> {
+        let answer = self.answered(("program", program), || {
             let answer = self.engines.execute(program)?;
             if let Some(solid) = answer.solid() {
                 // Both are computed on first use. Rows need them, so a panic must happen here.
@@ -105,13 +105,23 @@ impl Shared {
                 solid.solids();
             }
             Ok(answer)
-        });
-        let answer = answer.unwrap_or_else(|message| {
-            eprint!("{}", panic_report(&message, &[("program", program)]));
-            let engine = self.config.engine;
-            Ok(Answer { outcome: None, engine, declined: None, panic: Some(message) })
         })?;
         Ok(Execution { answer, micros: micros(start) })
+    }
+
+    /// The answer about a ground truth, known or not. A panic of our own code is an answer too.
+    pub fn ground_truth(&self, ground_truth: &GroundTruth) -> Result<Answer> {
+        let truth = ground_truth.program().unwrap_or("a file");
+        self.answered(("ground truth", truth), || self.engines.truth(ground_truth))
+    }
+
+    /// The answer that `ask` finds about a program with a name, or its panic as an answer.
+    fn answered(&self, program: (&str, &str), ask: impl FnOnce() -> Result<Answer>) -> Result<Answer> {
+        caught(ask).unwrap_or_else(|message| {
+            eprint!("{}", panic_report(&message, &[program]));
+            let engine = self.config.engine;
+            Ok(Answer { outcome: None, engine, declined: None, panic: Some(message) })
+        })
     }
 
     /// Scores a prediction. A panic of our own code is a score without an outcome.
@@ -240,9 +250,9 @@ impl Shared {
     /// The published metric, for a program and a ground truth that both have a solid; `None` if the
     /// published code fails. A shape from a file counts with the facets that it has.
     fn shell_iou(&self, request: &ScoreRequest) -> Result<Option<ShellIou>> {
-        let prediction = self.engines.exported(&request.prediction, false)?;
+        let prediction = self.engines.shell(&request.prediction, false)?;
         let ground_truth = match &request.ground_truth {
-            GroundTruth::Program(program) => self.engines.exported(program, true)?,
+            GroundTruth::Program(program) => self.engines.shell(program, true)?,
             shape => self.engines.truth(shape)?.outcome,
         };
         Ok(match (prediction.as_ref().and_then(meshed), ground_truth.as_ref().and_then(meshed)) {

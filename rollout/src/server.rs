@@ -62,6 +62,8 @@ pub enum Task<'a> {
     Exact(&'a str, &'a str, &'a [[f64; 12]]),
     /// The solid in a STEP file.
     Step(&'a [u8]),
+    /// The files of the solid that a program builds.
+    Export(&'a str),
 }
 
 impl Task<'_> {
@@ -90,6 +92,10 @@ impl Task<'_> {
             Self::Step(file) => {
                 message.push(3);
                 message.extend_from_slice(file);
+            }
+            Self::Export(program) => {
+                message.push(4);
+                message.extend_from_slice(program.as_bytes());
             }
         }
         let length = (message.len() - 4) as u32;

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use cadwright_rewards::{Bounds, Failure, Geometry, MassProperties, Mesh, Outcome, OutcomeClass, Solid};
+use cadwright_rewards::{Bounds, Failure, Geometry, MassProperties, Mesh, Outcome, OutcomeClass, Solid, write_stl};
+
+use crate::answer::Exported;
 
 /// Reads little-endian numbers from the front.
 struct Reader<'a>(&'a [u8]);
@@ -13,6 +15,12 @@ impl Reader<'_> {
         let (head, tail) = self.0.split_first_chunk::<N>().ok_or_else(|| "reply ends too early".to_owned())?;
         self.0 = tail;
         Ok(*head)
+    }
+
+    fn slice(&mut self, length: usize) -> Result<&[u8], String> {
+        let (head, tail) = self.0.split_at_checked(length).ok_or_else(|| "reply ends too early".to_owned())?;
+        self.0 = tail;
+        Ok(head)
     }
 
     fn u8(&mut self) -> Result<u8, String> {
@@ -34,16 +42,23 @@ impl Reader<'_> {
         }
         Ok(values)
     }
+
+    /// The class of the outcome. For a failure, the rest is its message.
+    fn class(&mut self) -> Result<Result<(), Failure>, String> {
+        let class = usize::from(self.u8()?);
+        let class = *OutcomeClass::ALL.get(class).ok_or_else(|| format!("unknown class {class}"))?;
+        if class == OutcomeClass::Solid {
+            return Ok(Ok(()));
+        }
+        Ok(Err(Failure { class, error: String::from_utf8_lossy(self.0).into_owned() }))
+    }
 }
 
 /// Decodes a reply and checks it, because the process that wrote it ran somebody's program.
 pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     let mut reader = Reader(bytes);
-    let class = usize::from(reader.u8()?);
-    let class = *OutcomeClass::ALL.get(class).ok_or_else(|| format!("unknown class {class}"))?;
-    if class != OutcomeClass::Solid {
-        let error = String::from_utf8_lossy(reader.0).into_owned();
-        return Ok(Outcome::Failure(Failure { class, error }));
+    if let Err(failure) = reader.class()? {
+        return Ok(Outcome::Failure(failure));
     }
     let volume = reader.f64()?;
     let centroid = reader.f64s::<3>()?;
@@ -80,6 +95,24 @@ pub fn decode(bytes: &[u8]) -> Result<Outcome, String> {
     let mut solid = Solid::meshed(mass, mesh, solids, malformed);
     solid.iou_uncertain = iou_uncertain;
     Ok(Outcome::Solid(Arc::new(solid)))
+}
+
+/// Decodes the reply with the files of a solid, and checks their form.
+pub fn decode_files(bytes: &[u8]) -> Result<Result<Exported, Failure>, String> {
+    let mut reader = Reader(bytes);
+    if let Err(failure) = reader.class()? {
+        return Ok(Err(failure));
+    }
+    let length = reader.u32()? as usize;
+    let step = reader.slice(length)?.to_vec();
+    if !step.starts_with(b"ISO-10303-21;") || !step.trim_ascii_end().ends_with(b"END-ISO-10303-21;") {
+        return Err(format!("{length} bytes that are no STEP file"));
+    }
+    let solid = decode(reader.0)?;
+    match solid.solid().map(|solid| &solid.geometry) {
+        Some(Geometry::Mesh(mesh)) => Ok(Ok(Exported { step, stl: write_stl(mesh) })),
+        _ => Err("a STEP file and no mesh".to_owned()),
+    }
 }
 
 /// Decodes the reply about two programs: `n` IoUs in [0, 1], or `None` for each without an answer.
@@ -166,6 +199,24 @@ mod tests {
         for wrong in [&reply[..9], b"\x02ValueError.......", b""] {
             assert_eq!(decode_ious(wrong, 2), [None, None]);
         }
+    }
+
+    #[test]
+    fn files_are_a_whole_step_file_and_a_mesh() {
+        let reply = |step: &[u8], rest: &[u8]| [&[0], &(step.len() as u32).to_le_bytes()[..], step, rest].concat();
+        let step = b"ISO-10303-21;\nDATA;\nEND-ISO-10303-21;\n";
+        let good = reply(step, &encode(&sample()).unwrap());
+        let exported = decode_files(&good).unwrap().unwrap();
+        assert_eq!((exported.step.as_slice(), exported.stl.len()), (&step[..], 84 + 2 * 50));
+        for length in 0..good.len() {
+            assert!(decode_files(&good[..length]).is_err(), "{length} of {} bytes", good.len());
+        }
+        let cut = reply(&step[..20], &encode(&sample()).unwrap());
+        assert!(decode_files(&cut).unwrap_err().contains("no STEP file"));
+        let failed = reply(step, b"\x02ValueError");
+        assert!(decode_files(&failed).unwrap_err().contains("no mesh"));
+        let failure = Failure { class: OutcomeClass::Exception, error: "ValueError".to_owned() };
+        assert_eq!(decode_files(b"\x02ValueError"), Ok(Err(failure)));
     }
 
     #[test]

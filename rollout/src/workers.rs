@@ -8,6 +8,7 @@ use std::time::Duration;
 use cadwright_rewards::{Failure, Outcome, OutcomeClass};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use crate::answer::Exported;
 use crate::error::{Error, Result};
 use crate::server::{Refusal, Reply, Server, ServerConfig, Task, WorkerInfo};
 use crate::wire;
@@ -94,13 +95,21 @@ impl Workers {
     }
 
     /// Executes one program. The mesh of its solid has the triangles of CadQuery's STL export.
-    pub fn export(&self, program: &str) -> Result<Outcome> {
+    pub fn shell(&self, program: &str) -> Result<Outcome> {
         self.outcome(Task::Shell(program))
     }
 
     /// The solid in a STEP file; blocks until its outcome is known.
     pub fn read_step(&self, file: &[u8]) -> Result<Outcome> {
         self.outcome(Task::Step(file))
+    }
+
+    /// The files of the solid that a program builds; blocks until they or its failure are known.
+    pub fn export(&self, program: &str) -> Result<std::result::Result<Exported, Failure>> {
+        Ok(match self.perform(Task::Export(program))? {
+            Ok(reply) => wire::decode_files(&reply).unwrap_or_else(|problem| Err(garbled(&problem))),
+            Err(failure) => Err(failure),
+        })
     }
 
     /// IoU of two programs by booleans, once for each pose of the second program. `None` if there
@@ -111,10 +120,8 @@ impl Workers {
     }
 
     fn outcome(&self, task: Task) -> Result<Outcome> {
-        let garbled =
-            |problem| Failure { class: OutcomeClass::Crash, error: format!("sent a garbled result: {problem}") };
         Ok(match self.perform(task)? {
-            Ok(reply) => wire::decode(&reply).unwrap_or_else(|problem| Outcome::Failure(garbled(problem))),
+            Ok(reply) => wire::decode(&reply).unwrap_or_else(|problem| Outcome::Failure(garbled(&problem))),
             Err(failure) => Outcome::Failure(failure),
         })
     }
@@ -242,6 +249,11 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The failure of a program whose process sent a result that cannot be decoded.
+fn garbled(problem: &str) -> Failure {
+    Failure { class: OutcomeClass::Crash, error: format!("sent a garbled result: {problem}") }
 }
 
 /// The place of a running program. Dropping it gives the place to the next one.

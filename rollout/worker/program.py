@@ -13,11 +13,16 @@ Reply: one byte of class, then per pose the f64 IoU of the first solid and the s
 the pose, NaN if the kernel has no answer; for a failure the message in UTF-8.
 
 Task STEP. Payload: a STEP file. Reply: as for MESH.
+
+Task EXPORT. Payload: the program in UTF-8.
+Reply: one byte of class, then for a solid u32 bytes of its STEP file, the file, and the reply to MESH;
+for a failure the message in UTF-8.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import math
 import struct
 import textwrap
@@ -31,7 +36,10 @@ from OCP.BRepGProp import BRepGProp
 from OCP.BRepMesh import BRepMesh_IncrementalMesh
 from OCP.GProp import GProp_GProps
 from OCP.gp import gp_Trsf
+from OCP.IFSelect import IFSelect_ReturnStatus
+from OCP.Interface import Interface_Static
 from OCP.Standard import Standard_OutOfMemory
+from OCP.STEPControl import STEPControl_StepModelType, STEPControl_Writer
 from OCP.TopAbs import TopAbs_ShapeEnum
 from OCP.TopExp import TopExp_Explorer
 from OCP.TopoDS import TopoDS
@@ -44,7 +52,10 @@ SOLID, SYNTAX, EXCEPTION, NO_SOLID, EMPTY, TIMEOUT, MEMORY, CRASH = range(8)
 # The class byte with which a shared process refuses a program that needs a process of its own.
 NOT_TAME = 255
 
-MESH, SHELL, EXACT, STEP = range(4)
+MESH, SHELL, EXACT, STEP, EXPORT = range(5)
+
+# The tasks of which a tame program may run in a shared process.
+SHARED_TASKS = (MESH, SHELL)
 
 # The names of a program's result, in order of precedence. Without them the first object counts.
 RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
@@ -85,7 +96,9 @@ def perform(task: int, payload: bytes) -> bytes:
             matrices = [numbers[12 * k:12 * (k + 1)] for k in range(poses)]
             return compare(payload[at + 4:second].decode(), payload[second:].decode(), matrices)
         shape, solids, error = read_step(payload) if task == STEP else build(payload.decode())
-        return error if shape is None else pack(shape, solids, task)
+        if shape is None:
+            return error
+        return export(shape, solids) if task == EXPORT else pack(shape, solids, task)
     except (MemoryError, Standard_OutOfMemory) as error:
         return failure(MEMORY, describe(error))
     except BaseException as error:  # includes SystemExit and KeyboardInterrupt
@@ -94,7 +107,7 @@ def perform(task: int, payload: bytes) -> bytes:
 
 def perform_tame(task: int, payload: bytes) -> bytes:
     """As `perform`, but refuses a program that might change this process."""
-    if task in (MESH, SHELL):
+    if task in SHARED_TASKS:
         try:
             tree = ast.parse(textwrap.dedent(payload.decode()).strip(), "<program>")
         except BaseException:  # a process of its own finds the error again
@@ -136,6 +149,34 @@ def read_step(content: bytes) -> tuple[Any, list[Any], bytes]:
     if not solids:
         return None, [], failure(NO_SOLID, "the STEP file holds no solid")
     return (solids[0] if len(solids) == 1 else cq.Compound.makeCompound(solids)), solids, b""
+
+
+def export(shape: Any, solids: list[Any]) -> bytes:
+    """The reply to EXPORT about a solid."""
+    file = step_file(shape)  # before there are triangles
+    return struct.pack("<BI", SOLID, len(file)) + file + pack(shape, solids, MESH)
+
+
+def step_file(shape: Any) -> bytes:
+    """The STEP file that CadQuery's exporter writes, in millimetres.
+
+    It goes to memory: a program may have put anything in the place of a file.
+    """
+    writer = STEPControl_Writer()
+    # The defaults of `Shape.exportStep`. The program may have changed them.
+    Interface_Static.SetIVal_s("write.surfacecurve.mode", 1)
+    Interface_Static.SetIVal_s("write.precision.mode", 0)
+    Interface_Static.SetCVal_s("xstep.cascade.unit", "MM")
+    Interface_Static.SetCVal_s("write.step.unit", "MM")
+    file = io.BytesIO()
+    done = IFSelect_ReturnStatus.IFSelect_RetDone
+    for status in (
+        writer.Transfer(shape.wrapped, STEPControl_StepModelType.STEPControl_AsIs),
+        writer.WriteStream(file),
+    ):
+        if status != done:
+            raise ValueError(f"the kernel cannot write the solid as STEP: {status.name}")
+    return file.getvalue()
 
 
 def compare(first: str, second: str, poses: list[tuple[float, ...]]) -> bytes:

@@ -122,7 +122,7 @@ class Server:
 
         self.perform, self.perform_tame = program.perform, program.perform_tame
         self.not_tame, self.out_of_memory = program.NOT_TAME, program.MEMORY
-        self.exact = program.EXACT
+        self.shared_tasks = program.SHARED_TASKS
         program.warm_up()
         gc.collect()
         gc.freeze()
@@ -178,7 +178,7 @@ class Server:
             reply(request, BROKEN, f"cannot make a directory: {error}".encode())
             return
         job = Job(request, task, payload, time.monotonic() + self.timeout_s)
-        may_share = task != self.exact and len(payload) < SHARED_PAYLOAD
+        may_share = task in self.shared_tasks and len(payload) < SHARED_PAYLOAD
         if may_share and self.shared is None:
             self.shared = self.fork(job, shared=True)
         if may_share and self.shared and self.shared.job is None:
@@ -285,11 +285,11 @@ class Server:
             if child.job is None:
                 continue
             child.result += data
-            if (result := complete_result(child)) is not None:
-                self.finish(child, result)
-            elif len(child.result) > RESULT_LIMIT:
-                self.answer(child, CRASH, f"wrote {RESULT_LIMIT} bytes and no result".encode())
+            if len(child.result) > RESULT_LIMIT:  # also if complete: nobody reads a longer reply
+                self.answer(child, CRASH, f"wrote more than {RESULT_LIMIT} bytes".encode())
                 self.dismiss(child)
+            elif (result := complete_result(child)) is not None:
+                self.finish(child, result)
 
     def finish(self, child: Child, result: bytes) -> None:
         """Answers with a result, unless the job of a shared child needs a child of its own."""

@@ -4,6 +4,7 @@
 pub mod choose;
 pub mod draft;
 pub mod feedback;
+pub mod learned;
 pub mod look;
 pub mod output;
 pub mod prior;

@@ -15,16 +15,10 @@ use cadwright_rewards::csg::Operation;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{Body, Draft, Loop, tidy};
-use crate::config::Config;
-use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::write_whole;
-use crate::policy::PolicyPath;
 
 /// The file beside a policy's weights.
 const FILE: &str = "prior.json";
-
-/// Programs from which a prior is learned, at most.
-const PROGRAMS: usize = 20_000;
 
 /// Programs that are kept whole, as material for search.
 const LIBRARY: usize = 1000;
@@ -66,30 +60,6 @@ impl Prior {
         prior.library = library.into_iter().take(LIBRARY).collect();
         prior.drafts = drafts.into_iter().take(LIBRARY).collect();
         prior
-    }
-
-    /// The prior for a policy: learned from the data set `agent.prior`, if that is set; else the
-    /// one beside the adapter or the checkpoint; else one that knows nothing.
-    ///
-    /// # Errors
-    /// A data set or a file that cannot be read.
-    pub fn configured(config: &Config, path: &PolicyPath) -> Result<Self> {
-        if !config.agent.prior.is_empty() {
-            let source = DataSource::named(&config.agent.prior, &config.data.revision);
-            let selection = Selection { split: Split::Train, limit: Some(PROGRAMS), hundred_subset_only: false };
-            return Ok(Self::of_dataset(&open_dataset(&source, selection)?));
-        }
-        for directory in path.adapter.iter().chain([&path.checkpoint]) {
-            if let Some(prior) = Self::of(directory)? {
-                return Ok(prior);
-            }
-        }
-        Ok(Self::default())
-    }
-
-    /// Learns from the programs of a data set.
-    pub fn of_dataset(dataset: &Dataset) -> Self {
-        Self::learn(dataset.examples().iter().filter_map(|example| example.program.as_deref()).take(PROGRAMS))
     }
 
     /// Whether nothing was learned: every program is as likely as any other.
@@ -162,7 +132,8 @@ impl Prior {
             return Ok(None);
         }
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut prior: Self = serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
+        let mut prior: Self =
+            serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
         prior.drafts = prior.library.iter().filter_map(|program| Draft::parse(program)).collect();
         Ok(Some(prior))
     }
@@ -232,7 +203,16 @@ fn corner_name(outline: &Loop) -> String {
     match outline {
         Loop::Circle { center, radius } => {
             let left = near(center[0] - radius) && near(center[1]);
-            format!("circle {}", if left { "left" } else if near(center[0]) && near(center[1]) { "centre" } else { "other" })
+            format!(
+                "circle {}",
+                if left {
+                    "left"
+                } else if near(center[0]) && near(center[1]) {
+                    "centre"
+                } else {
+                    "other"
+                }
+            )
         }
         Loop::Path { pieces, .. } => {
             let mut corner = [f64::INFINITY; 2];
@@ -243,7 +223,11 @@ fn corner_name(outline: &Loop) -> String {
                 }
             }
             let closes = pieces.last().is_some_and(|piece| piece.end() == corner);
-            format!("path {}{}", if near(corner[0]) && near(corner[1]) { "zero" } else { "other" }, if closes { " closed" } else { "" })
+            format!(
+                "path {}{}",
+                if near(corner[0]) && near(corner[1]) { "zero" } else { "other" },
+                if closes { " closed" } else { "" }
+            )
         }
     }
 }

@@ -43,9 +43,11 @@ impl Verifier {
             VerifierKind::Image => Self::Image(Box::new(Look::new(pictures, &look_options(config)?))),
             VerifierKind::Execution => Self::Execution,
             VerifierKind::Truth => {
-                let answer = scorer.ground_truth(ground_truth.context("the verifier \"truth\" needs a ground truth")?)?;
+                let answer =
+                    scorer.ground_truth(ground_truth.context("the verifier \"truth\" needs a ground truth")?)?;
                 let reason = || answer.error().unwrap_or_default();
-                let solid = answer.solid().cloned().with_context(|| format!("the ground truth is no solid: {}", reason()))?;
+                let solid =
+                    answer.solid().cloned().with_context(|| format!("the ground truth is no solid: {}", reason()))?;
                 Self::Truth { solid, frame: config.rollout.frame, cells: config.rollout.grid }
             }
         })

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cadwright::agent::learned::prior_of;
 use cadwright::agent::output;
-use cadwright::agent::prior::Prior;
 use cadwright::agent::session::{Agent, Part};
 use cadwright::agent::verifier::Verifier;
 use cadwright::config::{Config, VerifierKind};
@@ -101,7 +101,7 @@ pub fn run(args: &AgentArgs) -> Result<()> {
     let files = args.image.iter().map(|path| read_picture(path)).collect::<Result<Vec<_>>>()?;
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let policy = args.policy.load(&config, config.run.device.open()?)?;
-    let prior = Prior::configured(&config, &args.policy.path(&config)?)?;
+    let prior = prior_of(&config, &args.policy.path(&config)?)?;
     let scorer = Scorer::new(config.scorer(config.rollout.engine, config.rollout.grid, &[config.rollout.frame], None))?;
 
     let images: Vec<RgbImage> = files.iter().map(|(_, image)| image.clone()).collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use cadwright::config::Config;
 use cadwright::model::{InternVlConfig, Preset};
 use cadwright::plan::{Assumptions, Device, Plan, Planner, StagePlan, greatest_loss};
@@ -61,6 +61,10 @@ fn positive() -> impl TypedValueParser<Value = f64> {
 /// Runs it.
 pub fn run(args: &PlanArgs) -> Result<()> {
     let config = args.config.load(Vec::new())?;
+    ensure!(
+        config.sft.turns.max(config.ppo.turns) == 1,
+        "plan knows episodes of one turn: set sft.turns=1 and ppo.turns=1"
+    );
     let mut device: Device = args.gpu.parse()?;
     device.mfu = args.mfu.unwrap_or(device.mfu);
     let cores = args.cores_per_gpu.unwrap_or(if device.scores_itself { 1.0 } else { 16.0 });

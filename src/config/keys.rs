@@ -316,6 +316,14 @@ section! {
         batch_size: usize = 4usize,
         /// Forward passes in one optimiser step.
         gradient_accumulation: usize = 8usize,
+        /// 2 also teaches to correct: before the first step, the model samples a draft for each row
+        /// with a program, at `ppo.temperature`; after the draft and what came of it, the row's
+        /// program is the answer that is learned. It needs a `model.path` that can write programs.
+        /// 1 teaches only first answers.
+        turns: usize = 1usize,
+        /// With `turns = 2`, goes on to teach the first answers too. If it is false, only the
+        /// second ones are learned.
+        first_turn: bool = true,
         /// Optimiser of matrices: `adamw` or `muon`. All other weights use AdamW.
         optimizer: OptimizerKind = OptimizerKind::Adamw,
         /// Peak learning rate.
@@ -410,6 +418,16 @@ section! {
         samples_per_image: usize = 8usize,
         /// Softmax temperature of the rollouts. The update scores under the same temperature.
         temperature: f64 = 1.0,
+        /// Programs that an episode writes one after another. Before each but the first, the policy
+        /// is told what came of the one before (src/agent/feedback.rs). Validation does the same,
+        /// greedily. An episode of two turns costs more than twice as much as one of one turn.
+        turns: usize = 1usize,
+        /// Shows the policy a render of its own program in a further turn, if the program built a
+        /// solid: in RL, in SFT with `sft.turns`, and in evaluations with `eval.turns`.
+        turn_render: bool = true,
+        /// Share of an episode's reward, in [0, 1], that is the mean of its earlier turns' rewards.
+        /// The rest is the last turn's. 0: only the last program counts.
+        turn_reward_share: f64 = 0.0,
         /// Passes over a step's rollouts.
         epochs: usize = 1usize,
         /// Completions in one optimiser step.
@@ -526,6 +544,9 @@ section! {
         /// Number of programs generated for each part. More than one requires a temperature above
         /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
+        /// Programs that are written one after another for a sample, as in `ppo.turns`. The last one
+        /// counts; the earlier ones stand beside it in `predictions.json`.
+        turns: usize = 1usize,
         /// Ways to choose one of a part's programs, without executing any again: `image` (its render
         /// is the most like the picture), `consensus` (its solid is the most like those of the
         /// others), `logprob` (the highest mean log-probability of a token) and `truth` (the

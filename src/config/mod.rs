@@ -42,9 +42,26 @@ pub enum ConfigError {
     Invalid(Vec<String>),
 }
 
+/// The turns of an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turns {
+    /// Number of programs that are written one after another for a part.
+    pub count: usize,
+    /// Whether a further turn shows the policy a render of its program.
+    pub shows_render: bool,
+}
+
+impl Turns {
+    /// One program.
+    pub const ONE: Self = Self { count: 1, shows_render: false };
+}
+
 /// Maximum number of threads, more than any machine has. libtorch aborts if it cannot start as many
 /// as configured.
 const MOST_THREADS: usize = 4096;
+
+/// Most turns of an episode. Each adds a program to the sequence.
+const MOST_TURNS: usize = 4;
 
 impl Config {
     /// Reads a TOML file (`None`: the defaults), applies `overrides` (`section.key=value`), and
@@ -91,6 +108,16 @@ impl Config {
     /// The frame of the reward.
     pub fn reward_frame(&self) -> Frame {
         self.rollout.frame
+    }
+
+    /// The turns of episodes of `count` programs.
+    pub fn turns(&self, count: usize) -> Turns {
+        Turns { count, shows_render: self.ppo.turn_render }
+    }
+
+    /// The most turns of a stage.
+    pub fn most_turns(&self) -> usize {
+        self.sft.turns.max(self.ppo.turns).max(self.eval.turns)
     }
 
     /// The rows of the final evaluation.
@@ -159,6 +186,22 @@ impl Config {
                 format!("{key} = {value}: must be between {} and {} cells", GRID_RANGE.start(), GRID_RANGE.end());
             require(GRID_RANGE.contains(&value), problem);
         }
+        for (key, value, most) in
+            [("sft.turns", sft.turns, 2), ("ppo.turns", ppo.turns, MOST_TURNS), ("eval.turns", eval.turns, MOST_TURNS)]
+        {
+            require((1..=most).contains(&value), format!("{key} = {value}: must be between 1 and {most}"));
+        }
+        require(
+            ppo.turn_reward_share == 0.0 || ppo.turns > 1,
+            format!(
+                "ppo.turn_reward_share = {} is the share of earlier turns, but ppo.turns = {} has none",
+                ppo.turn_reward_share, ppo.turns
+            ),
+        );
+        require(
+            sft.first_turn || sft.turns > 1,
+            format!("sft.first_turn = false leaves nothing to learn with sft.turns = {}", sft.turns),
+        );
         for (key, [first, second]) in [("sft.betas", sft.betas), ("ppo.betas", ppo.betas)] {
             let is_right = (0.0..1.0).contains(&first) && (0.0..1.0).contains(&second);
             require(is_right, format!("{key} = [{first}, {second}]: each must be at least 0 and below 1"));
@@ -170,6 +213,7 @@ impl Config {
             ("ppo.hold", ppo.hold),
             ("ppo.final_lr", ppo.final_lr),
             ("ppo.gamma", ppo.gamma),
+            ("ppo.turn_reward_share", ppo.turn_reward_share),
             ("ppo.gae_lambda", ppo.gae_lambda),
             ("ppo.ce_anneal_until", ppo.ce_anneal_until),
             ("ppo.ce_own_share", ppo.ce_own_share),
@@ -353,6 +397,20 @@ mod tests {
         assert!(message.contains("sideways"), "{message}");
         let message = refusal(&["ppo.prefix_baseline=true", "ppo.algorithm=grpo"]);
         assert!(message.contains("ppo.prefix_baseline") && message.contains("\"grpo\""), "{message}");
+    }
+
+    #[test]
+    fn turns_have_limits_and_shares_need_turns() {
+        let message = refusal(&["sft.turns=3", "ppo.turns=0", "eval.turns=9", "sft.first_turn=false"]);
+        for text in ["sft.turns = 3: must be between 1 and 2", "ppo.turns = 0", "eval.turns = 9"] {
+            assert!(message.contains(text), "{message}");
+        }
+        let message = refusal(&["ppo.turn_reward_share=0.5"]);
+        assert!(message.contains("ppo.turn_reward_share = 0.5") && message.contains("ppo.turns = 1"), "{message}");
+        let message = refusal(&["ppo.turn_reward_share=1.5", "ppo.turns=2"]);
+        assert!(message.contains("ppo.turn_reward_share = 1.5: must be between 0 and 1"), "{message}");
+        let message = refusal(&["sft.first_turn=false"]);
+        assert!(message.contains("sft.first_turn = false") && message.contains("sft.turns = 1"), "{message}");
     }
 
     #[test]

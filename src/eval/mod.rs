@@ -1,6 +1,7 @@
 //! Evaluation: predictions, their scores, choices among them, the report, and the comparison of two
 //! evaluations.
 
+pub mod by_agent;
 pub mod choices;
 pub mod compare;
 pub mod predict;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use cadwright_rewards::stats::mean;
 use cadwright_rollout::{Report, Scorer};
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ use crate::policy::Policy;
 use crate::rollouts::PromptedDataset;
 use crate::telemetry::duration;
 use choices::{Chooser, choice, chosen_report};
-use predict::{EvalOptions, Prediction, evaluate, report};
+use predict::{EarlierProgram, EvalOptions, Prediction, evaluate, report};
 
 /// An evaluated policy.
 pub struct Evaluation {
@@ -33,6 +35,8 @@ pub struct Evaluation {
     pub report: Report,
     /// The way to choose the program of each part among its samples; `None`: it is the first one.
     pub select: Option<Select>,
+    /// What the agent spent, if it wrote the programs.
+    pub agent: Option<PartCost>,
 }
 
 impl Evaluation {
@@ -66,6 +70,7 @@ impl Evaluation {
         let options = EvalOptions {
             sampling,
             samples: eval.samples_per_image,
+            turns: config.turns(eval.turns),
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
@@ -92,10 +97,11 @@ impl Evaluation {
     /// in the first frame. If a part has several samples, these fields are the first sample's, and
     /// `samples` lists `{"predicted_code", "outcome", "iou"}` of all. If one of them was chosen, the
     /// fields are its own, `chosen_by` and `chosen` say how and which one (from 0), and `samples`
-    /// has `logprob`, `tokens`, and `image_score` and `consensus` if they were needed. If the ground
-    /// truth is a file, `ground_truth_code` is null and `ground_truth_mesh` is the hash of its
-    /// content. A completion with a plan has it in
-    /// `plan`.
+    /// has `logprob`, `tokens`, and `image_score` and `consensus` if they were needed. With
+    /// `eval.turns` above 1, `earlier_turns` lists `{"predicted_code", "outcome", "iou"}` of the
+    /// programs before the fields' one. If the ground truth is a file, `ground_truth_code` is null
+    /// and `ground_truth_mesh` is the hash of its content. A completion with a
+    /// plan has it in `plan`.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let chosen = self.select.map(|by| (by, choice(samples, by, self.report.frame)));
@@ -120,6 +126,13 @@ impl Evaluation {
             }
             if let Some(shape) = ground_truth.shape() {
                 row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
+            }
+            if !prediction.earlier.is_empty() {
+                let earlier = |p: &EarlierProgram| {
+                    let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.report.frame));
+                    json!({"predicted_code": p.program, "outcome": outcome, "iou": iou})
+                };
+                row["earlier_turns"] = prediction.earlier.iter().map(earlier).collect();
             }
             if samples.len() > 1 {
                 let sample = |p: &Prediction| {
@@ -153,8 +166,8 @@ impl Evaluation {
         Ok(serde_json::to_string_pretty(&self.report.eval_summary())? + "\n")
     }
 
-    /// The report in one line, followed by one line for each k of best@k and by the table of chosen
-    /// programs.
+    /// The report in one line, followed by one for the turns, if there are several, one for each k
+    /// of best@k, and the table of chosen programs.
     pub fn line(&self) -> String {
         let Report { n, vsr, frame, iou, iou_ci95: [low, high], seconds, .. } = &self.report;
         let (valid, seconds) = (self.report.iou_valid(), duration(*seconds));
@@ -163,6 +176,15 @@ impl Evaluation {
         );
         if self.report.panics > 0 {
             text += &format!("\n  {} programs have no score: cadwright panicked on them", self.report.panics);
+        }
+        let turns = self.predictions.first().map_or(0, |prediction| prediction.earlier.len());
+        if turns > 0 {
+            let iou_of = |turn: usize| {
+                let iou = |p: &Prediction| p.earlier.get(turn).map_or(0.0, |earlier| earlier.score.iou_in(*frame));
+                mean(&self.predictions.iter().map(iou).collect::<Vec<f64>>())
+            };
+            let ious: Vec<String> = (0..turns).map(|turn| format!("{:.3}", iou_of(turn))).collect();
+            text += &format!("\n  IoU of the turns before {}, of the last {iou:.3}", ious.join(", "));
         }
         for (k, at) in &self.report.at_k {
             let (best, [low, high]) = (at.best_iou, at.best_iou_ci95);

@@ -7,11 +7,13 @@ use cadwright_rollout::{Report, ReportBuilder, Score, Scorer, TokenCounts};
 use serde::{Deserialize, Serialize};
 
 use super::choices::Hints;
+use crate::config::Turns;
 use crate::distributed::World;
 use crate::generate::{GenerateOptions, Sampling};
 use crate::model::InternVl;
-use crate::rollouts::{PendingRollouts, PromptedDataset, generate_and_score, plan_of};
+use crate::rollouts::{PendingRollouts, PromptedDataset, plan_of};
 use crate::seeds::seed;
+use crate::turns::generate_episodes;
 
 /// A program that the model wrote, with its score.
 #[derive(Clone, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub struct Prediction {
     pub program: String,
     /// The plan before the program, with its marks; empty if there is none.
     pub plan: String,
+    /// The programs of the turns before; empty for an episode of one turn.
+    pub earlier: Vec<EarlierProgram>,
     /// Whether the completion was cut off at `max_new_tokens`.
     pub truncated: bool,
     /// Its numbers of tokens.
@@ -37,13 +41,24 @@ pub struct Prediction {
     pub score: Score,
 }
 
+/// A program of an episode before the last one.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct EarlierProgram {
+    /// The program.
+    pub program: String,
+    /// Its score.
+    pub score: Score,
+}
+
 /// How a model is evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct EvalOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Completions generated for each part.
+    /// Episodes generated for each part.
     pub samples: usize,
+    /// Programs of each episode; the last one is the prediction.
+    pub turns: Turns,
     /// Completions generated at the same time.
     pub batch_size: usize,
     /// The run's seed.
@@ -68,30 +83,37 @@ pub fn evaluate(
     mut on_scored: impl FnMut(&mut [Prediction]),
 ) -> Result<Vec<Prediction>> {
     let samples = options.samples.max(1);
-    let sample_seed = |index: usize, sample: usize| match sample {
-        0 => seed(&[options.seed, EVAL_STREAM, index as u64]),
-        _ => seed(&[options.seed, EVAL_STREAM, index as u64, sample as u64]),
+    let sample_seed = |index: usize, sample: usize, turn: usize| match (sample, turn) {
+        (0, 0) => seed(&[options.seed, EVAL_STREAM, index as u64]),
+        (_, 0) => seed(&[options.seed, EVAL_STREAM, index as u64, sample as u64]),
+        _ => seed(&[options.seed, EVAL_STREAM, index as u64, sample as u64, turn as u64]),
     };
     let generate_options =
         GenerateOptions { sampling: options.sampling, batch_size: options.batch_size, keeps_states: false };
     let start = |indices: &[usize]| {
-        let seeds: Vec<u64> =
-            indices.iter().flat_map(|&index| (0..samples).map(move |sample| sample_seed(index, sample))).collect();
-        generate_and_score(model, prompted, indices, &seeds, generate_options, scorer)
+        let seeds_of = |turn: usize| -> Vec<u64> {
+            let samples_of = |&index: &usize| (0..samples).map(move |sample| sample_seed(index, sample, turn));
+            indices.iter().flat_map(samples_of).collect()
+        };
+        generate_episodes(model, prompted, indices, seeds_of, generate_options, options.turns, scorer)
     };
     let own: Vec<usize> = world.share(indices).copied().collect();
     let mut predictions = Vec::with_capacity(own.len() * samples);
-    let finish = |pending: PendingRollouts| {
+    let finish = |pending: Result<PendingRollouts>| {
         let known = predictions.len();
-        for rollout in pending.finish()? {
-            let (plan, plan_tokens) = plan_of(prompted.tokenizer, rollout.tokens());
+        for rollout in pending?.finish()? {
+            let (plan, plan_tokens) = plan_of(prompted.tokenizer, rollout.last_tokens());
             let counts =
                 TokenCounts { prompt: rollout.prompt.len(), completion: rollout.tokens().len(), plan: plan_tokens };
+            let earlier = rollout.earlier.into_iter();
+            let earlier = earlier.filter_map(|turn| Some(EarlierProgram { program: turn.program, score: turn.score? }));
+            let earlier = earlier.collect();
             predictions.extend(rollout.score.map(|score| Prediction {
                 id: prompted.dataset.examples()[rollout.index].id.clone(),
                 index: rollout.index,
                 program: rollout.program,
                 plan,
+                earlier,
                 truncated: rollout.completion.truncated,
                 counts,
                 logprob: rollout.completion.logprobs.iter().map(|&logprob| f64::from(logprob)).sum(),
@@ -108,7 +130,7 @@ pub fn evaluate(
 
 /// The predictions of all ranks, in the order of the parts, of which rank r has every one from the
 /// r-th in steps of the number of ranks.
-fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Prediction>) -> Result<Vec<Prediction>> {
+pub(super) fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Prediction>) -> Result<Vec<Prediction>> {
     if world.size() == 1 {
         return Ok(own);
     }

@@ -1,6 +1,8 @@
 //! The decoding engine: writes many completions at once and hands each over the moment it ends,
 //! with the log-probability of every token under the distribution that it was sampled from.
 
+mod piece;
+
 use std::ops::Range;
 
 use rand::{Rng, SeedableRng};
@@ -8,6 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use crate::model::{InternVl, KvCache, Positions, Tokenizer};
+
+pub use piece::Piece;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,6 +88,19 @@ pub struct Completion {
     /// were computed from. `None` unless [`GenerateOptions::keeps_states`], and until the batch has
     /// ended.
     pub states: Option<Tensor>,
+}
+
+impl Completion {
+    /// Adds the completion of the next turn. `truncated` becomes that of this one.
+    pub fn append(&mut self, next: Self) {
+        self.tokens.extend(next.tokens);
+        self.logprobs.extend(next.logprobs);
+        self.truncated = next.truncated;
+        self.states = match (self.states.take(), next.states) {
+            (Some(states), Some(next)) => Some(Tensor::cat(&[states, next], 0)),
+            _ => None,
+        };
+    }
 }
 
 /// Completes every prompt `seeds.len() / prompts.len()` times. Completion `i` belongs to prompt `i

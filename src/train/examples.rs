@@ -8,20 +8,24 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::drafts::Draft;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::cross_entropy;
 use crate::data::design::with_design;
+use crate::generate::Piece;
 use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::{EmbeddedPictures, Picture};
 use crate::rollouts::PromptedDataset;
 
-/// A prompt and the response to it, as tokens.
+/// A prompt and the response to it, as tokens; if there is a draft, the response to that.
 #[derive(Debug, Clone)]
 pub struct TokenizedExample {
     /// Index of the part in the dataset.
     pub index: usize,
     /// Prompt with image tokens.
     pub prompt: Arc<[i64]>,
+    /// A first turn before the response, which is not trained on.
+    pub draft: Option<Draft>,
     /// Plan, if any, program and end of turn.
     pub response: Vec<i64>,
 }
@@ -29,12 +33,28 @@ pub struct TokenizedExample {
 impl TokenizedExample {
     /// The part at `index` of the dataset with `response`.
     pub fn new(prompted: &PromptedDataset, model: &InternVl, index: usize, response: Vec<i64>) -> Self {
-        Self { index, prompt: prompted.prompt_ids(model, index).into(), response }
+        Self { index, prompt: prompted.prompt_ids(model, index).into(), draft: None, response }
     }
 
-    /// Tokens of prompt and response.
+    /// Tokens of the whole sequence.
     pub fn sequence_len(&self) -> usize {
-        self.prompt.len() + self.response.len()
+        self.pieces().iter().map(|piece| piece.ids().len()).sum()
+    }
+
+    /// The sequence.
+    pub fn pieces(&self) -> Vec<Piece<'_>> {
+        let mut pieces = vec![Piece::Given(&self.prompt)];
+        if let Some(draft) = &self.draft {
+            pieces.extend([Piece::Draft(&draft.tokens), Piece::Given(&draft.reply.ids)]);
+        }
+        pieces.push(Piece::Response(&self.response));
+        pieces
+    }
+
+    /// The pictures of the sequence, in order.
+    pub fn pictures(&self) -> impl Iterator<Item = Picture> {
+        let replied = self.draft.as_ref().and_then(|draft| draft.reply.picture.clone());
+        std::iter::once(Picture::Part(self.index)).chain(replied)
     }
 }
 
@@ -79,7 +99,7 @@ pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_leng
         let prompt = prompts
             .entry(image_tokens)
             .or_insert_with(|| tokenizer.encode(&prompted.prompt.text(&[image_tokens])).into());
-        examples.push(TokenizedExample { index, prompt: prompt.clone(), response });
+        examples.push(TokenizedExample { index, prompt: prompt.clone(), draft: None, response });
     }
     let all = examples.len();
     examples.retain(|example| example.sequence_len() <= max_length);
@@ -125,9 +145,9 @@ pub fn cross_entropy_backward<'a>(
     weight: f64,
     mode: PassMode,
 ) -> (f64, usize) {
-    let sequences = examples.clone().map(|example| (&example.prompt[..], example.response.as_slice()));
-    let batch = TokenBatch::new(sequences, tokenizer, model.device());
-    let images = embedded.concatenated(examples.map(|example| Picture::Part(example.index)));
+    let sequences: Vec<_> = examples.clone().map(TokenizedExample::pieces).collect();
+    let batch = TokenBatch::of_pieces(&sequences, tokenizer, model.device());
+    let images = embedded.concatenated(examples.flat_map(TokenizedExample::pictures));
     let pass = Pass::new(model, &batch, &images, mode);
     let mean = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
     (mean, batch.tokens)
@@ -136,11 +156,27 @@ pub fn cross_entropy_backward<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::Reply;
+
+    #[test]
+    fn of_a_corrected_draft_only_the_response_is_learned() {
+        let picture = Picture::Part(7);
+        let draft = Draft { tokens: vec![3, 4], reply: Reply { ids: vec![5], picture: Some(picture.clone()) } };
+        let example = TokenizedExample { index: 2, prompt: vec![1, 2].into(), draft: Some(draft), response: vec![6] };
+        let expected = [Piece::Given(&[1, 2]), Piece::Draft(&[3, 4]), Piece::Given(&[5]), Piece::Response(&[6])];
+        assert_eq!(example.pieces(), expected);
+        assert_eq!((example.sequence_len(), response_tokens([&example])), (6, 1));
+        assert_eq!(example.pictures().collect::<Vec<_>>(), [Picture::Part(2), picture]);
+    }
 
     #[test]
     fn an_epoch_has_every_example_once_and_batches_of_similar_length() {
-        let example =
-            |index| TokenizedExample { index, prompt: vec![0; 3].into(), response: vec![0; 1 + index * 7 % 40] };
+        let example = |index| TokenizedExample {
+            index,
+            prompt: vec![0; 3].into(),
+            draft: None,
+            response: vec![0; 1 + index * 7 % 40],
+        };
         let examples: Vec<_> = (0..130).map(example).collect();
         let steps = length_bucketed_batches(&examples, 8, 4, 7);
         assert_eq!(steps.len(), 17);

@@ -32,7 +32,7 @@ impl OwnPrograms {
             let iou = rollout.iou_in(config.reward_frame());
             let is_good = rollout.is_valid() && !rollout.completion.truncated && iou >= config.ppo.ce_own_iou;
             if is_good && dataset.examples()[rollout.index].program.is_none() {
-                self.observe(rollout.index, iou, rollout.tokens());
+                self.observe(rollout.index, iou, rollout.last_tokens());
             }
         }
     }

@@ -25,7 +25,6 @@ use super::validation::{ceiling, ceiling_k};
 use super::{Stage, stream};
 use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
 use crate::model::{InternVl, ValueHead};
-use crate::pictures::Picture;
 use crate::rollouts::{PromptedDataset, Rollout, divided};
 use crate::seeds::seed;
 
@@ -116,9 +115,11 @@ impl<'a> Learner<'a> {
     /// Validates the SFT policy, so that the best policy of PPO is at least as good on the
     /// validation parts.
     pub(super) fn measure_the_start(&mut self, training: &mut TrainingLoop) -> Result<()> {
-        let report = training.validate(&mut self.state.position, self.policy)?;
-        let iou = report.iou;
-        let mut numbers = vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", iou)];
+        let validation = training.validate(&mut self.state.position, self.policy)?;
+        let report = &validation.report;
+        let mut numbers = vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou)];
+        let of_turns = validation.turn_numbers();
+        numbers.extend(of_turns.iter().map(|(name, iou)| (name.as_str(), *iou)));
         if let Some((mean, best)) = ceiling(self.stage, self.policy)? {
             let k = ceiling_k(self.ppo());
             let line = format!("ppo: sampled IoU of the SFT policy {mean:.3}; best of {k} {best:.3}, the ceiling");
@@ -176,8 +177,8 @@ impl<'a> Learner<'a> {
         // If the policy's vision tower is trained, its embeddings differ from the reference's. The
         // reference then embeds the pictures itself.
         let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
-        let parts = members.iter().map(|rollout| Picture::Part(rollout.index));
-        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, parts, &known));
+        let shown = members.iter().flat_map(|rollout| rollout.pictures());
+        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, shown, &known));
         let (temperature, size) = (self.ppo().temperature, self.micro_batch_size());
         logprobs_under(&self.reference, self.prompted, members, &embedded, temperature, size)
     }

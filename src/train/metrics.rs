@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use cadwright_rewards::frames::Frame;
 use cadwright_rewards::outcome::OutcomeClass;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -118,11 +119,31 @@ pub(super) fn rollout_numbers(rollouts: &[Rollout], config: &Config) -> StepNumb
         let returns: Vec<f32> = scored().flat_map(|rollout| &rollout.returns).copied().collect();
         numbers.push("explained_variance", explained_variance(&values, &returns));
     }
+    if config.ppo.turns > 1 {
+        turn_numbers(rollouts, config.ppo.turns, frame).into_iter().for_each(|(name, value)| numbers.push(name, value));
+    }
     for class in OutcomeClass::ALL {
         let is_outcome =
             |rollout: &&Rollout| rollout.score.as_ref().and_then(|score| score.verdict.class()) == Some(class);
         numbers.push(format!("outcome/{}", class.name()), rollouts.iter().filter(is_outcome).count() as f64);
     }
+    numbers
+}
+
+/// The mean IoU of each turn, the gain of the last turn over the first, and the share of episodes
+/// whose last program differs from the first.
+fn turn_numbers(rollouts: &[Rollout], turns: usize, frame: Frame) -> Vec<(String, f64)> {
+    let n = rollouts.len().max(1) as f64;
+    let iou_of = |turn: usize| {
+        let iou = |rollout: &Rollout| rollout.scores().nth(turn).flatten().map_or(0.0, |score| score.iou_in(frame));
+        rollouts.iter().map(iou).sum::<f64>() / n
+    };
+    let ious: Vec<f64> = (0..turns).map(iou_of).collect();
+    let is_changed = |rollout: &&Rollout| rollout.earlier.first().is_some_and(|first| first.program != rollout.program);
+    let mut numbers: Vec<(String, f64)> =
+        ious.iter().enumerate().map(|(turn, iou)| (format!("turn{}_iou", turn + 1), *iou)).collect();
+    numbers.push(("turn_gain".into(), ious[turns - 1] - ious[0]));
+    numbers.push(("turn_changed".into(), rollouts.iter().filter(is_changed).count() as f64 / n));
     numbers
 }
 

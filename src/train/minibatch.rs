@@ -21,10 +21,15 @@ pub(super) fn token_count(rollouts: &[&Rollout]) -> f64 {
     rollouts.iter().map(|rollout| rollout.tokens().len()).sum::<usize>() as f64
 }
 
-/// The completions after their prompts.
+/// The rollouts as sequences.
 pub(super) fn token_batch(rollouts: &[&Rollout], tokenizer: &Tokenizer, device: Device) -> TokenBatch {
-    let sequences = rollouts.iter().map(|rollout| (&rollout.prompt[..], rollout.tokens()));
-    TokenBatch::new(sequences, tokenizer, device)
+    let sequences: Vec<_> = rollouts.iter().map(|rollout| rollout.pieces()).collect();
+    TokenBatch::of_pieces(&sequences, tokenizer, device)
+}
+
+/// The embeddings of the rollouts' pictures, in the order of [`token_batch`].
+pub(super) fn images_of(rollouts: &[&Rollout], embedded: &EmbeddedPictures) -> Tensor {
+    embedded.concatenated(rollouts.iter().flat_map(|rollout| rollout.pictures()))
 }
 
 /// Concatenates the numbers that `values` gives for the tokens of each rollout: `[tokens]` f32.
@@ -39,8 +44,8 @@ pub(super) fn per_token<'a>(
 
 /// The picture embeddings that the policy saw when it generated the rollouts, those of this rank.
 pub(super) fn embeddings_when_generated(rollouts: &[Rollout]) -> BTreeMap<Picture, Tensor> {
-    let known = |rollout: &Rollout| Some((Picture::Part(rollout.index), rollout.image.as_ref()?.shallow_clone()));
-    rollouts.iter().filter_map(known).collect()
+    let known = rollouts.iter().flat_map(Rollout::known_images);
+    known.map(|(picture, image)| (picture, image.shallow_clone())).collect()
 }
 
 /// Log-probabilities of the tokens of each rollout under `model` at `temperature`, without
@@ -60,7 +65,7 @@ pub(super) fn logprobs_under(
     for chunk in order.chunks(micro_batch_size) {
         let members: Vec<&Rollout> = chunk.iter().map(|&i| rollouts[i]).collect();
         let batch = token_batch(&members, tokenizer, model.device());
-        let images = embedded.concatenated(members.iter().map(|rollout| Picture::Part(rollout.index)));
+        let images = images_of(&members, embedded);
         let pass = tch::no_grad(|| Pass::new(model, &batch, &images, PassMode::default()));
         let logprobs = to_vec(&pass.logprobs(&batch.targets, temperature));
         let mut rest = logprobs.as_slice();

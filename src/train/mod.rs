@@ -3,6 +3,7 @@
 pub mod advantages;
 pub mod checkpoint;
 pub mod curriculum;
+pub mod drafts;
 pub mod examples;
 pub mod forward;
 mod imitation;
@@ -100,7 +101,8 @@ mod tests {
 
     #[test]
     fn more_sft_shuffles_otherwise_than_sft() {
-        let example = |index| TokenizedExample { index, prompt: vec![0; 3].into(), response: vec![0; index % 7] };
+        let example =
+            |index| TokenizedExample { index, prompt: vec![0; 3].into(), draft: None, response: vec![0; index % 7] };
         let examples: Vec<_> = (0..64).map(example).collect();
         let epoch = |stage| length_bucketed_batches(&examples, 8, 8, sft::epoch_seed(stage, 0, 0));
         assert_ne!(epoch("control"), epoch("sft"));

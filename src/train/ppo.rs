@@ -3,7 +3,7 @@
 //!
 //! Each step:
 //! 1. *Collect*: the policy writes programs for a few pictures. Each is scored while others are
-//!    still being written.
+//!    still being written. With `turns`, it is told what came of each and writes the next.
 //! 2. *Compare*: rewards become advantages, by a critic (PPO) or within a picture (RLOO, GRPO, Dr.
 //!    GRPO; `advantages.rs`).
 //! 3. *Update*: the clipped surrogate, KL to the reference, entropy, and cross-entropy on known
@@ -29,15 +29,18 @@ use super::forward::{Pass, narrowed, token_logprobs};
 use super::learner::Learner;
 use super::losses::{PolicyLoss, entropy, kl_k3, policy_loss, value_loss};
 use super::metrics::{Means, rollout_numbers, vsr};
-use super::minibatch::{embeddings_when_generated, per_token, sorted_by_length, to_vec, token_batch, token_count};
+use super::minibatch::{
+    embeddings_when_generated, images_of, per_token, sorted_by_length, to_vec, token_batch, token_count,
+};
 use super::schedule::adapted_kl_coef;
 use super::shaping::shape_rewards;
 use super::training_loop::{LoopConfig, StepRates, TrainingLoop};
 use crate::config::{Algorithm, Curriculum};
 use crate::generate::GenerateOptions;
 use crate::model::InternVl;
-use crate::pictures::{EmbeddedPictures, Picture};
-use crate::rollouts::{Rollout, gathered, generate_and_score};
+use crate::pictures::EmbeddedPictures;
+use crate::rollouts::{Rollout, gathered};
+use crate::turns::generate_episodes;
 
 /// Trains `policy`, whose state at the start is the reference. Leaves the best checkpoint by
 /// validation IoU in `<run>/ppo/best` and the last one in `<run>/ppo/last`. A killed stage goes on
@@ -95,18 +98,22 @@ impl Learner<'_> {
         let own = &places[world.rank()];
         let own_parts: Vec<usize> = own.iter().map(|&place| parts[place]).collect();
         // A completion has its seed whichever rank generates it.
-        let seeds: Vec<u64> = own
-            .iter()
-            .flat_map(|place| (0..samples).map(move |sample| place * samples + sample))
-            .map(|i| self.seed(&[step as u64, i as u64]))
-            .collect();
+        let seeds_of = |turn: usize| -> Vec<u64> {
+            let own = own.iter().flat_map(|place| (0..samples).map(move |sample| place * samples + sample));
+            let seed = |i: usize| match turn {
+                0 => self.seed(&[step as u64, i as u64]),
+                _ => self.seed(&[step as u64, i as u64, turn as u64]),
+            };
+            own.map(seed).collect()
+        };
         let options = GenerateOptions {
             sampling: self.stage.sampling(ppo.temperature, 1.0),
             batch_size: config.generate.batch_size,
             keeps_states: ppo.algorithm == Algorithm::Ppo,
         };
         let snapshot = self.policy.frozen_copy();
-        let pending = generate_and_score(&snapshot, self.prompted, &own_parts, &seeds, options, self.stage.scorer);
+        let (turns, scorer) = (config.turns(ppo.turns), self.stage.scorer);
+        let pending = generate_episodes(&snapshot, self.prompted, &own_parts, seeds_of, options, turns, scorer)?;
         let generate = started.elapsed().as_secs_f64();
         if step + 1 < ppo.steps {
             self.state.next = self.parts_of_step(step + 1);
@@ -196,9 +203,9 @@ impl Learner<'_> {
                 let minibatch = sorted_by_length(minibatch);
                 let own: Vec<&Rollout> = world.share(&minibatch).copied().collect();
                 let own_demonstrations: Vec<TokenizedExample> = world.share(&demonstrations).cloned().collect();
-                let parts = own.iter().map(|rollout| rollout.index);
-                let parts = parts.chain(own_demonstrations.iter().map(|example| example.index)).map(Picture::Part);
-                let embedded = self.prompted.pictures.embed_for_update(self.policy, parts, &embeddings);
+                let shown = own.iter().flat_map(|rollout| rollout.pictures());
+                let shown = shown.chain(own_demonstrations.iter().flat_map(TokenizedExample::pictures));
+                let embedded = self.prompted.pictures.embed_for_update(self.policy, shown, &embeddings);
                 let mut numbers = Means::default();
                 self.rl_backward(&own, token_count(&minibatch), minibatch.len(), &embedded, &mut numbers);
                 let ce_tokens = response_tokens(&demonstrations);
@@ -268,7 +275,7 @@ impl Learner<'_> {
         for members in own.chunks(self.micro_batch_size()) {
             let weight = token_count(members) / all_tokens;
             let batch = token_batch(members, tokenizer, device);
-            let images = embedded.concatenated(members.iter().map(|rollout| Picture::Part(rollout.index)));
+            let images = images_of(members, embedded);
             let factors: Vec<f32> = members
                 .iter()
                 .map(|rollout| {

@@ -1,5 +1,5 @@
-//! Supervised fine-tuning: cross-entropy on the ground-truth programs, validated by the solids that
-//! the policy's programs build.
+//! Supervised fine-tuning: cross-entropy on the ground-truth programs, as first answers or as
+//! corrections of the policy's own drafts, validated by the solids that the policy's programs build.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointPart};
+use super::drafts::with_drafts;
 use super::examples::{
     TokenizedExample, TokenizedRows, cross_entropy_backward, length_bucketed_batches, response_ids, response_tokens,
     tokenized_examples,
@@ -22,7 +23,7 @@ use super::{Stage, stream};
 use crate::config::Sft;
 use crate::distributed::World;
 use crate::model::InternVl;
-use crate::pictures::{Picture, Pictures};
+use crate::pictures::Pictures;
 use crate::rollouts::PromptedDataset;
 use crate::seeds::seed;
 
@@ -111,7 +112,8 @@ fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Checkpoi
     [CheckpointPart { name: "policy", weights: model.weights_mut(), optimizer }]
 }
 
-/// The rows with programs that fit `sft.max_length`; says how many are left out.
+/// The rows with programs that fit `sft.max_length`, as first answers and, with `sft.turns = 2`, as
+/// corrections of drafts that `model` samples; says how many are left out.
 fn examples_that_fit(
     stage: &Stage,
     name: &str,
@@ -120,12 +122,20 @@ fn examples_that_fit(
     model: &InternVl,
 ) -> Result<Vec<TokenizedExample>> {
     let max_length = sft.max_length;
-    let TokenizedRows { examples, too_long, without_plan } = tokenized_examples(prompted, model, max_length);
-    let plan = if prompted.prompt.expects_plan() { "with a plan " } else { "" };
-    ensure!(!examples.is_empty(), "no training row has a program {plan}that fits sft.max_length = {max_length}");
+    let TokenizedRows { mut examples, mut too_long, without_plan } = tokenized_examples(prompted, model, max_length);
     if without_plan > 0 {
         stage.world.say(&format!("{name}: {without_plan} programs have no plan and are left out"));
     }
+    if sft.turns > 1 {
+        let mut drafted = with_drafts(stage, prompted, model, &examples)?;
+        let all = drafted.len();
+        stage.world.say(&format!("{name}: {all} drafts to correct"));
+        drafted.retain(|example| example.sequence_len() <= max_length);
+        too_long += all - drafted.len();
+        examples = if sft.first_turn { [examples, drafted].concat() } else { drafted };
+    }
+    let plan = if prompted.prompt.expects_plan() { "with a plan " } else { "" };
+    ensure!(!examples.is_empty(), "no training row has a program {plan}that fits sft.max_length = {max_length}");
     if too_long > 0 {
         let line = "examples are longer than sft.max_length =";
         stage.world.say(&format!("{name}: {too_long} {line} {max_length} tokens and are left out"));
@@ -159,8 +169,8 @@ fn backward(
     let (mut loss, mut tokens) = (0.0, 0);
     for indices in micro_batches {
         let members = indices.iter().map(|&i| &examples[i]);
-        let rows = members.clone().map(|example| Picture::Part(example.index));
-        let embedded = prompted.pictures.embed_for_update(model, rows, &BTreeMap::new());
+        let shown = members.clone().flat_map(TokenizedExample::pictures);
+        let embedded = prompted.pictures.embed_for_update(model, shown, &BTreeMap::new());
         let share = response_tokens(members.clone()) as f64 / all_tokens as f64;
         let (mean, count) = cross_entropy_backward(model, prompted.tokenizer, members, &embedded, share, mode(indices));
         embedded.backward();

@@ -1,19 +1,24 @@
 //! Shapes the rewards of a step before they become advantages.
 
+use cadwright_rewards::stats::mean;
+use cadwright_rollout::Score;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::rollouts::Rollout;
+use crate::rollouts::{Rollout, is_scored};
 
-/// Sets the rewards that are trained on: the score's minus the penalty for length and, if
+/// Sets the rewards that are trained on: those of the scores minus the penalty for length and, if
 /// configured, in units of the running standard deviation. A rollout that could not be scored has
 /// none and does not enter `scale`.
+///
+/// The reward of an episode is that of its last turn. Earlier turns have the share
+/// `ppo.turn_reward_share` of it: that much of the mean of their rewards takes the place of as much
+/// of the last one's.
 pub fn shape_rewards(rollouts: &mut [Rollout], config: &Config, scale: &mut RunningScale) {
     let ppo = &config.ppo;
     let shaped = |rollout: &Rollout| {
         let length = rollout.tokens().len() as f64 / config.generate.max_new_tokens as f64;
-        let score = rollout.score.as_ref().filter(|_| rollout.is_scored())?;
-        Some(score.reward - ppo.length_penalty * length)
+        Some(reward_of(rollout, ppo.turn_reward_share)? - ppo.length_penalty * length)
     };
     let rewards: Vec<Option<f64>> = rollouts.iter().map(shaped).collect();
     scale.add(rewards.iter().flatten().copied());
@@ -21,6 +26,18 @@ pub fn shape_rewards(rollouts: &mut [Rollout], config: &Config, scale: &mut Runn
     for (rollout, reward) in rollouts.iter_mut().zip(rewards) {
         rollout.reward = reward.map(|reward| (reward / unit) as f32);
     }
+}
+
+/// The reward of an episode before it is shaped; `None` if a program whose reward counts could not
+/// be scored.
+fn reward_of(rollout: &Rollout, share_of_earlier: f64) -> Option<f64> {
+    let reward = |score: Option<&Score>| score.filter(|score| is_scored(score)).map(|score| score.reward);
+    let last = reward(rollout.score.as_ref())?;
+    if rollout.earlier.is_empty() || share_of_earlier == 0.0 {
+        return Some(last);
+    }
+    let earlier = rollout.earlier.iter().map(|turn| reward(turn.score.as_ref())).collect::<Option<Vec<f64>>>()?;
+    Some((1.0 - share_of_earlier) * last + share_of_earlier * mean(&earlier))
 }
 
 /// Mean and variance of all rewards so far (Welford 1962).
@@ -51,7 +68,50 @@ impl RunningScale {
 
 #[cfg(test)]
 mod tests {
+    use cadwright_rewards::OutcomeClass;
+    use cadwright_rollout::{Engine, Verdict};
+
     use super::*;
+    use crate::conversation::Reply;
+    use crate::turns::EarlierTurn;
+
+    fn score(reward: f64, verdict: Verdict) -> Option<Score> {
+        Some(Score {
+            verdict,
+            error: None,
+            engine: Engine::Native,
+            malformed: false,
+            iou: [].into(),
+            reward,
+            micros: 0,
+            solid: None,
+            ground_truth_error: None,
+            iou_uncertain: false,
+            shell_undetermined: false,
+            declined: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn earlier_turns_have_their_share_of_the_reward() {
+        let solid = Verdict::Known(OutcomeClass::Solid);
+        let episode = |first: Option<Score>| {
+            let reply = Reply { ids: Vec::new(), picture: None };
+            let (program, truncated, image) = (String::new(), false, None);
+            let earlier = vec![EarlierTurn { end: 0, program, truncated, score: first, reply, image }];
+            Rollout { earlier, score: score(0.75, solid), ..Rollout::default() }
+        };
+        let alone = Rollout { score: score(0.75, solid), ..Rollout::default() };
+        assert_eq!(reward_of(&alone, 0.0), Some(0.75));
+        let better = episode(score(0.25, solid));
+        assert_eq!(reward_of(&better, 0.0), Some(0.75));
+        assert_eq!(reward_of(&better, 0.5), Some(0.5));
+        assert_eq!(reward_of(&better, 1.0), Some(0.25));
+        // A program that our own code failed on counts only if its reward does.
+        let unknown = episode(score(0.0, Verdict::Panicked));
+        assert_eq!((reward_of(&unknown, 0.0), reward_of(&unknown, 0.5)), (Some(0.75), None));
+        assert_eq!(reward_of(&episode(None), 0.5), None);
+    }
 
     #[test]
     fn the_running_scale_is_that_of_all_rewards() {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use cadwright_rollout::Report;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use super::Stage;
 use super::metrics::StepNumbers;
 use super::optim::OptimizerConfig;
 use super::schedule::{LearningRate, progress};
-use super::validation::{Best, validate};
+use super::validation::{Best, Validation, validate};
 use crate::config::{Ppo, Sft};
 use crate::files::write_whole;
 use crate::interrupt;
@@ -35,6 +34,8 @@ pub struct LoopConfig {
     pub validate_every: usize,
     /// Number of parts in a validation.
     pub validation_samples: usize,
+    /// Programs of an episode in a validation.
+    pub turns: usize,
     /// Steps between checkpoints; 0 writes none.
     pub checkpoint_every: usize,
 }
@@ -59,6 +60,7 @@ impl LoopConfig {
             },
             validate_every: sft.validate_every,
             validation_samples: sft.validation_samples,
+            turns: sft.turns,
             checkpoint_every: sft.checkpoint_every,
         }
     }
@@ -82,6 +84,7 @@ impl LoopConfig {
             },
             validate_every: ppo.validate_every,
             validation_samples: ppo.validation_samples,
+            turns: ppo.turns,
             checkpoint_every: ppo.checkpoint_every,
         }
     }
@@ -196,12 +199,16 @@ impl<'a> TrainingLoop<'a> {
         let is_due = self.is_over(position) || position.step.is_multiple_of(self.config.validate_every);
         if is_due {
             let loss = validation_loss.map(|compute| compute()).transpose()?;
-            let report = self.validate(position, policy)?;
-            let (vsr, iou) = (report.vsr, report.iou);
+            let validation = self.validate(position, policy)?;
+            let (vsr, iou) = (validation.report.vsr, validation.report.iou);
             numbers.extend(loss.map(|loss| ("val_loss", loss)));
             numbers.extend([("val_vsr", vsr), ("val_iou", iou)]);
             let loss = loss.map_or(String::new(), |loss| format!("loss {loss:.3}  "));
-            let line = format!("validation: {loss}VSR {vsr:.3}  IoU {iou:.3}");
+            let mut line = format!("validation: {loss}VSR {vsr:.3}  IoU {iou:.3}");
+            for (name, iou) in validation.turn_numbers() {
+                line += &format!("  {} {iou:.3}", name.trim_start_matches("val_").replace('_', " "));
+                numbers.push(name, iou);
+            }
             self.telemetry.note_step(step, self.progress(position), &line);
         }
         self.telemetry.record(step, &numbers.as_pairs())
@@ -211,10 +218,11 @@ impl<'a> TrainingLoop<'a> {
     ///
     /// # Errors
     /// The scorer cannot go on, or the directory cannot be written.
-    pub fn validate(&mut self, position: &mut Position, policy: &InternVl) -> Result<Report> {
+    pub fn validate(&mut self, position: &mut Position, policy: &InternVl) -> Result<Validation> {
         let (samples, step) = (self.config.validation_samples, position.step);
+        let turns = self.stage.config.turns(self.config.turns);
         let best_directory = self.directory().join("best");
-        validate(self.stage, policy, samples, step, &mut position.best, &best_directory, &mut self.telemetry)
+        validate(self.stage, policy, samples, turns, step, &mut position.best, &best_directory, &mut self.telemetry)
     }
 
     /// Calls `save` if a checkpoint is due after the step that was counted last, and ends the run

@@ -5,16 +5,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cadwright_rewards::Geometry;
 use cadwright_rewards::stats::mean;
 use cadwright_rollout::Report;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
-use crate::config::Ppo;
+use crate::config::{Ppo, Turns};
 use crate::data::Dataset;
-use crate::data::render::{render_csg, render_mesh, side_by_side};
+use crate::data::render::{render_solid, side_by_side};
 use crate::distributed::World;
 use crate::eval::predict::{EvalOptions, Prediction, evaluate, report};
 use crate::model::InternVl;
@@ -32,8 +31,26 @@ pub struct Best {
     pub step: usize,
 }
 
-/// Validates `model` after `step` steps on the first `samples` validation parts, and logs pictures
-/// of some of them. Rank 0 writes the model to `directory` if it is the best so far.
+/// A validation.
+pub struct Validation {
+    /// The report on the last program of each part.
+    pub report: Report,
+    /// The mean IoU of each turn, the last one's last; a single number for one turn.
+    pub turn_ious: Vec<f64>,
+}
+
+impl Validation {
+    /// The numbers that a validation of several turns logs besides.
+    pub fn turn_numbers(&self) -> Vec<(String, f64)> {
+        if self.turn_ious.len() == 1 {
+            return Vec::new();
+        }
+        self.turn_ious.iter().enumerate().map(|(turn, iou)| (format!("val_turn{}_iou", turn + 1), *iou)).collect()
+    }
+}
+
+/// Validates `model` after `step` steps on the first `samples` validation parts with episodes of
+/// `turns`, of which the last program counts, and logs pictures of some of them. Rank 0 writes the model to `directory` if it is the best so far.
 ///
 /// # Errors
 /// The scorer cannot go on, or the directory cannot be written.
@@ -41,17 +58,19 @@ pub fn validate(
     stage: &Stage,
     model: &InternVl,
     samples: usize,
+    turns: Turns,
     step: usize,
     best: &mut Best,
     directory: &Path,
     telemetry: &mut Telemetry,
-) -> Result<Report> {
+) -> Result<Validation> {
     let Stage { config, world, validation, scorer, .. } = stage;
     let pictures = Pictures::new(validation, config.model.max_tiles, 0);
     let prompted = stage.prompted(validation, &pictures);
     let indices: Vec<usize> = (0..validation.len().min(samples)).collect();
     let options = EvalOptions {
         samples: 1,
+        turns,
         sampling: stage.sampling(0.0, 1.0),
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
@@ -74,7 +93,12 @@ pub fn validate(
         }
         world.barrier("the best policy")?;
     }
-    Ok(report)
+    let iou_of = |turn: usize| {
+        let iou = |prediction: &Prediction| prediction.earlier[turn].score.iou_in(config.reward_frame());
+        mean(&predictions.iter().map(iou).collect::<Vec<f64>>())
+    };
+    let turn_ious = (0..turns.count - 1).map(iou_of).chain([iou]).collect();
+    Ok(Validation { report, turn_ious })
 }
 
 /// Pictures shown in TensorBoard.
@@ -89,11 +113,7 @@ fn strips(world: &World, dataset: &Dataset, predictions: &[Prediction]) -> Resul
         .take(PICTURES_SHOWN)
         .filter_map(|(index, solid)| {
             let side = decoded(&dataset.examples()[index]).width();
-            let predicted = match &solid.geometry {
-                Geometry::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, side).ok()?,
-                Geometry::Csg(csg) => render_csg(csg, side),
-            };
-            Some((index, predicted.into_raw()))
+            Some((index, render_solid(solid, side)?.into_raw()))
         })
         .collect();
     let mut all = world.gather("the pictures of a validation", own)?.concat();
@@ -134,6 +154,7 @@ pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
     let options = EvalOptions {
         sampling: stage.sampling(ppo.temperature, 1.0),
         samples: ceiling_k(ppo),
+        turns: Turns::ONE,
         batch_size: config.generate.batch_size,
         seed: u64::from(config.run.seed),
     };

@@ -1,18 +1,25 @@
 //! Prompts with several pictures and conversations of several turns: their text, their tokens, and
 //! what the model computes from them.
 
-use cadwright::data::{Dataset, Example};
-use cadwright::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
+use std::collections::BTreeMap;
+
+use cadwright::config::Turns;
+use cadwright::data::{DataSource, Dataset, Example, Split};
+use cadwright::generate::{Completion, GenerateOptions, Piece, PromptInput, Sampling, generate};
 use cadwright::model::template::ChatTemplate;
-use cadwright::model::{InternVl, Positions, Prompt, Tokenizer};
+use cadwright::model::{InternVl, InternVlConfig, Positions, Prompt, Tokenizer, Weights, is_language};
 use cadwright::pictures::{Picture, PictureFile, Pictures};
-use cadwright::rollouts::PromptedDataset;
-use cadwright::train::forward::{Pass, PassMode, Piece, TokenBatch};
+use cadwright::rollouts::{PromptedDataset, Rollout};
+use cadwright::train::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
+use cadwright::turns::generate_episodes;
+use cadwright_rewards::program::extract_program;
+use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use image::{Rgb, RgbImage};
 use minijinja::value::Value as Jinja;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
+use crate::cli::smoke_run;
 use crate::harness::sole_user_of_the_generator;
 use crate::text::with_template;
 
@@ -84,8 +91,6 @@ fn a_further_turn_is_what_the_checkpoints_template_adds() {
                 let whole = whole.replace("<image>", IMAGE).replace("\n<IMG_CONTEXT>\n", &format!("\n{IMAGE}\n"));
                 let turn = prompt.further_turn("Again.", has_picture.then_some(1)).unwrap();
                 let found = format!("{}solid=1<|im_end|>{turn}", prompt.text(&[1]));
-                // This fixture puts a line break before and after what it is given.
-                let found = if is_list { found.replace("solid=1<|im_end|>", "\nsolid=1\n<|im_end|>") } else { found };
                 assert_eq!(found, whole, "{name} in {kind}, picture {has_picture}");
             }
         }
@@ -273,4 +278,113 @@ fn only_responses_are_targets() {
     let batch = TokenBatch::of_pieces(&sequences, &tokenizer, Device::Cpu);
     assert_eq!(Vec::<i64>::try_from(&batch.targets).unwrap(), [20, 21, 30, 31, 32]);
     assert_eq!(batch.tokens, 8 + 10);
+}
+
+/// Episodes of two turns that the smoke run's policy samples for three parts, two for each, and the
+/// sampled policy.
+fn with_episodes(shows_render: bool, work: impl FnOnce(&mut InternVl, &PromptedDataset, Vec<Rollout>)) {
+    let directory = smoke_run().join("sft/best");
+    let config = InternVlConfig::read(&directory).unwrap();
+    let weights = Weights::load(&directory, &config, Kind::Float, Device::Cpu).unwrap();
+    let mut model = InternVl::new(config, weights, None, Kind::Float);
+    let tokenizer = Tokenizer::load(&directory).unwrap();
+    let prompt = Prompt::of(&directory).unwrap().expect("the smoke run's prompt");
+    let data = DataSource::Path(smoke_run().join("data"));
+    let dataset = Dataset::open(&data, Split::Train, Some(8)).unwrap();
+    let pictures = Pictures::new(&dataset, 1, 0);
+    let prompted = PromptedDataset { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
+    let scorer = Scorer::new(ScorerConfig { engine: Engine::Native, grid: 16, jobs: 1, ..ScorerConfig::default() });
+    let scorer = scorer.unwrap();
+    let sampling = Sampling { temperature: TEMPERATURE, top_p: 1.0, max_new_tokens: 90 };
+    let options = GenerateOptions { sampling, batch_size: 4, keeps_states: true };
+    let turns = Turns { count: 2, shows_render };
+    let seeds_of = |turn: usize| (0..6).map(|i| 100 * turn as u64 + i).collect();
+    let pending = generate_episodes(&model, &prompted, &[5, 0, 3], seeds_of, options, turns, &scorer).unwrap();
+    let rollouts = pending.finish().unwrap();
+    work(&mut model, &prompted, rollouts);
+}
+
+const TEMPERATURE: f64 = 0.7;
+
+/// The ids of the pieces, one after another.
+fn ids_of(pieces: &[Piece]) -> Vec<i64> {
+    pieces.iter().flat_map(|piece| piece.ids()).copied().collect()
+}
+
+#[test]
+fn an_episode_holds_what_was_sampled_and_what_was_told() {
+    let _guard = sole_user_of_the_generator();
+    for shows_render in [true, false] {
+        with_episodes(shows_render, |_, prompted, rollouts| {
+            assert_eq!(rollouts.iter().map(|rollout| rollout.index).collect::<Vec<_>>(), [5, 5, 0, 0, 3, 3]);
+            let solids = |r: &Rollout| r.earlier[0].score.as_ref().unwrap().solid.is_some();
+            assert!(rollouts.iter().any(solids), "no draft is a solid: nothing is shown");
+            for rollout in &rollouts {
+                let [first] = &rollout.earlier[..] else { panic!("one turn before the last: {rollout:?}") };
+                let (draft, last) = rollout.tokens().split_at(first.end);
+                assert!(!draft.is_empty() && last == rollout.last_tokens() && !last.is_empty());
+                assert_eq!(first.program, extract_program(&prompted.tokenizer.decode(draft)));
+                assert_eq!(rollout.program, extract_program(&prompted.tokenizer.decode(last)));
+                let expected = [
+                    Piece::Given(&rollout.prompt),
+                    Piece::Response(draft),
+                    Piece::Given(&first.reply.ids),
+                    Piece::Response(last),
+                ];
+                assert_eq!(rollout.pieces(), expected);
+                assert_eq!(rollout.sequence_len(), ids_of(&expected).len());
+                // A solid is measured and, if asked for, shown; a failure has neither.
+                let score = first.score.as_ref().unwrap();
+                let told = prompted.tokenizer.decode(&first.reply.ids);
+                assert!(told.contains("Correct the program."), "{told}");
+                assert_eq!(told.contains("volume"), score.solid.is_some(), "{told}");
+                assert_eq!(first.reply.picture.is_some(), shows_render && score.solid.is_some(), "{told}");
+                let pictures = 1 + usize::from(first.reply.picture.is_some());
+                assert_eq!(rollout.pictures().count(), pictures);
+                assert_eq!(rollout.known_images().count(), pictures);
+                // One log-probability and one state for each token, in all turns.
+                let completion = &rollout.completion;
+                assert_eq!(completion.logprobs.len(), completion.tokens.len());
+                assert_eq!(completion.states.as_ref().unwrap().size()[0], completion.tokens.len() as i64);
+            }
+        });
+    }
+}
+
+/// The condition that PPO depends on, over both turns in one sequence; also if the vision tower is
+/// trained, so that the update embeds the render again.
+#[test]
+fn the_update_scores_both_turns_as_they_were_sampled() {
+    let _guard = sole_user_of_the_generator();
+    with_episodes(true, |model, prompted, rollouts| {
+        for trains_vision in [false, true] {
+            model.weights_mut().set_trainable(|name| trains_vision || is_language(name));
+            let shown = rollouts.iter().flat_map(Rollout::pictures);
+            let embedded = prompted.pictures.embed_for_update(model, shown, &BTreeMap::new());
+            let pieces: Vec<_> = rollouts.iter().map(Rollout::pieces).collect();
+            let batch = TokenBatch::of_pieces(&pieces, prompted.tokenizer, Device::Cpu);
+            let images = embedded.concatenated(rollouts.iter().flat_map(Rollout::pictures));
+            let known: Vec<&Tensor> =
+                rollouts.iter().flat_map(|rollout| rollout.known_images().map(|known| known.1)).collect();
+            let moved = (&images - Tensor::cat(&known, 0)).abs().max().double_value(&[]);
+            assert!(moved < 1e-2, "the update sees other pictures than the rollouts: {moved}");
+            let targets: Vec<i64> = rollouts.iter().flat_map(|rollout| rollout.tokens()).copied().collect();
+            assert_eq!(Vec::<i64>::try_from(&batch.targets).unwrap(), targets);
+            let pass = Pass::new(model, &batch, &images, PassMode::default());
+            let sampled: Vec<f32> = rollouts.iter().flat_map(|rollout| &rollout.completion.logprobs).copied().collect();
+            let ratio = (pass.logprobs(&batch.targets, TEMPERATURE) - Tensor::from_slice(&sampled)).exp();
+            let error = (ratio - 1.0).abs().max().double_value(&[]);
+            assert!(error < 1e-3, "vision trained: {trains_vision}: the ratio is off by {error}");
+            // The loss of the last turn reaches the vision tower through both pictures.
+            pass.backward(1.0, |logits, rows, _| {
+                -token_logprobs(logits, &narrowed(&batch.targets, &rows), 1.0).0.mean(Kind::Float)
+            });
+            embedded.backward();
+            let vision = |(name, tensor): (&str, &Tensor)| {
+                !is_language(name) && tensor.grad().abs().max().double_value(&[]) > 0.0
+            };
+            assert_eq!(trains_vision && model.weights().trainable().any(vision), trains_vision);
+            model.weights().trainable().for_each(|(_, tensor)| tensor.shallow_clone().zero_grad());
+        }
+    });
 }

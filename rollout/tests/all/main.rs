@@ -4,6 +4,7 @@
 mod audit;
 mod common;
 mod exploits;
+mod export;
 mod frames;
 mod hostile;
 mod jsonl;

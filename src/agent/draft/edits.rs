@@ -110,13 +110,7 @@ fn mirrored_hole(draft: &Draft, body: usize, lattice: f64, dice: &mut ChaCha8Rng
 }
 
 /// A hole of another draft, at a random place of the outline.
-fn with_hole(
-    draft: &Draft,
-    library: &[Draft],
-    body: usize,
-    lattice: f64,
-    dice: &mut ChaCha8Rng,
-) -> Option<Draft> {
+fn with_hole(draft: &Draft, library: &[Draft], body: usize, lattice: f64, dice: &mut ChaCha8Rng) -> Option<Draft> {
     let outline = &draft.bodies[body].loops[0];
     let room = (0..2).map(|axis| outline.extent(axis)).map(|[low, high]| high - low).fold(f64::INFINITY, f64::min);
     let mut hole = match library.choose(dice).and_then(|draft| draft.bodies.choose(dice)) {
@@ -162,13 +156,7 @@ fn on_another_plane(
 }
 
 /// Another outline in the place of the one that is there, of the same size.
-fn with_outline(
-    draft: &Draft,
-    library: &[Draft],
-    body: usize,
-    lattice: f64,
-    dice: &mut ChaCha8Rng,
-) -> Option<Draft> {
+fn with_outline(draft: &Draft, library: &[Draft], body: usize, lattice: f64, dice: &mut ChaCha8Rng) -> Option<Draft> {
     let other = library.choose(dice)?;
     let other = if body == 0 { other.bodies.first() } else { other.bodies.choose(dice) }?;
     let old = &draft.bodies[body];

@@ -8,7 +8,8 @@ impl Draft {
     /// The draft of a program. `None` if a statement has another form, or if the statements mean
     /// something else than their names say: a loop that is not added, a body that is not used.
     pub fn parse(program: &str) -> Option<Self> {
-        let mut lines = program.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
+        let mut lines =
+            program.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
         lines.next_if_eq(&"import cadquery as cq");
         let mut bodies = Vec::new();
         let mut first_loop = 0;
@@ -25,7 +26,8 @@ impl Draft {
             }
             first_loop += body.loops.len();
             let calls = after_assignment(lines.next()?, &format!("solid{number}"))?;
-            let extrude = calls.strip_prefix(&sketch)?.strip_prefix(&adds)?.strip_prefix(".extrude(")?.strip_suffix(')')?;
+            let extrude =
+                calls.strip_prefix(&sketch)?.strip_prefix(&adds)?.strip_prefix(".extrude(")?.strip_suffix(')')?;
             (body.distance, body.both) = match extrude.split_once(',') {
                 Some((distance, both)) => (value(distance)?, flag(both)?),
                 None => (value(extrude)?, false),
@@ -46,17 +48,13 @@ fn after_assignment<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 /// A body with this sketch plane and nothing else yet.
 fn plane(line: &str, sketch: &str) -> Option<Body> {
     let calls = after_assignment(line, sketch)?.strip_prefix("cq.Workplane(cq.Plane(")?.strip_suffix("))")?;
-    let mut vectors = calls.split("cq.Vector(").skip(1).map(|text| numbers::<3>(text.trim_end_matches([' ', ',']).strip_suffix(')')?));
+    let mut vectors = calls
+        .split("cq.Vector(")
+        .skip(1)
+        .map(|text| numbers::<3>(text.trim_end_matches([' ', ',']).strip_suffix(')')?));
     let (origin, x_dir, normal) = (vectors.next()??, vectors.next()??, vectors.next()??);
-    let body = Body {
-        operation: Operation::Union,
-        origin,
-        x_dir,
-        normal,
-        loops: Vec::new(),
-        distance: 0.0,
-        both: false,
-    };
+    let body =
+        Body { operation: Operation::Union, origin, x_dir, normal, loops: Vec::new(), distance: 0.0, both: false };
     vectors.next().is_none().then_some(body)
 }
 

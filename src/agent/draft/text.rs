@@ -21,7 +21,8 @@ impl Draft {
 
 impl Body {
     fn write(&self, text: &mut String, number: usize, first_loop: usize) {
-        let [origin, x_dir, normal] = [self.origin, self.x_dir, self.normal].map(|[x, y, z]| format!("{x:?}, {y:?}, {z:?}"));
+        let [origin, x_dir, normal] =
+            [self.origin, self.x_dir, self.normal].map(|[x, y, z]| format!("{x:?}, {y:?}, {z:?}"));
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,

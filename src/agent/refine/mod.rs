@@ -84,7 +84,8 @@ impl Search<'_> {
     /// solid are left out. No result is worth less than its start, nor is its score lower. The
     /// result depends on nothing but the arguments, unless the search is stopped.
     pub fn refine(&self, starts: &[&str]) -> Refined {
-        let climber = |(index, program): (usize, &&str)| Climber::new(self, index, program, seed(&[self.seed, index as u64]));
+        let climber =
+            |(index, program): (usize, &&str)| Climber::new(self, index, program, seed(&[self.seed, index as u64]));
         let mut climbers: Vec<Climber> = starts.par_iter().enumerate().filter_map(climber).collect();
         let mut left = self.budget.saturating_sub(climbers.len());
         let mut done = Vec::new();
@@ -114,7 +115,8 @@ impl Search<'_> {
         match execute_natively(program) {
             Ok(Outcome::Solid(solid)) => {
                 let score = if solid.malformed { 0.0 } else { (self.judge)(&solid) };
-                let prior = form.draft().map_or_else(|| self.prior.logprob_of(program), |draft| self.prior.logprob(draft));
+                let prior =
+                    form.draft().map_or_else(|| self.prior.logprob_of(program), |draft| self.prior.logprob(draft));
                 (Some(OutcomeClass::Solid), score, score + self.prior_weight * prior)
             }
             Ok(Outcome::Failure(failure)) => (Some(failure.class), 0.0, f64::NEG_INFINITY),

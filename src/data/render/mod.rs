@@ -22,6 +22,7 @@ mod raycast;
 mod view;
 
 use cadwright_rewards::csg::{Aabb, Vec3};
+use cadwright_rewards::{Geometry, Solid};
 use image::{Rgb, RgbImage};
 
 pub use canvas::Canvas;
@@ -90,6 +91,14 @@ impl Framing {
 /// set's resolution.
 pub fn canvas_side(size: u32) -> usize {
     (size * REFERENCE_SIDE.div_ceil(size)) as usize
+}
+
+/// Draws a solid of either engine, `size` pixels a side. `None` for a mesh that cannot be drawn.
+pub fn render_solid(solid: &Solid, size: u32) -> Option<RgbImage> {
+    match &solid.geometry {
+        Geometry::Mesh(mesh) => render_mesh(&mesh.vertices, &mesh.triangles, &mesh.faces, size).ok(),
+        Geometry::Csg(csg) => Some(render_csg(csg, size)),
+    }
 }
 
 /// Puts pictures in a row, on white, with a thin grey line between them: contact sheets for logs.

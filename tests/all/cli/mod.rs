@@ -15,5 +15,6 @@ mod recovery;
 mod run;
 mod tools;
 mod toy;
+mod turns;
 
 pub use run::smoke_run;

@@ -1,0 +1,35 @@
+//! Where the prior of a policy comes from.
+
+use anyhow::Result;
+
+use super::prior::Prior;
+use crate::config::Config;
+use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
+use crate::policy::PolicyPath;
+
+/// Programs from which a prior is learned, at most.
+const PROGRAMS: usize = 20_000;
+
+/// The prior for a policy: learned from the data set `agent.prior`, if that is set; else the one
+/// beside the adapter or the checkpoint; else one that knows nothing.
+///
+/// # Errors
+/// A data set or a file that cannot be read.
+pub fn prior_of(config: &Config, path: &PolicyPath) -> Result<Prior> {
+    if !config.agent.prior.is_empty() {
+        let source = DataSource::named(&config.agent.prior, &config.data.revision);
+        let selection = Selection { split: Split::Train, limit: Some(PROGRAMS), hundred_subset_only: false };
+        return Ok(learned_from(&open_dataset(&source, selection)?));
+    }
+    for directory in path.adapter.iter().chain([&path.checkpoint]) {
+        if let Some(prior) = Prior::of(directory)? {
+            return Ok(prior);
+        }
+    }
+    Ok(Prior::default())
+}
+
+/// Learns from the labelled programs of a data set.
+pub fn learned_from(dataset: &Dataset) -> Prior {
+    Prior::learn(dataset.examples().iter().filter_map(|example| example.program.as_deref()).take(PROGRAMS))
+}
