@@ -1,4 +1,4 @@
-//! A policy: a model with its adapter, its tokenizer and its prompt. Every command loads and saves
+//! A policy: a model with its adapter, its tokenizer, its prompt and the prior of its programs. Every command loads and saves
 //! policies here.
 
 use std::path::{Path, PathBuf};
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind};
 
+use crate::agent::learned::{prior_of, stored_prior};
+use crate::agent::prior::Prior;
 use crate::config::{Config, Template, Tune};
 use crate::files::replace_directory;
 use crate::hub::{COMPANIONS, HubError, resolve_adapter, resolve_checkpoint};
@@ -95,7 +97,7 @@ pub enum Purpose {
     Inference,
 }
 
-/// A model with its adapter, if any, its tokenizer, and its prompt.
+/// A model with its adapter, if any, its tokenizer, its prompt, and the prior of its programs.
 pub struct Policy {
     /// The model with its adapter.
     pub model: InternVl,
@@ -103,6 +105,9 @@ pub struct Policy {
     pub tokenizer: Tokenizer,
     /// The prompt for each picture.
     pub prompt: Prompt,
+    /// What the labelled programs are like that it was trained on, for search; empty if that is not
+    /// known.
+    pub prior: Prior,
 }
 
 impl Policy {
@@ -135,7 +140,7 @@ impl Policy {
             (Purpose::Training, Tune::Lora) | (Purpose::Inference, _) => compute_dtype,
         };
         let model = path.load_model(weights_dtype, compute_dtype, device)?;
-        Ok(Self { model, tokenizer, prompt })
+        Ok(Self { model, tokenizer, prompt, prior: prior_of(config, path)? })
     }
 }
 
@@ -151,7 +156,7 @@ fn check_positions(config: &Config, architecture: &InternVlConfig) -> Result<()>
     Ok(())
 }
 
-/// Writes the trained weights and the prompt, complete or not at all. The weights are the adapter
+/// Writes the trained weights, the prompt and the prior, complete or not at all. The weights are the adapter
 /// of `model`, or, if it has none, a whole checkpoint with its tokenizer. `base_model` is the path
 /// or hub id that PEFT will look for the adapter's checkpoint at.
 ///
@@ -162,6 +167,7 @@ pub fn save(
     model: &InternVl,
     tokenizer: &Tokenizer,
     prompt: &Prompt,
+    prior: &Prior,
     base_model: &str,
 ) -> Result<()> {
     replace_directory(directory, |aside| {
@@ -171,6 +177,7 @@ pub fn save(
             model.save(aside, model.config.layout)?;
             tokenizer.save(aside)?;
         }
+        prior.save(aside)?;
         Ok(prompt.save(aside)?)
     })
 }
@@ -188,6 +195,7 @@ pub fn merge(path: &PolicyPath, weights_dtype: Option<Kind>, layout: Layout, out
         None => files::stored_kind(&path.checkpoint)?,
     };
     let prompt = path.trained_prompt()?;
+    let prior = stored_prior(path)?;
     let mut model = path.load_model(weights_dtype, weights_dtype, Device::Cpu)?.merged();
     // A checkpoint can be merged without a tokenizer; only the id of the image token is then
     // unknown.
@@ -198,6 +206,9 @@ pub fn merge(path: &PolicyPath, weights_dtype: Option<Kind>, layout: Layout, out
         copy_companions(&path.checkpoint, aside)?;
         if let Some(prompt) = &prompt {
             prompt.save(aside)?;
+        }
+        if let Some(prior) = &prior {
+            prior.save(aside)?;
         }
         Ok(model.save(aside, layout)?)
     })

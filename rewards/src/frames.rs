@@ -247,7 +247,7 @@ pub(crate) fn occupied((solid, pose): (&Solid, &Pose), spec: &GridSpec) -> Grid 
 }
 
 /// Number of occupied cells whose samples lie outside of `near`.
-pub(crate) fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
+fn count_beyond(grid: &Grid, spec: &GridSpec, near: &Bounds) -> usize {
     let n = grid.n();
     let is_beyond =
         |sample: [f64; 3]| (0..3).any(|axis| sample[axis] < near.min[axis] || sample[axis] > near.max[axis]);

@@ -21,12 +21,20 @@ pub fn prior_of(config: &Config, path: &PolicyPath) -> Result<Prior> {
         let selection = Selection { split: Split::Train, limit: Some(PROGRAMS), hundred_subset_only: false };
         return Ok(learned_from(&open_dataset(&source, selection)?));
     }
+    Ok(stored_prior(path)?.unwrap_or_default())
+}
+
+/// The prior beside the adapter or the checkpoint, if either is stored.
+///
+/// # Errors
+/// A malformed `prior.json`.
+pub fn stored_prior(path: &PolicyPath) -> Result<Option<Prior>> {
     for directory in path.adapter.iter().chain([&path.checkpoint]) {
         if let Some(prior) = Prior::of(directory)? {
-            return Ok(prior);
+            return Ok(Some(prior));
         }
     }
-    Ok(Prior::default())
+    Ok(None)
 }
 
 /// Learns from the labelled programs of a data set.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cadwright_rewards::Solid;
 use cadwright_rollout::Scorer;
+use cadwright_rollout::files::write_whole;
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 
@@ -12,7 +13,6 @@ use super::trace::Trace;
 use super::verifier::Verifier;
 use crate::data::encode_png;
 use crate::data::render::{render_solid, side_by_side};
-use crate::files::write_whole;
 
 /// Writes `trace.json`, and if there is a program `program.py`, `strip.png` (input, first program,
 /// chosen one), and `part.stl` and `part.step` by CadQuery. Returns a line that says what was found.

@@ -119,7 +119,7 @@ impl Prior {
     /// The directory cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join(FILE);
-        write_whole(&path, &serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", path.display()))
+        write_whole(&path, &serde_json::to_string(self)?)
     }
 
     /// The prior beside a policy, if there is one.

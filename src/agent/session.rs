@@ -40,28 +40,33 @@ pub struct Part {
 
 /// Writes, builds, judges and corrects programs.
 pub struct Agent<'a> {
-    /// How it works.
-    pub options: &'a Options,
     /// The model that writes.
     pub model: &'a InternVl,
     /// Its prompt and tokenizer, and the pictures.
     pub prompted: &'a PromptedDataset<'a>,
+    /// How programs are written: the temperature is that of samples.
+    pub generation: GenerateOptions,
+    /// Builds, judges and refines what is written.
+    pub workshop: Workshop<'a>,
+    /// Is told what is being done.
+    pub progress: &'a dyn Fn(&str),
+}
+
+/// Builds, judges and refines programs, on all threads of the scorer.
+pub struct Workshop<'a> {
+    /// How the agent works.
+    pub options: &'a Options,
     /// Executes programs.
     pub scorer: &'a Scorer,
     /// What programs are like.
     pub prior: &'a Prior,
-    /// How programs are written: the temperature is that of samples.
-    pub generation: GenerateOptions,
     /// Ends the work as soon as it is true; what was found so far counts.
     pub stop: &'a AtomicBool,
-    /// Is told what is being done.
-    pub progress: &'a (dyn Fn(&str) + Sync),
 }
 
 /// A program that the model wrote, in the conversation that led to it.
 struct Written {
     completion: Completion,
-    program: String,
     answer: Answer,
     value: f64,
 }
@@ -93,16 +98,16 @@ impl Agent<'_> {
         };
         let mut work: Vec<Work> = parts.iter().map(begin).collect();
         self.write_first(&mut work.iter_mut().collect::<Vec<_>>())?;
-        for round in 1..self.options.rounds {
-            if self.is_over(started, parts.len()) {
+        for round in 1..self.workshop.options.rounds {
+            if self.workshop.is_over(started, parts.len()) {
                 break;
             }
             (self.progress)(&format!("round {round}: {}", best_line(&work)));
             self.reply(&mut work, round)?;
         }
-        if self.options.refine > 0 && !self.is_over(started, parts.len()) {
+        if self.workshop.options.refine > 0 && !self.workshop.is_over(started, parts.len()) {
             (self.progress)(&format!("refine: {}", best_line(&work)));
-            self.refine(&mut work, started);
+            self.workshop.refine(&mut work, started);
         }
         let seconds = started.elapsed().as_secs_f64() / parts.len().max(1) as f64;
         let done = |mut work: Work| {
@@ -117,8 +122,8 @@ impl Agent<'_> {
         let requests: Vec<PromptInput> = work.iter().map(|work| copy(&work.request)).collect();
         let greedy = Sampling { temperature: 0.0, ..self.generation.sampling };
         self.write(work, 0, "greedy", requests, 1, greedy)?;
-        let samples = self.options.samples.saturating_sub(1);
-        if samples > 0 && !self.stop.load(Ordering::Relaxed) {
+        let samples = self.workshop.options.samples.saturating_sub(1);
+        if samples > 0 && !self.workshop.stop.load(Ordering::Relaxed) {
             let requests: Vec<PromptInput> = work.iter().map(|work| copy(&work.request)).collect();
             self.write(work, 0, "sample", requests, samples, self.generation.sampling)?;
         }
@@ -129,13 +134,14 @@ impl Agent<'_> {
     fn reply(&self, work: &mut [Work], round: usize) -> Result<()> {
         let (mut replied, requests): (Vec<&mut Work>, Vec<PromptInput>) = work
             .iter_mut()
-            .filter(|work| self.has_tokens(&work.trace))
+            .filter(|work| self.workshop.has_tokens(&work.trace))
             .map(|work| self.next_request(work).map(|request| request.map(|request| (work, request))))
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .flatten()
             .unzip();
-        self.write(&mut replied, round, "reply", requests, self.options.samples.max(1), self.generation.sampling)
+        let samples = self.workshop.options.samples;
+        self.write(&mut replied, round, "reply", requests, samples, self.generation.sampling)
     }
 
     fn next_request(&self, work: &Work) -> Result<Option<PromptInput>> {
@@ -143,7 +149,8 @@ impl Agent<'_> {
         let built = Built::of_answer(&best.answer, best.completion.truncated);
         let solid: Option<&Solid> = best.answer.solid().map(AsRef::as_ref);
         let differences = solid.map(|solid| work.part.verifier.differences(solid)).unwrap_or_default();
-        let render = solid.filter(|_| self.options.shows_render).and_then(|solid| render_solid(solid, work.part.side));
+        let render =
+            solid.filter(|_| self.workshop.options.shows_render).and_then(|solid| render_solid(solid, work.part.side));
         let picture = render.map(|render| PictureFile::of(&render)).transpose()?.map(Picture::File);
         let text = feedback(&built, &differences);
         let reply = self.prompted.reply(self.model, &best.completion.tokens, &text, picture)?;
@@ -170,8 +177,9 @@ impl Agent<'_> {
         let completions = generate(self.model, self.prompted.tokenizer, &requests, &seeds, options, |_, _| {});
         let programs: Vec<String> =
             completions.iter().map(|done| extract_program(&self.prompted.tokenizer.decode(&done.tokens))).collect();
-        let judged = self.scorer.install(|| {
-            let judge = |(i, program): (usize, &String)| self.judged(parts[i / samples], program);
+        let workshop = &self.workshop;
+        let judged = workshop.scorer.install(|| {
+            let judge = |(i, program): (usize, &String)| workshop.judged(parts[i / samples], program);
             programs.par_iter().enumerate().map(judge).collect::<Result<Vec<_>>>()
         })?;
         for (i, ((completion, program), judged)) in completions.into_iter().zip(programs).zip(judged).enumerate() {
@@ -179,7 +187,9 @@ impl Agent<'_> {
         }
         Ok(())
     }
+}
 
+impl Workshop<'_> {
     /// Executes and judges a program.
     fn judged(&self, part: &Part, program: &str) -> Result<Judged> {
         let started = Instant::now();
@@ -249,7 +259,7 @@ impl Work<'_> {
         self.trace.add(Candidate {
             round,
             origin: origin.to_owned(),
-            program: program.clone(),
+            program,
             outcome: answer.verdict().name().to_owned(),
             error: answer.error(),
             score,
@@ -260,7 +270,7 @@ impl Work<'_> {
         // A failure is shown to the model only if nothing better is there.
         let value = value.unwrap_or(f64::NEG_INFINITY);
         if self.best.as_ref().is_none_or(|best| best.value < value) {
-            self.best = Some(Written { completion, program, answer, value });
+            self.best = Some(Written { completion, answer, value });
         }
     }
 

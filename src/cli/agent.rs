@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cadwright::agent::learned::prior_of;
 use cadwright::agent::output;
-use cadwright::agent::session::{Agent, Part};
+use cadwright::agent::session::{Agent, Part, Workshop};
 use cadwright::agent::verifier::Verifier;
 use cadwright::config::{Config, VerifierKind};
 use cadwright::data::image::decode_rgb;
@@ -101,7 +100,6 @@ pub fn run(args: &AgentArgs) -> Result<()> {
     let files = args.image.iter().map(|path| read_picture(path)).collect::<Result<Vec<_>>>()?;
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let policy = args.policy.load(&config, config.run.device.open()?)?;
-    let prior = prior_of(&config, &args.policy.path(&config)?)?;
     let scorer = Scorer::new(config.scorer(config.rollout.engine, config.rollout.grid, &[config.rollout.frame], None))?;
 
     let images: Vec<RgbImage> = files.iter().map(|(_, image)| image.clone()).collect();
@@ -123,11 +121,8 @@ pub fn run(args: &AgentArgs) -> Result<()> {
     };
     let stop = AtomicBool::new(false);
     let agent = Agent {
-        options: &config.agent,
         model: &policy.model.frozen_copy(),
         prompted: &prompted,
-        scorer: &scorer,
-        prior: &prior,
         generation: GenerateOptions {
             sampling: Sampling {
                 temperature: config.agent.temperature,
@@ -137,7 +132,7 @@ pub fn run(args: &AgentArgs) -> Result<()> {
             batch_size: config.generate.batch_size,
             keeps_states: false,
         },
-        stop: &stop,
+        workshop: Workshop { options: &config.agent, scorer: &scorer, prior: &policy.prior, stop: &stop },
         progress: &|line| eprintln!("agent: {line}"),
     };
     let trace = stopped_by_signals(&stop, || agent.run(std::slice::from_ref(&part)))?.remove(0);

@@ -99,6 +99,10 @@ pub struct EvalArgs {
     /// (eval.select_at)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     select_at: Option<Vec<usize>>,
+    /// Evaluates the agent of [agent]: it writes, builds, looks and corrects, and chooses one program
+    /// for each part (eval.agent)
+    #[arg(long, conflicts_with_all = ["select", "samples_per_image"])]
+    agent: bool,
     /// Frames of the IoU, separated by commas: canonical, normalised, aligned, shell, exact
     /// (eval.frames, by default canonical)
     #[arg(long)]
@@ -128,6 +132,7 @@ impl EvalArgs {
             self.select.as_ref().map(|ways| format!("eval.select={ways:?}")),
             self.select_at.as_ref().map(|numbers| format!("eval.select_at={numbers:?}")),
             self.frames.as_ref().map(frames),
+            self.agent.then(|| "eval.agent=true".to_owned()),
         ];
         flags.into_iter().flatten().chain(self.policy.flags()).collect()
     }

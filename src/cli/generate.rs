@@ -53,7 +53,7 @@ pub struct GenerateArgs {
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
-    let Policy { model, tokenizer, mut prompt } = args.policy.load(&config, config.run.device.open()?)?;
+    let Policy { model, tokenizer, mut prompt, .. } = args.policy.load(&config, config.run.device.open()?)?;
     if let Some(strategy) = &args.prompt {
         let checkpoint = args.policy.path(&config)?.checkpoint;
         prompt = configured_prompt(&config.with_strategy(strategy)?, Some(&checkpoint))?;

@@ -556,6 +556,9 @@ section! {
         /// With `select`: numbers of samples out of which one is chosen, besides
         /// `samples_per_image`. They cost nothing more.
         select_at: Vec<usize> = [],
+        /// Evaluates the agent of `[agent]` in place of the policy's own programs. Its temperature is
+        /// `agent.temperature`.
+        agent: bool = false,
         /// IoU thresholds of pass@k.
         thresholds: Vec<f64> = [0.5, 0.75, 0.9, 0.95],
         /// Samples only among the likeliest tokens that together have this probability, but at

@@ -269,6 +269,14 @@ impl Config {
             ),
         );
         require(
+            !eval.agent || eval.samples_per_image == 1,
+            format!(
+                "eval.agent = true gives one program for each part, but eval.samples_per_image = {}; agent.samples says \
+                 how many it writes",
+                eval.samples_per_image
+            ),
+        );
+        require(
             eval.select.is_empty() || eval.samples_per_image > 1,
             format!(
                 "eval.select = {} has nothing to choose from: eval.samples_per_image = {}",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::choices::Hints;
 use super::predict::{Prediction, gathered};
 use crate::agent::prior::Prior;
-use crate::agent::session::{Agent, Part};
+use crate::agent::session::{Agent, Part, Workshop};
 use crate::agent::trace::Trace;
 use crate::agent::verifier::Verifier;
 use crate::config::Config;
@@ -62,11 +62,8 @@ pub fn evaluate_agent(
         Scorer::new(world.own_share(config.scorer(engine, config.rollout.grid, &[config.rollout.frame], None)))?;
     let stop = AtomicBool::new(false);
     let agent = Agent {
-        options: &config.agent,
         model,
         prompted,
-        scorer: &own_scorer,
-        prior,
         generation: GenerateOptions {
             sampling: Sampling {
                 temperature: config.agent.temperature,
@@ -76,7 +73,7 @@ pub fn evaluate_agent(
             batch_size: config.generate.batch_size,
             keeps_states: false,
         },
-        stop: &stop,
+        workshop: Workshop { options: &config.agent, scorer: &own_scorer, prior, stop: &stop },
         progress: &|_| {},
     };
     let own: Vec<usize> = world.share(indices).copied().collect();
@@ -96,6 +93,7 @@ pub fn evaluate_agent(
             predictions.push(Prediction {
                 id: prompted.dataset.examples()[index].id.clone(),
                 index,
+                earlier: Vec::new(),
                 program: chosen(trace).to_owned(),
                 truncated: false,
                 tokens: trace.cost.tokens,

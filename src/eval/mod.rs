@@ -24,6 +24,7 @@ use crate::pictures::Pictures;
 use crate::policy::Policy;
 use crate::rollouts::PromptedDataset;
 use crate::telemetry::duration;
+use by_agent::{PartCost, evaluate_agent};
 use choices::{Chooser, choice, chosen_report};
 use predict::{EarlierProgram, EvalOptions, Prediction, evaluate, report};
 
@@ -74,22 +75,30 @@ impl Evaluation {
             batch_size: config.generate.batch_size,
             seed: u64::from(config.run.seed),
         };
+        let model = policy.model.frozen_copy();
         let mut chooser = Chooser::new(eval, dataset);
-        let mut done = 0;
-        let predictions =
-            evaluate(world, &policy.model.frozen_copy(), &prompted, &indices, &scorer, options, |scored| {
+        let mut agent = None;
+        let predictions = if eval.agent {
+            let (predictions, cost) =
+                evaluate_agent(config, world, &model, &prompted, &indices, &policy.prior, &scorer)?;
+            agent = Some(cost);
+            predictions
+        } else {
+            let mut done = 0;
+            evaluate(world, &model, &prompted, &indices, &scorer, options, |scored| {
                 for part in scored.chunks_mut(eval.samples_per_image) {
                     chooser.compare(part);
                     done += 1;
                 }
                 // The other ranks are about as far.
                 world.say(&format!("eval {}/{n}", (done * world.size()).min(n)));
-            })?;
+            })?
+        };
         let choosing = world.gather("the time of choosing", chooser.seconds)?;
         let seconds = started.elapsed().as_secs_f64();
         let mut report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
         report.chosen = chosen_report(eval, &predictions, &longest(choosing));
-        Ok(Self { predictions, report, select: eval.select.first().copied() })
+        Ok(Self { predictions, report, select: eval.select.first().copied(), agent })
     }
 
     /// The content of `predictions.json`:
@@ -163,7 +172,11 @@ impl Evaluation {
     /// # Errors
     /// None that can happen: every number of a report is finite.
     pub fn summary_json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(&self.report.eval_summary())? + "\n")
+        let mut summary = serde_json::to_value(self.report.eval_summary())?;
+        if let Some(cost) = &self.agent {
+            summary["agent"] = serde_json::to_value(cost)?;
+        }
+        Ok(serde_json::to_string_pretty(&summary)? + "\n")
     }
 
     /// The report in one line, followed by one for the turns, if there are several, one for each k
@@ -176,6 +189,12 @@ impl Evaluation {
         );
         if self.report.panics > 0 {
             text += &format!("\n  {} programs have no score: cadwright panicked on them", self.report.panics);
+        }
+        if let Some(cost) = &self.agent {
+            text += &format!(
+                "\n  a part: {:.0} programs built ({:.0} by refinement), {:.0} tokens, {:.2} s; score {:.3}, of the greedy program {:.3}",
+                cost.programs, cost.refined, cost.tokens, cost.seconds, cost.score, cost.first_score
+            );
         }
         let turns = self.predictions.first().map_or(0, |prediction| prediction.earlier.len());
         if turns > 0 {

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tch::Device;
 
+use crate::agent::learned::learned_from;
 use crate::config::{Config, Sft};
 use crate::data::{Dataset, Split};
 use crate::distributed::World;
@@ -175,6 +176,7 @@ impl<'a> Run<'a> {
             validation: &validation,
             tokenizer: &policy.tokenizer,
             prompt: policy.prompt,
+            prior: learned_from(&training),
             scorer: &scorer,
             run_dir: self.dir.clone(),
             base_model: self.base_model_name()?,

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cadwright_rollout::Scorer;
 
+use crate::agent::prior::Prior;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::distributed::World;
@@ -49,6 +50,8 @@ pub struct Stage<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The prompt for each picture.
     pub prompt: Prompt,
+    /// What the labelled programs are like; stored with each policy.
+    pub prior: Prior,
     /// The scorer of training and validation.
     pub scorer: &'a Scorer,
     /// The run directory.
@@ -81,7 +84,7 @@ impl Stage<'_> {
     /// # Errors
     /// A directory that cannot be written.
     pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        policy::save(directory, model, self.tokenizer, &self.prompt, &self.base_model)
+        policy::save(directory, model, self.tokenizer, &self.prompt, &self.prior, &self.base_model)
     }
 }
 

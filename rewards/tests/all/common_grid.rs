@@ -60,14 +60,21 @@ fn a_far_solid_leaves_the_others_their_cells() {
     }
 }
 
-/// A cube, and the same cube with a second one far away: half of the volume is shared.
+/// A cube; the same cube with a second one far away, so that half of the volume is shared; and with
+/// another far one, half of which is the second one: 1 + 1/2 of 2 + 1/2.
 #[test]
-fn what_reaches_out_of_the_grid_counts_as_not_shared() {
+fn what_reaches_out_of_the_grid_counts_too() {
     let cube = built("solid = cq.Workplane().box(1, 1, 1)");
-    let two = built("solid = cq.Workplane().box(1, 1, 1).union(cq.Workplane().box(1, 1, 1).translate((50, 0, 0)))");
-    let found = ious(32, &[Arc::clone(&cube), Arc::clone(&cube), two, cube]);
-    assert!((found[0][2] - 0.5).abs() < 0.02, "{found:?}");
-    assert_eq!(found[0][1], 1.0);
+    let two = |x: f64| {
+        let far = format!("cq.Workplane().box(1, 1, 1).translate(({x}, 0, 0))");
+        built(&format!("solid = cq.Workplane().box(1, 1, 1).union({far})"))
+    };
+    let solids = [Arc::clone(&cube), Arc::clone(&cube), cube, two(20.0), two(20.5)];
+    let found = ious(64, &solids);
+    assert_eq!((found[0][1], found[3][3], found[4][4]), (1.0, 1.0, 1.0), "{found:?}");
+    for (i, j, expected) in [(0, 3, 0.5), (2, 4, 0.5), (3, 4, 1.5 / 2.5)] {
+        assert!((found[i][j] - expected).abs() < 0.03, "{i} {j}: {} is not {expected}", found[i][j]);
+    }
 }
 
 #[test]

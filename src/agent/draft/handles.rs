@@ -1,7 +1,7 @@
 //! The numbers of a draft that a search turns: each handle changes the numbers that belong
 //! together, so that a rectangle stays a rectangle and a boss stays on its plate.
 
-use super::{Body, Draft, Loop, Piece, tidy};
+use super::{Body, Draft, Loop, tidy};
 
 /// Two coordinates are the same if they differ by less than this.
 const SAME: f64 = 1e-7;
@@ -300,10 +300,5 @@ mod tests {
             }
         });
         assert!((own_lattice(&scaled).unwrap() - 0.0625 * 18.0 / 19.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_piece_knows_its_end() {
-        assert_eq!(Piece::Arc([0.0, 1.0], [2.0, 3.0]).end(), [2.0, 3.0]);
     }
 }

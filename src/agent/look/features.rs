@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 
+use super::fit::Placement;
 use super::map::{Map, grey};
 
 /// The side at which pictures are compared.
@@ -44,6 +45,18 @@ impl Features {
         let rough = sharp.halved().blurred(TOLERANCE);
         let coarse = [silhouette.halved().blurred(TOLERANCE), rough.clone()];
         Self { silhouette, tone, lines: [fine, rough], coarse }
+    }
+
+    /// The features after the picture was enlarged and shifted; the coarse maps stay as they are.
+    /// What leaves the picture is cut off.
+    pub fn moved(&self, placement: &Placement) -> Self {
+        let moved = |map: &Map| map.moved(placement.zoom as f32, placement.shift.map(|share| share as f32));
+        Self {
+            silhouette: moved(&self.silhouette),
+            tone: moved(&self.tone),
+            lines: self.lines.each_ref().map(moved),
+            coarse: self.coarse.clone(),
+        }
     }
 
     /// Whether the picture shows no part.

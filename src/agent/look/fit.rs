@@ -36,6 +36,11 @@ impl Placement {
         let shift = [0, 1].map(|axis| (self.shift[axis] - other.shift[axis]) / 0.03);
         (zoom * zoom + shift[0] * shift[0] + shift[1] * shift[1]).sqrt()
     }
+
+    /// The logarithm of the zoom, and the shift in places of the coarse maps.
+    fn in_places(self) -> Vector3<f64> {
+        Vector3::new(self.zoom.ln(), self.shift[0] * COARSE as f64, self.shift[1] * COARSE as f64)
+    }
 }
 
 /// An input picture, prepared for the fit of many candidates.
@@ -81,21 +86,21 @@ impl Target {
         Self { maps, slopes, inverse, energy, frame: Frame::around(&features.coarse[0]) }
     }
 
-    /// The placement of a candidate whose picture has these features in the automatic framing. Of
-    /// the fits from `start` and from the silhouettes' boxes, it is the better one.
+    /// The placement of a candidate whose picture has these features in the automatic framing. The
+    /// fit starts from `start` or from the silhouettes' boxes, whichever agrees better.
     pub fn fit(&self, candidate: &Features, start: Placement) -> Placement {
         let lines = &candidate.coarse[1];
         // Lines may be wider or paler in the input: only their places count.
         let scale = (self.energy[1] / lines.dot(lines).max(1e-6)).sqrt().min(20.0) as f32;
         let maps = [candidate.coarse[0].clone(), lines.map(|value| value * scale)];
         let boxes = self.frame.onto(&Frame::around(&candidate.coarse[0]));
-        let fits = [start, boxes].map(|start| self.refine(&maps, start));
-        if fits[1].1 < fits[0].1 { fits[1].0 } else { fits[0].0 }
+        let squares = [start, boxes].map(|start| self.residual(&maps, start.in_places()).0);
+        self.refine(&maps, if squares[1] < squares[0] { boxes } else { start })
     }
 
-    /// Gauss-Newton from a start: the best placement on the way, and its sum of squares.
-    fn refine(&self, candidate: &[Map; 2], start: Placement) -> (Placement, f64) {
-        let mut at = Vector3::new(start.zoom.ln(), start.shift[0] * COARSE as f64, start.shift[1] * COARSE as f64);
+    /// Gauss-Newton from a start: the best placement on the way.
+    fn refine(&self, candidate: &[Map; 2], start: Placement) -> Placement {
+        let mut at = start.in_places();
         let mut best = (start, f64::INFINITY);
         for _ in 0..=STEPS {
             let (squares, slope) = self.residual(candidate, at);
@@ -110,7 +115,7 @@ impl Target {
                 break;
             }
         }
-        best
+        best.0
     }
 
     /// The sum of squared differences of the candidate at this placement, and half its slope.

@@ -155,6 +155,18 @@ impl Map {
         upper * (1.0 - v) + lower * v
     }
 
+    /// The map enlarged around its centre, then shifted, in shares of the side.
+    pub fn moved(&self, zoom: f32, shift: [f32; 2]) -> Self {
+        let middle = self.side as f32 / 2.0;
+        let source = |at: usize, shift: f32| middle + (at as f32 + 0.5 - middle - shift * self.side as f32) / zoom;
+        let mut values = Vec::with_capacity(self.values.len());
+        for y in 0..self.side {
+            let v = source(y, shift[1]);
+            values.extend((0..self.side).map(|x| self.at(source(x, shift[0]), v)));
+        }
+        Self { side: self.side, values }
+    }
+
     /// The differences between the neighbours on both sides, halved: along x, and along y.
     pub fn gradients(&self) -> [Self; 2] {
         let side = self.side;

@@ -113,7 +113,7 @@ impl Look {
         }
         let drawn: Vec<(View, Features)> =
             self.options.views.iter().map(|view| (*view, drawn(solid, *view, Placement::IDENTITY))).collect();
-        let best: Vec<Fitted> = self.pictures.iter().filter_map(|picture| self.best(picture, solid, &drawn)).collect();
+        let best: Vec<Fitted> = self.pictures.iter().filter_map(|picture| self.best(picture, &drawn)).collect();
         let mean = |part: fn(&Fitted) -> f64| best.iter().map(part).sum::<f64>() / self.pictures.len() as f64;
         ImageScore {
             score: mean(|fitted| fitted.score),
@@ -148,13 +148,13 @@ impl Look {
     }
 
     /// The view and the placement in which a candidate fits a picture best.
-    fn best(&self, picture: &Prepared, solid: &Solid, drawn: &[(View, Features)]) -> Option<Fitted> {
-        let in_view = |(view, features): &(View, Features)| self.in_view(picture, solid, *view, features);
+    fn best(&self, picture: &Prepared, drawn: &[(View, Features)]) -> Option<Fitted> {
+        let in_view = |(view, features): &(View, Features)| self.in_view(picture, *view, features);
         drawn.iter().map(in_view).reduce(|best, next| if next.score > best.score { next } else { best })
     }
 
     /// The better one of the automatic framing and of the fitted placement.
-    fn in_view(&self, picture: &Prepared, solid: &Solid, view: View, candidate: &Features) -> Fitted {
+    fn in_view(&self, picture: &Prepared, view: View, candidate: &Features) -> Fitted {
         let automatic = Fitted::new(&picture.features, candidate, view, Placement::IDENTITY);
         if !self.options.fit || candidate.is_empty() {
             return automatic;
@@ -163,7 +163,7 @@ impl Look {
         if placement.distance(&Placement::IDENTITY) < 0.05 {
             return automatic;
         }
-        let fitted = Fitted::new(&picture.features, &drawn(solid, view, placement), view, placement);
+        let fitted = Fitted::new(&picture.features, &candidate.moved(&placement), view, placement);
         if fitted.score > automatic.score { fitted } else { automatic }
     }
 }

@@ -100,13 +100,12 @@ fn what_cannot_be_chosen_is_told() {
     let place = Place::new();
     let [model, data] = ["sft/best", "data"].map(|part| smoke_run().join(part).display().to_string());
     let command = ["eval", "--model-path", &model, "--dataset", &data];
-    let cases: [(&[&str], &[&str]); 4] = [
+    let several = ["--samples-per-image", "4", "--temperature", "1", "--select", "truth", "--select-at"];
+    let cases: [(&[&str], &[&str]); 5] = [
         (&["--select", "image"], &["eval.select = [\"image\"]", "eval.samples_per_image = 1"]),
         (&["--select-at", "1"], &["eval.select_at = [1]", "eval.select is empty"]),
-        (
-            &["--samples-per-image", "4", "--temperature", "1", "--select", "truth", "--select-at", "0,8"],
-            &["eval.select_at has 0", "eval.select_at has 8", "eval.samples_per_image = 4"],
-        ),
+        (&[&several[..], &["0"]].concat(), &["eval.select_at has 0", "eval.samples_per_image = 4"]),
+        (&[&several[..], &["1,8"]].concat(), &["eval.select_at has 8", "eval.samples_per_image = 4"]),
         (&["--select", "beauty"], &["beauty", "`consensus`"]),
     ];
     for (flags, says) in cases {
