@@ -215,6 +215,9 @@ fn strategies(names: &[String]) -> Result<Vec<Option<&str>>> {
     if names.is_empty() {
         return Ok(vec![None]);
     }
+    for name in names {
+        Strategy::named(name)?;
+    }
     let mut short: Vec<String> = names.iter().map(|name| Strategy::short_name(name)).collect();
     short.sort_unstable();
     if let Some(twice) = short.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -239,7 +242,7 @@ mod tests {
         assert_eq!(named_path(Path::new("out/p.json"), "plan"), Path::new("out/p-plan.json"));
         assert_eq!(named_path(Path::new("p"), "my/own.toml"), Path::new("p-own"));
         let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
-        assert!(strategies(&names(&["plan", "my/plan.toml"])).is_err());
+        assert!(strategies(&names(&["plan", "plan"])).is_err());
         assert_eq!(strategies(&names(&["plan", "plain"])).unwrap(), [Some("plan"), Some("plain")]);
         assert_eq!(strategies(&[]).unwrap(), [None]);
     }
