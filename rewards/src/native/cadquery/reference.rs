@@ -57,11 +57,12 @@ mod tests {
 
     /// Names before a parenthesis.
     fn called(text: &str) -> impl Iterator<Item = &str> {
-        text.match_indices('(').map(|(at, _)| {
+        let names = text.match_indices('(').map(|(at, _)| {
             let before = &text[..at];
             let start = before.rfind(|c: char| !c.is_alphanumeric()).map_or(0, |found| found + 1);
             &before[start..]
-        })
+        });
+        names.filter(|name| !name.is_empty())
     }
 
     #[test]
@@ -108,11 +109,12 @@ mod tests {
 
     #[test]
     fn the_example_builds_its_part() {
-        let Ok(Outcome::Solid(solid)) = crate::native::execute(EXAMPLE.trim_end()) else { panic!("no solid") };
+        let found = crate::native::execute(EXAMPLE.trim_end());
+        let Ok(Outcome::Solid(solid)) = found else { panic!("{found:?}") };
         // The plate minus half of a cylinder of radius 1/8 through it: its axis lies in the top
         // face.
         let expected = 2.0 * 1.0 * 0.25 - std::f64::consts::PI * 0.125 * 0.125 / 2.0;
-        assert!((solid.mass().volume - expected).abs() < 1e-9, "{}", solid.mass().volume);
+        assert!((solid.mass().volume - expected).abs() < 1e-7, "{}", solid.mass().volume);
     }
 
     /// At most 700 tokens of Qwen2. Its vocabulary is not here, so two counts stand for it. A token
