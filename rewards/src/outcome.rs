@@ -225,6 +225,11 @@ impl Solid {
         &self.measured().0
     }
 
+    /// The volume, if the mass properties have been computed already: always for a solid of CadQuery.
+    pub fn known_volume(&self) -> Option<f64> {
+        self.mass.get().map(|(mass, _)| mass.volume)
+    }
+
     /// Whether the mass properties are known to be right: see [`CsgSolid::mass_properties`].
     pub fn is_mass_certain(&self) -> bool {
         self.measured().1

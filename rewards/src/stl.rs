@@ -81,8 +81,8 @@ pub fn read_stl(bytes: &[u8]) -> Result<Solid, StlError> {
     Ok(Solid::meshed(mass, mesh, solids, malformed))
 }
 
-/// A binary STL file of the triangles, with unit normals that point outwards. Coordinates are rounded
-/// to f32. A triangle without an area has the normal zero.
+/// A binary STL file of the triangles, with unit normals that point outwards. Rounds coordinates to
+/// f32. A triangle without an area has the normal zero.
 pub fn write_stl(mesh: &Mesh) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + TRIANGLE * mesh.triangles.len());
     // The text must not begin with "solid", which some programs take for the text format.
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_written_mesh_is_read_back_and_its_normals_point_outwards() {
-        let mesh = block_mesh([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]);
+        let mesh = block_mesh([1.0, 2.0, 3.0], [3.0, 5.0, 7.0]);
         let bytes = write_stl(&mesh);
         assert_eq!(bytes.len(), 84 + 50 * 12);
         assert_eq!(bytes[80..84], [12, 0, 0, 0]);

@@ -60,8 +60,8 @@ impl Answer {
 
 /// The solid of a program as files, by CadQuery, in millimetres.
 ///
-/// The process that made them had run the program. Their form is checked, but a program that tampers
-/// with its own process decides what is in them.
+/// The process that made them had run the program. Their form is checked, but a program that
+/// tampers with its own process decides what is in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// Exact surfaces (ISO 10303-21), as CadQuery's exporter writes them.

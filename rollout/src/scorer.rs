@@ -99,8 +99,8 @@ impl Scorer {
     /// Executes or reads a ground truth as scoring does, unless its answer is known; blocks.
     ///
     /// # Errors
-    /// A fault of the workers or of the cache. A ground truth without a solid is no error: the answer
-    /// says why.
+    /// A fault of the workers or of the cache. A ground truth without a solid is no error: the
+    /// answer says why.
     pub fn ground_truth(&self, ground_truth: &GroundTruth) -> Result<Answer> {
         self.shared.ground_truth(ground_truth)
     }

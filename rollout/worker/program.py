@@ -15,8 +15,8 @@ the pose, NaN if the kernel has no answer; for a failure the message in UTF-8.
 Task STEP. Payload: a STEP file. Reply: as for MESH.
 
 Task EXPORT. Payload: the program in UTF-8.
-Reply: one byte of class, then for a solid u32 bytes of its STEP file, the file, and the reply to MESH;
-for a failure the message in UTF-8.
+Reply: one byte of class, then for a solid u32 bytes of its STEP file, the file, and the reply to
+MESH; for a failure the message in UTF-8.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::common::{CUBE, config, execute, expect, expect_cube, scorer};
 use cadwright_rewards::OutcomeClass::{Crash, Empty, Exception, NoSolid, Syntax};
 use cadwright_rewards::{Frame, Geometry, Mesh, Solid};
-use cadwright_rollout::{Engine, Error, Score, ScoreRequest, Scorer, ScorerConfig};
+use cadwright_rollout::{Engine, Error, GroundTruth, Score, ScoreRequest, Scorer, ScorerConfig, Shape, Verdict};
 
 fn solid(program: &str) -> Arc<Solid> {
     let execution = execute(program);
@@ -289,4 +289,37 @@ fn the_worker_says_what_it_is() {
     assert!(info.cadquery.starts_with('2'), "{info:?}");
     assert!(info.python.starts_with('3'), "{info:?}");
     expect(Crash, "import os\nos._exit(1)");
+}
+
+#[test]
+fn a_ground_truth_is_executed_once_and_a_faulty_one_says_why() {
+    let scorer = Scorer::new(ScorerConfig { engine: Engine::Native, ..config(1) }).unwrap();
+    let answer = |truth: GroundTruth| scorer.ground_truth(&truth).unwrap();
+    let cube = answer(CUBE.into());
+    close(cube.solid().unwrap().mass().volume, 1.0);
+    assert!(Arc::ptr_eq(cube.solid().unwrap(), answer(CUBE.into()).solid().unwrap()));
+    let failed = answer("solid = cq.Workplane().extrude(1)".into());
+    assert_eq!(failed.verdict(), Verdict::Known(Exception));
+    let nothing = GroundTruth::Shape(Arc::new(Shape::new(b"glTF".to_vec())));
+    assert!(answer(nothing).error().unwrap().contains("neither STL nor STEP"));
+    let step = GroundTruth::Shape(Arc::new(Shape::new(b"ISO-10303-21;".to_vec())));
+    assert_eq!(answer(step).verdict(), Verdict::Declined);
+}
+
+/// Takes a little more than `kib` KiB of stack.
+fn descend(kib: usize) -> usize {
+    let room = std::hint::black_box([1_u8; 1024]);
+    if kib == 0 { 0 } else { usize::from(room[kib % 1024]) + descend(kib - 1) }
+}
+
+#[test]
+fn installed_work_has_the_stack_of_a_scoring_thread() {
+    let scorer = Scorer::new(ScorerConfig { engine: Engine::Native, ..config(1) }).unwrap();
+    // More than the 2 MiB that threads usually have.
+    let (depth, thread) = scorer.install(|| (descend(4096), std::thread::current().name().map(str::to_owned)));
+    assert_eq!(depth, 4096);
+    assert!(thread.as_ref().is_some_and(|name| name.starts_with("score-")), "{thread:?}");
+    let panics = std::panic::AssertUnwindSafe(|| scorer.install(|| panic!("a fault of the work")));
+    assert!(std::panic::catch_unwind(panics).is_err());
+    assert_eq!(scorer.install(|| 1), 1);
 }

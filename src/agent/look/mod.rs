@@ -15,6 +15,9 @@ mod difference;
 mod features;
 mod fit;
 mod map;
+mod plausible;
+#[cfg(test)]
+mod tests;
 
 use cadwright_rewards::csg::{Aabb, Vec3};
 use cadwright_rewards::{Geometry, Solid};
@@ -26,12 +29,13 @@ pub use difference::{Difference, Kind, Place};
 use features::{Features, SIDE};
 pub use fit::Placement;
 use fit::Target;
+pub use plausible::plausibility;
 
 /// How pictures are compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LookOptions {
     /// The views that a picture may show. If there are several, each picture is compared in the one
-    /// that fits a candidate best.
+    /// that fits a candidate best; several pictures show different views.
     pub views: Vec<View>,
     /// Whether pictures may be enlarged and shifted. If not, only the automatic framing counts,
     /// which saves half of the time.
@@ -113,7 +117,7 @@ impl Look {
         }
         let drawn: Vec<(View, Features)> =
             self.options.views.iter().map(|view| (*view, drawn(solid, *view, Placement::IDENTITY))).collect();
-        let best: Vec<Fitted> = self.pictures.iter().filter_map(|picture| self.best(picture, &drawn)).collect();
+        let best = self.assign(&drawn);
         let mean = |part: fn(&Fitted) -> f64| best.iter().map(part).sum::<f64>() / self.pictures.len() as f64;
         ImageScore {
             score: mean(|fitted| fitted.score),
@@ -147,10 +151,28 @@ impl Look {
         difference::differences(&picture.features.silhouette, &candidate.silhouette)
     }
 
-    /// The view and the placement in which a candidate fits a picture best.
-    fn best(&self, picture: &Prepared, drawn: &[(View, Features)]) -> Option<Fitted> {
-        let in_view = |(view, features): &(View, Features)| self.in_view(picture, *view, features);
-        drawn.iter().map(in_view).reduce(|best, next| if next.score > best.score { next } else { best })
+    /// For each picture the view and the placement in which the candidate fits it best. Pictures
+    /// show different views if there are enough: the best pair of a picture and a view is taken
+    /// first, then the best one of the others.
+    fn assign(&self, drawn: &[(View, Features)]) -> Vec<Fitted> {
+        let fits: Vec<Vec<Fitted>> = self
+            .pictures
+            .iter()
+            .map(|picture| drawn.iter().map(|(view, features)| self.in_view(picture, *view, features)).collect())
+            .collect();
+        let mut taken: Vec<Option<usize>> = vec![None; fits.len()];
+        for _ in 0..fits.len() {
+            let is_free = |view: usize| fits.len() > drawn.len() || !taken.contains(&Some(view));
+            let open = (0..fits.len()).filter(|picture| taken[*picture].is_none());
+            let pairs = open.flat_map(|picture| (0..drawn.len()).map(move |view| (picture, view)));
+            let best = pairs
+                .filter(|(_, view)| is_free(*view))
+                .reduce(|best, next| if fits[next.0][next.1].score > fits[best.0][best.1].score { next } else { best });
+            if let Some((picture, view)) = best {
+                taken[picture] = Some(view);
+            }
+        }
+        fits.iter().zip(taken).filter_map(|(fits, view)| view.map(|view| fits[view])).collect()
     }
 
     /// The better one of the automatic framing and of the fitted placement.
@@ -192,6 +214,9 @@ impl Fitted {
 
 /// Whether a solid has finite bounds and is no sheet.
 fn is_visible(solid: &Solid) -> bool {
+    if solid.known_volume() == Some(0.0) {
+        return false;
+    }
     let bounds = solid.bounds();
     (0..3).all(|axis| {
         let size = bounds.max[axis] - bounds.min[axis];

@@ -8,6 +8,8 @@
 
 mod climb;
 mod form;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,5 +1,6 @@
 //! Tests of the binary from the outside, one promised property per test, with real CadQuery.
 
+mod agent;
 mod algorithms;
 mod bad_input;
 mod choose;
