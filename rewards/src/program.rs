@@ -23,8 +23,8 @@ pub fn outside_of_plan(completion: &str) -> Range<usize> {
 ///
 /// 1. Cuts the text at the first end-of-turn marker (`<|im_end|>`, `</s>`, ...), turns `\r\n` into
 ///    `\n` and removes a leading byte-order mark.
-/// 2. Removes the plan ([`outside_of_plan`]), whatever it contains: a plan is never executed. A plan
-///    without an end leaves an empty program, whose outcome is `no_solid`.
+/// 2. Removes the plan ([`outside_of_plan`]), whatever it contains: a plan is never executed. A
+///    plan without an end leaves an empty program, whose outcome is `no_solid`.
 /// 3. If there is a Markdown fence, takes the content of the first closed fence. If the fence is
 ///    unclosed (a truncated completion), takes everything after it.
 /// 4. Otherwise removes the leading lines before the first one that looks like Python (an import, a

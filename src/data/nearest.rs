@@ -27,8 +27,8 @@ pub struct Library {
 }
 
 impl Library {
-    /// The first `rows` training rows of `source` (0: all), of which the first `labelled` show their
-    /// programs (0: all).
+    /// The first `rows` training rows of `source` (0: all), of which the first `labelled` show
+    /// their programs (0: all).
     ///
     /// # Errors
     /// See [`Dataset::open_selection`].
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn equally_near_parts_come_in_the_order_of_their_rows() {
-        // Shifted by as much to each side, within a cell of two pixels: mirror images of each other.
+        // Shifted by as much to each side: mirror images of each other.
         let library = library(vec![
             part("right", [14, 12, 8], Some("right")),
             part("left", [10, 12, 8], Some("left")),
