@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod design;
+pub mod disturb;
 mod error;
 pub mod image;
 mod jpeg;

@@ -5,7 +5,6 @@ mod disturbed;
 
 use std::sync::Arc;
 
-use cadwright_rewards::csg::CsgSolid;
 use cadwright_rewards::samples::{block_mass, block_mesh};
 use cadwright_rewards::{MassProperties, Mesh, Outcome, Solid, native};
 use image::{Rgb, RgbImage};
@@ -219,7 +218,7 @@ fn the_score_is_of_the_solid_alone() {
     let look = look_at(&build(PARTS[1]));
     let moved = build(&format!("({}).translate((5, -3, 2))", PARTS[1]));
     assert!(look.score(&moved).score > 0.98);
-    let Geometry::Csg(csg) = &build(PARTS[1]).geometry.clone() else { panic!("native") };
-    let again: CsgSolid = csg.clone();
-    assert_eq!(look.score(&Solid::native(again, false)).score, look.score(&build(PARTS[1])).score);
+    let solid = build(PARTS[1]);
+    let again = Solid::clone(&solid);
+    assert_eq!(look.score(&again), look.score(&solid));
 }
