@@ -178,6 +178,16 @@ pub enum Template {
 section! {
     /// `[prompt]`
     PromptText {
+        /// What the request says and shows besides `system` and `user`: `plain` (nothing),
+        /// `reference` (a compact reference of CadQuery), `plan` (asks for a plan between `<think>`
+        /// marks before the program), `planned` (the same without asking, for a policy that is
+        /// trained on plans), `examples` (the most similar training parts with their programs; for
+        /// `eval` and `generate`), or a TOML file of your own as those in `configs/prompts/`. A
+        /// completion with a plan needs a larger `generate.max_new_tokens`.
+        strategy: String = "plain",
+        /// Number of training rows, counted from the first, among which examples are sought; 0 for
+        /// all.
+        example_rows: usize = 20_000usize,
         /// Chat template: `auto` (the checkpoint's own, or `internvl` if it has none) or `internvl`
         /// (the one that InternVL documents).
         template: Template = Template::Auto,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cadwright_rollout::{ScoreRequest, Scorer};
+use cadwright_rollout::{ScoreRequest, Scorer, TokenCounts};
 use serde::{Deserialize, Serialize};
 
 use super::choices::Hints;
@@ -97,8 +97,13 @@ pub fn evaluate_agent(
                 index,
                 earlier: Vec::new(),
                 program: chosen(trace).to_owned(),
+                plan: String::new(),
                 truncated: false,
-                tokens: trace.cost.tokens,
+                counts: TokenCounts {
+                    prompt: prompted.prompt_ids(model, index).len(),
+                    completion: trace.cost.tokens,
+                    plan: 0,
+                },
                 logprob: trace.best.and_then(|best| trace.candidates[best].logprob).unwrap_or(0.0),
                 hints: Hints::default(),
                 score,
