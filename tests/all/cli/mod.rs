@@ -13,6 +13,7 @@ mod plan;
 mod ranks;
 mod recovery;
 mod run;
+mod teachers;
 mod tools;
 mod toy;
 mod turns;
