@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use tch::Tensor;
 
 use super::drafts::Draft;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};

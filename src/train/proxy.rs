@@ -85,10 +85,9 @@ pub fn reward_by_pictures(rollouts: &mut [Rollout], dataset: &Dataset, config: &
 
 /// The programs of all turns, with their solids.
 fn programs(rollout: &Rollout) -> impl Iterator<Item = Built<'_>> {
-    let earlier = rollout.earlier.iter().map(|turn| turn.program.as_str());
-    let solid = |score: Option<&'_ Score>| score.and_then(|score| score.solid.as_deref());
-    let solids = rollout.earlier.iter().map(|turn| turn.score.as_ref()).chain([rollout.score.as_ref()]);
-    earlier.chain([rollout.program.as_str()]).zip(solids).map(|(program, score)| Built { program, solid: solid(score) })
+    let programs = rollout.earlier.iter().map(|turn| turn.program.as_str()).chain([rollout.program.as_str()]);
+    let built = programs.zip(rollout.scores());
+    built.map(|(program, score)| Built { program, solid: score.and_then(|score| score.solid.as_deref()) })
 }
 
 /// The mean image score of a validation's predictions, those without a solid as 0. Each rank
