@@ -94,6 +94,9 @@ pub struct Rollout {
     pub program: String,
     /// The program's score; `None` until it is known.
     pub score: Option<Score>,
+    /// How much the render of the program's solid is like the picture, in [0, 1]; 0 without a solid.
+    /// `None` unless the reward needs it.
+    pub image_score: Option<f64>,
     /// The reward that is trained on: that of the scores, shaped. `None` for a completion that
     /// could not be compared with its ground truth, which says nothing about the policy.
     pub reward: Option<f32>,
@@ -296,6 +299,7 @@ struct SentRollout {
     earlier: Vec<EarlierTurn>,
     program: String,
     score: Option<Score>,
+    image_score: Option<f64>,
 }
 
 /// A turn as the other ranks get it.
@@ -329,6 +333,7 @@ pub fn gathered(
         earlier: rollout.earlier.iter().map(sent_turn).collect(),
         program: rollout.program.clone(),
         score: rollout.score.clone(),
+        image_score: rollout.image_score,
     };
     let all = world.gather("the rollouts", own.iter().map(sent).collect::<Vec<_>>())?;
     let mut found: Vec<Option<Rollout>> = (0..parts.len() * samples).map(|_| None).collect();
@@ -346,11 +351,11 @@ pub fn gathered(
                 _ => prompted.prompt_ids(model, index).into(),
             };
             prompt = Some((index, Rc::clone(&ids)));
-            let SentRollout { tokens, logprobs, truncated, earlier, program, score } = sent;
+            let SentRollout { tokens, logprobs, truncated, earlier, program, score, image_score } = sent;
             let completion = Completion { tokens, logprobs, truncated, states: None };
             let prompt = ids;
             found[position] =
-                Some(Rollout { index, prompt, completion, earlier, program, score, ..Rollout::default() });
+                Some(Rollout { index, prompt, completion, earlier, program, score, image_score, ..Rollout::default() });
         }
     }
     found.into_iter().map(|rollout| rollout.context("a rank sent fewer rollouts than its share")).collect()

@@ -4,10 +4,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::OutcomeClass;
 
+/// What a solid is compared with for its reward in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardSource {
+    /// The ground truth's shape, by IoU.
+    #[default]
+    Shape,
+    /// The input picture, by the likeness of the solid's render. This crate has no pictures: who
+    /// has them passes the likeness to [`reward`] in place of the IoU.
+    Image,
+}
+
 /// Terms of the reward; see [`reward`] for the formula. Every key is optional.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
+    /// `shape` (the IoU with the ground truth) or `image` (the likeness of the solid's render to
+    /// the input picture, in place of the IoU). Only reinforcement learning reads it.
+    pub source: RewardSource,
     /// Added for any solid, whatever its IoU.
     pub syntax_bonus: f64,
     /// Multiplies the IoU, which is in [0, 1].
@@ -44,6 +59,7 @@ pub struct RewardConfig {
 impl Default for RewardConfig {
     fn default() -> Self {
         Self {
+            source: RewardSource::Shape,
             syntax_bonus: 0.1,
             iou_weight: 1.0,
             iou_power: 1.0,
@@ -137,6 +153,7 @@ mod tests {
     use super::*;
 
     const CONFIG: RewardConfig = RewardConfig {
+        source: RewardSource::Shape,
         syntax_bonus: 0.25,
         iou_weight: 2.0,
         iou_power: 1.0,

@@ -393,6 +393,16 @@ impl Algorithm {
     }
 }
 
+/// The form in which the cross-entropy imitates the policy's own programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnSource {
+    /// As the policy wrote them.
+    Sampled,
+    /// After a search has improved them, if it did.
+    Refined,
+}
+
 /// The choice of the pictures of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -508,8 +518,28 @@ section! {
         /// Share of the cross-entropy's programs, in [0, 1], that the policy has written. They are
         /// its best programs so far for rows without a program (self-imitation).
         ce_own_share: f64 = 0.0,
-        /// Minimum IoU of the policy's own programs in the cross-entropy.
+        /// Minimum IoU of the policy's own programs in the cross-entropy. With `reward.source =
+        /// "image"` it is compared with the image score instead.
         ce_own_iou: f64 = 0.8,
+        /// `sampled` (programs as the policy wrote them) or `refined`: the best programs of a step
+        /// are also improved by search (docs/agent.md), on the IoU, or on the image score with
+        /// `reward.source = "image"`. What is better becomes the row's program.
+        ce_own_source: OwnSource = OwnSource::Sampled,
+        /// With `refined`: the pictures of a step whose best program is refined, those with the
+        /// best programs first.
+        refine_programs: usize = 32usize,
+        /// With `refined`: changed programs that are built for each of these pictures.
+        refine_budget: usize = 100usize,
+        /// With `refined`: minimum IoU (or image score) of a program that is refined.
+        refine_from: f64 = 0.4,
+        /// With `refined`: weight in the cross-entropy, in [0, 1], of the tokens that search has
+        /// changed. The policy is sure of what it writes: at full weight, numbers that it finds
+        /// unlikely cost validity (docs/log.md).
+        ce_refined_weight: f64 = 0.3,
+        /// With `refined`: maximum mean cross-entropy of a refined program under the policy that
+        /// wrote the original, in nats a token. Less likely ones are not imitated. 0: no limit,
+        /// which saves the forward pass.
+        ce_refined_nats: f64 = 0.0,
         /// Decoupled weight decay, on matrices only.
         weight_decay: f64 = 0.0,
         /// Decay rates of AdamW's moments.

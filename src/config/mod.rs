@@ -168,6 +168,8 @@ impl Config {
             ("ppo.epochs", ppo.epochs),
             ("ppo.value_epochs", ppo.value_epochs),
             ("ppo.minibatch_size", ppo.minibatch_size),
+            ("ppo.refine_programs", ppo.refine_programs),
+            ("ppo.refine_budget", ppo.refine_budget),
             ("model.max_tiles", model.max_tiles),
             ("sft.validation_samples", sft.validation_samples),
             ("ppo.validation_samples", ppo.validation_samples),
@@ -218,6 +220,8 @@ impl Config {
             ("ppo.ce_anneal_until", ppo.ce_anneal_until),
             ("ppo.ce_own_share", ppo.ce_own_share),
             ("ppo.ce_own_iou", ppo.ce_own_iou),
+            ("ppo.refine_from", ppo.refine_from),
+            ("ppo.ce_refined_weight", ppo.ce_refined_weight),
             ("eval.top_p", eval.top_p),
         ] {
             require((0.0..=1.0).contains(&value), format!("{key} = {value}: must be between 0 and 1"));
@@ -250,6 +254,7 @@ impl Config {
             ("ppo.advantage_clip", ppo.advantage_clip),
             ("ppo.entropy_coef", ppo.entropy_coef),
             ("ppo.ce_weight", ppo.ce_weight),
+            ("ppo.ce_refined_nats", ppo.ce_refined_nats),
             ("eval.temperature", eval.temperature),
             ("agent.temperature", self.agent.temperature),
             ("agent.prior_weight", self.agent.prior_weight),
@@ -339,6 +344,14 @@ impl Config {
             ),
         );
         require(
+            ppo.ce_own_source == OwnSource::Sampled || ppo.ce_own_share > 0.0,
+            format!(
+                "ppo.ce_own_source = {} gives programs to imitate, but ppo.ce_own_share = {} imitates none",
+                spelling(&ppo.ce_own_source),
+                ppo.ce_own_share
+            ),
+        );
+        require(
             data.source != Source::Parquet || !data.path.as_os_str().is_empty(),
             "data.source = \"parquet\" needs data.path, which is empty".into(),
         );
@@ -419,6 +432,25 @@ mod tests {
         assert!(message.contains("ppo.turn_reward_share = 1.5: must be between 0 and 1"), "{message}");
         let message = refusal(&["sft.first_turn=false"]);
         assert!(message.contains("sft.first_turn = false") && message.contains("sft.turns = 1"), "{message}");
+    }
+
+    #[test]
+    fn refined_programs_have_limits_and_need_a_share() {
+        let refined = "ppo.ce_own_source=refined";
+        let message = refusal(&[refined, "ppo.refine_budget=0", "ppo.refine_from=1.5", "ppo.ce_refined_weight=-0.1"]);
+        for text in [
+            "ppo.ce_own_source = \"refined\" gives programs to imitate, but ppo.ce_own_share = 0",
+            "ppo.refine_budget = 0: must be at least 1",
+            "ppo.refine_from = 1.5",
+            "ppo.ce_refined_weight = -0.1",
+        ] {
+            assert!(message.contains(text), "{message}");
+        }
+        assert!(refusal(&["ppo.ce_refined_nats=-1"]).contains("ppo.ce_refined_nats = -1"));
+        let message = refusal(&["reward.source=picture"]);
+        assert!(message.contains("reward.source") && message.contains("picture"), "{message}");
+        let config = Config::load(None, &[refined, "ppo.ce_own_share=0.5"].map(str::to_owned)).unwrap();
+        assert_eq!(config.ppo.ce_own_source, OwnSource::Refined);
     }
 
     #[test]

@@ -361,6 +361,22 @@ impl World {
         (0..).zip(&lengths).map(value).collect()
     }
 
+    /// What the ranks made of their [shares](Self::share) of `count` items, in the order of the
+    /// items, on every rank.
+    ///
+    /// # Errors
+    /// As for [`Self::all_reduce`].
+    pub fn gather_shares<T: Serialize + DeserializeOwned>(
+        &self,
+        what: &str,
+        own: Vec<T>,
+        count: usize,
+    ) -> Result<Vec<T>> {
+        let mut shares: Vec<_> = self.gather(what, own)?.into_iter().map(Vec::into_iter).collect();
+        let ranks = shares.len();
+        (0..count).map(|i| shares[i % ranks].next().context("a rank sent fewer than its share")).collect()
+    }
+
     /// What `make` gives on rank 0, on every rank.
     ///
     /// # Errors

@@ -151,7 +151,9 @@ impl Evaluation {
                         (sample["logprob"], sample["tokens"]) = (json!(p.logprob), json!(p.counts.completion));
                         let of_all = p.hints.consensus.get(&samples.len());
                         for (name, value) in [("image_score", p.hints.image_score.as_ref()), ("consensus", of_all)] {
-                            value.map(|value| sample[name] = json!(value));
+                            if let Some(value) = value {
+                                sample[name] = json!(value);
+                            }
                         }
                     }
                     sample

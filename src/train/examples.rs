@@ -7,10 +7,11 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use tch::Tensor;
 
 use super::drafts::Draft;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
-use super::losses::cross_entropy;
+use super::losses::{cross_entropy, weighted_cross_entropy};
 use crate::data::design::with_design;
 use crate::generate::Piece;
 use crate::model::{InternVl, Prompt, Tokenizer};
@@ -28,12 +29,14 @@ pub struct TokenizedExample {
     pub draft: Option<Draft>,
     /// Plan, if any, program and end of turn.
     pub response: Vec<i64>,
+    /// The weight of each token of the response in the loss, in [0, 1]; empty: 1 each.
+    pub weights: Vec<f32>,
 }
 
 impl TokenizedExample {
     /// The part at `index` of the dataset with `response`.
     pub fn new(prompted: &PromptedDataset, model: &InternVl, index: usize, response: Vec<i64>) -> Self {
-        Self { index, prompt: prompted.prompt_ids(model, index).into(), draft: None, response }
+        Self { index, prompt: prompted.prompt_ids(model, index).into(), draft: None, response, weights: Vec::new() }
     }
 
     /// Tokens of the whole sequence.
@@ -99,7 +102,7 @@ pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_leng
         let prompt = prompts
             .entry(image_tokens)
             .or_insert_with(|| tokenizer.encode(&prompted.prompt.text(&[image_tokens])).into());
-        examples.push(TokenizedExample { index, prompt: prompt.clone(), draft: None, response });
+        examples.push(TokenizedExample { index, prompt: prompt.clone(), draft: None, response, weights: Vec::new() });
     }
     let all = examples.len();
     examples.retain(|example| example.sequence_len() <= max_length);
@@ -135,8 +138,8 @@ pub fn response_tokens<'a>(examples: impl IntoIterator<Item = &'a TokenizedExamp
 }
 
 /// Adds `weight` times the gradients of the mean cross-entropy over the response tokens of
-/// `examples` to the trainable tensors. Returns that mean in nats, and the number of tokens without
-/// padding.
+/// `examples`, each times its weight, to the trainable tensors. Returns that mean in nats, and the
+/// number of tokens without padding.
 pub fn cross_entropy_backward<'a>(
     model: &InternVl,
     tokenizer: &Tokenizer,
@@ -147,10 +150,27 @@ pub fn cross_entropy_backward<'a>(
 ) -> (f64, usize) {
     let sequences: Vec<_> = examples.clone().map(TokenizedExample::pieces).collect();
     let batch = TokenBatch::of_pieces(&sequences, tokenizer, model.device());
-    let images = embedded.concatenated(examples.flat_map(TokenizedExample::pictures));
+    let images = embedded.concatenated(examples.clone().flat_map(TokenizedExample::pictures));
     let pass = Pass::new(model, &batch, &images, mode);
-    let mean = pass.backward(weight, |logits, rows, _| cross_entropy(logits, &narrowed(&batch.targets, &rows)));
+    let weights = token_weights(examples).map(|weights| Tensor::from_slice(&weights).to_device(model.device()));
+    let mean = pass.backward(weight, |logits, rows, _| {
+        let targets = narrowed(&batch.targets, &rows);
+        match &weights {
+            None => cross_entropy(logits, &targets),
+            Some(weights) => weighted_cross_entropy(logits, &targets, &narrowed(weights, &rows)),
+        }
+    });
     (mean, batch.tokens)
+}
+
+/// The weights of all response tokens, in order; `None` if each is 1.
+fn token_weights<'a>(examples: impl Iterator<Item = &'a TokenizedExample> + Clone) -> Option<Vec<f32>> {
+    let weights_of = |example: &TokenizedExample| match example.weights.as_slice() {
+        [] => vec![1.0; example.response.len()],
+        weights => weights.to_vec(),
+    };
+    let is_weighted = examples.clone().any(|example| !example.weights.is_empty());
+    is_weighted.then(|| examples.flat_map(weights_of).collect())
 }
 
 #[cfg(test)]
@@ -162,11 +182,26 @@ mod tests {
     fn of_a_corrected_draft_only_the_response_is_learned() {
         let picture = Picture::Part(7);
         let draft = Draft { tokens: vec![3, 4], reply: Reply { ids: vec![5], picture: Some(picture.clone()) } };
-        let example = TokenizedExample { index: 2, prompt: vec![1, 2].into(), draft: Some(draft), response: vec![6] };
+        let (prompt, response) = (vec![1, 2].into(), vec![6]);
+        let example = TokenizedExample { index: 2, prompt, draft: Some(draft), response, weights: Vec::new() };
         let expected = [Piece::Given(&[1, 2]), Piece::Draft(&[3, 4]), Piece::Given(&[5]), Piece::Response(&[6])];
         assert_eq!(example.pieces(), expected);
         assert_eq!((example.sequence_len(), response_tokens([&example])), (6, 1));
         assert_eq!(example.pictures().collect::<Vec<_>>(), [Picture::Part(2), picture]);
+    }
+
+    #[test]
+    fn tokens_without_a_weight_count_in_full() {
+        let example = |response: usize, weights: &[f32]| TokenizedExample {
+            index: 0,
+            prompt: vec![0].into(),
+            draft: None,
+            response: vec![0; response],
+            weights: weights.to_vec(),
+        };
+        let (plain, weighted) = (example(2, &[]), example(3, &[1.0, 0.25, 0.0]));
+        assert_eq!(token_weights([&plain, &plain].into_iter()), None);
+        assert_eq!(token_weights([&plain, &weighted].into_iter()), Some(vec![1.0, 1.0, 1.0, 0.25, 0.0]));
     }
 
     #[test]
@@ -176,6 +211,7 @@ mod tests {
             prompt: vec![0; 3].into(),
             draft: None,
             response: vec![0; 1 + index * 7 % 40],
+            weights: Vec::new(),
         };
         let examples: Vec<_> = (0..130).map(example).collect();
         let steps = length_bucketed_batches(&examples, 8, 4, 7);

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use cadwright_rewards::RewardSource;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -15,16 +16,19 @@ use super::examples::{TokenizedExample, tokenized_examples};
 use super::forward::PassMode;
 use super::imitation::{OwnPrograms, draw_demonstrations};
 use super::losses::kl_k3;
+use super::metrics::StepNumbers;
 use super::minibatch::{embeddings_when_generated, logprobs_under, per_token};
 use super::optim::{Optimizer, OptimizerConfig, SkippedUpdates};
+use super::proxy::ProxyWatch;
 use super::schedule::{CeGuard, ce_weight};
 use super::shaping::RunningScale;
 use super::shards::Shard;
 use super::training_loop::{LoopConfig, Position, StepRates, TrainingLoop};
 use super::validation::{ceiling, ceiling_k};
 use super::{Stage, stream};
-use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, Ppo};
+use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, OwnSource, Ppo};
 use crate::model::{InternVl, ValueHead};
+use crate::pictures::Picture;
 use crate::rollouts::{PromptedDataset, Rollout, divided};
 use crate::seeds::seed;
 
@@ -52,6 +56,8 @@ pub(super) struct PpoState {
     pub(super) reward_scale: RunningScale,
     pub(super) reward_spread: RewardSpread,
     pub(super) own_programs: OwnPrograms,
+    #[serde(default)]
+    pub(super) proxy: ProxyWatch,
     pub(super) skipped: SkippedUpdates,
     pub(super) skipped_by_critic: SkippedUpdates,
     /// The parts of the next step. They are chosen one step ahead, so that their ground truths are
@@ -78,7 +84,7 @@ impl<'a> Learner<'a> {
         );
         let value_seed = seed(&[u64::from(config.run.seed), stream("ppo")]) as i64;
         let value_head = ValueHead::new(policy.config.llm_config.hidden_size, value_seed, policy.device());
-        let optimizer_config = LoopConfig::ppo(ppo).optimizer;
+        let optimizer_config = LoopConfig::ppo(config).optimizer;
         let value_config = OptimizerConfig { kind: OptimizerKind::Adamw, ..optimizer_config };
         let shard = Shard::of(stage.world, config.distributed.shard_optimizer);
         let is_spread_used = ppo.curriculum == Curriculum::Signal;
@@ -89,6 +95,7 @@ impl<'a> Learner<'a> {
             reward_scale: RunningScale::default(),
             reward_spread: RewardSpread::new(if is_spread_used { train.len() } else { 0 }),
             own_programs: OwnPrograms::default(),
+            proxy: ProxyWatch::default(),
             skipped: SkippedUpdates::default(),
             skipped_by_critic: SkippedUpdates::default(),
             next: Vec::new(),
@@ -118,8 +125,8 @@ impl<'a> Learner<'a> {
         let validation = training.validate(&mut self.state.position, self.policy)?;
         let report = &validation.report;
         let mut numbers = vec![("seconds", 0.0), ("val_vsr", report.vsr), ("val_iou", report.iou)];
-        let of_turns = validation.turn_numbers();
-        numbers.extend(of_turns.iter().map(|(name, iou)| (name.as_str(), *iou)));
+        let further = validation.further_numbers();
+        numbers.extend(further.iter().map(|(name, value)| (name.as_str(), *value)));
         if let Some((mean, best)) = ceiling(self.stage, self.policy)? {
             let k = ceiling_k(self.ppo());
             let line = format!("ppo: sampled IoU of the SFT policy {mean:.3}; best of {k} {best:.3}, the ceiling");
@@ -129,6 +136,30 @@ impl<'a> Learner<'a> {
         training.telemetry.record(0, &numbers)?;
         self.state.next = self.parts_of_step(0);
         Ok(())
+    }
+
+    /// Remembers what later steps need of a step's rollouts: own programs, some of them refined, the
+    /// spread of rewards, and how well the image score does. Returns what there is to log of it.
+    pub(super) fn observe(&mut self, rollouts: &[Rollout]) -> Result<StepNumbers> {
+        let (config, ppo) = (self.config(), self.ppo());
+        let mut numbers = StepNumbers::default();
+        if ppo.ce_own_share > 0.0 {
+            self.state.own_programs.observe_rollouts(rollouts, self.stage.train, config);
+        }
+        if ppo.ce_own_source == OwnSource::Refined {
+            numbers = self.refine_own_programs(rollouts)?;
+        }
+        if ppo.curriculum == Curriculum::Signal {
+            for group in rollouts.chunks(ppo.samples_per_image) {
+                self.state.reward_spread.observe(group[0].index, group.iter().map(|rollout| rollout.reward));
+            }
+        }
+        if config.reward.source == RewardSource::Image {
+            let (watched, warning) = self.state.proxy.observe_rollouts(rollouts, config);
+            numbers.extend(watched.as_pairs());
+            warning.iter().for_each(|warning| self.stage.world.say(warning));
+        }
+        Ok(numbers)
     }
 
     /// The weight of the cross-entropy in this step.
@@ -165,22 +196,27 @@ impl<'a> Learner<'a> {
     /// Log-probabilities of the tokens of `members` under the reference. Each rank computes its
     /// share.
     pub(super) fn ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Result<Vec<Vec<f32>>> {
-        let own: Vec<&Rollout> = self.stage.world.share(members).copied().collect();
-        let own = self.own_ref_logprobs(rollouts, &own);
-        let mut shares: Vec<_> =
-            self.stage.world.gather("log-probabilities", own)?.into_iter().map(Vec::into_iter).collect();
-        let ranks = shares.len();
-        (0..members.len()).map(|i| shares[i % ranks].next().context("a rank sent fewer than its share")).collect()
-    }
-
-    fn own_ref_logprobs(&self, rollouts: &[Rollout], members: &[&Rollout]) -> Vec<Vec<f32>> {
         // If the policy's vision tower is trained, its embeddings differ from the reference's. The
         // reference then embeds the pictures itself.
         let known = if self.policy.trains_vision() { BTreeMap::new() } else { embeddings_when_generated(rollouts) };
-        let shown = members.iter().flat_map(|rollout| rollout.pictures());
-        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(&self.reference, shown, &known));
-        let (temperature, size) = (self.ppo().temperature, self.micro_batch_size());
-        logprobs_under(&self.reference, self.prompted, members, &embedded, temperature, size)
+        self.logprobs_under(&self.reference, &known, members, self.ppo().temperature)
+    }
+
+    /// Log-probabilities of the tokens of `members` under `model` at `temperature`; `known` are
+    /// pictures that it need not embed. Each rank computes its share.
+    pub(super) fn logprobs_under(
+        &self,
+        model: &InternVl,
+        known: &BTreeMap<Picture, Tensor>,
+        members: &[&Rollout],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f32>>> {
+        let world = self.stage.world;
+        let own: Vec<&Rollout> = world.share(members).copied().collect();
+        let shown = own.iter().flat_map(|rollout| rollout.pictures());
+        let embedded = tch::no_grad(|| self.prompted.pictures.embed_for_update(model, shown, known));
+        let own = logprobs_under(model, self.prompted, &own, &embedded, temperature, self.micro_batch_size());
+        world.gather_shares("log-probabilities", own, members.len())
     }
 
     /// The parts of a step.

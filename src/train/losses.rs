@@ -103,6 +103,13 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     logits.cross_entropy_for_logits(targets)
 }
 
+/// As [`cross_entropy`], with the token's weight `weights [n]` as a factor of each term. The mean is
+/// over the number of tokens: a small weight is a small gradient.
+pub fn weighted_cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
+    let logprobs = logits.log_softmax(-1, Kind::Float).gather(-1, &targets.unsqueeze(-1), false).squeeze_dim(-1);
+    -(logprobs * weights).mean(Kind::Float)
+}
+
 /// `1 - var(returns - values) / var(returns)`: 1 for a perfect critic, 0 for one that always says
 /// the mean, negative for a worse one. 0 if the returns do not vary.
 pub fn explained_variance(values: &[f32], returns: &[f32]) -> f64 {
@@ -198,6 +205,29 @@ mod tests {
     fn entropy_of_a_uniform_distribution_is_the_log_of_its_size() {
         let log_softmax = Tensor::zeros([3, 8], tch::kind::FLOAT_CPU).log_softmax(-1, Kind::Float);
         assert!((entropy(&log_softmax).double_value(&[]) - 8f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_weight_scales_the_term_and_the_gradient_of_its_token_alone() {
+        // Two tokens of an alphabet of two: p = (1/4, 3/4) and (1/2, 1/2).
+        let logits = || Tensor::from_slice(&[0.25f32, 0.75, 0.5, 0.5]).log().view([2, 2]).set_requires_grad(true);
+        let targets = Tensor::from_slice(&[0i64, 1]);
+        let gradient = |weights: [f32; 2]| -> (f64, Vec<f32>) {
+            let logits = logits();
+            let loss = weighted_cross_entropy(&logits, &targets, &Tensor::from_slice(&weights));
+            loss.backward();
+            (loss.double_value(&[]), Vec::try_from(logits.grad().flatten(0, -1)).unwrap())
+        };
+        // -(w0 ln 1/4 + w1 ln 1/2) / 2; its gradient is w (p - target) / 2.
+        let (loss, found) = gradient([1.0, 1.0]);
+        assert!(
+            (loss - 1.5 * 2f64.ln()).abs() < 1e-6
+                && (loss - cross_entropy(&logits(), &targets).double_value(&[])).abs() < 1e-6
+        );
+        assert_close(&found, &[-0.375, 0.375, 0.25, -0.25]);
+        let (loss, found) = gradient([0.5, 0.0]);
+        assert!((loss - 0.5 * 2f64.ln()).abs() < 1e-6);
+        assert_close(&found, &[-0.1875, 0.1875, 0.0, 0.0]);
     }
 
     #[test]

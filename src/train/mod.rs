@@ -13,10 +13,12 @@ pub mod metrics;
 mod minibatch;
 pub mod optim;
 pub mod ppo;
+pub mod proxy;
 pub mod schedule;
 pub mod sft;
 pub mod shaping;
 pub mod shards;
+mod teachers;
 pub mod training_loop;
 pub mod validation;
 
@@ -104,8 +106,13 @@ mod tests {
 
     #[test]
     fn more_sft_shuffles_otherwise_than_sft() {
-        let example =
-            |index| TokenizedExample { index, prompt: vec![0; 3].into(), draft: None, response: vec![0; index % 7] };
+        let example = |index| TokenizedExample {
+            index,
+            prompt: vec![0; 3].into(),
+            draft: None,
+            response: vec![0; index % 7],
+            weights: Vec::new(),
+        };
         let examples: Vec<_> = (0..64).map(example).collect();
         let epoch = |stage| length_bucketed_batches(&examples, 8, 8, sft::epoch_seed(stage, 0, 0));
         assert_ne!(epoch("control"), epoch("sft"));

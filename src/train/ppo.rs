@@ -17,6 +17,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use cadwright_rewards::RewardSource;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -28,10 +29,11 @@ use super::examples::{TokenizedExample, cross_entropy_backward, response_tokens}
 use super::forward::{Pass, narrowed, token_logprobs};
 use super::learner::Learner;
 use super::losses::{PolicyLoss, entropy, kl_k3, policy_loss, value_loss};
-use super::metrics::{Means, rollout_numbers, vsr};
+use super::metrics::{Means, StepNumbers, rollout_numbers, vsr};
 use super::minibatch::{
     embeddings_when_generated, images_of, per_token, sorted_by_length, to_vec, token_batch, token_count,
 };
+use super::proxy::reward_by_pictures;
 use super::schedule::adapted_kl_coef;
 use super::shaping::shape_rewards;
 use super::training_loop::{LoopConfig, StepRates, TrainingLoop};
@@ -53,7 +55,7 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let pictures = stage.training_pictures(policy);
     let prompted = stage.prompted(stage.train, &pictures);
     let mut learner = Learner::new(stage, &prompted, policy)?;
-    let mut training = TrainingLoop::new(stage, "ppo", LoopConfig::ppo(learner.ppo()), &learner.state.position)?;
+    let mut training = TrainingLoop::new(stage, "ppo", LoopConfig::ppo(learner.config()), &learner.state.position)?;
     if learner.state.position.step == 0 {
         learner.measure_the_start(&mut training)?;
     }
@@ -61,14 +63,14 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     while let Some(rates) = training.begin_step(&learner.state.position) {
         let ce_weight = learner.ce_weight(&rates);
         let (mut rollouts, mut seconds) = learner.collect()?;
-        let selected = learner.compare(&mut rollouts)?;
+        let (selected, compared) = learner.compare(&mut rollouts)?;
         let selected: Vec<&Rollout> = selected.into_iter().map(|i| &rollouts[i]).collect();
         let started = Instant::now();
         let means = learner.update(&rollouts, &selected, rates.learning_rate, ce_weight)?;
         seconds.update = started.elapsed().as_secs_f64();
         training.end_update(&mut learner.state.position)?;
         learner.adapt(&rollouts, &means, training.progress(&learner.state.position) - rates.progress);
-        learner.log(&mut training, &rollouts, &means, &rates, ce_weight, &seconds)?;
+        learner.log(&mut training, &rollouts, &means, &rates, ce_weight, &seconds, compared)?;
         let position = learner.state.position.clone();
         training.end_step(&position, || learner.save())?;
     }
@@ -120,7 +122,10 @@ impl Learner<'_> {
             self.prefetch();
         }
         let waiting = Instant::now();
-        let rollouts = pending.finish()?;
+        let mut rollouts = pending.finish()?;
+        if config.reward.source == RewardSource::Image {
+            reward_by_pictures(&mut rollouts, self.stage.train, config, scorer)?;
+        }
         let score_wait = waiting.elapsed().as_secs_f64();
         let done = Instant::now();
         let rollouts = gathered(world, self.policy, self.prompted, &parts, &places, rollouts, samples)?;
@@ -129,8 +134,8 @@ impl Learner<'_> {
     }
 
     /// (2) Fills in rewards, values, advantages and the reference's log-probabilities. Returns the
-    /// indices of the rollouts to update on.
-    fn compare(&mut self, rollouts: &mut [Rollout]) -> Result<Vec<usize>> {
+    /// indices of the rollouts to update on, and what there is to log of it.
+    fn compare(&mut self, rollouts: &mut [Rollout]) -> Result<(Vec<usize>, StepNumbers)> {
         let config = self.config();
         let ppo = &config.ppo;
         shape_rewards(rollouts, config, &mut self.state.reward_scale);
@@ -138,14 +143,7 @@ impl Learner<'_> {
             let rewards: Vec<f32> = rollouts.iter().filter_map(|rollout| rollout.reward).collect();
             self.value_head.start_at(f64::from(rewards.iter().sum::<f32>() / rewards.len().max(1) as f32));
         }
-        if ppo.ce_own_share > 0.0 {
-            self.state.own_programs.observe_rollouts(rollouts, self.stage.train, config);
-        }
-        if ppo.curriculum == Curriculum::Signal {
-            for group in rollouts.chunks(ppo.samples_per_image) {
-                self.state.reward_spread.observe(group[0].index, group.iter().map(|rollout| rollout.reward));
-            }
-        }
+        let numbers = self.observe(rollouts)?;
         if ppo.algorithm == Algorithm::Ppo {
             self.estimate_values(rollouts)?;
         }
@@ -157,7 +155,7 @@ impl Learner<'_> {
                 rollouts[i].ref_logprobs = ref_logprobs;
             }
         }
-        Ok(selected)
+        Ok((selected, numbers))
     }
 
     /// Sets the critic's values. Each rank estimates those of its own rollouts, whose states it
@@ -353,12 +351,14 @@ impl Learner<'_> {
         rates: &StepRates,
         ce_weight: f64,
         seconds: &Seconds,
+        compared: StepNumbers,
     ) -> Result<()> {
         let (ppo, state) = (self.ppo(), &mut self.state);
         let mut numbers = rollout_numbers(rollouts, self.stage.config);
         numbers.extend((ppo.ce_own_share > 0.0).then(|| ("own_programs", state.own_programs.len() as f64)));
         let is_spread_used = ppo.curriculum == Curriculum::Signal;
         numbers.extend(is_spread_used.then(|| ("parts_seen", state.reward_spread.seen() as f64)));
+        numbers.extend(compared.as_pairs());
         numbers.extend(means.iter());
         numbers.extend([
             ("seconds", state.position.seconds),

@@ -1,5 +1,6 @@
 //! Shapes the rewards of a step before they become advantages.
 
+use cadwright_rewards::RewardSource;
 use cadwright_rewards::stats::mean;
 use cadwright_rollout::Score;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub fn shape_rewards(rollouts: &mut [Rollout], config: &Config, scale: &mut Runn
     let ppo = &config.ppo;
     let shaped = |rollout: &Rollout| {
         let length = rollout.tokens().len() as f64 / config.generate.max_new_tokens as f64;
-        Some(reward_of(rollout, ppo.turn_reward_share)? - ppo.length_penalty * length)
+        Some(reward_of(rollout, ppo.turn_reward_share, config.reward.source)? - ppo.length_penalty * length)
     };
     let rewards: Vec<Option<f64>> = rollouts.iter().map(shaped).collect();
     scale.add(rewards.iter().flatten().copied());
@@ -29,9 +30,13 @@ pub fn shape_rewards(rollouts: &mut [Rollout], config: &Config, scale: &mut Runn
 }
 
 /// The reward of an episode before it is shaped; `None` if a program whose reward counts could not
-/// be scored.
-fn reward_of(rollout: &Rollout, share_of_earlier: f64) -> Option<f64> {
-    let reward = |score: Option<&Score>| score.filter(|score| is_scored(score)).map(|score| score.reward);
+/// be scored. A reward from the picture needs no ground truth.
+fn reward_of(rollout: &Rollout, share_of_earlier: f64, source: RewardSource) -> Option<f64> {
+    let is_known = |score: &Score| match source {
+        RewardSource::Shape => is_scored(score),
+        RewardSource::Image => score.verdict.class().is_some(),
+    };
+    let reward = |score: Option<&Score>| score.filter(|score| is_known(score)).map(|score| score.reward);
     let last = reward(rollout.score.as_ref())?;
     if rollout.earlier.is_empty() || share_of_earlier == 0.0 {
         return Some(last);
@@ -101,6 +106,7 @@ mod tests {
             let earlier = vec![EarlierTurn { end: 0, program, truncated, score: first, reply, image }];
             Rollout { earlier, score: score(0.75, solid), ..Rollout::default() }
         };
+        let reward_of = |rollout: &Rollout, share: f64| reward_of(rollout, share, RewardSource::Shape);
         let alone = Rollout { score: score(0.75, solid), ..Rollout::default() };
         assert_eq!(reward_of(&alone, 0.0), Some(0.75));
         let better = episode(score(0.25, solid));
@@ -111,6 +117,17 @@ mod tests {
         let unknown = episode(score(0.0, Verdict::Panicked));
         assert_eq!((reward_of(&unknown, 0.0), reward_of(&unknown, 0.5)), (Some(0.75), None));
         assert_eq!(reward_of(&episode(None), 0.5), None);
+    }
+
+    #[test]
+    fn without_a_ground_truth_only_the_picture_gives_a_reward() {
+        let solid = Verdict::Known(OutcomeClass::Solid);
+        let broken = Score { ground_truth_error: Some("no solid".into()), ..score(0.75, solid).unwrap() };
+        let rollout = Rollout { score: Some(broken), ..Rollout::default() };
+        assert_eq!(reward_of(&rollout, 0.0, RewardSource::Shape), None);
+        assert_eq!(reward_of(&rollout, 0.0, RewardSource::Image), Some(0.75));
+        let unknown = Rollout { score: score(0.0, Verdict::Panicked), ..Rollout::default() };
+        assert_eq!(reward_of(&unknown, 0.0, RewardSource::Image), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use cadwright_rewards::RewardSource;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use super::metrics::StepNumbers;
 use super::optim::OptimizerConfig;
 use super::schedule::{LearningRate, progress};
 use super::validation::{Best, Validation, validate};
-use crate::config::{Ppo, Sft};
+use crate::config::{Config, Sft};
 use crate::files::write_whole;
 use crate::interrupt;
 use crate::model::InternVl;
@@ -36,6 +37,8 @@ pub struct LoopConfig {
     pub validation_samples: usize,
     /// Programs of an episode in a validation.
     pub turns: usize,
+    /// What chooses the best policy.
+    pub source: RewardSource,
     /// Steps between checkpoints; 0 writes none.
     pub checkpoint_every: usize,
 }
@@ -61,12 +64,14 @@ impl LoopConfig {
             validate_every: sft.validate_every,
             validation_samples: sft.validation_samples,
             turns: sft.turns,
+            source: RewardSource::Shape,
             checkpoint_every: sft.checkpoint_every,
         }
     }
 
     /// The settings of `[ppo]`.
-    pub fn ppo(ppo: &Ppo) -> Self {
+    pub fn ppo(config: &Config) -> Self {
+        let ppo = &config.ppo;
         Self {
             steps: ppo.steps,
             max_seconds: ppo.max_seconds,
@@ -85,6 +90,7 @@ impl LoopConfig {
             validate_every: ppo.validate_every,
             validation_samples: ppo.validation_samples,
             turns: ppo.turns,
+            source: config.reward.source,
             checkpoint_every: ppo.checkpoint_every,
         }
     }
@@ -205,9 +211,9 @@ impl<'a> TrainingLoop<'a> {
             numbers.extend([("val_vsr", vsr), ("val_iou", iou)]);
             let loss = loss.map_or(String::new(), |loss| format!("loss {loss:.3}  "));
             let mut line = format!("validation: {loss}VSR {vsr:.3}  IoU {iou:.3}");
-            for (name, iou) in validation.turn_numbers() {
-                line += &format!("  {} {iou:.3}", name.trim_start_matches("val_").replace('_', " "));
-                numbers.push(name, iou);
+            for (name, value) in validation.further_numbers() {
+                line += &format!("  {} {value:.3}", name.trim_start_matches("val_").replace('_', " "));
+                numbers.push(name, value);
             }
             self.telemetry.note_step(step, self.progress(position), &line);
         }
@@ -219,10 +225,9 @@ impl<'a> TrainingLoop<'a> {
     /// # Errors
     /// The scorer cannot go on, or the directory cannot be written.
     pub fn validate(&mut self, position: &mut Position, policy: &InternVl) -> Result<Validation> {
-        let (samples, step) = (self.config.validation_samples, position.step);
-        let turns = self.stage.config.turns(self.config.turns);
         let best_directory = self.directory().join("best");
-        validate(self.stage, policy, samples, turns, step, &mut position.best, &best_directory, &mut self.telemetry)
+        let (step, best) = (position.step, &mut position.best);
+        validate(self.stage, policy, &self.config, step, best, &best_directory, &mut self.telemetry)
     }
 
     /// Calls `save` if a checkpoint is due after the step that was counted last, and ends the run

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use cadwright_rewards::RewardSource;
 use cadwright_rewards::stats::mean;
 use cadwright_rollout::Report;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
+use super::proxy::validation_image_score;
+use super::training_loop::LoopConfig;
 use crate::config::{Ppo, Turns};
 use crate::data::Dataset;
 use crate::data::render::{render_solid, side_by_side};
@@ -25,6 +28,9 @@ use crate::telemetry::Telemetry;
 pub struct Best {
     /// Its IoU; `None` before the first validation.
     pub iou: Option<f64>,
+    /// Its image score, if that chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_score: Option<f64>,
     /// Its VSR.
     pub vsr: f64,
     /// Steps that were taken before it.
@@ -37,29 +43,30 @@ pub struct Validation {
     pub report: Report,
     /// The mean IoU of each turn, the last one's last; a single number for one turn.
     pub turn_ious: Vec<f64>,
+    /// The mean image score, if the reward comes from pictures.
+    pub image_score: Option<f64>,
 }
 
 impl Validation {
-    /// The numbers that a validation of several turns logs besides.
-    pub fn turn_numbers(&self) -> Vec<(String, f64)> {
-        if self.turn_ious.len() == 1 {
-            return Vec::new();
-        }
-        self.turn_ious.iter().enumerate().map(|(turn, iou)| (format!("val_turn{}_iou", turn + 1), *iou)).collect()
+    /// The numbers that are logged besides VSR and IoU: the IoU of each of several turns, and the
+    /// image score.
+    pub fn further_numbers(&self) -> Vec<(String, f64)> {
+        let turns = self.turn_ious.iter().enumerate().filter(|_| self.turn_ious.len() > 1);
+        let turns = turns.map(|(turn, iou)| (format!("val_turn{}_iou", turn + 1), *iou));
+        turns.chain(self.image_score.map(|score| ("val_image_score".to_owned(), score))).collect()
     }
 }
 
-/// Validates `model` after `step` steps on the first `samples` validation parts with episodes of
-/// `turns`, of which the last program counts, and logs pictures of some of them. Rank 0 writes the
-/// model to `directory` if it is the best so far.
+/// Validates `model` after `step` steps on the first validation parts with episodes of which the
+/// last program counts, and logs pictures of some of them. Rank 0 writes the model to `directory` if
+/// it is the best so far: by IoU or, if rewards come from pictures, by image score.
 ///
 /// # Errors
 /// The scorer cannot go on, or the directory cannot be written.
 pub fn validate(
     stage: &Stage,
     model: &InternVl,
-    samples: usize,
-    turns: Turns,
+    loop_config: &LoopConfig,
     step: usize,
     best: &mut Best,
     directory: &Path,
@@ -68,7 +75,8 @@ pub fn validate(
     let Stage { config, world, validation, scorer, .. } = stage;
     let pictures = Pictures::new(validation, config.model.max_tiles, 0);
     let prompted = stage.prompted(validation, &pictures);
-    let indices: Vec<usize> = (0..validation.len().min(samples)).collect();
+    let indices: Vec<usize> = (0..validation.len().min(loop_config.validation_samples)).collect();
+    let turns = config.turns(loop_config.turns);
     let options = EvalOptions {
         samples: 1,
         turns,
@@ -86,9 +94,16 @@ pub fn validate(
     }
     let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64());
     let iou = report.iou;
-    // Compares by IoU, then by VSR. Among equals, the policy that was trained for longer wins.
-    if best.iou.is_none_or(|best_iou| (iou, report.vsr) >= (best_iou, best.vsr)) {
-        *best = Best { iou: Some(iou), vsr: report.vsr, step };
+    let image_score = match loop_config.source {
+        RewardSource::Shape => None,
+        RewardSource::Image => Some(validation_image_score(stage, &predictions)?),
+    };
+    let new = Best { iou: Some(iou), image_score, vsr: report.vsr, step };
+    // Compares by IoU or image score, then by VSR. Among equals, the policy that was trained for
+    // longer wins.
+    let rank = |best: &Best| (best.image_score.or(best.iou), best.vsr);
+    if rank(&new) >= rank(best) {
+        *best = new;
         if world.is_main() {
             stage.save_policy(model, directory)?;
         }
@@ -99,7 +114,7 @@ pub fn validate(
         mean(&predictions.iter().map(iou).collect::<Vec<f64>>())
     };
     let turn_ious = (0..turns.count - 1).map(iou_of).chain([iou]).collect();
-    Ok(Validation { report, turn_ious })
+    Ok(Validation { report, turn_ious, image_score })
 }
 
 /// Pictures shown in TensorBoard.

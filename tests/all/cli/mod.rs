@@ -14,6 +14,7 @@ mod prompts;
 mod ranks;
 mod recovery;
 mod run;
+mod teachers;
 mod tools;
 mod toy;
 mod turns;

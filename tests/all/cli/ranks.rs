@@ -122,8 +122,17 @@ fn rl_on_several_ranks_equals_one_rank() {
     // Of 15 completions, the last minibatch of 7 has one: on 4 ranks, the last has neither that nor
     // a program of the cross-entropy.
     let ppo = ["ppo.algorithm=ppo", "ppo.epochs=2", "ppo.freeze_vision=false", "ppo.ce_batch_size=2"];
-    let rloo = ["ppo.algorithm=rloo", "ppo.curriculum=signal", "ppo.keep_images=3", "ppo.target_kl=0.5"];
-    for (algorithm, options, all_ranks) in [("ppo", &ppo, [2, 4].as_slice()), ("rloo", &rloo, &[2])] {
+    let rloo = [
+        "ppo.algorithm=rloo",
+        "ppo.curriculum=signal",
+        "ppo.keep_images=3",
+        "ppo.target_kl=0.5",
+        "ppo.ce_own_source=refined",
+        "ppo.refine_from=0",
+        "ppo.refine_budget=10",
+        "ppo.ce_refined_nats=9",
+    ];
+    for (algorithm, options, all_ranks) in [("ppo", ppo.as_slice(), [2, 4].as_slice()), ("rloo", rloo.as_slice(), &[2])] {
         let run = |ranks: usize| -> (PathBuf, Finished) {
             let name = format!("{algorithm}-{ranks}");
             copy_directory(&tiny_run().join("sft"), &place.path(&name).join("sft"));

@@ -83,7 +83,8 @@ fn a_mesh_of_the_same_solid_scores_nearly_one() {
 #[test]
 fn the_score_falls_as_an_error_grows() {
     // By name: the part, with a number to change, and the number's values from right to wrong.
-    let edits: [(&str, &dyn Fn(f64) -> String, [f64; 5]); 6] = [
+    type Edit<'a> = (&'a str, &'a dyn Fn(f64) -> String, [f64; 5]);
+    let edits: [Edit; 6] = [
         ("length", &|x| format!("cq.Workplane().box({x:?}, 2, 1)"), [4.0, 4.2, 4.6, 5.4, 7.0]),
         ("height", &|x| format!("cq.Workplane().box(4, 2, {x:?})"), [1.0, 0.95, 0.8, 0.6, 0.3]),
         (
