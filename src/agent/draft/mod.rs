@@ -3,7 +3,7 @@
 //!
 //! [`Draft::parse`] reads the statements that GenCAD-Code writes and nothing else, and
 //! [`Draft::program`] writes them. A program in another form is edited as text, number by number
-//! ([`numbers`](super::numbers)).
+//! ([`Literals`](super::refine::Literals)).
 
 mod edits;
 mod handles;
