@@ -24,9 +24,8 @@ impl PromptedDataset<'_> {
     /// # Panics
     /// There are fewer pictures than the prompt has places.
     pub fn input(&self, model: &InternVl, pictures: &[Picture]) -> PromptInput {
-        let tokens: Vec<usize> = pictures.iter().map(|picture| self.pictures.image_tokens(model, picture)).collect();
-        let ids = self.tokenizer.encode(&self.prompt.text(&tokens));
-        PromptInput::new(ids, Tensor::cat(&self.pictures.embed(model, pictures), 0))
+        let (prompt, shown) = self.shown(pictures);
+        PromptInput::new(self.ids(model, &prompt, &shown), Tensor::cat(&self.pictures.embed(model, &shown), 0))
     }
 
     /// The reply to `answer` with this text and picture. An answer that was cut off, or that ended

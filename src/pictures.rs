@@ -34,6 +34,11 @@ impl PictureFile {
         decode_rgb(&bytes).map(|_| Self(bytes))
     }
 
+    /// The picture of an example.
+    pub fn of_example(example: &Example) -> Self {
+        Self(example.image.to_vec())
+    }
+
     /// A picture as a PNG file.
     ///
     /// # Errors

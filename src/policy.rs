@@ -11,7 +11,7 @@ use crate::agent::prior::Prior;
 use crate::config::{Config, Template, Tune};
 use crate::files::replace_directory;
 use crate::hub::{COMPANIONS, HubError, resolve_adapter, resolve_checkpoint};
-use crate::model::{InternVl, InternVlConfig, Layout, ModelError, Prompt, Tokenizer, files};
+use crate::model::{InternVl, InternVlConfig, Layout, ModelError, Prompt, Strategy, Tokenizer, files};
 
 /// The directories in which a policy is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,15 +74,18 @@ impl PolicyPath {
     }
 }
 
-/// The prompt that the configuration asks for, rendered by the chat template of `checkpoint` if
+/// The prompt that the configuration asks for with its strategy, rendered by the chat template of `checkpoint` if
 /// `prompt.template` allows it.
 ///
 /// # Errors
-/// See [`Prompt::new`].
+/// There is no strategy `prompt.strategy`; see also [`Prompt::new`].
 pub fn configured_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<Prompt, ModelError> {
     let prompt = &config.prompt;
     let checkpoint = checkpoint.filter(|_| prompt.template == Template::Auto);
-    Prompt::new(checkpoint, &prompt.system, &prompt.user)
+    let strategy = Strategy::named(&prompt.strategy)?;
+    let [system, user] = strategy.texts(&prompt.system, &prompt.user);
+    let prompt = Prompt::with_pictures(checkpoint, &system, &user, strategy.examples + 1)?;
+    Ok(prompt.answered_with_plan(strategy.plan))
 }
 
 /// The purpose for which a policy is loaded.

@@ -6,17 +6,17 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use cadwright_rewards::frames::Frame;
-use cadwright_rewards::program::extract_program;
+use cadwright_rewards::program::{extract_program, outside_of_plan};
 use cadwright_rollout::{GroundTruth, Score, ScoreBatch, ScoreRequest, Scorer};
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Example};
 use crate::distributed::World;
 use crate::generate::{Completion, GenerateOptions, Piece, PromptInput, generate};
 use crate::model::{InternVl, Prompt, Tokenizer};
-use crate::pictures::{Picture, Pictures};
+use crate::pictures::{Picture, PictureFile, Pictures};
 use crate::turns::EarlierTurn;
 
 /// A dataset with its pictures, and the prompt for each of them.
@@ -34,7 +34,26 @@ pub struct PromptedDataset<'a> {
 impl PromptedDataset<'_> {
     /// The token ids before the completion, for the picture at `index`.
     pub fn prompt_ids(&self, model: &InternVl, index: usize) -> Vec<i64> {
-        self.tokenizer.encode(&self.prompt.text(&[self.pictures.image_tokens(model, &Picture::Part(index))]))
+        let (prompt, pictures) = self.shown(&[Picture::Part(index)]);
+        self.ids(model, &prompt, &pictures)
+    }
+
+    /// The token ids of `prompt` with `pictures`.
+    pub(crate) fn ids(&self, model: &InternVl, prompt: &Prompt, pictures: &[Picture]) -> Vec<i64> {
+        let tokens: Vec<usize> = pictures.iter().map(|picture| self.pictures.image_tokens(model, picture)).collect();
+        self.tokenizer.encode(&prompt.text(&tokens))
+    }
+
+    /// The prompt for `pictures` of a part, of which the first is that of its row, and all pictures
+    /// in it. Those of the examples for the row, if the prompt shows any, come first.
+    pub(crate) fn shown(&self, pictures: &[Picture]) -> (Prompt, Vec<Picture>) {
+        let examples: Vec<&Example> = match (pictures.first(), &self.dataset.shown) {
+            (Some(Picture::Part(row)), Some(shown)) => shown.of_row(*row).take(self.prompt.pictures() - 1).collect(),
+            _ => Vec::new(),
+        };
+        let prompt = self.prompt.with_examples(examples.iter().filter_map(|example| example.program.as_deref()));
+        let files = examples.iter().map(|example| Picture::File(PictureFile::of_example(example)));
+        (prompt, files.chain(pictures.iter().cloned()).collect())
     }
 
     /// The part at `index`, as a program or a file.
@@ -44,10 +63,14 @@ impl PromptedDataset<'_> {
 
     /// Prompts with embedded pictures, without gradients.
     pub fn inputs(&self, model: &InternVl, indices: &[usize]) -> Vec<PromptInput> {
-        let pictures: Vec<Picture> = indices.iter().map(|&index| Picture::Part(index)).collect();
-        let images = self.pictures.embed(model, &pictures);
-        let input = |(&index, image)| PromptInput::new(self.prompt_ids(model, index), image);
-        indices.iter().zip(images).map(input).collect()
+        let shown: Vec<_> = indices.iter().map(|&index| self.shown(&[Picture::Part(index)])).collect();
+        let pictures: Vec<Picture> = shown.iter().flat_map(|(_, pictures)| pictures).cloned().collect();
+        let mut images = self.pictures.embed(model, &pictures).into_iter();
+        let input = |(prompt, pictures): &(Prompt, Vec<Picture>)| {
+            let own: Vec<Tensor> = images.by_ref().take(pictures.len()).collect();
+            PromptInput::new(self.ids(model, prompt, pictures), Tensor::cat(&own, 0))
+        };
+        shown.iter().map(input).collect()
     }
 }
 
@@ -74,8 +97,8 @@ pub struct Rollout {
     /// How much the render of the program's solid is like the picture, in [0, 1]; 0 without a solid.
     /// `None` unless the reward needs it.
     pub image_score: Option<f64>,
-    /// The reward that is trained on: that of the scores, shaped. `None` for a completion that could not
-    /// be compared with its ground truth, which says nothing about the policy.
+    /// The reward that is trained on: that of the scores, shaped. `None` for a completion that
+    /// could not be compared with its ground truth, which says nothing about the policy.
     pub reward: Option<f32>,
     /// The critic's value of each token; empty without a critic.
     pub values: Vec<f32>,
@@ -162,6 +185,27 @@ impl Rollout {
     pub fn iou_in(&self, frame: Frame) -> f64 {
         self.score.as_ref().map_or(0.0, |score| score.iou_in(frame))
     }
+}
+
+/// The plan in a completion, its marks included, and the number of its tokens. Both are empty if
+/// there is none.
+pub fn plan_of(tokenizer: &Tokenizer, tokens: &[i64]) -> (String, usize) {
+    let text = tokenizer.decode(tokens);
+    let outside = outside_of_plan(&text);
+    if outside.len() == text.len() {
+        return (String::new(), 0);
+    }
+    // The first tokens whose text has at least this many bytes.
+    let tokens_of = |bytes: usize| {
+        let counts: Vec<usize> = (0..tokens.len()).collect();
+        counts.partition_point(|&count| tokenizer.decode(&tokens[..count]).len() < bytes)
+    };
+    let before = tokens_of(outside.start);
+    // The end of the turn has no text.
+    let after =
+        if outside.end == text.len() && !outside.is_empty() { 0 } else { tokens.len() - tokens_of(outside.end) };
+    let plan = [&text[..outside.start], &text[outside.end..]].concat();
+    (plan.trim().to_owned(), before + after)
 }
 
 /// Whether the program was executed and compared with its ground truth.
@@ -320,6 +364,23 @@ pub fn gathered(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tokens_of_a_plan_are_those_up_to_its_end() {
+        // A token a byte, and one for the end of the turn.
+        let tokenizer = Tokenizer::of_bytes().unwrap();
+        let of = |text: &str| {
+            let mut tokens = tokenizer.encode(text);
+            tokens.push(tokenizer.end_of_turn);
+            plan_of(&tokenizer, &tokens)
+        };
+        assert_eq!(of("x = 1"), (String::new(), 0));
+        assert_eq!(of("<think>a</think>\nx = 1"), ("<think>a</think>".into(), 16));
+        assert_eq!(of("<think>a</think>\nx = 1\n<think>b"), ("<think>a</think><think>b".into(), 16 + 8 + 1));
+        // Without a program, the end of the turn belongs to the plan.
+        assert_eq!(of("<think>a"), ("<think>a".into(), 9));
+        assert_eq!(plan_of(&tokenizer, &tokenizer.encode("<think>a")), ("<think>a".into(), 8));
+    }
 
     #[test]
     fn parts_are_dealt_out_longest_first_in_turns() {

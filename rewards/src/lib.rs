@@ -29,7 +29,7 @@ pub use frames::{Frame, FrameError, Placed, frame_iou, place};
 pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
 pub use mesh::{Bounds, MassProperties, Mesh, MeshError};
 pub use outcome::{Failure, Geometry, Outcome, OutcomeClass, Solid};
-pub use program::{extract_program, normalise_program};
+pub use program::{PLAN_MARKS, extract_program, normalise_program, outside_of_plan};
 pub use reward::{RewardConfig, RewardSource, reward};
 pub use shell::{ShellIou, shell_iou};
 pub use stl::{StlError, read_stl, write_stl};

@@ -1,20 +1,37 @@
 //! Extracts a program from a completion.
 
+use std::ops::Range;
+
 /// Markers that chat models append to a completion. The text ends at the first of them.
 const END_MARKERS: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|end|>"];
+
+/// The marks around a plan, which a model may write before its program.
+pub const PLAN_MARKS: [&str; 2] = ["<think>", "</think>"];
+
+/// The bytes of a completion that are no plan: those after the last `</think>` and before the next
+/// `<think>`. A completion that begins within a plan, because the prompt opened it, needs no first
+/// mark. If a plan has no end, nothing follows it.
+pub fn outside_of_plan(completion: &str) -> Range<usize> {
+    let [open, close] = PLAN_MARKS;
+    let start = completion.rfind(close).map_or(0, |at| at + close.len());
+    let end = completion[start..].find(open).map_or(completion.len(), |at| start + at);
+    start..end
+}
 
 /// Extracts the program from a model's completion. Training, evaluation and generation share this
 /// function.
 ///
 /// 1. Cuts the text at the first end-of-turn marker (`<|im_end|>`, `</s>`, ...), turns `\r\n` into
 ///    `\n` and removes a leading byte-order mark.
-/// 2. If there is a Markdown fence, takes the content of the first closed fence. If the fence is
+/// 2. Removes the plan ([`outside_of_plan`]), whatever it contains: a plan is never executed. A
+///    plan without an end leaves an empty program, whose outcome is `no_solid`.
+/// 3. If there is a Markdown fence, takes the content of the first closed fence. If the fence is
 ///    unclosed (a truncated completion), takes everything after it.
-/// 3. Otherwise removes the leading lines before the first one that looks like Python (an import, a
+/// 4. Otherwise removes the leading lines before the first one that looks like Python (an import, a
 ///    comment, an assignment, a definition, a control statement, a decorator or a call), because
 ///    they are prose. If no line looks like Python, the text stays as it is, and the verdict judges
 ///    that text.
-/// 4. Removes trailing white space. Trailing prose outside of a fence stays, because the boundary
+/// 5. Removes trailing white space. Trailing prose outside of a fence stays, because the boundary
 ///    between a program and an explanation cannot be found reliably.
 ///
 /// The result may still be indented as a whole; [`normalise_program`] is part of the verdict.
@@ -22,6 +39,7 @@ pub fn extract_program(completion: &str) -> String {
     let text = completion.strip_prefix('\u{feff}').unwrap_or(completion).replace("\r\n", "\n");
     let end = END_MARKERS.iter().filter_map(|marker| text.find(*marker)).min().unwrap_or(text.len());
     let text = &text[..end];
+    let text = &text[outside_of_plan(text)];
     if let Some(fenced) = first_fence(text) {
         return fenced.trim_end().to_owned();
     }
@@ -126,6 +144,37 @@ mod tests {
     fn the_first_of_two_fences_counts() {
         let completion = format!("```python\n{PROGRAM}\n```\nor\n```python\nx = 1\n```");
         assert_eq!(extract_program(&completion), PROGRAM);
+    }
+
+    #[test]
+    fn a_plan_is_not_part_of_the_program() {
+        let plan = "2 bodies\nx = cq.Workplane().box(9, 9, 9)\n```python\nsolid = x\n```";
+        for completion in [
+            format!("<think>\n{plan}\n</think>\n{PROGRAM}"),
+            format!("<think>{plan}</think>{PROGRAM}<|im_end|>"),
+            format!("Let me see.\n<think>{plan}</think>\n\nHere it is:\n```python\n{PROGRAM}\n```"),
+            // The prompt opened the plan; two plans; a plan that mentions its own mark.
+            format!("{plan}\n</think>\n{PROGRAM}"),
+            format!("<think>{plan}</think>\n<think>{plan}</think>\n{PROGRAM}"),
+            format!("<think>{plan} </think> {plan}\n</think>\n{PROGRAM}"),
+            format!("<think>{plan}</think>\n{PROGRAM}\n<think>\n{plan}"),
+            format!("{PROGRAM}\n<think>{plan}"),
+        ] {
+            assert_eq!(extract_program(&completion), PROGRAM, "{completion:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_without_an_end_gives_no_program() {
+        for completion in
+            ["<think>", "<think>\nx = 1\nsolid = cq.Workplane().box(1, 2, 3)", "\n<think> a <|im_end|> </think>"]
+        {
+            assert_eq!(extract_program(completion), "", "{completion:?}");
+        }
+        assert_eq!(extract_program("<think>\nx = 1\n</think>\n"), "");
+        assert_eq!(outside_of_plan("<think>a"), 0..0);
+        assert_eq!(outside_of_plan("<think>a</think>bc"), 16..18);
+        assert_eq!(outside_of_plan("bc"), 0..2);
     }
 
     #[test]

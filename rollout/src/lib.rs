@@ -35,5 +35,5 @@ pub use error::{Error, Result};
 pub use scorer::{ScoreBatch, Scorer};
 pub use scoring::{Execution, Score, ScoreRequest};
 pub use server::WorkerInfo;
-pub use summary::{AtK, FrameReport, MeanCi, Report, ReportBuilder, top_reasons};
+pub use summary::{AtK, FrameReport, MeanCi, Report, ReportBuilder, TokenCounts, TokenMeans, top_reasons};
 pub use truth::{GroundTruth, Shape, ShapeFormat};

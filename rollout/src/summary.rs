@@ -70,6 +70,9 @@ pub struct Report {
     pub shell_undetermined: usize,
     /// Predictions on which our own code panicked: faults of ours, counted as IoU 0.
     pub panics: usize,
+    /// Mean numbers of tokens. Only `eval` knows them.
+    #[serde(flatten)]
+    pub tokens: Option<TokenMeans>,
     /// Wall time. `eval` includes the generation of programs. `score` counts from the first pair to
     /// the last; with engine auto this includes the second or two in which CadQuery starts, if it
     /// is needed at all.
@@ -77,6 +80,28 @@ pub struct Report {
     /// One program of each part, chosen among its samples, if `eval` was asked to choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<ChosenReport>,
+}
+
+/// Numbers of tokens of one prediction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Tokens of the prompt, those of its pictures included.
+    pub prompt: usize,
+    /// Tokens of the completion, its end included.
+    pub completion: usize,
+    /// Tokens of the completion that belong to a plan, and not to the program.
+    pub plan: usize,
+}
+
+/// Means of [`TokenCounts`] over all predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TokenMeans {
+    /// Tokens of the prompt.
+    pub prompt_tokens: f64,
+    /// Tokens of the completion.
+    pub completion_tokens: f64,
+    /// Tokens of the plan.
+    pub plan_tokens: f64,
 }
 
 /// IoU in one frame.
@@ -201,6 +226,7 @@ pub struct ReportBuilder {
     iou_uncertain: usize,
     shell_undetermined: usize,
     panics: usize,
+    tokens: Vec<TokenCounts>,
 }
 
 impl ReportBuilder {
@@ -229,6 +255,7 @@ impl ReportBuilder {
             iou_uncertain: 0,
             shell_undetermined: 0,
             panics: 0,
+            tokens: Vec::new(),
         }
     }
 
@@ -254,6 +281,11 @@ impl ReportBuilder {
         self.panics += usize::from(score.verdict == Verdict::Panicked);
     }
 
+    /// Adds the numbers of tokens of one prediction.
+    pub fn add_tokens(&mut self, tokens: TokenCounts) {
+        self.tokens.push(tokens);
+    }
+
     /// The report; `seconds` is the wall time.
     pub fn finish(self, seconds: f64) -> Report {
         let valid: Vec<f64> = self.valid.iter().map(|&is_valid| f64::from(is_valid)).collect();
@@ -261,6 +293,14 @@ impl ReportBuilder {
         let frames: BTreeMap<_, _> =
             self.frames.iter().zip(&self.ious).map(|(&frame, ious)| (frame, self.frame_report(ious))).collect();
         let FrameReport { iou, iou_ci95, .. } = frames[&self.frames[0]];
+        let mean_of = |count: fn(&TokenCounts) -> usize| {
+            self.tokens.iter().map(count).sum::<usize>() as f64 / self.tokens.len() as f64
+        };
+        let tokens = (!self.tokens.is_empty()).then(|| TokenMeans {
+            prompt_tokens: mean_of(|tokens| tokens.prompt),
+            completion_tokens: mean_of(|tokens| tokens.completion),
+            plan_tokens: mean_of(|tokens| tokens.plan),
+        });
         Report {
             n: self.valid.len().div_ceil(self.samples),
             samples_per_image: self.samples,
@@ -283,6 +323,7 @@ impl ReportBuilder {
             iou_uncertain: self.iou_uncertain,
             shell_undetermined: self.shell_undetermined,
             panics: self.panics,
+            tokens,
             seconds,
             chosen: None,
         }

@@ -6,6 +6,7 @@ pub mod draft;
 pub mod feedback;
 pub mod learned;
 pub mod look;
+pub mod neighbours;
 pub mod output;
 pub mod prior;
 pub mod refine;

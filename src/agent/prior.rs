@@ -3,7 +3,7 @@
 //! A picture that is framed automatically shows neither place nor size of a part, and nothing of
 //! its hidden sides. A search that follows the picture alone drifts there. So [`Prior`] counts, in
 //! programs of the data set, the habits that a picture leaves open: where the first sketch begins,
-//! how long the longest side is, on which planes bodies stand and what they touch, when an
+//! how long the longest side is, on which planes which outlines stand and what they touch, when an
 //! extrusion goes to both sides, which numbers are used. Nothing about any of them is written here;
 //! only what is counted is.
 
@@ -34,7 +34,7 @@ const LATTICES: [f64; 6] = [1.0 / 8.0, 1.0 / 16.0, 1.0 / 32.0, 1.0 / 64.0, 1.0 /
 pub struct Prior {
     /// How often each symbol was seen in each context.
     counts: BTreeMap<String, BTreeMap<String, u32>>,
-    /// The log-probability of the least likely program.
+    /// The plausibility of the least plausible program.
     least: f64,
     /// The step of the numbers, if nearly all are multiples of one.
     lattice: Option<f64>,
@@ -56,7 +56,7 @@ impl Prior {
                 *prior.counts.entry(context).or_default().entry(symbol).or_default() += 1;
             }
         }
-        prior.least = drafts.iter().map(|draft| prior.logprob(draft)).fold(0.0, f64::min);
+        prior.least = drafts.iter().map(|draft| prior.plausibility(draft)).fold(0.0, f64::min);
         prior.library = library.into_iter().take(LIBRARY).collect();
         prior.drafts = drafts.into_iter().take(LIBRARY).collect();
         prior
@@ -77,28 +77,25 @@ impl Prior {
         &self.drafts
     }
 
-    /// Log-probability of the draft's habits, in nats; at most 0. It compares programs of one part,
-    /// and is not normalised over all programs.
-    pub fn logprob(&self, draft: &Draft) -> f64 {
-        if self.is_empty() {
-            return 0.0;
-        }
-        let symbols = habits(draft, self.lattice);
-        symbols.iter().map(|(context, symbol)| self.symbol_logprob(context, symbol)).sum()
+    /// How unusual the draft is, in nats; at most 0. Each habit counts by how much less likely its
+    /// symbol is than symbols of its context are on average (the context's entropy), and not at all
+    /// if it is likelier. So a program is not the worse for having more bodies and numbers, if they
+    /// are like those of other programs.
+    pub fn plausibility(&self, draft: &Draft) -> f64 {
+        habits(draft, self.lattice).iter().map(|(context, symbol)| self.surprise(context, symbol)).sum()
     }
 
-    /// Log-probability of a program's habits. One in another form than the data set's counts as
-    /// the least likely one that was learned from.
-    pub fn logprob_of(&self, program: &str) -> f64 {
-        Draft::parse(program).map_or(self.least, |draft| self.logprob(&draft))
+    /// [`Self::plausibility`] of a program. One in another form than the data set's counts as the
+    /// least plausible one that was learned from.
+    pub fn plausibility_of(&self, program: &str) -> f64 {
+        Draft::parse(program).map_or(self.least, |draft| self.plausibility(&draft))
     }
 
-    /// The most telling habits that the draft breaks: context, symbol and log-probability, least
-    /// likely first.
+    /// The most telling habits that the draft breaks: context, symbol and how unusual it is.
     pub fn surprises(&self, draft: &Draft, count: usize) -> Vec<(String, String, f64)> {
         let scored = habits(draft, self.lattice).into_iter().map(|(context, symbol)| {
-            let logprob = self.symbol_logprob(&context, &symbol);
-            (context, symbol, logprob)
+            let surprise = self.surprise(&context, &symbol);
+            (context, symbol, surprise)
         });
         let mut scored: Vec<_> = scored.collect();
         scored.sort_by(|a, b| a.2.total_cmp(&b.2));
@@ -106,11 +103,14 @@ impl Prior {
         scored
     }
 
-    fn symbol_logprob(&self, context: &str, symbol: &str) -> f64 {
-        let Some(symbols) = self.counts.get(context) else { return (UNSEEN / (1.0 + UNSEEN)).ln() };
-        let total = f64::from(symbols.values().sum::<u32>());
+    /// The log-probability of a symbol in its context plus the entropy of the context, at most 0. A
+    /// context that was never seen says nothing.
+    fn surprise(&self, context: &str, symbol: &str) -> f64 {
+        let Some(symbols) = self.counts.get(context) else { return 0.0 };
+        let total = f64::from(symbols.values().sum::<u32>()) + UNSEEN;
         let seen = symbols.get(symbol).map_or(UNSEEN / (1.0 + symbols.len() as f64), |count| f64::from(*count));
-        (seen / (total + UNSEEN)).ln()
+        let entropy: f64 = symbols.values().map(|count| f64::from(*count) / total).map(|p| -p * p.ln()).sum();
+        ((seen / total).ln() + entropy).min(0.0)
     }
 
     /// Writes the prior beside a policy, as `prior.json`.
@@ -182,19 +182,26 @@ fn habits(draft: &Draft, lattice: Option<f64>) -> Vec<(String, String)> {
     found
 }
 
-/// Plane, direction, outlines.
+/// Plane and direction, which depend on what is sketched, and where the sketch begins.
 fn sketch_habits(body: &Body, note: &mut impl FnMut(&str, String)) {
-    let plane = plane_name(body);
+    let (plane, shape) = (plane_name(body), shape_name(body));
     note("plane", plane.clone());
+    note(&format!("plane of a {shape}"), plane.clone());
     note(&format!("both on {plane}"), body.both.to_string());
     note(&format!("direction on {plane}"), if body.distance < 0.0 { "-" } else { "+" }.to_owned());
+    note("corner", corner_name(&body.loops[0]));
+}
+
+/// What is sketched: the pieces of the outline, and whether it has holes.
+fn shape_name(body: &Body) -> String {
+    let holes = if body.loops.len() > 1 { " with holes" } else { "" };
     let outline = &body.loops[0];
-    note("outline", outline.signature());
-    note("holes", (body.loops.len() - 1).to_string());
-    for hole in &body.loops[1..] {
-        note("hole", hole.signature());
-    }
-    note("corner", corner_name(outline));
+    let mut corners = Vec::new();
+    outline.for_each_point(|point| corners.push(point));
+    let is_at_edge =
+        |point: &[f64; 2]| (0..2).all(|axis| outline.extent(axis).iter().any(|end| (end - point[axis]).abs() < 1e-6));
+    let is_rectangle = outline.signature() == "LLL" && corners.iter().all(is_at_edge);
+    format!("{}{holes}", if is_rectangle { "rectangle".to_owned() } else { outline.signature() })
 }
 
 /// Where the outline's first corner is, and whether the path ends there.
@@ -292,11 +299,6 @@ fn later_place_habits(
     let ends = bounds[normal].map(|end| place(end, before[normal]));
     note("level", place(body.origin[normal], before[normal]).to_owned());
     note("ends", ends.join(" "));
-    for axis in (0..3).filter(|axis| *axis != normal) {
-        let middle = (bounds[axis][0] + bounds[axis][1]) / 2.0;
-        note("across", bounds[axis].map(|end| place(end, before[axis])).join(" "));
-        note("middle", place(middle, before[axis]).to_owned());
-    }
 }
 
 #[cfg(test)]
@@ -316,24 +318,24 @@ mod tests {
         let prior = Prior::learn(plates.iter().map(String::as_str));
         assert_eq!(prior.lattice(), Some(1.0 / 32.0));
         let draft = Draft::parse(&plates[3]).unwrap();
-        let usual = prior.logprob(&draft);
+        let usual = prior.plausibility(&draft);
         let mut moved = draft.clone();
         moved.bodies[0].shift(0, 0.125);
-        assert!(prior.logprob(&moved) < usual - 3.0);
+        assert!(prior.plausibility(&moved) < usual - 3.0);
         assert!(prior.surprises(&moved, 2).iter().any(|(context, _, _)| context == "first origin"));
         let mut off = draft.clone();
         off.bodies[1].distance = 0.13;
-        assert!(prior.logprob(&off) < usual - 3.0);
+        assert!(prior.plausibility(&off) < usual - 3.0);
         let mut turned = draft.clone();
         turned.bodies[0].both = true;
-        assert!(prior.logprob(&turned) < usual - 2.0);
+        assert!(prior.plausibility(&turned) < usual - 2.0);
     }
 
     #[test]
     fn without_programs_nothing_is_preferred() {
         let prior = Prior::learn([]);
         assert!(prior.is_empty());
-        assert_eq!(prior.logprob(&Draft::parse(PROGRAM).unwrap()), 0.0);
+        assert_eq!(prior.plausibility(&Draft::parse(PROGRAM).unwrap()), 0.0);
         assert_eq!(Prior::learn(["a = 1"]), prior);
     }
 

@@ -11,9 +11,12 @@ use std::time::Instant;
 use anyhow::Result;
 use cadwright_rewards::{Solid, extract_program};
 use cadwright_rollout::{Answer, Scorer};
+use image::RgbImage;
 use rayon::prelude::*;
 
+use super::draft::Draft;
 use super::feedback::{Built, feedback};
+use super::neighbours::Neighbours;
 use super::prior::Prior;
 use super::refine::Search;
 use super::trace::{Candidate, Trace};
@@ -26,14 +29,17 @@ use crate::pictures::{Picture, PictureFile};
 use crate::rollouts::PromptedDataset;
 use crate::seeds::seed;
 
+/// Labelled programs that edits take from: those most like the picture.
+const LIBRARY: usize = 32;
+
 /// A part that the agent works on.
 pub struct Part {
     /// The pictures that the model sees.
     pub pictures: Vec<Picture>,
     /// What candidates are judged by.
     pub verifier: Verifier,
-    /// Side of the picture in pixels, for renders that are shown to the model.
-    pub side: u32,
+    /// The first picture.
+    pub picture: RgbImage,
     /// The seed of all draws.
     pub seed: u64,
 }
@@ -60,6 +66,8 @@ pub struct Workshop<'a> {
     pub scorer: &'a Scorer,
     /// What programs are like.
     pub prior: &'a Prior,
+    /// What the programs of the prior look like.
+    pub neighbours: &'a Neighbours,
     /// Ends the work as soon as it is true; what was found so far counts.
     pub stop: &'a AtomicBool,
 }
@@ -149,8 +157,9 @@ impl Agent<'_> {
         let built = Built::of_answer(&best.answer, best.completion.truncated);
         let solid: Option<&Solid> = best.answer.solid().map(AsRef::as_ref);
         let differences = solid.map(|solid| work.part.verifier.differences(solid)).unwrap_or_default();
-        let render =
-            solid.filter(|_| self.workshop.options.shows_render).and_then(|solid| render_solid(solid, work.part.side));
+        let render = solid
+            .filter(|_| self.workshop.options.shows_render)
+            .and_then(|solid| render_solid(solid, work.part.picture.width()));
         let picture = render.map(|render| PictureFile::of(&render)).transpose()?.map(Picture::File);
         let text = feedback(&built, &differences);
         let reply = self.prompted.reply(self.model, &best.completion.tokens, &text, picture)?;
@@ -195,7 +204,7 @@ impl Workshop<'_> {
         let started = Instant::now();
         let answer = self.scorer.execute(program)?.answer;
         let score = answer.solid().map_or(0.0, |solid| part.verifier.score(solid));
-        let prior = self.options.prior_weight * self.prior.logprob_of(program);
+        let prior = self.options.prior_weight * self.prior.plausibility_of(program);
         let value = answer.solid().is_some().then_some(score + prior);
         Ok(Judged { answer, score, value, seconds: started.elapsed().as_secs_f64() })
     }
@@ -212,11 +221,14 @@ impl Workshop<'_> {
             verifier.score(solid)
         };
         let improve = |work: &mut Work| {
-            let starts = work.starts(self.options.starts);
+            let library = self.neighbours.nearest(&work.part.picture, LIBRARY);
+            let mut starts = work.starts(self.options.starts);
+            starts.extend(library.iter().take(self.options.neighbours).map(Draft::program));
             let verifier = &work.part.verifier;
             let search = Search {
                 judge: &|solid| watch(solid, verifier),
                 prior: self.prior,
+                library: &library,
                 prior_weight: self.options.prior_weight,
                 budget: self.options.refine,
                 seed: work.part.seed,
@@ -286,16 +298,19 @@ impl Work<'_> {
         valued.into_iter().take(count).map(|(_, program)| program.to_owned()).collect()
     }
 
+    /// Takes what a search has built. Starts that were built before are in the trace already.
     fn take_refined(&mut self, round: usize, refined: super::refine::Refined) {
         for attempt in refined.attempts {
-            // The starts are in the trace already.
             if self.known.contains_key(&attempt.program) {
                 continue;
             }
             self.trace.cost.refined += 1;
             self.trace.add(Candidate {
                 round,
-                origin: format!("refine: {}", attempt.change),
+                origin: match attempt.change {
+                    "start" => "labelled".to_owned(),
+                    change => format!("refine: {change}"),
+                },
                 program: attempt.program,
                 outcome: attempt.outcome.map_or("declined", |class| class.name()).to_owned(),
                 error: None,

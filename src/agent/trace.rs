@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Candidate {
     /// The round in which it was written, from 0; refined programs belong to the last one.
     pub round: usize,
-    /// Where it comes from: `greedy`, `sample`, `reply`, or `refine: ` and what was
+    /// Where it comes from: `greedy`, `sample`, `reply`, `labelled`, or `refine: ` and what was
     /// changed.
     pub origin: String,
     /// The program.
@@ -18,7 +18,7 @@ pub struct Candidate {
     pub error: Option<String>,
     /// The verifier's score, in [0, 1]; 0 without a solid.
     pub score: f64,
-    /// The score, and the prior's log-probability times its weight: what decides. `None` without a
+    /// The score, and the prior's plausibility times its weight: what decides. `None` without a
     /// solid.
     pub value: Option<f64>,
     /// Mean log-probability of a token, if the model wrote the program.
@@ -32,7 +32,7 @@ pub struct Candidate {
 pub struct Cost {
     /// Programs that were built and judged: written and refined ones.
     pub programs: usize,
-    /// Of these, changes of other programs.
+    /// Of these, those that refinement built: labelled programs and changes.
     pub refined: usize,
     /// Tokens that the model wrote.
     pub tokens: usize,

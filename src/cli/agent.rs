@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cadwright::agent::neighbours::Neighbours;
 use cadwright::agent::output;
 use cadwright::agent::session::{Agent, Part, Workshop};
 use cadwright::agent::verifier::Verifier;
@@ -115,11 +116,12 @@ pub fn run(args: &AgentArgs) -> Result<()> {
     let shown = std::iter::once(Ok(Picture::Part(0))).chain(further).collect::<Result<Vec<_>>>()?;
     let part = Part {
         verifier: Verifier::new(&config, &scorer, &images, ground_truth.as_ref())?,
-        side: images[0].width(),
+        picture: images[0].clone(),
         pictures: shown,
         seed: u64::from(config.run.seed),
     };
     let stop = AtomicBool::new(false);
+    let neighbours = scorer.install(|| Neighbours::new(&policy.prior));
     let agent = Agent {
         model: &policy.model.frozen_copy(),
         prompted: &prompted,
@@ -132,7 +134,13 @@ pub fn run(args: &AgentArgs) -> Result<()> {
             batch_size: config.generate.batch_size,
             keeps_states: false,
         },
-        workshop: Workshop { options: &config.agent, scorer: &scorer, prior: &policy.prior, stop: &stop },
+        workshop: Workshop {
+            options: &config.agent,
+            scorer: &scorer,
+            prior: &policy.prior,
+            neighbours: &neighbours,
+            stop: &stop,
+        },
         progress: &|line| eprintln!("agent: {line}"),
     };
     let trace = stopped_by_signals(&stop, || agent.run(std::slice::from_ref(&part)))?.remove(0);

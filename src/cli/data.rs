@@ -3,12 +3,20 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use cadwright::data::DataError;
+use cadwright::data::disturb::Disturbance;
 use cadwright::data::image::{decode_rgb, normalise, tile_grid, tiles, to_tensor};
+use cadwright::data::parquet::{Row, ShardWriter};
+use cadwright::data::render::render_solid;
 use cadwright::data::synth::{Numbers, SynthConfig, generate};
+use cadwright::data::{DataError, DataSource, Example, Selection, Split, encode_png, open_dataset};
 use cadwright::model::files::write_safetensors;
+use cadwright::seeds::seed;
+use cadwright_rewards::extract_program;
+use cadwright_rollout::files::write_whole as write_file;
+use cadwright_rollout::{Scorer, ScorerConfig};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use rayon::prelude::*;
 use serde_json::json;
 
 /// Make and inspect data
@@ -22,6 +30,10 @@ pub struct DataArgs {
 enum DataCommand {
     /// Make random sketch-extrude parts with their pictures, as parquet in GenCAD-Code's schema
     Synth(SynthArgs),
+    /// Copy a split with disturbed pictures: other size, place, sharpness and tones, stored as JPEG
+    Disturb(DisturbArgs),
+    /// Draw the solid of a program in the data set's style
+    Render(RenderArgs),
     /// Write the pixel values that the model sees of a picture: InternVL's tiles, normalised, as
     /// safetensors
     Pixels(PixelsArgs),
@@ -64,6 +76,35 @@ struct SynthArgs {
 }
 
 #[derive(Args)]
+struct DisturbArgs {
+    /// A directory or file of parquet, or a dataset id on the hub, whose rows have programs
+    #[arg(long, value_name = "DATA")]
+    input: String,
+    /// train, validation or test
+    #[arg(long, default_value = "test")]
+    split: Split,
+    /// Directory for the parquet file
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Seed of all draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct RenderArgs {
+    /// A CadQuery program
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// File for the picture, as PNG
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Side of the picture in pixels
+    #[arg(long, default_value_t = 448, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    size: u32,
+}
+
+#[derive(Args)]
 struct PixelsArgs {
     /// The picture: PNG, JPEG or WebP
     #[arg(long, value_name = "FILE")]
@@ -86,6 +127,8 @@ struct PixelsArgs {
 pub fn run(args: &DataArgs) -> Result<()> {
     match &args.command {
         DataCommand::Synth(args) => synth(args),
+        DataCommand::Disturb(args) => disturb(args),
+        DataCommand::Render(args) => render(args),
         DataCommand::Pixels(args) => pixels(args),
     }
 }
@@ -104,6 +147,42 @@ fn synth(args: &SynthArgs) -> Result<()> {
     })?;
     println!("{}", serde_json::to_string_pretty(&summary)?);
     Ok(())
+}
+
+fn disturb(args: &DisturbArgs) -> Result<()> {
+    let selection = Selection { split: args.split, limit: None, hundred_subset_only: false };
+    let dataset = open_dataset(&DataSource::named(&args.input, "main"), selection)?;
+    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
+    let row = |(index, example): (usize, &Example)| -> Result<Row> {
+        let program = example.ground_truth.program().with_context(|| format!("{} has no program", example.id))?;
+        Ok(Row {
+            image: Disturbance::draw(seed(&[args.seed, index as u64])).apply(&decode_rgb(&example.image)?)?,
+            image_path: format!("{}.jpg", example.id),
+            token_count: 0,
+            program: program.to_owned(),
+            prompt: String::new(),
+            hundred_subset: example.hundred_subset,
+            id: example.id.clone(),
+        })
+    };
+    let rows = dataset.examples().par_iter().enumerate().map(row).collect::<Result<Vec<_>>>()?;
+    let mut writer = ShardWriter::create(&args.output, args.split)?;
+    writer.write(&rows)?;
+    writer.close()?.publish()?;
+    println!("{} pictures", rows.len());
+    Ok(())
+}
+
+fn render(args: &RenderArgs) -> Result<()> {
+    let program =
+        std::fs::read_to_string(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
+    let answer = Scorer::new(ScorerConfig::default())?.execute(&extract_program(&program))?.answer;
+    let solid = answer.solid().with_context(|| {
+        let reason = answer.error().unwrap_or_default();
+        format!("{} builds no solid: {}: {reason}", args.input.display(), answer.verdict().name())
+    })?;
+    let picture = render_solid(solid, args.size).context("the solid cannot be drawn")?;
+    Ok(write_file(&args.output, &encode_png(&picture)?)?)
 }
 
 fn pixels(args: &PixelsArgs) -> Result<()> {

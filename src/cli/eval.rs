@@ -1,14 +1,17 @@
 //! `cadwright eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cadwright::config::Config;
+use cadwright::data::nearest::{Examples, Library};
 use cadwright::data::{DataSource, open_dataset};
 use cadwright::distributed::World;
-use cadwright::eval::Evaluation;
+use cadwright::eval::{Evaluation, prompts_table};
 use cadwright::files::{prepare_parent, write_whole};
-use cadwright::policy::{Policy, PolicyPath, Purpose};
+use cadwright::model::Strategy;
+use cadwright::policy::{Policy, PolicyPath, Purpose, configured_prompt};
 use clap::Args;
 use tch::Device;
 
@@ -37,15 +40,22 @@ impl PolicyArgs {
         self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
     }
 
+    /// The policy's directories.
+    ///
+    /// # Errors
+    /// A name that is neither a directory nor a hub id, or a download that fails.
+    pub fn path(&self, config: &Config) -> Result<PolicyPath> {
+        let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
+        Ok(PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?)
+    }
+
     /// The policy, with the prompt that it was trained with; if none is stored, with the configured
     /// one.
     ///
     /// # Errors
     /// Files that are missing, malformed, or do not fit each other.
     pub fn load(&self, config: &Config, device: Device) -> Result<Policy> {
-        let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
-        let path = PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?;
-        Policy::load(config, &path, None, Purpose::Inference, device)
+        Policy::load(config, &self.path(config)?, None, Purpose::Inference, device)
     }
 }
 
@@ -97,6 +107,11 @@ pub struct EvalArgs {
     /// (eval.frames, by default canonical)
     #[arg(long)]
     frames: Option<String>,
+    /// Prompt strategies, separated by commas, in place of the policy's own prompt: plain,
+    /// reference, plan, planned, examples, or TOML files (prompt.strategy). If there are several,
+    /// each has its own files: predictions-plain.json, ..
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    prompt: Vec<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -131,26 +146,104 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 }
 
 fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> Result<()> {
+    let strategies = strategies(&args.prompt)?;
+    let paths = |strategy: &Option<&str>| {
+        let name = strategy.filter(|_| strategies.len() > 1);
+        let path = |path: &PathBuf| name.map_or_else(|| path.clone(), |name| named_path(path, name));
+        (path(&args.output_json), args.summary.as_ref().map(path))
+    };
     if world.is_main() {
-        for path in std::iter::once(&args.output_json).chain(&args.summary) {
-            prepare_parent(path)?;
+        for (predictions, summary) in strategies.iter().map(paths) {
+            std::iter::once(predictions).chain(summary).try_for_each(|path| prepare_parent(&path))?;
         }
     }
     let source = DataSource::named(&args.dataset, &config.data.revision);
-    let (policy, dataset) = world.main_first("model and data", || {
+    let (mut policy, mut dataset) = world.main_first("model and data", || {
         Ok((args.policy.load(config, device)?, open_dataset(&source, config.eval_selection())?))
     })?;
+    let own_prompt = policy.prompt.clone();
+    let checkpoint = args.policy.path(config)?.checkpoint;
+    let prompt = |strategy: &Option<&str>| match strategy {
+        Some(name) => Ok(configured_prompt(&config.with_strategy(name)?, Some(&checkpoint))?),
+        None => Ok(own_prompt.clone()),
+    };
+    let prompts = strategies.iter().map(prompt).collect::<Result<Vec<_>>>()?;
     // There is no run directory: executed ground truths are kept only if the configuration names a
     // place.
     let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
-    let evaluation = Evaluation::run(config, world, &policy, &dataset, cache_dir)?;
-    if !world.is_main() {
-        return Ok(());
+    let library = match prompts.iter().any(|prompt| prompt.pictures() > 1) {
+        true => Some(Arc::new(world.main_first("the examples", || example_library(config, &source))?)),
+        false => None,
+    };
+    let mut reports = Vec::new();
+    for (strategy, prompt) in strategies.iter().zip(prompts) {
+        let examples = prompt.pictures() - 1;
+        let shown = library.as_ref().map(|library| Examples::of(&dataset, Arc::clone(library), examples));
+        dataset.shown = shown.transpose()?;
+        policy.prompt = prompt;
+        let evaluation = Evaluation::run(config, world, &policy, &dataset, cache_dir.clone())?;
+        if !world.is_main() {
+            continue;
+        }
+        let (predictions, summary) = paths(strategy);
+        write_whole(&predictions, &evaluation.predictions_json(&dataset))?;
+        if let Some(path) = summary {
+            write_whole(&path, &evaluation.summary_json()?)?;
+        }
+        match strategy {
+            Some(name) => println!("{}: {}", Strategy::short_name(name), evaluation.line()),
+            None => println!("{}", evaluation.line()),
+        }
+        reports.push((strategy.map_or_else(String::new, Strategy::short_name), evaluation.report));
     }
-    write_whole(&args.output_json, &evaluation.predictions_json(&dataset))?;
-    if let Some(path) = &args.summary {
-        write_whole(path, &evaluation.summary_json()?)?;
+    if reports.len() > 1 {
+        println!("\n{}", prompts_table(&reports));
     }
-    println!("{}", evaluation.line());
     Ok(())
+}
+
+/// The parts among which examples for prompts are sought.
+///
+/// # Errors
+/// The data cannot be read or has no training rows.
+pub fn example_library(config: &Config, source: &DataSource) -> Result<Library> {
+    Ok(Library::open(source, config.prompt.example_rows, config.data.programs_limit)?)
+}
+
+/// The strategies to evaluate; `None` stands for the policy's own prompt.
+fn strategies(names: &[String]) -> Result<Vec<Option<&str>>> {
+    if names.is_empty() {
+        return Ok(vec![None]);
+    }
+    for name in names {
+        Strategy::named(name)?;
+    }
+    let mut short: Vec<String> = names.iter().map(|name| Strategy::short_name(name)).collect();
+    short.sort_unstable();
+    if let Some(twice) = short.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("--prompt names {} twice: their files would have one name", twice[0]);
+    }
+    Ok(names.iter().map(|name| Some(name.as_str())).collect())
+}
+
+/// `predictions.json` of the strategy `plan`: `predictions-plan.json`.
+fn named_path(path: &Path, strategy: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}-{}{extension}", Strategy::short_name(strategy)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_strategies_has_its_own_files() {
+        assert_eq!(named_path(Path::new("out/p.json"), "plan"), Path::new("out/p-plan.json"));
+        assert_eq!(named_path(Path::new("p"), "my/own.toml"), Path::new("p-own"));
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        assert!(strategies(&names(&["plan", "plan"])).is_err());
+        assert_eq!(strategies(&names(&["plan", "plain"])).unwrap(), [Some("plan"), Some("plain")]);
+        assert_eq!(strategies(&[]).unwrap(), [None]);
+    }
 }

@@ -1,12 +1,14 @@
 //! `cadwright generate`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use cadwright::data::{Dataset, Example};
+use cadwright::data::nearest::Examples;
+use cadwright::data::{DataSource, Dataset, Example};
 use cadwright::generate::{GenerateOptions, Sampling, generate};
 use cadwright::pictures::{Picture, PictureFile, Pictures};
-use cadwright::policy::Policy;
+use cadwright::policy::{Policy, configured_prompt};
 use cadwright::rollouts::PromptedDataset;
 use cadwright::seeds::seed;
 use cadwright_rewards::program::extract_program;
@@ -14,7 +16,7 @@ use cadwright_rollout::Scorer;
 use clap::Args;
 
 use super::ConfigArgs;
-use super::eval::PolicyArgs;
+use super::eval::{PolicyArgs, example_library};
 
 /// Write the program of the part in a picture
 #[derive(Args)]
@@ -36,6 +38,14 @@ pub struct GenerateArgs {
     /// Execute each program and print its outcome
     #[arg(long)]
     execute: bool,
+    /// Prompt strategy in place of the policy's own prompt: plain, reference, plan, planned,
+    /// examples, or a TOML file (prompt.strategy)
+    #[arg(long, value_name = "NAME")]
+    prompt: Option<String>,
+    /// With --prompt examples: the data whose training parts are shown, a directory or file of
+    /// parquet, or a dataset id on the hub
+    #[arg(long, value_name = "DATA")]
+    dataset: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -43,9 +53,13 @@ pub struct GenerateArgs {
 /// Runs it.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let config = args.config.load(args.policy.flags())?;
-    let Policy { model, tokenizer, prompt, .. } = args.policy.load(&config, config.run.device.open()?)?;
+    let Policy { model, tokenizer, mut prompt, .. } = args.policy.load(&config, config.run.device.open()?)?;
+    if let Some(strategy) = &args.prompt {
+        let checkpoint = args.policy.path(&config)?.checkpoint;
+        prompt = configured_prompt(&config.with_strategy(strategy)?, Some(&checkpoint))?;
+    }
     let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let dataset = Dataset::of_examples(vec![Example {
+    let mut dataset = Dataset::of_examples(vec![Example {
         id: args.image[0].display().to_string(),
         image: read(&args.image[0])?.into(),
         program: None,
@@ -53,6 +67,12 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         ground_truth: "".into(),
         hundred_subset: false,
     }])?;
+    let examples = prompt.pictures() - 1;
+    if examples > 0 {
+        let data = args.dataset.as_deref().context("the prompt shows examples: name their data with --dataset")?;
+        let library = example_library(&config, &DataSource::named(data, &config.data.revision))?;
+        dataset.shown = Some(Examples::of(&dataset, Arc::new(library), examples)?);
+    }
     let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);
     let prompted = PromptedDataset { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };
     let seeds: Vec<u64> = (0..args.count as u64).map(|i| seed(&[u64::from(config.run.seed), i])).collect();

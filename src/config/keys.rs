@@ -178,6 +178,16 @@ pub enum Template {
 section! {
     /// `[prompt]`
     PromptText {
+        /// What the request says and shows besides `system` and `user`: `plain` (nothing),
+        /// `reference` (a compact reference of CadQuery), `plan` (asks for a plan between `<think>`
+        /// marks before the program), `planned` (the same without asking, for a policy that is
+        /// trained on plans), `examples` (the most similar training parts with their programs; for
+        /// `eval` and `generate`), or a TOML file of your own as those in `configs/prompts/`. A
+        /// completion with a plan needs a larger `generate.max_new_tokens`.
+        strategy: String = "plain",
+        /// Number of training rows, counted from the first, among which examples are sought; 0 for
+        /// all.
+        example_rows: usize = 20_000usize,
         /// Chat template: `auto` (the checkpoint's own, or `internvl` if it has none) or `internvl`
         /// (the one that InternVL documents).
         template: Template = Template::Auto,
@@ -564,8 +574,8 @@ section! {
         /// Number of programs generated for each part. More than one requires a temperature above
         /// 0, and gives mean@k, best@k and pass@k.
         samples_per_image: usize = 1usize,
-        /// Programs that are written one after another for a sample, as in `ppo.turns`. The last one
-        /// counts; the earlier ones stand beside it in `predictions.json`.
+        /// Programs that are written one after another for a sample, as in `ppo.turns`. The last
+        /// one counts; the earlier ones stand beside it in `predictions.json`.
         turns: usize = 1usize,
         /// Ways to choose one of a part's programs, without executing any again: `image` (its render
         /// is the most like the picture), `consensus` (its solid is the most like those of the
@@ -624,6 +634,9 @@ section! {
         refine: usize = 500usize,
         /// Number of the best programs from which refinement starts.
         starts: usize = 8usize,
+        /// Number of labelled programs (those of the prior whose solids look most like the picture)
+        /// from which refinement starts besides.
+        neighbours: usize = 8usize,
         /// What candidates are judged by: `image` (their likeness to the picture), `execution`
         /// (whether they build a solid) or `truth` (IoU with the ground truth: the upper bound).
         verifier: VerifierKind = VerifierKind::Image,
@@ -634,8 +647,8 @@ section! {
         /// Empty: `prior.json` beside the adapter or checkpoint, which training writes; without
         /// that, no prior.
         prior: String = "",
-        /// What a nat of the prior's log-probability is worth in units of the verifier's score.
-        prior_weight: f64 = 0.004,
+        /// What a nat of the prior's plausibility is worth in units of the verifier's score.
+        prior_weight: f64 = 0.01,
         /// Shows the model the render of its program in later rounds.
         shows_render: bool = true,
         /// Tokens that the model may write for a part before the last round; 0: no limit.

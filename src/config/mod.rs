@@ -13,7 +13,7 @@ use serde::Serialize;
 use toml::Value;
 
 use crate::data::Selection;
-use crate::model::Preset;
+use crate::model::{ModelError, Preset, Strategy};
 
 pub use keys::*;
 use layers::{Layers, parse_override, read_file};
@@ -94,6 +94,15 @@ impl Config {
     /// A path that is not UTF-8.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         toml::to_string_pretty(self).map_err(|error| ConfigError::Invalid(vec![error.to_string()]))
+    }
+
+    /// This configuration with another prompt strategy.
+    ///
+    /// # Errors
+    /// There is no such strategy.
+    pub fn with_strategy(&self, name: &str) -> Result<Self, ModelError> {
+        Strategy::named(name)?;
+        Ok(Self { prompt: PromptText { strategy: name.into(), ..self.prompt.clone() }, ..self.clone() })
     }
 
     /// The frame of the reward.
@@ -364,6 +373,9 @@ impl Config {
         for (key, engine) in [("rollout.engine", rollout.engine), ("eval.engine", eval.engine)] {
             let problem = "a program that it declines would have no score; use auto";
             require(engine != Engine::Native, format!("{key} = \"{engine}\": {problem}"));
+        }
+        if let Err(error) = Strategy::named(&self.prompt.strategy) {
+            problems.push(format!("prompt.strategy: {error}"));
         }
         problems.extend(self.reward.problems().into_iter().map(|problem| format!("[reward] {problem}")));
         problems

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::Split;
 use super::error::DataError;
 use super::image::{ImageError, decode_rgb};
+use super::nearest::Examples;
 use super::rows::{RawRow, RowReader, ShapeSource};
 use super::source::{DataSource, files};
 
@@ -96,6 +97,8 @@ pub struct Dataset {
     examples: Vec<Example>,
     /// Skipped rows, in order of files and rows.
     pub skipped: Vec<SkippedRow>,
+    /// The labelled parts that a prompt with examples shows for each row, once they are chosen.
+    pub shown: Option<Examples>,
 }
 
 impl Dataset {
@@ -158,7 +161,7 @@ impl Dataset {
             decode_rgb(&example.image)
                 .map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
         }
-        Ok(Self { examples, skipped: Vec::new() })
+        Ok(Self { examples, ..Self::default() })
     }
 
     /// Removes the programs of all rows but the first `count`. The shapes that they build stay as

@@ -116,6 +116,16 @@ pub enum DataError {
         /// The cache that was searched.
         cache: PathBuf,
     },
+    /// There are fewer labelled parts than a prompt shows.
+    #[error(
+        "the prompt shows {wanted} examples, but the training rows that are searched (prompt.example_rows,          data.programs_limit) have only {found} parts with programs besides the part itself"
+    )]
+    Examples {
+        /// Examples in the prompt.
+        wanted: usize,
+        /// Examples found for some part.
+        found: usize,
+    },
     /// The hub cannot be reached.
     #[error(transparent)]
     Hub(#[from] HubError),

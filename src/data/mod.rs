@@ -1,9 +1,12 @@
 //! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
 
 pub mod dataset;
+pub mod design;
+pub mod disturb;
 mod error;
 pub mod image;
 mod jpeg;
+pub mod nearest;
 pub mod parquet;
 pub mod render;
 pub mod rows;

@@ -5,11 +5,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cadwright_rollout::{ScoreRequest, Scorer};
+use cadwright_rollout::{ScoreRequest, Scorer, TokenCounts};
 use serde::{Deserialize, Serialize};
 
 use super::choices::Hints;
 use super::predict::{Prediction, gathered};
+use crate::agent::neighbours::Neighbours;
 use crate::agent::prior::Prior;
 use crate::agent::session::{Agent, Part, Workshop};
 use crate::agent::trace::Trace;
@@ -61,6 +62,7 @@ pub fn evaluate_agent(
     let own_scorer =
         Scorer::new(world.own_share(config.scorer(engine, config.rollout.grid, &[config.rollout.frame], None)))?;
     let stop = AtomicBool::new(false);
+    let neighbours = own_scorer.install(|| Neighbours::new(prior));
     let agent = Agent {
         model,
         prompted,
@@ -73,7 +75,7 @@ pub fn evaluate_agent(
             batch_size: config.generate.batch_size,
             keeps_states: false,
         },
-        workshop: Workshop { options: &config.agent, scorer: &own_scorer, prior, stop: &stop },
+        workshop: Workshop { options: &config.agent, scorer: &own_scorer, prior, neighbours: &neighbours, stop: &stop },
         progress: &|_| {},
     };
     let own: Vec<usize> = world.share(indices).copied().collect();
@@ -95,8 +97,13 @@ pub fn evaluate_agent(
                 index,
                 earlier: Vec::new(),
                 program: chosen(trace).to_owned(),
+                plan: String::new(),
                 truncated: false,
-                tokens: trace.cost.tokens,
+                counts: TokenCounts {
+                    prompt: prompted.prompt_ids(model, index).len(),
+                    completion: trace.cost.tokens,
+                    plan: 0,
+                },
                 logprob: trace.best.and_then(|best| trace.candidates[best].logprob).unwrap_or(0.0),
                 hints: Hints::default(),
                 score,
@@ -119,7 +126,7 @@ fn part(config: &Config, prompted: &PromptedDataset, index: usize, scorer: &Scor
     Ok(Part {
         verifier: Verifier::new(config, scorer, std::slice::from_ref(&picture), Some(ground_truth))
             .with_context(|| prompted.dataset.examples()[index].id.clone())?,
-        side: picture.width(),
+        picture,
         pictures: vec![Picture::Part(index)],
         seed: seed(&[u64::from(config.run.seed), AGENT_STREAM, index as u64]),
     })

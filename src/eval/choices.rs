@@ -94,7 +94,7 @@ fn group_sizes(eval: &Eval) -> Vec<usize> {
 /// group of them. `frame` is that of the IoU.
 pub fn choice(group: &[Prediction], by: Select, frame: Frame) -> usize {
     let candidate = |prediction: &Prediction| {
-        let logprob = prediction.logprob / prediction.tokens.max(1) as f64;
+        let logprob = prediction.logprob / prediction.counts.completion.max(1) as f64;
         let score = match by {
             Select::Image => prediction.hints.image_score.unwrap_or(0.0),
             Select::Consensus => prediction.hints.consensus.get(&group.len()).copied().unwrap_or(0.0),
@@ -128,7 +128,7 @@ pub fn chosen_report(eval: &Eval, predictions: &[Prediction], seconds: &BTreeMap
             vsr: over_groups(&|prediction| f64::from(prediction.score.verdict.is_valid())),
             iou: eval.frames.iter().map(|&f| (f, over_groups(&|prediction| prediction.score.iou_in(f)))).collect(),
             programs: mean_of(&different_programs),
-            tokens: mean_of(&|group| group.iter().map(|prediction| prediction.tokens).sum()),
+            tokens: mean_of(&|group| group.iter().map(|prediction| prediction.counts.completion).sum()),
         }
     };
     Some(ChosenReport {

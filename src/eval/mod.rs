@@ -109,7 +109,8 @@ impl Evaluation {
     /// has `logprob`, `tokens`, and `image_score` and `consensus` if they were needed. With
     /// `eval.turns` above 1, `earlier_turns` lists `{"predicted_code", "outcome", "iou"}` of the
     /// programs before the fields' one. If the ground truth is a file, `ground_truth_code` is null
-    /// and `ground_truth_mesh` is the hash of its content.
+    /// and `ground_truth_mesh` is the hash of its content. A completion with a
+    /// plan has it in `plan`.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let chosen = self.select.map(|by| (by, choice(samples, by, self.report.frame)));
@@ -124,10 +125,14 @@ impl Evaluation {
                 "error": score.error,
                 "malformed": score.malformed,
                 "truncated": prediction.truncated,
+                "token_counts": prediction.counts,
                 "iou": score.iou_in(self.report.frame),
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
             });
+            if !prediction.plan.is_empty() {
+                row["plan"] = json!(prediction.plan);
+            }
             if let Some(shape) = ground_truth.shape() {
                 row["ground_truth_mesh"] = json!(format!("blake3:{}", shape.digest()));
             }
@@ -143,10 +148,12 @@ impl Evaluation {
                     let (outcome, iou) = (p.score.verdict.name(), p.score.iou_in(self.report.frame));
                     let mut sample = json!({"predicted_code": p.program, "outcome": outcome, "iou": iou});
                     if chosen.is_some() {
-                        (sample["logprob"], sample["tokens"]) = (json!(p.logprob), json!(p.tokens));
+                        (sample["logprob"], sample["tokens"]) = (json!(p.logprob), json!(p.counts.completion));
                         let of_all = p.hints.consensus.get(&samples.len());
                         for (name, value) in [("image_score", p.hints.image_score.as_ref()), ("consensus", of_all)] {
-                            value.map(|value| sample[name] = json!(value));
+                            if let Some(value) = value {
+                                sample[name] = json!(value);
+                            }
                         }
                     }
                     sample
@@ -213,6 +220,29 @@ impl Evaluation {
         }
         text
     }
+}
+
+/// A table of the same parts under several prompts, a line each: VSR and IoU with intervals, mean
+/// tokens, and the wall time of a part.
+pub fn prompts_table(reports: &[(String, Report)]) -> String {
+    let width = reports.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("prompt".len());
+    let mut text = format!(
+        "{:<width$}  {:<21}  {:<21}  {:>13}  {:>17}  {:>11}  {:>8}",
+        "prompt", "VSR [95 %]", "IoU over all [95 %]", "prompt tokens", "completion tokens", "plan tokens", "s a part"
+    );
+    for (name, report) in reports {
+        let interval = |mean: f64, [low, high]: [f64; 2]| format!("{mean:.3} [{low:.3}, {high:.3}]");
+        let [vsr, iou] = report.quoted().map(|quoted| interval(quoted.mean, quoted.ci95));
+        let [prompt, completion, plan] = match report.tokens {
+            Some(tokens) => [tokens.prompt_tokens, tokens.completion_tokens, tokens.plan_tokens],
+            None => [0.0; 3],
+        };
+        let seconds = report.seconds / report.n.max(1) as f64;
+        text += &format!(
+            "\n{name:<width$}  {vsr:<21}  {iou:<21}  {prompt:>13.1}  {completion:>17.1}  {plan:>11.1}  {seconds:>8.3}"
+        );
+    }
+    text
 }
 
 /// By way to choose: the time of the slowest rank.

@@ -2,7 +2,7 @@
 //! evaluation.
 
 use anyhow::{Context, Result};
-use cadwright_rollout::{Report, ReportBuilder, Score, Scorer};
+use cadwright_rollout::{Report, ReportBuilder, Score, Scorer, TokenCounts};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::config::Turns;
 use crate::distributed::World;
 use crate::generate::{GenerateOptions, Sampling};
 use crate::model::InternVl;
-use crate::rollouts::{PendingRollouts, PromptedDataset};
+use crate::rollouts::{PendingRollouts, PromptedDataset, plan_of};
 use crate::seeds::seed;
 use crate::turns::generate_episodes;
 
@@ -24,12 +24,14 @@ pub struct Prediction {
     pub index: usize,
     /// The program, extracted from the completion.
     pub program: String,
+    /// The plan before the program, with its marks; empty if there is none.
+    pub plan: String,
     /// The programs of the turns before; empty for an episode of one turn.
     pub earlier: Vec<EarlierProgram>,
     /// Whether the completion was cut off at `max_new_tokens`.
     pub truncated: bool,
-    /// Number of tokens of the completion.
-    pub tokens: usize,
+    /// Its numbers of tokens.
+    pub counts: TokenCounts,
     /// Log-probability of the completion under the distribution that it was sampled from: the sum
     /// over its tokens, in nats.
     pub logprob: f64,
@@ -100,6 +102,9 @@ pub fn evaluate(
     let finish = |pending: Result<PendingRollouts>| {
         let known = predictions.len();
         for rollout in pending?.finish()? {
+            let (plan, plan_tokens) = plan_of(prompted.tokenizer, rollout.last_tokens());
+            let counts =
+                TokenCounts { prompt: rollout.prompt.len(), completion: rollout.tokens().len(), plan: plan_tokens };
             let earlier = rollout.earlier.into_iter();
             let earlier = earlier.filter_map(|turn| Some(EarlierProgram { program: turn.program, score: turn.score? }));
             let earlier = earlier.collect();
@@ -107,9 +112,10 @@ pub fn evaluate(
                 id: prompted.dataset.examples()[rollout.index].id.clone(),
                 index: rollout.index,
                 program: rollout.program,
+                plan,
                 earlier,
                 truncated: rollout.completion.truncated,
-                tokens: rollout.completion.tokens.len(),
+                counts,
                 logprob: rollout.completion.logprobs.iter().map(|&logprob| f64::from(logprob)).sum(),
                 hints: Hints::default(),
                 score,
@@ -140,7 +146,10 @@ pub(super) fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Pre
 /// `thresholds` are IoUs for pass@k; `seconds` is the wall time.
 pub fn report(predictions: &[Prediction], scorer: &Scorer, samples: usize, thresholds: &[f64], seconds: f64) -> Report {
     let mut builder = ReportBuilder::new(scorer.config(), samples, thresholds);
-    predictions.iter().for_each(|prediction| builder.add(&prediction.score, prediction.truncated));
+    for prediction in predictions {
+        builder.add(&prediction.score, prediction.truncated);
+        builder.add_tokens(prediction.counts);
+    }
     builder.finish(seconds)
 }
 

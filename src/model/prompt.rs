@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::ModelError;
 use super::messages::{IMAGE, Message, picture_count, rendered};
+use super::strategy::Strategy;
 use super::template::ChatTemplate;
 use super::tokenizer::{END_OF_TURN, IMAGE_CONTEXT, IMAGE_END, IMAGE_START};
 use super::tokenizer_files::read_object;
@@ -26,6 +27,8 @@ pub struct Prompt {
     around: Vec<String>,
     /// The further turns; `None` if the template has none.
     turn: Option<FurtherTurn>,
+    /// Whether the answer begins with a plan.
+    plan: bool,
 }
 
 /// The text after an answer, whose own end is left out, to the start of the next answer.
@@ -75,12 +78,40 @@ impl Prompt {
         let text = rendered(template.as_ref(), &request)?;
         let around = around_pictures(&text, origin)?;
         let turn = FurtherTurn::rendered(template.as_ref(), &request);
-        Ok(Self { system: system.into(), user: user.into(), around, turn })
+        Ok(Self { system: system.into(), user: user.into(), around, turn, plan: false })
     }
 
-    /// The number of places for pictures, at least 1.
+    /// This prompt, to which the answer is a plan and a program if `plan`, else a program alone.
+    #[must_use]
+    pub fn answered_with_plan(self, plan: bool) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// Whether the answer is a plan and a program.
+    pub fn expects_plan(&self) -> bool {
+        self.plan
+    }
+
+    /// The number of places for pictures, at least 1. All but the last are those of examples.
     pub fn pictures(&self) -> usize {
         self.around.len() - 1
+    }
+
+    /// This prompt with the programs of its examples, in their order. In a program, a space after
+    /// each `<` keeps text from becoming a special token.
+    #[must_use]
+    pub fn with_examples<'a>(&self, programs: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut programs = programs.into_iter();
+        let filled = |text: &String| {
+            let mut pieces = text.split(Strategy::PROGRAM);
+            let mut filled = pieces.next().unwrap_or_default().to_owned();
+            for piece in pieces {
+                filled += &programs.next().unwrap_or_default().trim_end().replace('<', "< ");
+                filled += piece;
+            }
+            filled
+        };
+        Self { around: self.around.iter().map(filled).collect(), ..self.clone() }
     }
 
     /// The text before the completion, for pictures of `image_tokens` embeddings each. If there are
@@ -134,6 +165,7 @@ impl Prompt {
             "text": self.around.join(IMAGE),
             "turn": self.turn.as_ref().map(|turn| &turn.plain),
             "turn_with_picture": self.turn.as_ref().map(|turn| &turn.with_picture),
+            "plan": self.plan,
         });
         std::fs::write(&path, format!("{json:#}\n")).map_err(|source| ModelError::Write { path, source })
     }
@@ -161,7 +193,9 @@ impl Prompt {
             // Earlier versions had no further turns.
             None => FurtherTurn::rendered(None, &[]),
         };
-        Ok(Some(Self { system: system.into(), user: user.into(), around, turn }))
+        // Those had no plans either.
+        let plan = json.get("plan").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Some(Self { system: system.into(), user: user.into(), around, turn, plan }))
     }
 }
 

@@ -7,13 +7,14 @@ use cadwright_rollout::Scorer;
 use tch::{Device, Kind};
 
 use super::Run;
+use super::policies::training_prompt;
 use crate::config::{Config, Source};
+use crate::data::design::with_design;
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::replace_directory;
 use crate::hub::resolve_checkpoint;
 use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
-use crate::policy::configured_prompt;
 
 impl Run<'_> {
     /// The split. It is made or downloaded if necessary.
@@ -72,18 +73,23 @@ impl Run<'_> {
             return Ok(());
         }
         // A random model has no chat template of its own.
-        let prompt = configured_prompt(&self.config, None)?;
+        let prompt = training_prompt(&self.config, None)?;
         replace_directory(&directory, |aside| {
             let preset = InternVlConfig::preset(self.config.model.preset, 0);
-            // The prompt occurs in every example, so the tokenizer learns its words too.
-            let prompt = prompt.text(&[preset.tokens_per_tile()]);
-            let programs: Vec<&str> =
-                train.examples().iter().filter_map(|example| example.program.as_deref()).collect();
+            // As the labels of SFT: with their plans, if the policy is to write plans.
+            let answer = |program: &str| match prompt.expects_plan() {
+                true => with_design(program),
+                false => Some(program.to_owned()),
+            };
+            let programs: Vec<String> =
+                train.examples().iter().filter_map(|example| answer(example.program.as_deref()?)).collect();
             ensure!(
                 !programs.is_empty(),
-                "no training row has a program: a new model's tokenizer is made from programs"
+                "no training row has a program that can be learnt: a new model's tokenizer is made from programs"
             );
-            let texts = (0..programs.len()).flat_map(|i| [prompt.as_str(), programs[i]]);
+            // The prompt occurs in every example, so the tokenizer learns its words too.
+            let prompt = prompt.text(&[preset.tokens_per_tile()]);
+            let texts = programs.iter().flat_map(|program| [prompt.as_str(), program]);
             let tokenizer = Tokenizer::train(texts, self.config.model.vocab_size)?;
             let config = InternVlConfig::preset(self.config.model.preset, tokenizer.vocab_size() as i64);
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);

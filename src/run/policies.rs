@@ -52,7 +52,7 @@ impl Run<'_> {
             // continued one teaches the prompt that it began with.
             StageName::Sft => match Prompt::of(&self.dir.join("sft/best"))? {
                 Some(prompt) => Some(prompt),
-                None => Some(configured_prompt(&self.config, Some(&path.checkpoint))?),
+                None => Some(training_prompt(&self.config, Some(&path.checkpoint))?),
             },
             StageName::Ppo | StageName::MoreSft => None,
         };
@@ -80,6 +80,20 @@ impl Run<'_> {
         }
         Ok(self.model_dir()?.display().to_string())
     }
+}
+
+/// The prompt that the configuration asks for.
+///
+/// # Errors
+/// It shows examples, which training does not, or it cannot be rendered.
+pub(super) fn training_prompt(config: &Config, checkpoint: Option<&Path>) -> Result<Prompt> {
+    let prompt = configured_prompt(config, checkpoint)?;
+    ensure!(
+        prompt.pictures() == 1,
+        "prompt.strategy = {:?} shows examples: it is for `eval --prompt` and `generate --prompt`, not for training",
+        config.prompt.strategy
+    );
+    Ok(prompt)
 }
 
 /// Marks the weights that a stage trains. PPO may leave the vision tower alone even if SFT trains

@@ -12,8 +12,9 @@ use tch::Tensor;
 use super::drafts::Draft;
 use super::forward::{Pass, PassMode, TokenBatch, narrowed};
 use super::losses::{cross_entropy, weighted_cross_entropy};
+use crate::data::design::with_design;
 use crate::generate::Piece;
-use crate::model::{InternVl, Tokenizer};
+use crate::model::{InternVl, Prompt, Tokenizer};
 use crate::pictures::{EmbeddedPictures, Picture};
 use crate::rollouts::PromptedDataset;
 
@@ -26,7 +27,7 @@ pub struct TokenizedExample {
     pub prompt: Arc<[i64]>,
     /// A first turn before the response, which is not trained on.
     pub draft: Option<Draft>,
-    /// Program and end of turn.
+    /// Plan, if any, program and end of turn.
     pub response: Vec<i64>,
     /// The weight of each token of the response in the loss, in [0, 1]; empty: 1 each.
     pub weights: Vec<f32>,
@@ -60,32 +61,43 @@ impl TokenizedExample {
     }
 }
 
-/// The response to `program`: its tokens and the end of the turn.
-pub fn response_ids(tokenizer: &Tokenizer, program: &str) -> Vec<i64> {
-    let mut ids = tokenizer.encode(program);
+/// The tokens that answer `prompt` with `program`: a plan if the prompt expects one, the program,
+/// and the end of the turn. `None` if it expects a plan and the program has no design.
+pub fn response_ids(prompt: &Prompt, tokenizer: &Tokenizer, program: &str) -> Option<Vec<i64>> {
+    let mut ids = match prompt.expects_plan() {
+        true => tokenizer.encode(&with_design(program)?),
+        false => tokenizer.encode(program),
+    };
     ids.push(tokenizer.end_of_turn);
-    ids
+    Some(ids)
 }
 
-/// Tokenizes the rows that have a program. Returns those of at most `max_length` tokens, and the
-/// number of longer ones.
-pub fn tokenized_examples(
-    prompted: &PromptedDataset,
-    model: &InternVl,
-    max_length: usize,
-) -> (Vec<TokenizedExample>, usize) {
-    let tokenizer = prompted.tokenizer;
-    let responses: Vec<(usize, Vec<i64>)> = prompted
+/// The rows with programs, and how many of them are left out.
+pub struct TokenizedRows {
+    /// The rows that are not left out.
+    pub examples: Vec<TokenizedExample>,
+    /// Rows of more tokens than allowed.
+    pub too_long: usize,
+    /// Rows whose program has no plan, although the prompt expects one.
+    pub without_plan: usize,
+}
+
+/// Tokenizes the rows that have a program: those of at most `max_length` tokens, with a plan if the
+/// prompt expects one.
+pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_length: usize) -> TokenizedRows {
+    let (prompt, tokenizer) = (prompted.prompt, prompted.tokenizer);
+    let responses: Vec<(usize, Option<Vec<i64>>)> = prompted
         .dataset
         .examples()
         .par_iter()
         .enumerate()
-        .filter_map(|(index, example)| Some((index, response_ids(tokenizer, example.program.as_deref()?))))
+        .filter_map(|(index, example)| Some((index, response_ids(prompt, tokenizer, example.program.as_deref()?))))
         .collect();
+    let without_plan = responses.iter().filter(|(_, response)| response.is_none()).count();
     // Pictures of the same number of tiles have the same prompt.
     let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
-    for (index, response) in responses {
+    for (index, response) in responses.into_iter().filter_map(|(index, response)| Some((index, response?))) {
         let image_tokens = prompted.pictures.image_tokens(model, &Picture::Part(index));
         let prompt = prompts
             .entry(image_tokens)
@@ -95,7 +107,7 @@ pub fn tokenized_examples(
     let all = examples.len();
     examples.retain(|example| example.sequence_len() <= max_length);
     let too_long = all - examples.len();
-    (examples, too_long)
+    TokenizedRows { examples, too_long, without_plan }
 }
 
 /// An epoch in random order: steps, each a list of micro-batches of indices into `examples`.

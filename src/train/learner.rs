@@ -75,7 +75,7 @@ impl<'a> Learner<'a> {
     ) -> Result<Self> {
         let Stage { config, train, .. } = stage;
         let ppo = &config.ppo;
-        let (ground_truths, _) = tokenized_examples(prompted, policy, config.sft.max_length);
+        let ground_truths = tokenized_examples(prompted, policy, config.sft.max_length).examples;
         ensure!(
             ppo.ce_weight == 0.0 || ppo.ce_own_share == 1.0 || !ground_truths.is_empty(),
             "ppo.ce_weight = {}, but no training row has a program that fits sft.max_length = {}; set ppo.ce_weight=0, or ppo.ce_own_share=1 to imitate the policy's own programs only",

@@ -125,7 +125,7 @@ impl ProxyWatch {
 
     /// Takes a step's means of image score, VSR and IoU into account. At the end of a block of steps
     /// it names what has parted from the image score: what was higher by more than
-    /// [`Self::CHANGE`] in an earlier block, whose image score was lower by more than that.
+    /// `CHANGE` in an earlier block, whose image score was lower by more than that.
     pub fn observe(&mut self, step: [f64; 3]) -> Vec<&'static str> {
         self.steps.push(step);
         if self.steps.len() < Self::BLOCK {

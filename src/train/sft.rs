@@ -1,5 +1,6 @@
 //! Supervised fine-tuning: cross-entropy on the ground-truth programs, as first answers or as
-//! corrections of the policy's own drafts, validated by the solids that the policy's programs build.
+//! corrections of the policy's own drafts, validated by the solids that the policy's programs
+//! build.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use tch::{Kind, Tensor};
 use super::checkpoint::{self, CheckpointPart};
 use super::drafts::with_drafts;
 use super::examples::{
-    TokenizedExample, cross_entropy_backward, length_bucketed_batches, response_ids, response_tokens,
+    TokenizedExample, TokenizedRows, cross_entropy_backward, length_bucketed_batches, response_ids, response_tokens,
     tokenized_examples,
 };
 use super::forward::{Pass, PassMode, TokenBatch};
@@ -113,7 +114,7 @@ fn parts<'a>(model: &'a mut InternVl, optimizer: &'a mut Optimizer) -> [Checkpoi
 }
 
 /// The rows with programs that fit `sft.max_length`, as first answers and, with `sft.turns = 2`, as
-/// corrections of drafts that `model` samples; says how many do not fit.
+/// corrections of drafts that `model` samples; says how many are left out.
 fn examples_that_fit(
     stage: &Stage,
     name: &str,
@@ -122,7 +123,10 @@ fn examples_that_fit(
     model: &InternVl,
 ) -> Result<Vec<TokenizedExample>> {
     let max_length = sft.max_length;
-    let (mut examples, mut too_long) = tokenized_examples(prompted, model, max_length);
+    let TokenizedRows { mut examples, mut too_long, without_plan } = tokenized_examples(prompted, model, max_length);
+    if without_plan > 0 {
+        stage.world.say(&format!("{name}: {without_plan} programs have no plan and are left out"));
+    }
     if sft.turns > 1 {
         let mut drafted = with_drafts(stage, prompted, model, &examples)?;
         let all = drafted.len();
@@ -131,7 +135,8 @@ fn examples_that_fit(
         too_long += all - drafted.len();
         examples = if sft.first_turn { [examples, drafted].concat() } else { drafted };
     }
-    ensure!(!examples.is_empty(), "no training row has a program that fits sft.max_length = {max_length}");
+    let plan = if prompted.prompt.expects_plan() { "with a plan " } else { "" };
+    ensure!(!examples.is_empty(), "no training row has a program {plan}that fits sft.max_length = {max_length}");
     if too_long > 0 {
         let line = "examples are longer than sft.max_length =";
         stage.world.say(&format!("{name}: {too_long} {line} {max_length} tokens and are left out"));
@@ -181,18 +186,20 @@ fn validation_loss(stage: &Stage, model: &InternVl) -> Result<f64> {
     let sft = &stage.config.sft;
     let pictures = Pictures::new(stage.validation, stage.config.model.max_tiles, 0);
     let prompted = stage.prompted(stage.validation, &pictures);
-    let program = |index: usize| stage.validation.examples()[index].program.as_deref();
+    let answer = |index: usize| {
+        let program = stage.validation.examples()[index].program.as_deref()?;
+        response_ids(prompted.prompt, prompted.tokenizer, program)
+    };
     let parts = 0..stage.validation.len().min(sft.validation_samples);
-    let indices: Vec<usize> = parts.filter(|&index| program(index).is_some()).collect();
+    let answered: Vec<(usize, Vec<i64>)> = parts.filter_map(|index| Some((index, answer(index)?))).collect();
     let (mut sum, mut count) = (0.0, 0);
-    let indices: Vec<usize> = stage.world.share(&indices).copied().collect();
-    for chunk in indices.chunks(sft.batch_size) {
+    let own: Vec<&(usize, Vec<i64>)> = stage.world.share(&answered).collect();
+    for chunk in own.chunks(sft.batch_size) {
         tch::no_grad(|| {
-            let inputs = prompted.inputs(model, chunk);
-            let responses: Vec<Vec<i64>> =
-                chunk.iter().map(|&index| response_ids(prompted.tokenizer, program(index).unwrap_or(""))).collect();
+            let indices: Vec<usize> = chunk.iter().map(|(index, _)| *index).collect();
+            let inputs = prompted.inputs(model, &indices);
             let sequences =
-                inputs.iter().zip(&responses).map(|(input, response)| (input.ids.as_slice(), response.as_slice()));
+                inputs.iter().zip(chunk).map(|(input, (_, response))| (input.ids.as_slice(), response.as_slice()));
             let batch = TokenBatch::new(sequences, prompted.tokenizer, model.device());
             let image = Tensor::cat(&inputs.iter().map(|input| &input.image).collect::<Vec<_>>(), 0);
             let pass = Pass::new(model, &batch, &image, PassMode::default());

@@ -102,12 +102,14 @@ impl Learner<'_> {
     /// The label of a program that is better than its start, good enough, and not longer than a
     /// completion.
     fn label<'s>(&self, start: &'s Start<'s>, found: Found) -> Option<Label<'s>> {
-        let (config, tokenizer) = (self.config(), self.prompted.tokenizer);
+        let config = self.config();
         if found.score <= start.score || found.score < config.ppo.ce_own_iou {
             return None;
         }
-        let tokens = response_ids(tokenizer, &found.program);
-        let is_kept = kept(&response_ids(tokenizer, &start.rollout.program), &tokens);
+        // A prompt that expects a plan gets none for a program that cannot be described.
+        let ids = |program: &str| response_ids(self.prompted.prompt, self.prompted.tokenizer, program);
+        let tokens = ids(&found.program)?;
+        let is_kept = kept(&ids(&start.rollout.program)?, &tokens);
         let is_short = tokens.len() <= config.generate.max_new_tokens;
         is_short.then_some(Label { start, score: found.score, tokens, is_kept })
     }
@@ -179,6 +181,7 @@ fn searched(
     let search = Search {
         judge: &|solid| verifier.score(solid),
         prior,
+        library: prior.drafts(),
         prior_weight: config.agent.prior_weight,
         budget: config.ppo.refine_budget,
         seed,

@@ -10,6 +10,7 @@ mod hub;
 mod losses;
 mod model;
 mod ppo;
+mod prompts;
 mod ranks;
 mod telemetry;
 mod text;

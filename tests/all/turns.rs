@@ -209,7 +209,8 @@ fn the_next_turn_goes_on_from_the_tokens_that_were_sampled() {
             let completion = Completion { tokens: answer.clone(), ..Completion::default() };
             let next = prompted.next_input(model, &first, &completion, &reply);
             assert_eq!(next.ids, [first.ids.clone(), answer.clone(), reply.ids.clone()].concat());
-            assert_eq!(next.written, [first.ids.len()..first.ids.len() + answer.len()]);
+            let answered = first.ids.len()..first.ids.len() + answer.len();
+            assert_eq!(next.written, std::slice::from_ref(&answered));
             let render = prompted.pictures.embed(model, std::slice::from_ref(&picture)).remove(0);
             assert_eq!(next.image, Tensor::cat(&[&first.image, &render], 0));
         }

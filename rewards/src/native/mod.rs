@@ -22,6 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Failure, Outcome, OutcomeClass, Solid};
+pub use cadquery::reference;
 use cadquery::{Item, ShapeObject, Workplane};
 use python::{Namespace, Stop, Value};
 

@@ -269,7 +269,8 @@ mod tests {
                 names.insert(name);
             }
         }
-        assert_eq!(names.len(), 14, "{names:?}");
+        // All but `reach through`, for which there is no blind cut.
+        assert_eq!(names.len(), 11, "{names:?}");
     }
 
     #[test]

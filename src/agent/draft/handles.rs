@@ -248,7 +248,7 @@ mod tests {
         let (near, _) = draft().turned(Handle::Near(1), 0.0625).unwrap();
         assert_eq!(bounds(&near, 1)[2], [0.1875, 0.375]);
         let (both, _) = draft().turned(Handle::Widen(2), 0.03125).unwrap();
-        assert_eq!(both.bodies[2].distance, 0.09375);
+        assert_eq!(both.bodies[2].distance, 0.0625);
         assert_eq!(both.bodies[2].origin, draft().bodies[2].origin);
     }
 
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_step_of_a_drafts_numbers_is_found() {
-        assert_eq!(own_lattice(&draft()), Some(0.0625));
+        assert_eq!(own_lattice(&draft()), Some(0.03125));
         let mut scaled = draft();
         scaled.bodies.iter_mut().for_each(|body| {
             body.origin = body.origin.map(|value| value * 18.0 / 19.0);
@@ -299,6 +299,6 @@ mod tests {
                 }
             }
         });
-        assert!((own_lattice(&scaled).unwrap() - 0.0625 * 18.0 / 19.0).abs() < 1e-9);
+        assert!((own_lattice(&scaled).unwrap() - 0.03125 * 18.0 / 19.0).abs() < 1e-9);
     }
 }

@@ -103,7 +103,7 @@ fn inner(input: &Map, candidate: &Map, target: &[[f64; 2]; 2]) -> Vec<Difference
     let ninth = |axis: usize, at: usize| {
         let [low, high] = target[axis];
         let share = (at as f64 + 0.5 - low) / (high - low).max(1.0);
-        (0.0..1.0).contains(&share).then(|| (share * 3.0) as usize)
+        (0.0..1.0).contains(&share).then_some((share * 3.0) as usize)
     };
     for (i, (a, b)) in input.values().iter().zip(candidate.values()).enumerate() {
         if let (Some(column), Some(row)) = (ninth(0, i % side), ninth(1, i / side)) {

@@ -1,10 +1,10 @@
 //! Compares the picture of a candidate with the input picture: `image_score`, without ground truth.
 //!
 //! A candidate is drawn as the data set draws its parts, in one of the given views. Both pictures
-//! are taken apart into silhouette, lines and the tones of faces ([`features`]); each is compared
-//! in a way that blur, line width, grey level and JPEG's noise change little ([`compare`]). An
+//! are taken apart into silhouette, lines and the tones of faces (`features`); each is compared
+//! in a way that blur, line width, grey level and JPEG's noise change little (`compare`). An
 //! input picture may be enlarged and shifted: zoom and shift are fitted to each candidate
-//! ([`fit`]). But a clean picture is framed automatically, and the framing says something about
+//! (`fit`). But a clean picture is framed automatically, and the framing says something about
 //! the part; so leaving the automatic framing has a price, and the score is the better one of both.
 //!
 //! The score is a pure function of the pictures, the options and the solid. `docs/agent.md` says

@@ -3,7 +3,8 @@
 use cadwright_rewards::csg::Vec3;
 use cadwright_rewards::{Geometry, Mesh, Solid};
 
-/// Thickness of the thinnest of 20,000 synthetic parts, in shares of the largest side of its box.
+/// The thickness of the thinnest of 125 synthetic parts, rounded down, in shares of the largest
+/// side of its box.
 const THIN: f64 = 0.04;
 /// The factor for each further body: parts of the data set have one.
 const BODY: f64 = 0.9;

@@ -192,8 +192,8 @@ mod tests {
         assert!(matches!(Form::of(FREE), Form::Text(_)));
         let form = Form::of(crate::agent::draft::PROGRAM);
         assert!(form.draft().is_some());
-        assert_eq!(form.step(None), 0.0625);
-        assert_eq!(form.step(Some(0.03125)), 0.03125);
+        assert_eq!(form.step(None), 0.03125);
+        assert_eq!(form.step(Some(0.0625)), 0.0625);
         assert_eq!(form.program(), crate::agent::draft::PROGRAM);
     }
 }

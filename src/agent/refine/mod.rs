@@ -17,6 +17,7 @@ use cadwright_rewards::{Outcome, OutcomeClass, Solid};
 use cadwright_rollout::execute_natively;
 use rayon::prelude::*;
 
+use super::draft::Draft;
 use super::prior::Prior;
 use crate::seeds::seed;
 use climb::Climber;
@@ -31,7 +32,9 @@ pub struct Search<'a> {
     pub judge: &'a Judge<'a>,
     /// What programs are like.
     pub prior: &'a Prior,
-    /// What a nat of the prior's log-probability is worth in units of the score.
+    /// Programs of which edits take bodies, outlines and planes: the most similar ones first.
+    pub library: &'a [Draft],
+    /// What a nat of the prior's plausibility is worth in units of the score.
     pub prior_weight: f64,
     /// Candidates that are built and judged, over all starts.
     pub budget: usize,
@@ -48,7 +51,7 @@ pub struct Candidate {
     pub program: String,
     /// The judge's score.
     pub score: f64,
-    /// The score, plus the prior's log-probability times its weight: what the search climbs on.
+    /// The score, plus the prior's plausibility times its weight: what the search climbs on.
     pub value: f64,
 }
 
@@ -117,8 +120,9 @@ impl Search<'_> {
         match execute_natively(program) {
             Ok(Outcome::Solid(solid)) => {
                 let score = if solid.malformed { 0.0 } else { (self.judge)(&solid) };
-                let prior =
-                    form.draft().map_or_else(|| self.prior.logprob_of(program), |draft| self.prior.logprob(draft));
+                let prior = form
+                    .draft()
+                    .map_or_else(|| self.prior.plausibility_of(program), |draft| self.prior.plausibility(draft));
                 (Some(OutcomeClass::Solid), score, score + self.prior_weight * prior)
             }
             Ok(Outcome::Failure(failure)) => (Some(failure.class), 0.0, f64::NEG_INFINITY),

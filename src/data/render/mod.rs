@@ -13,8 +13,8 @@
 //!
 //! [`render_csg`] casts rays at solids from [`csg`](cadwright_rewards::csg), [`render_mesh`] draws
 //! tessellated solids with a depth buffer. [`draw_csg`] and [`draw_mesh`] do so in any [`Framing`].
-//! All fill a [`Canvas`] at about 448 pixels a side, which
-//! is then averaged down. So a small picture looks like a scaled-down picture of the data set.
+//! All fill a [`Canvas`] at about 448 pixels a side, which is then averaged down. So a small picture
+//! looks like a scaled-down picture of the data set.
 
 mod canvas;
 mod mesh;

@@ -52,7 +52,7 @@ fn the_agent_keeps_the_best_of_what_it_wrote_and_refined() {
     let origins =
         |prefix: &str| candidates.iter().filter(|c| c["origin"].as_str().unwrap().starts_with(prefix)).count();
     assert!(origins("sample") > 0 && origins("reply") > 0 && origins("refine: ") > 0, "{trace:#}");
-    assert_eq!(trace["cost"]["refined"], origins("refine: "));
+    assert_eq!(trace["cost"]["refined"], origins("refine: ") + origins("labelled"));
     assert_eq!(trace["cost"]["programs"], candidates.len());
     // A later round can only help.
     let chosen = &candidates[trace["best"].as_u64().unwrap() as usize];

@@ -8,7 +8,8 @@ use crate::harness::{repository, text};
 
 fn recipes() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(repository().join("configs")).expect("configs/ is there");
-    let mut recipes: Vec<PathBuf> = entries.map(|entry| entry.expect("configs/ can be read").path()).collect();
+    let paths = entries.map(|entry| entry.expect("configs/ can be read").path());
+    let mut recipes: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
     recipes.sort();
     assert!(recipes.len() >= 5, "{recipes:?}");
     recipes

@@ -10,6 +10,7 @@ mod hub;
 mod launch;
 mod model;
 mod plan;
+mod prompts;
 mod ranks;
 mod recovery;
 mod run;

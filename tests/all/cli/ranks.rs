@@ -132,11 +132,12 @@ fn rl_on_several_ranks_equals_one_rank() {
         "ppo.refine_budget=10",
         "ppo.ce_refined_nats=9",
     ];
-    for (algorithm, options, all_ranks) in [("ppo", &ppo, [2, 4].as_slice()), ("rloo", &rloo, &[2])] {
+    for (algorithm, options, all_ranks) in [("ppo", ppo.as_slice(), [2, 4].as_slice()), ("rloo", rloo.as_slice(), &[2])]
+    {
         let run = |ranks: usize| -> (PathBuf, Finished) {
             let name = format!("{algorithm}-{ranks}");
             copy_directory(&tiny_run().join("sft"), &place.path(&name).join("sft"));
-            let command = tiny_command("ppo", &name, &[&common[..], &options[..]].concat());
+            let command = tiny_command("ppo", &name, &[&common[..], options].concat());
             (place.path(&name), place.cadwright(on_ranks(ranks, command)).succeeds())
         };
         let (one, finished) = run(1);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{method, number, optional, required};
+use super::{method, number, optional, required, signatures};
 use crate::csg::{Plane, Vec3, seam_direction};
 use crate::native::python::{Arguments, BinaryOperator, Machine, Object, Stop, UnaryOperator, Value};
 use crate::native::wires::check_point;
@@ -114,7 +114,7 @@ pub fn plane(origin: Vec3, x_dir: Option<Vec3>, normal: Vec3) -> Result<Plane, S
 }
 
 pub fn construct_plane(arguments: Arguments) -> Result<Value, Stop> {
-    let bound = arguments.bind("Plane.__init__", &[required("origin"), optional("xDir"), optional("normal")])?;
+    let bound = arguments.bind("Plane.__init__", &signatures::PLANE)?;
     let [origin, x_dir, normal] = bound.as_slice() else { return Err(Stop::decline("Plane", "")) };
     let origin = origin.as_ref().map_or(Ok(Vec3::zeros()), vector)?;
     let x_dir = x_dir.as_ref().filter(|value| !matches!(value, Value::None)).map(vector).transpose()?;

@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use super::geometry::{VectorObject, call_vector, vector};
 use super::shapes::{Item, ShapeObject, call_shape};
+use super::signatures::signature;
 use super::sketch::Sketch;
 use super::stack;
 use super::workplane::{Workplane, shared};
-use super::{flag_or, number, number_or, optional, required};
+use super::{flag_or, number, number_or};
 use crate::csg::{Plane, Vec3};
-use crate::native::python::{Arguments, Machine, Object, Parameter, Stop, Value};
+use crate::native::python::{Arguments, Machine, Object, Stop, Value};
 use crate::native::wires::{CLEARANCE, SpaceEdge, SpaceWire, check_point};
 
 /// Calls the method `name` of `this`.
@@ -42,8 +43,10 @@ pub fn call(this: &Rc<dyn Object>, name: &str, machine: &mut Machine, arguments:
 pub struct Bound(pub Vec<Option<Value>>);
 
 impl Bound {
-    pub fn of(arguments: Arguments, method: &str, parameters: &[Parameter]) -> Result<Self, Stop> {
-        arguments.bind(&format!("Workplane.{method}"), parameters).map(Self)
+    /// Binds to the parameters of a method of a workplane.
+    pub fn of(arguments: Arguments, method: &str) -> Result<Self, Stop> {
+        let known = signature(method).ok_or_else(|| Stop::decline("Workplane method not supported", method))?;
+        arguments.bind(&format!("Workplane.{method}"), known.parameters).map(Self)
     }
 
     pub fn get(&self, index: usize) -> Option<&Value> {
@@ -74,66 +77,63 @@ pub fn value(workplane: Rc<Workplane>) -> Value {
 
 /// Calls a method that adds points, edges or wires. Returns `None` for any other method.
 fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<Value>, Stop> {
-    let construction = optional("forConstruction");
-    let bind = |parameters: &[Parameter]| Bound::of(arguments, name, parameters);
+    let bind = || Bound::of(arguments, name);
     let plane = wp.plane.borrow().clone();
     let result = match name {
         "moveTo" | "move" => {
-            let names = if name == "moveTo" { ["x", "y"] } else { ["xDist", "yDist"] };
-            let bound = bind(&names.map(optional))?;
+            let bound = bind()?;
             let step = Vec3::new(number_or(bound.get(0), 0.0)?, number_or(bound.get(1), 0.0)?, 0.0);
             let local = if name == "moveTo" { step } else { wp.current_local()? + step };
             wp.with(vec![Item::Point(check_point(to_world(&plane, local))?)])
         }
         "center" => {
-            let bound = bind(&[required("x"), required("y")])?;
+            let bound = bind()?;
             let origin = check_point(to_world(&plane, Vec3::new(bound.number(0)?, bound.number(1)?, 0.0)))?;
             let moved = wp.with(vec![Item::Point(origin)]);
             moved.plane.borrow_mut().origin = origin;
             moved
         }
         "lineTo" => {
-            let bound = bind(&[required("x"), required("y"), construction])?;
+            let bound = bind()?;
             line_to(wp, bound.number(0)?, bound.number(1)?, flag_or(bound.get(2), false)?)?
         }
         "line" => {
-            let bound = bind(&[required("xDist"), required("yDist"), construction])?;
+            let bound = bind()?;
             line_by(wp, bound.number(0)?, bound.number(1)?, flag_or(bound.get(2), false)?)?
         }
         "hLine" | "vLine" => {
-            let bound = bind(&[required("distance"), construction])?;
+            let bound = bind()?;
             let distance = bound.number(0)?;
             let (dx, dy) = if name == "hLine" { (distance, 0.0) } else { (0.0, distance) };
             line_by(wp, dx, dy, flag_or(bound.get(1), false)?)?
         }
         "hLineTo" | "vLineTo" => {
-            let coordinate = required(if name == "hLineTo" { "xCoord" } else { "yCoord" });
-            let bound = bind(&[coordinate, construction])?;
+            let bound = bind()?;
             let here = wp.current_local()?;
             let to = bound.number(0)?;
             let (x, y) = if name == "hLineTo" { (to, here.y) } else { (here.x, to) };
             line_to(wp, x, y, flag_or(bound.get(1), false)?)?
         }
         "polarLine" | "polarLineTo" => {
-            let bound = bind(&[required("distance"), required("angle"), construction])?;
+            let bound = bind()?;
             let (distance, angle) = (bound.number(0)?, bound.number(1)?.to_radians());
             let (x, y) = (angle.cos() * distance, angle.sin() * distance);
             let construction = flag_or(bound.get(2), false)?;
             if name == "polarLine" { line_by(wp, x, y, construction)? } else { line_to(wp, x, y, construction)? }
         }
         "threePointArc" => {
-            let bound = bind(&[required("point1"), required("point2"), construction])?;
+            let bound = bind()?;
             let from = wp.current_point()?;
             let (through, to) = (bound.point(&plane, 0)?, bound.point(&plane, 1)?);
             arc(wp, from, through, to, flag_or(bound.get(2), false)?)?
         }
         "sagittaArc" => {
-            let bound = bind(&[required("endPoint"), required("sag"), construction])?;
+            let bound = bind()?;
             let to = vector(bound.value(0)?)?;
             sagitta_arc(wp, to, bound.number(1)?, flag_or(bound.get(2), false)?)?
         }
         "radiusArc" => {
-            let bound = bind(&[required("endPoint"), required("radius"), construction])?;
+            let bound = bind()?;
             let (to, radius) = (vector(bound.value(0)?)?, bound.number(1)?);
             let half = (to - wp.current_local()?).norm() / 2.0;
             let rest = radius * radius - half * half;
@@ -148,7 +148,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             sagitta_arc(wp, to, if radius > 0.0 { sag } else { -sag }, flag_or(bound.get(2), false)?)?
         }
         "polyline" => {
-            let bound = bind(&[required("listOfXYTuple"), construction, optional("includeCurrent")])?;
+            let bound = bind()?;
             let points = bound.value(0)?;
             let points = points.sequence().ok_or_else(|| Stop::decline("points not a list", points.class_name()))?;
             let points = points.iter().map(vector).collect::<Result<Vec<_>, _>>()?;
@@ -156,11 +156,11 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             polyline(wp, &points, flag_or(bound.get(1), false)?, current)?
         }
         "close" => {
-            bind(&[])?;
+            bind()?;
             close(wp)?
         }
         "circle" => {
-            let bound = bind(&[required("radius"), construction])?;
+            let bound = bind()?;
             let radius = bound.number(0)?;
             if radius < 0.0 {
                 // Experiment `circle<0`.
@@ -175,7 +175,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             each_point(wp, vec![circle], flag_or(bound.get(1), false)?, false)?
         }
         "rect" => {
-            let bound = bind(&[required("xLen"), required("yLen"), optional("centered"), construction])?;
+            let bound = bind()?;
             let (x, y) = (bound.number(0)?, bound.number(1)?);
             let [centered_x, centered_y] = centered(bound.get(2))?;
             let shift = Vec3::new(if centered_x { 0.0 } else { x / 2.0 }, if centered_y { 0.0 } else { y / 2.0 }, 0.0);
@@ -184,8 +184,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             each_point(wp, SpaceWire::polygon(&corners)?.edges, flag_or(bound.get(3), false)?, false)?
         }
         "polygon" => {
-            let parameters = [required("nSides"), required("diameter"), construction, optional("circumscribed")];
-            let bound = bind(&parameters)?;
+            let bound = bind()?;
             let Value::Int(sides @ 3..=1000) = *bound.value(0)? else {
                 return Err(Stop::decline("polygon with odd sides", ""));
             };
@@ -200,7 +199,7 @@ fn draw(wp: &Rc<Workplane>, name: &str, arguments: Arguments) -> Result<Option<V
             each_point(wp, SpaceWire::polygon(&corners)?.edges, flag_or(bound.get(2), false)?, false)?
         }
         "slot2D" => {
-            let bound = bind(&[required("length"), required("diameter"), optional("angle")])?;
+            let bound = bind()?;
             let edges = slot(bound.number(0)?, bound.number(1)?, number_or(bound.get(2), 0.0)?)?;
             each_point(wp, edges, false, true)?
         }

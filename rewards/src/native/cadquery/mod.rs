@@ -9,9 +9,11 @@ mod features;
 mod geometry;
 mod methods;
 mod places;
+mod reference;
 mod select;
 mod shapes;
 mod shell;
+mod signatures;
 mod sketch;
 mod solids;
 mod stack;
@@ -22,6 +24,7 @@ mod workplane;
 use std::rc::Rc;
 
 use super::python::{Arguments, Machine, Object, Parameter, Stop, Value};
+pub use reference::reference;
 pub use shapes::{Item, ShapeObject};
 pub use workplane::Workplane;
 

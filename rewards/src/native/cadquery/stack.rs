@@ -7,9 +7,9 @@ use super::geometry::vector;
 use super::methods::{Bound, centered, to_world, value};
 use super::shapes::{self, Body, Item, Motion, ShapeObject, item_value, turned};
 use super::workplane::{Workplane, solid_bodies};
-use super::{features, flag_or, late_number, optional, places, required, select};
+use super::{features, flag_or, late_number, places, select};
 use crate::csg::{Ball, CsgSolid, Edge, Plane, Vec2, Vec3};
-use crate::native::python::{Arguments, BinaryOperator, Machine, Parameter, Stop, Value};
+use crate::native::python::{Arguments, BinaryOperator, Machine, Stop, Value};
 use crate::native::wires::check_point;
 
 /// Returns the positions of the objects on the stack, or the plane's origin if there are none.
@@ -37,25 +37,23 @@ pub fn frames(wp: &Workplane) -> Result<Vec<Plane>, Stop> {
 pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
     pay(wp, machine)?;
     let plane = wp.plane.borrow().clone();
-    let bind = |parameters: &[Parameter]| Bound::of(arguments, name, parameters);
-    let combine = optional("combine");
-    let clean = optional("clean");
+    let bind = || Bound::of(arguments, name);
     let made = match name {
         "sketch" => {
-            bind(&[])?;
+            bind()?;
             return super::sketch::on(wp);
         }
         "add" => {
-            let bound = bind(&[required("obj")])?;
+            let bound = bind()?;
             add(wp, bound.value(0)?)?;
             Rc::clone(wp)
         }
         "val" => {
-            bind(&[])?;
+            bind()?;
             return item_value(&wp.val());
         }
         "size" => {
-            bind(&[])?;
+            bind()?;
             let objects = wp.objects.borrow();
             if objects.iter().any(|item| matches!(item, Item::Faces(_) | Item::Uprights(..))) {
                 return Err(Stop::decline("size of a selection", ""));
@@ -63,7 +61,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             return Ok(Value::Int(objects.len() as i64));
         }
         "first" | "last" => {
-            bind(&[])?;
+            bind()?;
             let objects = wp.objects.borrow();
             if objects.len() > 1 && objects.iter().any(Item::is_unordered) {
                 return Err(Stop::decline("order of a selection", ""));
@@ -72,7 +70,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             wp.with(vec![item.cloned().ok_or_else(|| Stop::decline("first of an empty stack", ""))?])
         }
         "end" => {
-            let bound = bind(&[optional("n")])?;
+            let bound = bind()?;
             let Value::Int(count) = bound.get(0).cloned().unwrap_or(Value::Int(1)) else {
                 return Err(Stop::decline("odd count", ""));
             };
@@ -86,33 +84,32 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             at
         }
         "clean" => {
-            bind(&[])?;
+            bind()?;
             wp.with(wp.objects.borrow().clone())
         }
         "pushPoints" => {
-            let bound = bind(&[required("pntList")])?;
+            let bound = bind()?;
             let points = bound.value(0)?;
             let points = points.sequence().ok_or_else(|| Stop::decline("points not a list", points.class_name()))?;
             let at = |point: &Value| Ok(Item::Point(check_point(to_world(&plane, vector(point)?))?));
             wp.with(points.iter().map(at).collect::<Result<_, Stop>>()?)
         }
         "polarArray" => {
-            let names = ["radius", "startAngle", "angle", "count"].map(required);
-            let bound = bind(&[&names[..], &["fill", "rotate"].map(optional)].concat())?;
+            let bound = bind()?;
             places::polar_array(wp, &plane, &bound)?
         }
         "tag" => {
-            let bound = bind(&[required("name")])?;
+            let bound = bind()?;
             wp.tag(&text(bound.value(0)?)?);
             Rc::clone(wp)
         }
         "workplaneFromTagged" => {
-            let bound = bind(&[required("name")])?;
+            let bound = bind()?;
             let tagged = wp.tagged(&text(bound.value(0)?)?)?;
             wp.on(tagged.plane, tagged.objects)
         }
         "copyWorkplane" => {
-            let bound = bind(&[required("obj")])?;
+            let bound = bind()?;
             let Some(other) = bound.value(0)?.object::<Workplane>() else {
                 return Err(Stop::decline("copyWorkplane of an odd object", ""));
             };
@@ -120,50 +117,40 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             wp.on(plane, objects)
         }
         "rarray" => {
-            let names = ["xSpacing", "ySpacing", "xCount", "yCount"].map(required);
-            let bound = bind(&[names[0], names[1], names[2], names[3], optional("center")])?;
+            let bound = bind()?;
             places::rectangular_array(wp, &plane, &bound)?
         }
-        "extrude" => {
-            let parameters = [required("until"), combine, clean, optional("both"), optional("taper")];
-            features::extrude(wp, &plane, &bind(&parameters)?)?
-        }
+        "extrude" => features::extrude(wp, &plane, &bind()?)?,
         "cutBlind" => {
-            let bound = bind(&[required("until"), clean, optional("both"), optional("taper")])?;
+            let bound = bind()?;
             features::cut_blind(wp, &plane, &bound)?
         }
-        "revolve" => {
-            let parameters = [optional("angleDegrees"), optional("axisStart"), optional("axisEnd"), combine, clean];
-            features::revolve(wp, &plane, &bind(&parameters)?)?
-        }
+        "revolve" => features::revolve(wp, &plane, &bind()?)?,
         "cutThruAll" => {
-            let bound = bind(&[clean, optional("taper")])?;
+            let bound = bind()?;
             if bound.get(1).map_or(Ok(0.0), late_number)? != 0.0 {
                 return Err(Stop::decline("taper", ""));
             }
             features::cut_through(wp, &plane)?
         }
         "hole" => {
-            let bound = bind(&[required("diameter"), optional("depth"), clean])?;
+            let bound = bind()?;
             features::hole(wp, &[(late_number(bound.value(0)?)?, features::depth(wp, bound.get(1))?)])?
         }
         "cboreHole" => {
-            let names = ["diameter", "cboreDiameter", "cboreDepth"].map(required);
-            let bound = bind(&[names[0], names[1], names[2], optional("depth"), clean])?;
+            let bound = bind()?;
             let size = |index| bound.value(index).and_then(late_number);
             let bore = (size(0)?, features::depth(wp, bound.get(3))?);
             features::hole(wp, &[bore, (size(1)?, size(2)?)])?
         }
         "cskHole" => {
-            let names = ["diameter", "cskDiameter", "cskAngle"].map(required);
-            let bound = bind(&[names[0], names[1], names[2], optional("depth"), clean])?;
+            let bound = bind()?;
             let size = |index| bound.value(index).and_then(late_number);
             let depth = features::depth(wp, bound.get(3))?;
             features::countersunk_hole(wp, size(0)?, size(1)?, size(2)?, depth)?
         }
         "box" => {
-            let names = ["length", "width", "height"].map(required);
-            let bound = bind(&[names[0], names[1], names[2], optional("centered"), combine, clean])?;
+            let bound = bind()?;
             let size = Vec3::new(bound.number(0)?, bound.number(1)?, bound.number(2)?);
             if size.iter().any(|side| *side <= 0.0) {
                 // Experiments `box0`, `box-1`.
@@ -179,16 +166,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             features::each_prism(wp, edges, low.z, low.z + size.z, bound.get(4))?
         }
         "cylinder" => {
-            let parameters = [
-                required("height"),
-                required("radius"),
-                optional("direct"),
-                optional("angle"),
-                optional("centered"),
-                combine,
-                clean,
-            ];
-            let bound = bind(&parameters)?;
+            let bound = bind()?;
             let (height, radius) = (bound.number(0)?, bound.number(1)?);
             if bound.get(2).is_some() || bound.get(3).is_some() {
                 return Err(Stop::decline("cylinder with a direction or an angle", ""));
@@ -202,8 +180,7 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             features::each_prism(wp, vec![Edge::Circle { center, radius }], low, low + height, bound.get(5))?
         }
         "sphere" => {
-            let names = ["direct", "angle1", "angle2", "angle3", "centered"].map(optional);
-            let bound = bind(&[&[required("radius")], &names[..], &[combine, clean]].concat())?;
+            let bound = bind()?;
             if bound.0[1..5].iter().any(Option::is_some) {
                 return Err(Stop::decline("sphere with a direction or an angle", ""));
             }
@@ -217,55 +194,55 @@ pub fn call(wp: &Rc<Workplane>, name: &str, machine: &mut Machine, arguments: Ar
             features::each_body(wp, bodies, bound.get(6))?
         }
         "union" => {
-            let bound = bind(&[optional("toUnion"), clean, optional("glue"), optional("tol")])?;
+            let bound = bind()?;
             plain(&bound, 2)?;
             union(wp, bound.get(0))?
         }
         "cut" | "intersect" => {
-            let bound = bind(&[required(if name == "cut" { "toCut" } else { "toIntersect" }), clean, optional("tol")])?;
+            let bound = bind()?;
             plain(&bound, 2)?;
             subtract_or_intersect(wp, bound.value(0)?, name == "cut")?
         }
         "translate" => {
-            let bound = bind(&[required("vec")])?;
+            let bound = bind()?;
             moved(wp, &Motion::translation(check_point(vector(bound.value(0)?)?)?))?
         }
         "rotate" => {
-            let bound = bind(&["axisStartPoint", "axisEndPoint", "angleDegrees"].map(required))?;
+            let bound = bind()?;
             let (from, to) = (vector(bound.value(0)?)?, vector(bound.value(1)?)?);
             moved(wp, &Motion::rotation(from, to, bound.number(2)?)?)?
         }
-        "mirror" => mirror(wp, &bind(&["mirrorPlane", "basePointVector", "union"].map(optional))?)?,
+        "mirror" => mirror(wp, &bind()?)?,
         "workplane" => {
-            let bound = bind(&["offset", "invert", "centerOption", "origin"].map(optional))?;
+            let bound = bind()?;
             places::workplane(wp, &plane, &bound)?
         }
         "transformed" => {
-            let bound = bind(&["rotate", "offset"].map(optional))?;
+            let bound = bind()?;
             places::transformed(wp, &plane, &bound)?
         }
         "vertices" => {
-            let bound = bind(&["selector", "tag"].map(optional))?;
+            let bound = bind()?;
             select::vertices(wp, &bound)?
         }
         "edges" => {
-            let bound = bind(&["selector", "tag"].map(optional))?;
+            let bound = bind()?;
             select::edges(wp, &bound)?
         }
         "fillet" => {
-            let bound = bind(&[required("radius")])?;
+            let bound = bind()?;
             select::blended(wp, Blend::Fillet(late_number(bound.value(0)?)?))?
         }
         "chamfer" => {
-            let bound = bind(&[required("length"), optional("length2")])?;
+            let bound = bind()?;
             select::blended(wp, Blend::Chamfer(select::chamfer_length(&bound)?))?
         }
         "shell" => {
-            let bound = bind(&[required("thickness"), optional("kind")])?;
+            let bound = bind()?;
             select::shelled(wp, late_number(bound.value(0)?)?)?
         }
         "faces" => {
-            let bound = bind(&["selector", "tag"].map(optional))?;
+            let bound = bind()?;
             select::faces(wp, &bound)?
         }
         _ => return Err(Stop::decline("Workplane method not supported", name)),

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::geometry::{PlaneObject, VectorObject, named_plane, vector};
+use super::method;
 use super::shapes::{Body, Item, ShapeObject};
-use super::{method, optional};
+use super::signatures::{self, signature};
 use crate::csg::{Plane, Vec3};
 use crate::native::python::{Arguments, BinaryOperator, Object, Stop, Value};
 use crate::native::wires::{SpaceEdge, SpaceWire};
@@ -40,69 +41,6 @@ pub struct Tagged {
     /// dereferenced.
     address: usize,
 }
-
-/// The methods that are implemented.
-pub const METHODS: &[&str] = &[
-    "add",
-    "box",
-    "center",
-    "chamfer",
-    "circle",
-    "clean",
-    "close",
-    "copyWorkplane",
-    "cskHole",
-    "cut",
-    "cutBlind",
-    "cutThruAll",
-    "cylinder",
-    "edges",
-    "end",
-    "export",
-    "extrude",
-    "faces",
-    "fillet",
-    "first",
-    "hLine",
-    "hLineTo",
-    "hole",
-    "intersect",
-    "last",
-    "line",
-    "lineTo",
-    "mirror",
-    "move",
-    "moveTo",
-    "polarArray",
-    "polarLine",
-    "polarLineTo",
-    "polygon",
-    "polyline",
-    "pushPoints",
-    "radiusArc",
-    "rarray",
-    "rect",
-    "revolve",
-    "rotate",
-    "sagittaArc",
-    "shell",
-    "size",
-    "sketch",
-    "slot2D",
-    "sphere",
-    "tag",
-    "threePointArc",
-    "transformed",
-    "translate",
-    "union",
-    "vLine",
-    "vLineTo",
-    "val",
-    "vertices",
-    "workplane",
-    "workplaneFromTagged",
-    "cboreHole",
-];
 
 /// The other names that a `Workplane` has. They exist in CadQuery but are not implemented here.
 const OTHERS: &[&str] = &[
@@ -183,8 +121,7 @@ const MORE: &[&str] = &["toSvg", "twistExtrude", "vals", "wedge", "wire", "wires
 
 /// `Workplane(inPlane="XY", origin=(0, 0, 0), obj=None)`.
 pub fn construct(arguments: Arguments) -> Result<Value, Stop> {
-    let parameters = [optional("inPlane"), optional("origin"), optional("obj")];
-    let bound = arguments.bind("Workplane.__init__", &parameters)?;
+    let bound = arguments.bind("Workplane.__init__", &signatures::WORKPLANE)?;
     let [place, origin, object] = bound.as_slice() else { return Err(Stop::decline("Workplane", "")) };
     if object.as_ref().is_some_and(|value| !matches!(value, Value::None)) {
         return Err(Stop::decline("Workplane with an object", ""));
@@ -355,8 +292,8 @@ impl Object for Workplane {
     }
 
     fn attribute(&self, this: &Rc<dyn Object>, name: &str) -> Result<Value, Stop> {
-        if let Some(known) = METHODS.iter().find(|known| **known == name) {
-            return Ok(method(this, known));
+        if let Some(known) = signature(name) {
+            return Ok(method(this, known.name));
         }
         if OTHERS.contains(&name) || MORE.contains(&name) || name.starts_with("__") {
             return Err(Stop::decline("Workplane method not supported", name));
