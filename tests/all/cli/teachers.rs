@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
-use crate::harness::{Place, bytes, copy_directory, json, metrics};
+use super::run::{assert_same_run, tiny_command, tiny_run};
+use crate::harness::{Place, bytes, copy_directory, metrics};
 
 fn after_sft(place: &Place, name: &str) -> PathBuf {
     let run = place.path(name);
@@ -86,7 +86,7 @@ fn labels_that_the_policy_finds_unlikely_are_refused() {
 }
 
 #[test]
-fn refined_labels_and_the_watch_on_the_proxy_survive_a_kill() {
+fn refined_labels_survive_a_kill() {
     let place = Place::new();
     let more = ["reward.source=image", "ppo.steps=4"];
     let command = |name: &str| tiny_command("ppo", name, &[&REFINED[..], &more].concat());
@@ -96,8 +96,6 @@ fn refined_labels_and_the_watch_on_the_proxy_survive_a_kill() {
     let killed = after_sft(&place, "killed");
     let checkpoint = killed.join("ppo/checkpoint/state.json");
     place.cadwright(command("killed")).kill_when(|| checkpoint.exists());
-    let state = json(&checkpoint);
-    assert!(state["proxy"]["steps"].as_array().is_some_and(|steps| !steps.is_empty()), "{state:#}");
     let finished = place.cadwright(command("killed")).succeeds();
     assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
     assert_same_run(&whole, &killed, &["ppo"], &finished);
@@ -144,7 +142,7 @@ fn rewards_from_pictures_are_image_scores_and_no_ious() {
         let weights = |run: &Path| bytes(run.join("ppo").join(policy).join("model.safetensors"));
         assert!(weights(&coarse) == weights(&fine), "ppo/{policy} depends on the IoU\n{finished}");
     }
-    assert!(bytes(coarse.join("ppo/last/model.safetensors")) != bytes(smoke_run().join("sft/best/model.safetensors")));
+    assert!(bytes(coarse.join("ppo/last/model.safetensors")) != bytes(tiny_run().join("sft/best/model.safetensors")));
     let validated = metrics(&coarse).into_iter().filter(|row| row.get("ppo/val_image_score").is_some()).count();
     assert_eq!(validated, 3, "the start, two steps and the end\n{finished}");
 }
