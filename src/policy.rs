@@ -1,4 +1,5 @@
-//! A policy: a model with its adapter, its tokenizer, its prompt and the prior of its programs. Every command loads and saves
+//! A policy: a model with its adapter, its tokenizer, its prompt and the prior of its programs.
+//! Every command loads and saves
 //! policies here.
 
 use std::path::{Path, PathBuf};

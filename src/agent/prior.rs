@@ -39,8 +39,8 @@ pub struct Prior {
     /// The step of the numbers, if nearly all are multiples of one.
     lattice: Option<f64>,
     /// Programs in the data set's form.
-    library: Vec<String>,
-    /// [`Self::library`], parsed.
+    programs: Vec<String>,
+    /// [`Self::programs`], parsed.
     #[serde(skip)]
     drafts: Vec<Draft>,
 }
@@ -48,7 +48,7 @@ pub struct Prior {
 impl Prior {
     /// Learns from programs; those in another form than the data set's are left out.
     pub fn learn<'a>(programs: impl IntoIterator<Item = &'a str>) -> Self {
-        let (library, drafts): (Vec<String>, Vec<Draft>) =
+        let (programs_read, drafts): (Vec<String>, Vec<Draft>) =
             programs.into_iter().filter_map(|program| Some((program.to_owned(), Draft::parse(program)?))).unzip();
         let mut prior = Self { lattice: lattice_of(&drafts), ..Self::default() };
         for draft in &drafts {
@@ -57,7 +57,7 @@ impl Prior {
             }
         }
         prior.least = drafts.iter().map(|draft| prior.plausibility(draft)).fold(0.0, f64::min);
-        prior.library = library.into_iter().take(LIBRARY).collect();
+        prior.programs = programs_read.into_iter().take(LIBRARY).collect();
         prior.drafts = drafts.into_iter().take(LIBRARY).collect();
         prior
     }
@@ -134,7 +134,7 @@ impl Prior {
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut prior: Self =
             serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))?;
-        prior.drafts = prior.library.iter().filter_map(|program| Draft::parse(program)).collect();
+        prior.drafts = prior.programs.iter().filter_map(|program| Draft::parse(program)).collect();
         Ok(Some(prior))
     }
 }

@@ -228,7 +228,7 @@ impl Workshop<'_> {
             let search = Search {
                 judge: &|solid| watch(solid, verifier),
                 prior: self.prior,
-                library: &library,
+                material: &library,
                 prior_weight: self.options.prior_weight,
                 budget: self.options.refine,
                 seed: work.part.seed,

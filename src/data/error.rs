@@ -118,7 +118,7 @@ pub enum DataError {
     },
     /// There are fewer labelled parts than a prompt shows.
     #[error(
-        "the prompt shows {wanted} examples, but the training rows that are searched (prompt.example_rows,          data.programs_limit) have only {found} parts with programs besides the part itself"
+        "the prompt shows {wanted} examples, but the training rows that are searched (prompt.example_rows, data.programs_limit) have only {found} parts with programs besides the part itself"
     )]
     Examples {
         /// Examples in the prompt.

@@ -90,7 +90,7 @@ impl Library {
 /// For each row of a data set, the parts of a library that are shown as examples.
 #[derive(Debug, Clone)]
 pub struct Examples {
-    library: Arc<Library>,
+    labelled: Arc<Library>,
     /// By row: indices into the parts of the library, the nearest last.
     nearest: Vec<Vec<usize>>,
 }
@@ -105,13 +105,13 @@ impl Examples {
             dataset.examples().par_iter().map(|example| library.nearest(example, count)).collect();
         match nearest.iter().map(Vec::len).min() {
             Some(found) if found < count => Err(DataError::Examples { wanted: count, found }),
-            _ => Ok(Self { library, nearest }),
+            _ => Ok(Self { labelled: library, nearest }),
         }
     }
 
     /// The examples for a row, the nearest last.
     pub fn of_row(&self, row: usize) -> impl Iterator<Item = &Example> {
-        self.nearest[row].iter().map(|&index| &self.library.parts().examples()[index])
+        self.nearest[row].iter().map(|&index| &self.labelled.parts().examples()[index])
     }
 }
 

@@ -181,7 +181,7 @@ fn searched(
     let search = Search {
         judge: &|solid| verifier.score(solid),
         prior,
-        library: prior.drafts(),
+        material: prior.drafts(),
         prior_weight: config.agent.prior_weight,
         budget: config.ppo.refine_budget,
         seed,

@@ -101,7 +101,7 @@ impl Climber {
     /// Edits the structure. What is nearly as good is climbed from for a while, and kept if that
     /// makes it better.
     fn leap(&mut self, search: &Search, end: usize) {
-        let Some((form, change)) = self.form.edited(search.library, self.step, &mut self.dice) else { return };
+        let Some((form, change)) = self.form.edited(search.material, self.step, &mut self.dice) else { return };
         let program = form.program();
         let Some(candidate) = self.built(search, &form, program, change) else { return };
         let before = (self.form.clone(), self.best.clone(), self.idle + 1);

@@ -33,7 +33,7 @@ pub struct Search<'a> {
     /// What programs are like.
     pub prior: &'a Prior,
     /// Programs of which edits take bodies, outlines and planes: the most similar ones first.
-    pub library: &'a [Draft],
+    pub material: &'a [Draft],
     /// What a nat of the prior's plausibility is worth in units of the score.
     pub prior_weight: f64,
     /// Candidates that are built and judged, over all starts.

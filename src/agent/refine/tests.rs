@@ -17,7 +17,7 @@ fn solid(program: &str) -> Solid {
 fn search(starts: &[&str], budget: usize, prior: &Prior) -> Refined {
     let truth = solid(PROGRAM);
     let judge = |solid: &Solid| frame_iou(Frame::Canonical, 32, solid, &truth);
-    Search { judge: &judge, prior, library: prior.drafts(), prior_weight: 0.002, budget, seed: 7, stop: &NEVER }
+    Search { judge: &judge, prior, material: prior.drafts(), prior_weight: 0.002, budget, seed: 7, stop: &NEVER }
         .refine(starts)
 }
 
@@ -93,7 +93,7 @@ fn a_stopped_search_gives_what_it_has() {
     let search = Search {
         judge: &judge,
         prior: &prior,
-        library: prior.drafts(),
+        material: prior.drafts(),
         prior_weight: 0.0,
         budget: 1000,
         seed: 1,
@@ -113,7 +113,7 @@ fn the_prior_decides_what_the_judge_does_not_see() {
     let search = Search {
         judge: &blind,
         prior: &prior,
-        library: prior.drafts(),
+        material: prior.drafts(),
         prior_weight: 0.01,
         budget: 500,
         seed: 3,
