@@ -21,7 +21,7 @@ use super::prior::Prior;
 use super::refine::Search;
 use super::trace::{Candidate, Trace};
 use super::verifier::Verifier;
-use crate::config::Agent as Options;
+use crate::config::{Agent as Options, Config};
 use crate::data::render::render_solid;
 use crate::generate::{Completion, GenerateOptions, PromptInput, Sampling, generate};
 use crate::model::InternVl;
@@ -70,6 +70,16 @@ pub struct Workshop<'a> {
     pub neighbours: &'a Neighbours,
     /// Ends the work as soon as it is true; what was found so far counts.
     pub stop: &'a AtomicBool,
+}
+
+/// How the agent's programs are written: samples at `agent.temperature`.
+pub fn generation(config: &Config) -> GenerateOptions {
+    let sampling = Sampling {
+        temperature: config.agent.temperature,
+        top_p: config.eval.top_p,
+        max_new_tokens: config.generate.max_new_tokens,
+    };
+    GenerateOptions { sampling, batch_size: config.generate.batch_size, keeps_states: false }
 }
 
 /// A program that the model wrote, in the conversation that led to it.

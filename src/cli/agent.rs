@@ -7,12 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use cadwright::agent::neighbours::Neighbours;
 use cadwright::agent::output;
-use cadwright::agent::session::{Agent, Part, Workshop};
+use cadwright::agent::session::{Agent, Part, Workshop, generation};
 use cadwright::agent::verifier::Verifier;
 use cadwright::config::{Config, VerifierKind};
 use cadwright::data::image::decode_rgb;
 use cadwright::data::{Dataset, Example};
-use cadwright::generate::{GenerateOptions, Sampling};
 use cadwright::interrupt;
 use cadwright::pictures::{Picture, PictureFile, Pictures};
 use cadwright::rollouts::PromptedDataset;
@@ -125,15 +124,7 @@ pub fn run(args: &AgentArgs) -> Result<()> {
     let agent = Agent {
         model: &policy.model.frozen_copy(),
         prompted: &prompted,
-        generation: GenerateOptions {
-            sampling: Sampling {
-                temperature: config.agent.temperature,
-                top_p: config.eval.top_p,
-                max_new_tokens: config.generate.max_new_tokens,
-            },
-            batch_size: config.generate.batch_size,
-            keeps_states: false,
-        },
+        generation: generation(&config),
         workshop: Workshop {
             options: &config.agent,
             scorer: &scorer,

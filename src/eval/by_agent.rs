@@ -12,12 +12,11 @@ use super::choices::Hints;
 use super::predict::{Prediction, gathered};
 use crate::agent::neighbours::Neighbours;
 use crate::agent::prior::Prior;
-use crate::agent::session::{Agent, Part, Workshop};
+use crate::agent::session::{Agent, Part, Workshop, generation};
 use crate::agent::trace::Trace;
 use crate::agent::verifier::Verifier;
 use crate::config::Config;
 use crate::distributed::World;
-use crate::generate::{GenerateOptions, Sampling};
 use crate::model::InternVl;
 use crate::pictures::{Picture, decoded};
 use crate::rollouts::PromptedDataset;
@@ -66,15 +65,7 @@ pub fn evaluate_agent(
     let agent = Agent {
         model,
         prompted,
-        generation: GenerateOptions {
-            sampling: Sampling {
-                temperature: config.agent.temperature,
-                top_p: config.eval.top_p,
-                max_new_tokens: config.generate.max_new_tokens,
-            },
-            batch_size: config.generate.batch_size,
-            keeps_states: false,
-        },
+        generation: generation(config),
         workshop: Workshop { options: &config.agent, scorer: &own_scorer, prior, neighbours: &neighbours, stop: &stop },
         progress: &|_| {},
     };
