@@ -160,6 +160,9 @@ impl Workers {
                     if matches!(reply, Reply::Result(_) | Reply::Failed(_)) {
                         self.replies.fetch_add(1, Ordering::Relaxed);
                     }
+                    if server.is_old() {
+                        self.retire(&server);
+                    }
                     return Ok(reply);
                 }
             };
