@@ -31,7 +31,8 @@ Result = tuple[Any, list[Any], bytes]
 
 
 def failure(kind: int, message: str) -> bytes:
-    line = " ".join(message.split())[:MESSAGE_LIMIT]
+    # Cut first: a message may be as long as memory allows.
+    line = " ".join(message[:4 * MESSAGE_LIMIT].split())[:MESSAGE_LIMIT]
     return bytes([kind]) + line.encode("utf-8", "replace")
 
 
