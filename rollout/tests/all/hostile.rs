@@ -1,6 +1,19 @@
 //! One hostile behaviour a test. Every program is harmless if its guard is missing: it stops by
 //! itself, and writes only to its own directory or to the canary file of the test.
 
+//!
+//! The modules hold tables of programs: see `cases`.
+
+mod cases;
+mod neighbours;
+mod own_process;
+mod payloads;
+mod programs;
+mod soak;
+mod supervision;
+mod syscalls;
+mod texts;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
