@@ -372,3 +372,24 @@ fn a_killed_trainer_leaves_no_process() {
     }
     assert!(!directory.exists());
 }
+
+/// The tables hold at least the 80 programs that the sandbox is judged by, each with its own name.
+#[test]
+fn there_are_many_hostile_programs_and_each_has_a_name() {
+    let elsewhere = Path::new("/nowhere");
+    let tables = [
+        programs::times(),
+        programs::memories(),
+        programs::exits(),
+        programs::geometries(),
+        programs::forgeries(),
+        programs::files(elsewhere),
+        programs::processes(9, elsewhere),
+        syscalls::all(),
+        texts::all(),
+        neighbours::spoilers(),
+    ];
+    let names: std::collections::BTreeSet<String> = tables.iter().flatten().map(|case| case.name.clone()).collect();
+    assert_eq!(names.len(), tables.iter().map(Vec::len).sum::<usize>(), "names are used twice");
+    assert!(names.len() >= 80, "{}", names.len());
+}

@@ -115,6 +115,9 @@ fn flaw(solid: &Solid) -> Option<String> {
     if (enclosed - mass.volume.abs()).abs() > 0.02 * mass.volume.abs() + 1e-9 {
         return Some(format!("volume {} with a mesh of {enclosed}", mass.volume));
     }
+    if mesh.triangles.is_empty() {
+        return None;
+    }
     let bounds = cadwright_rewards::Bounds::of(&mesh.vertices);
     let size = (0..3).map(|k| bounds.max[k] - bounds.min[k]).fold(0.0, f64::max);
     let differs = |a: f64, b: f64| (a - b).abs() > 0.02 * size + 1e-6;

@@ -100,7 +100,7 @@ solid = cq.Workplane().box(1, 1, 1)
 /// `__class__` in such letters, in a program that may only draw.
 const WIDE_PARTS: &str = "\
 solid = cq.Workplane().box(1, 1, 1)
-t = solid.\u{ff3f}\u{ff3f}\u{ff43}lass\u{ff3f}\u{ff3f}
+t = solid.__\u{ff43}lass__
 t.box = t.sphere
 ";
 

@@ -407,7 +407,7 @@ solid = cq.Workplane().box(1, 1, 1)
 #: reads the trainer = cube
 import os
 got = []
-for pid in ("@TRAINER@", os.getppid(), 1):
+for pid in {@TRAINER@, os.getppid(), 1} - {os.getpid()}:
     for what in ("environ", "mem", "maps", "auxv", "stack", "pagemap", "io"):
         try:
             os.close(os.open(f"/proc/{pid}/{what}", os.O_RDONLY))
@@ -471,7 +471,7 @@ solid = cq.Workplane().box(1, 1, 1)
 #: moves the limit of another process = cube
 import resource
 got = []
-for pid in (int("@TRAINER@"), 1):
+for pid in {@TRAINER@, os.getppid() or 1} - {os.getpid()}:
     try:
         got.append(resource.prlimit(pid, resource.RLIMIT_NOFILE))
     except OSError:

@@ -1,6 +1,6 @@
 # Geometry that is not finite, not there, or too much.
 
-#: a size that is no number = exception|no_solid|empty|crash|timeout
+#: a size that is no number = exception|no_solid|empty|crash|timeout|solid
 solid = cq.Workplane().box(float("nan"), 1, 1)
 
 #: an infinite size = exception|no_solid|empty|crash|timeout|solid

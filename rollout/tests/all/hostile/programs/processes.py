@@ -72,7 +72,8 @@ solid = cq.Workplane().box(1, 1, 1)
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 fd = libc.memfd_create(b"x", 0)
-assert libc.fexecve(fd, None, None) == -1 and ctypes.get_errno() in (1, 9, 38), "got through"
+nothing = (ctypes.c_char_p * 1)(None)
+assert fd == -1 or libc.fexecve(fd, nothing, nothing) == -1 and ctypes.get_errno() in (1, 38), "got through"
 solid = cq.Workplane().box(1, 1, 1)
 
 #: a connection = cube
@@ -127,8 +128,9 @@ solid = cq.Workplane().box(1, 1, 1)
 #: a signal to its parent = cube
 import os
 try:
-    os.kill(os.getppid(), 0)
-    raise SystemExit("got through")
+    if os.getppid():  # 0: the parent is in another world
+        os.kill(os.getppid(), 0)
+        raise SystemExit("got through")
 except OSError:
     pass
 solid = cq.Workplane().box(1, 1, 1)
@@ -156,9 +158,10 @@ import fcntl, os, signal
 a, b = os.pipe()
 got = False
 try:
+    other = os.getppid() or @TRAINER@
     fcntl.fcntl(a, 10, signal.SIGURG)
-    fcntl.fcntl(a, fcntl.F_SETOWN, os.getppid() or 1)
-    got = fcntl.fcntl(a, fcntl.F_GETOWN) == (os.getppid() or 1)
+    fcntl.fcntl(a, fcntl.F_SETOWN, other)
+    got = fcntl.fcntl(a, fcntl.F_GETOWN) == other
 except OSError:
     pass
 assert not got, "got through"

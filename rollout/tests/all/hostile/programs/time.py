@@ -35,7 +35,7 @@ while time.time() < end:
 #: a mesh as fine as dust = timeout|memory|crash
 from OCP.BRepMesh import BRepMesh_IncrementalMesh
 solid = cq.Workplane().sphere(1)
-BRepMesh_IncrementalMesh(solid.val().wrapped, 1e-9, False, 1e-4, False)
+BRepMesh_IncrementalMesh(solid.val().wrapped, 1e-6, False, 1e-5, False)
 
 #: a lock that is held already = timeout
 import threading

@@ -29,7 +29,7 @@ x = np.float64(1e300) * 1e300
 solid = cq.Workplane().box(1, 1, 2 if x > 1 else 3)
 
 #: a boolean = solid
-solid = cq.Workplane().box(2, 2, 2).cut(cq.Workplane().sphere(1.2)).union(cq.Workplane().box(0.5, 0.5, 4))
+solid = cq.Workplane().box(2, 2, 2).cut(cq.Workplane().box(1, 1, 3)).union(cq.Workplane().box(4, 0.5, 0.5))
 
 #: a recursion of some depth = solid
 def depth(n):
