@@ -28,6 +28,9 @@ pub struct EngineArgs {
     /// Memory that one program may ask for, in MiB
     #[arg(long, default_value_t = 2048)]
     memory_mib: u64,
+    /// If layers of the sandbox do not hold: `required` executes nothing, `best_effort` names them
+    #[arg(long, default_value = "required", value_name = "MODE")]
+    sandbox: String,
     /// Take the program out of Markdown fences and prose first, as training and evaluation do
     #[arg(long)]
     pub extract: bool,
@@ -44,6 +47,7 @@ impl EngineArgs {
             jobs: self.jobs,
             timeout_s: self.timeout_s,
             memory_mib: self.memory_mib,
+            sandbox: self.sandbox.parse()?,
             ..ScorerConfig::default()
         })
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cadwright_rewards::frames::Frame;
 use cadwright_rewards::reward::RewardConfig;
-use cadwright_rollout::Engine;
+use cadwright_rollout::{Engine, Sandbox};
 use serde::{Deserialize, Serialize};
 
 use super::section::section;
@@ -278,6 +278,9 @@ section! {
         timeout_s: f64 = 10.0,
         /// Memory limit of a program, in MiB. A program that asks for more fails as `memory`.
         memory_mib: u64 = 2048u64,
+        /// `required`: every layer of the sandbox that the kernel offers must hold, or nothing is
+        /// executed. `best_effort`: programs run with the layers that hold; the others are named.
+        sandbox: Sandbox = Sandbox::Required,
         /// Cells along each axis of the occupancy grid of the training reward and of validation.
         grid: usize = 64usize,
         /// Frame of the IoU in the reward: `canonical`, `normalised` or `aligned`.
