@@ -46,8 +46,10 @@ pub fn processes(port: u16, socket: &Path) -> Vec<Case> {
 
 pub fn forgeries() -> Vec<Case> {
     let hex: String = forged_reply().iter().map(|byte| format!("{byte:02x}")).collect();
+    // Functions that write to the descriptor of the program's geometry, whichever it is.
+    let hand_over = include_str!("programs/handover.py");
     let reply = format!("reply = bytes.fromhex('{hex}')");
-    cases(include_str!("programs/forged.py"), &[("@REPLY@", &reply), ("@HEX@", &hex)])
+    cases(include_str!("programs/forged.py"), &[("@REPLY@", &reply), ("@HEX@", &hex), ("@HANDOVER@", hand_over)])
 }
 
 /// A result of volume 729, as `worker/program.py` packs it: a cube of size 9 with its mesh.

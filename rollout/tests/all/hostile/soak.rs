@@ -65,7 +65,8 @@ struct Sample {
     done: usize,
     seconds: f64,
     server: i32,
-    /// Resident memory of ours, of the server, and of all processes below us.
+    /// Resident memory of ours, of the largest process of the server, and of all processes below
+    /// us.
     memory_mib: [u64; 3],
     processes: usize,
     /// Of ours and of the server.
@@ -88,6 +89,7 @@ impl Sample {
         let ourselves = std::process::id() as i32;
         let server = scorer.server_pid().expect("a server");
         let below = descendants(ourselves);
+        let tree: Vec<i32> = [server].into_iter().chain(descendants(server)).collect();
         let (files, file_bytes) = files(&std::env::temp_dir());
         Self {
             done,
@@ -95,11 +97,11 @@ impl Sample {
             server,
             memory_mib: [
                 resident_mib(ourselves),
-                resident_mib(server),
+                tree.iter().map(|&pid| resident_mib(pid)).max().unwrap_or(0),
                 below.iter().map(|&pid| resident_mib(pid)).sum(),
             ],
             processes: below.len(),
-            descriptors: [ourselves, server].map(|pid| descriptors(pid).unwrap_or(0)),
+            descriptors: [&[ourselves][..], &tree].map(|all| all.iter().filter_map(|&pid| descriptors(pid)).sum()),
             threads: fs::read_dir("/proc/self/task").unwrap().count(),
             files,
             file_bytes,

@@ -1,5 +1,6 @@
 # Programs that build a unit cube and try to have another result reported. @REPLY@ is Python that
-# defines `reply`: the bytes of a result of volume 729, as `rollout/worker/program.py` packs it.
+# defines `reply`: the bytes of a result of volume 729, as the worker packs it. @HANDOVER@ is the
+# file `handover.py`.
 
 #: a larger volume by Shape.Volume = cube
 cq.Shape.Volume = lambda self, *a: 729.0
@@ -391,3 +392,78 @@ except TypeError:
 box = cq.Workplane().box(1, 1, 1).val()
 shell = cq.Shell.makeShell(box.Faces()[:5])
 solid = cq.Solid.makeSolid(shell)
+
+#: the kernel writes triangles of another body = cube|crash|exception
+@HANDOVER@
+forge(solid := cq.Workplane().box(1, 1, 1))
+honest = BinTools.Write_s
+BinTools.Write_s = staticmethod(lambda shape, file, *a: honest(shape, file, True, True, VERSION))
+
+#: hands over triangles of another body = cube|crash|exception
+@HANDOVER@
+forge(solid := cq.Workplane().box(1, 1, 1))
+hand_over(b"\0" + written(solid.val().wrapped, True))
+
+#: hands over nothing = crash
+@HANDOVER@
+hand_over(b"")
+
+#: hands over a class that is none = crash
+@HANDOVER@
+hand_over(bytes([77]) + b"x" * 1000)
+
+#: hands over the class of the supervisor = crash
+@HANDOVER@
+hand_over(bytes([5]) + b"still running")
+
+#: hands over a message of 50 MB = exception|crash|memory
+@HANDOVER@
+hand_over(bytes([2]) + b"x" * (50 << 20))
+
+#: hands over a message of odd bytes = exception|crash
+@HANDOVER@
+hand_over(bytes([2]) + bytes(range(256)) * 10)
+
+#: hands over garbage as geometry = crash|exception|timeout|memory
+@HANDOVER@
+hand_over(b"\0" + os.urandom(10000))
+
+#: hands over half of its geometry = crash|exception|timeout|memory
+@HANDOVER@
+data = written(cq.Workplane().box(1, 1, 1).val().wrapped, False)
+hand_over(b"\0" + data[:len(data) // 2])
+
+#: hands over geometry with other numbers = crash|exception|timeout|memory|solid|no_solid|empty
+@HANDOVER@
+data = bytearray(written(cq.Workplane().box(1, 1, 1).val().wrapped, False))
+for at in range(100, len(data), 97):
+    data[at] ^= 0x55
+hand_over(b"\0" + bytes(data))
+
+#: hands over geometry of a billion curves = crash|exception|timeout|memory|solid
+@HANDOVER@
+data = written(cq.Workplane().box(1, 1, 1).val().wrapped, False)
+data = re.sub(rb"(Curves|Curve2ds|Surfaces|TShapes|Locations) \d+", rb"\1 999999999", data)
+hand_over(b"\0" + data)
+
+#: hands over geometry in text = crash|exception|timeout|memory
+@HANDOVER@
+hand_over(b"\0DBRep_DrawableShape\n\nCASCADE Topology V1, (c) Matra-Datavision\n" + b"9" * 10000)
+
+#: hands over a face = crash|exception|no_solid
+@HANDOVER@
+hand_over(b"\0" + written(cq.Workplane().box(1, 1, 1).faces(">Z").val().wrapped, False))
+
+#: hands over an infinite solid = crash|exception|timeout|memory|solid|no_solid
+@HANDOVER@
+from OCP.BRepPrimAPI import BRepPrimAPI_MakeHalfSpace
+from OCP.gp import gp_Pnt
+half = BRepPrimAPI_MakeHalfSpace(cq.Face.makePlane(1, 1).wrapped, gp_Pnt(0, 0, 1)).Solid()
+hand_over(b"\0" + written(half, False))
+
+#: hands over a compound that doubles = crash|exception|timeout|memory
+@HANDOVER@
+c = cq.Workplane().box(1, 1, 1).val()
+for i in range(30):
+    c = cq.Compound.makeCompound([c, c.moved(cq.Location(cq.Vector(2.0 ** i, 0, 0)))])
+hand_over(b"\0" + written(c.wrapped, False))

@@ -3,7 +3,7 @@
 #: one array of bytes = memory
 x = bytearray(3 << 30)
 
-#: many small arrays = memory
+#: many small arrays = memory|timeout
 x = [bytearray(1 << 20) for _ in range(2000)]
 
 #: an array of numbers = memory
@@ -12,7 +12,7 @@ x = np.ones(3 << 27)
 #: an array beyond all memory = memory
 x = np.zeros((10**6, 10**6))
 
-#: a list of the kind that shares a process = memory
+#: a list of the kind that shares a process = memory|timeout
 x = [0]
 for i in range(28):
     x += x
@@ -20,7 +20,7 @@ for i in range(28):
 #: a text of the kind that shares a process = memory
 x = "a" * 3 * 10**9
 
-#: a number of the kind that shares a process = memory|exception
+#: a number of the kind that shares a process = memory|exception|timeout
 x = 1 * 2 ** (2 * 10**10)
 
 #: a width of the kind that shares a process = memory|exception
@@ -60,6 +60,31 @@ try:
 except OSError:
     pass
 assert len(kept) < 200, "got through"
+solid = cq.Workplane().box(1, 1, 1)
+
+#: two gigabytes in files without a name = cube|memory|crash
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+written, chunk = 0, bytes(32 << 20)
+for _ in range(64):
+    fd = libc.memfd_create(b"x", 0)
+    try:
+        written += os.write(fd, chunk)
+    except OSError:
+        break
+assert written < 1 << 30, f"got through: {written >> 20} MiB"
+solid = cq.Workplane().box(1, 1, 1)
+
+#: a gigabyte in files of its directory = cube|memory|crash
+import os
+written, chunk = 0, bytes(32 << 20)
+for i in range(32):
+    try:
+        fd = os.open(f"file{i}", os.O_CREAT | os.O_WRONLY)
+        written += os.write(fd, chunk)
+    except OSError:
+        break
+assert written < 1 << 29, f"got through: {written >> 20} MiB"
 solid = cq.Workplane().box(1, 1, 1)
 
 #: tuples a million deep = cube|exception|crash|memory
