@@ -167,6 +167,7 @@ fn no_program_decides_how_it_is_measured() {
         let row = score(&case.program);
         let error = row.error.clone().unwrap_or_default();
         complaints.extend(case.complaint_about(row.verdict, &error, row.solid.as_deref()));
+        println!("{}: {} {error}", case.name, row.verdict.name());
         let wanted = if row.verdict.is_valid() { (&honest.iou, honest.reward) } else { (&BTreeMap::new(), 0.0) };
         if case.allowed.contains("cube") && !case.allowed.contains("solid") {
             let is_nothing = !row.verdict.is_valid() && row.iou.values().all(|iou| *iou == Some(0.0));

@@ -25,7 +25,7 @@ const CALLS: [(&str, u32, &str); 73] = [
     ("kill of all", 62, "-1, 0"),
     ("tkill", 200, "other, 0"),
     ("tgkill", 234, "other, other, 0"),
-    ("prlimit64", 302, "other, 7, None, buffer"),
+    ("prlimit64", 302, "other, 7, b'\\1' + bytes(15), None"),
     ("sched_setaffinity", 203, "other, 0, None"),
     ("sched_setscheduler", 144, "other, -1, None"),
     ("setpriority", 141, "99, other, 0"),

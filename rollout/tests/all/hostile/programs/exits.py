@@ -266,7 +266,7 @@ solid = cq.Workplane().box(1, 1, 1)
 
 #: a flood of warnings = cube
 import warnings
-for i in range(2000):
+for i in range(300):
     warnings.warn("x" * 10000 + str(i))
 solid = cq.Workplane().box(1, 1, 1)
 

@@ -61,7 +61,7 @@ class Growing(cq.Compound):
 parts = [cq.Workplane().box(1, 1, 1).translate((0, 3 * i, 0)).val() for i in range(2)]
 solid = Growing(cq.Compound.makeCompound(parts).wrapped)
 
-#: another result by the module program = cube|exception
+#: another result by the module program = cube|exception|crash
 import sys
 @REPLY@
 for module in list(sys.modules.values()):
@@ -70,7 +70,7 @@ for module in list(sys.modules.values()):
             setattr(module, name, lambda *a: reply)
 solid = cq.Workplane().box(1, 1, 1)
 
-#: another result by an import of program = cube|exception
+#: another result by an import of program = cube|exception|crash
 @REPLY@
 try:
     import program
@@ -142,7 +142,7 @@ solid = cq.Workplane().box(1, 1, 1)
 import sys
 big = cq.Workplane().box(9, 9, 9).val().wrapped
 for name, module in list(sys.modules.items()):
-    if name.startswith("OCP."):
+    if name in ("OCP.BinTools", "OCP.BRepTools", "OCP.STEPControl"):
         for kind in list(vars(module).values()):
             for method in [m for m in dir(kind) if m.startswith("Write")]:
                 try:
@@ -167,31 +167,34 @@ sys.setprofile(profile)
 solid = cq.Workplane().box(1, 1, 1)
 
 #: a reply in the place of the result = cube|crash|exception
-import os, struct, sys
+import fcntl, os, struct, sys
 @REPLY@
 frame, nonces, fds = sys._getframe(), set(), set(range(3, 64))
 while frame:
     values = list(frame.f_locals.values()) + list(frame.f_globals.values())
-    values += [vars(v) for v in values if hasattr(v, "__dict__")]
+    values += [v.__dict__ for v in values if "__dict__" in dir(type(v))]
     for value in values:
         for item in value.values() if isinstance(value, dict) else [value]:
             if isinstance(item, bytes) and len(item) in (8, 16, 32):
                 nonces.add(item)
-            job = getattr(item, "nonce", None)
+            try:
+                job = getattr(item, "nonce", None)
+            except Exception:
+                job = None
             if isinstance(job, bytes):
                 nonces.add(job)
     frame = frame.f_back
 for nonce in nonces | {b"", bytes(16)}:
     for fd in fds:
         try:
-            os.set_blocking(fd, False)
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
             os.write(fd, nonce + struct.pack("<Q", len(reply)) + reply)
         except OSError:
             pass
 solid = cq.Workplane().box(1, 1, 1)
 
 #: a reply by the objects of the collector = cube|crash|exception
-import gc, os, struct
+import fcntl, gc, os, struct
 @REPLY@
 nonces = {o for o in gc.get_objects() if isinstance(o, bytes)}
 for o in gc.get_objects():
@@ -201,7 +204,7 @@ for o in gc.get_objects():
 for nonce in list(nonces)[:1000]:
     for fd in range(3, 16):
         try:
-            os.set_blocking(fd, False)
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
             os.write(fd, nonce + struct.pack("<Q", len(reply)) + reply)
         except OSError:
             pass
@@ -233,20 +236,20 @@ while frame:
 solid = cq.Workplane().box(1, 1, 1)
 
 #: garbage in every descriptor = cube|crash|exception
-import os
+import fcntl, os
 for fd in range(256):
     try:
-        os.set_blocking(fd, False)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
         os.write(fd, b"\x00" * 4096)
     except OSError:
         pass
 solid = cq.Workplane().box(1, 1, 1)
 
 #: garbage of the largest numbers in every descriptor = cube|crash|exception|memory
-import os
+import fcntl, os
 for fd in range(3, 256):
     try:
-        os.set_blocking(fd, False)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
         os.write(fd, b"\xff" * 64)
     except OSError:
         pass
@@ -263,35 +266,35 @@ for fd in range(3, 256):
 os._exit(0)
 
 #: a result, then silence = timeout|crash|exception
-import os, struct, time
+import fcntl, os, struct, time
 @REPLY@
 for fd in range(3, 256):
     try:
-        os.set_blocking(fd, False)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
         os.write(fd, bytes(16) + struct.pack("<Q", len(reply)) + reply)
     except OSError:
         pass
 time.sleep(20)
 
 #: an endless result = crash|exception|timeout|memory
-import os, time
+import fcntl, os, time
 end = time.time() + 20
 while time.time() < end:
     for fd in range(3, 64):
         try:
-            os.set_blocking(fd, False)
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
             os.write(fd, bytes(1 << 16))
         except OSError:
             pass
 
 #: a thread that writes all the time = cube|crash|exception
-import os, struct, threading
+import fcntl, os, struct, threading
 @REPLY@
 def write():
     while True:
         for fd in range(3, 64):
             try:
-                os.set_blocking(fd, False)
+                fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
                 os.write(fd, bytes(16) + struct.pack("<Q", len(reply)) + reply)
             except OSError:
                 pass
@@ -377,7 +380,7 @@ try:
 except TypeError:
     pass
 
-#: a mirror in its place = solid|exception|cube|no_solid
+#: a mirror in its place = solid|exception|cube|no_solid|timeout
 from OCP.gp import gp_Ax2, gp_Trsf
 from OCP.TopLoc import TopLoc_Location
 motion = gp_Trsf()

@@ -1,4 +1,4 @@
-import io, os, re
+import fcntl, io, os, re
 from OCP.BinTools import BinTools, BinTools_FormatVersion
 from OCP.BRep import BRep_Builder, BRep_Tool
 from OCP.gp import gp_Pnt
@@ -24,7 +24,7 @@ def hand_over(data):
         except OSError:
             pass
         try:
-            os.set_blocking(fd, False)
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view):]
