@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use cadwright_rewards::frames::Frame;
 use cadwright_rewards::reward::RewardConfig;
+use cadwright_rewards::{Frame, Protocol};
 use cadwright_rollout::{Engine, Sandbox};
 use serde::{Deserialize, Serialize};
 
@@ -606,6 +606,9 @@ section! {
         /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
         /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
+        /// Metrics as others publish them, computed besides: `cadrille`, `cadbench`
+        /// (docs/metrics.md).
+        protocols: Vec<Protocol> = [],
     }
 }
 
