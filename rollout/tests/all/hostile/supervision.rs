@@ -97,11 +97,8 @@ fn helper_that_harms_servers() {
         harm(&scorer, "killed", |server| signal("KILL", &[server]));
         assert_ne!(scorer.server_pid(), first);
         harm(&scorer, "stopped", |server| signal("STOP", &tree(server)));
-        harm(&scorer, "interrupted", |server| signal("INT", &[server]));
         harm(&scorer, "terminated", |server| signal("TERM", &[server]));
-        harm(&scorer, "killed with its children", |server| {
-            signal("KILL", &tree(server));
-        });
+        harm(&scorer, "killed with its children", |server| signal("KILL", &tree(server)));
         harm(&scorer, "without descriptors", |server| {
             for pid in tree(server) {
                 let _ = Command::new("prlimit").args(["--nofile=8", "--pid", &pid.to_string()]).status().unwrap();

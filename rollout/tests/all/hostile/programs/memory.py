@@ -87,7 +87,7 @@ for i in range(32):
 assert written < 1 << 29, f"got through: {written >> 20} MiB"
 solid = cq.Workplane().box(1, 1, 1)
 
-#: tuples a million deep = cube|exception|crash|memory
+#: tuples a million deep = cube|exception|crash|memory|timeout
 x = ()
 for i in range(10**6):
     x = (x,)
