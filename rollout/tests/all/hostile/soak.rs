@@ -155,6 +155,8 @@ fn soak() {
     let settings = ScorerConfig { timeout_s: 1.5, ..config(2) };
     let scorer = Scorer::new(settings).unwrap();
     scorer.ready().unwrap();
+    execute(&scorer, &mixture, 0, 40);
+    wait_until_steady();
     let (start, step) = (Instant::now(), (executions / 50).max(50));
     let mut samples: Vec<Sample> = Vec::new();
     println!("\n{HEADER}");
@@ -170,6 +172,21 @@ fn soak() {
     assert!(grown.is_empty(), "grown: {grown:#?}");
     drop(scorer);
     assert_eq!(descendants(std::process::id() as i32), [0; 0]);
+}
+
+/// Waits until the second server, which starts after some executions, has made its files.
+fn wait_until_steady() {
+    let count = || (descendants(std::process::id() as i32).len(), files(&std::env::temp_dir()).0);
+    let (mut last, mut same) = (count(), 0);
+    for _ in 0..120 {
+        thread::sleep(Duration::from_millis(500));
+        let now = count();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        if same == 12 {
+            break;
+        }
+    }
 }
 
 /// Executes the programs from number `first` to before `end`, two at a time.
