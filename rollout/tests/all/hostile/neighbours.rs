@@ -98,6 +98,28 @@ fn no_program_changes_the_next_one() {
     assert!(changed.is_empty(), "{}", changed.join("\n"));
 }
 
+/// A process that measures what several programs hand over may have read hostile geometry.
+#[test]
+fn no_geometry_changes_how_the_next_is_measured() {
+    // With an import that draws nothing, so that each program hands its geometry over.
+    let wild = |case: &Case| Case { program: format!("import os\n{}", case.program), ..case.clone() };
+    let victims: Vec<Case> = victims().iter().step_by(4).map(wild).collect();
+    let fresh = rows(&started(config(1)), &texts(&victims), 1);
+    let mut scorer = started(config(1));
+    let mut changed = Vec::new();
+    for hostile in
+        programs::forgeries().into_iter().chain(programs::geometries()).filter(|case| !case.allowed.contains("timeout"))
+    {
+        scorer.execute(&hostile.program).unwrap();
+        let differences = differences(&victims, &fresh, &rows(&scorer, &texts(&victims), 1));
+        if let Some(first) = differences.first() {
+            changed.push(format!("after {}: {first}", hostile.name));
+            scorer = started(config(1));
+        }
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
 /// Numbers below `n`, shuffled by a linear congruential generator.
 fn shuffled(n: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
