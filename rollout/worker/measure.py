@@ -45,7 +45,8 @@ from OCP.TopoDS import TopoDS, TopoDS_Shape
 
 from mesh import Mesh, append_face, tessellate, volume_properties
 from program import (
-    CRASH, EMPTY, EXCEPTION, MEMORY, MESSAGE_LIMIT, NO_SOLID, SOLID, SYNTAX, Result, build, failure, failure_of, geometry,
+    CRASH, EMPTY, EXCEPTION, MEMORY, MESSAGE_LIMIT, NO_SOLID, SOLID, SYNTAX,
+    Result, build, failure, failure_of, geometry,
 )
 
 MESH, SHELL, EXACT, STEP, EXPORT = range(5)
@@ -59,9 +60,10 @@ STL_ANGLE = 0.1
 # share of the latter.
 BOOLEAN_TOLERANCE = 1e-3
 
-# What a program's process may say about itself. The others are ours to say.
-MESSAGE_BYTES = 4 * MESSAGE_LIMIT
+# What a program's process may say about itself, and the bytes of its message that count. The other
+# failures are ours to say.
 OWN_FAILURES = (SYNTAX, EXCEPTION, NO_SOLID, EMPTY, MEMORY)
+MESSAGE_BYTES = 4 * MESSAGE_LIMIT
 
 
 def programs_in(task: int, payload: bytes) -> list[str]:

@@ -31,14 +31,13 @@ Result = tuple[Any, list[Any], bytes]
 
 
 def failure(kind: int, message: str) -> bytes:
-    # Cut first: a message may be as long as memory allows.
-    line = " ".join(message[:4 * MESSAGE_LIMIT].split())[:MESSAGE_LIMIT]
+    line = " ".join(message.split())[:MESSAGE_LIMIT]
     return bytes([kind]) + line.encode("utf-8", "replace")
 
 
 def describe(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = str(error)[:4 * MESSAGE_LIMIT]  # it may be as long as memory allows
     except BaseException:
         text = ""
     return f"{type(error).__name__}: {text}"
