@@ -40,7 +40,8 @@ impl SkippedUpdates {
     /// update changes them, further ones are in vain.
     pub const LIMIT_IN_A_ROW: usize = 8;
 
-    /// Counts an update by the norm of its gradient and returns whether it was applied. `key` is
+    /// Counts an update by the norm of its gradient (NaN if its numbers were absurd) and returns
+    /// whether it was applied. `key` is
     /// the configuration key of its learning rate, and `learning_rate` the key's value.
     ///
     /// # Errors
@@ -139,11 +140,16 @@ impl Optimizer {
             }
             anyhow::Ok(norm)
         })?;
+        self.discard();
+        Ok(norm)
+    }
+
+    /// Clears the gradients, so that they are not applied.
+    pub fn discard(&mut self) {
         for slot in &mut self.slots {
             slot.gradient = None;
             slot.tensor.zero_grad();
         }
-        Ok(norm)
     }
 
     /// Sets the slots' gradients to the sums over the ranks.
