@@ -63,6 +63,9 @@ pub(super) struct PpoState {
     pub(super) proxy: ProxyWatch,
     #[serde(default)]
     pub(super) health: History,
+    /// Whether the gate `ratio` is behind the run: it needs an update.
+    #[serde(default)]
+    pub(super) has_passed_ratio: bool,
     /// Completions so far that could not be learned from.
     #[serde(default)]
     pub(super) absurd: usize,
@@ -105,6 +108,7 @@ impl<'a> Learner<'a> {
             own_programs: OwnPrograms::default(),
             proxy: ProxyWatch::default(),
             health: History::default(),
+            has_passed_ratio: false,
             absurd: 0,
             skipped: SkippedUpdates::default(),
             skipped_by_critic: SkippedUpdates::default(),

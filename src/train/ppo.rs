@@ -230,7 +230,7 @@ impl Learner<'_> {
                     // No update has moved the policy yet, so what differs is sampler and trainer.
                     let gap = moved.unwrap_or(0.0);
                     means.add("sampler_gap", gap, 1.0);
-                    if self.state.position.step == 0 {
+                    if !std::mem::replace(&mut self.state.has_passed_ratio, true) {
                         let finding = gates::ratio(gap, self.config().model.dtype);
                         gates::pass(world, vec![finding], &self.config().run.allow)?;
                     }
