@@ -5,7 +5,8 @@ process, on the same programs.
 
 `programs.jsonl` has rows {"code": ...}; programs that build no solid are skipped. Both sides execute
 every program, compute mass properties, bounds and validity, tessellate and pack, by the same code,
-one program at a time; imports are not counted. They take turns, so that a busy machine slows down
+one program at a time; imports are not counted. The filter for system calls, which cadwright makes,
+is not installed here. They take turns, so that a busy machine slows down
 both. Prints milliseconds of processor time and of wall time for a program.
 """
 
@@ -29,9 +30,13 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """The processor time of a process and of its finished children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(map(int, fields[11:15])) / TICKS
+    """The processor time of a process and of all below it, the finished ones too."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return 0.0
+    return sum(map(int, fields[11:15])) / TICKS + sum(map(cpu_seconds, map(int, children)))
 
 
 class Side:
@@ -50,13 +55,17 @@ class Side:
 
     def perform(self, program: str) -> bytes:
         self.requests += 1
-        body = struct.pack("<QB", self.requests, MESH) + program.encode()
-        self.process.stdin.write(struct.pack("<I", len(body)) + body)
+        path = os.path.join(self.root, str(self.requests))
+        Path(f"{path}.in").write_text(program)
+        self.process.stdin.write(struct.pack("<IQB", 9, self.requests, MESH))
         self.process.stdin.flush()
         reply = self.receive()
+        result = Path(f"{path}.out").read_bytes() if reply == b"D" else b""
         with contextlib.suppress(OSError):  # the client also cleans up after the server
-            os.rmdir(os.path.join(self.root, str(self.requests)))
-        return reply
+            os.remove(f"{path}.in")
+            os.remove(f"{path}.out")
+            os.rmdir(path)
+        return result
 
     def time(self, programs: list[str]) -> tuple[float, float]:
         """Milliseconds of processor and of wall time a program."""
@@ -74,23 +83,26 @@ def serve_in_process() -> None:
     sys.path.insert(0, str(WORKER))
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    import measure
     import program
 
-    def reply(payload: bytes) -> None:
-        replies.write(struct.pack("<IQ", 8 + len(payload), 1) + payload)
+    def reply(kind: bytes) -> None:
+        replies.write(struct.pack("<IQ", 9, 1) + kind)
         replies.flush()
 
     reply(b"R")
-    while header := sys.stdin.buffer.read(4):
-        body = sys.stdin.buffer.read(struct.unpack("<I", header)[0])
-        reply(b"D" + program.perform(body[8], body[9:]))
+    while request := sys.stdin.buffer.read(13):
+        path = os.path.join(sys.argv[2], str(struct.unpack_from("<Q", request, 4)[0]))
+        shape, solids, error = program.build(Path(f"{path}.in").read_text())
+        Path(f"{path}.out").write_bytes(error if shape is None else measure.pack(shape, solids, MESH))
+        reply(b"D")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--in-process", metavar="DIR", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_process:
         serve_in_process()
@@ -98,11 +110,11 @@ def main() -> None:
     if arguments.input is None:
         parser.error("--input is required")
     programs = [json.loads(line)["code"] for line in arguments.input.read_text().splitlines() if line.strip()]
-    root = tempfile.mkdtemp(prefix="cadwright-bench-")
-    workers = Side([str(WORKER / "server.py"), root, str(TIMEOUT_S), str(MEMORY_BYTES)], root)
-    direct = Side([__file__, "--in-process"], root)
+    roots = [tempfile.mkdtemp(prefix="cadwright-bench-") for _ in range(2)]
+    workers = Side([str(WORKER / "server.py"), roots[0], str(TIMEOUT_S), str(MEMORY_BYTES), "required"], roots[0])
+    direct = Side([__file__, "--in-process", roots[1]], roots[1])
     # In a child first, because a program may kill its process.
-    programs = [program for program in programs if workers.perform(program)[:2] == bytes([ord("D"), SOLID])]
+    programs = [program for program in programs if workers.perform(program)[:1] == bytes([SOLID])]
     print(f"{len(programs)} programs, {arguments.rounds} rounds; ms a program: processor, wall")
     totals = {"in process": [0.0, 0.0], "workers": [0.0, 0.0]}
     for _ in range(arguments.rounds):

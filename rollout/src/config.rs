@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use cadwright_rewards::{Frame, RewardConfig};
+use cadwright_rewards::{Frame, Protocol, RewardConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -52,6 +52,39 @@ impl FromStr for Engine {
     }
 }
 
+/// What to do about layers of the sandbox that do not hold (`rollout/README.md`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// Every layer that the kernel offers must hold; else nothing is executed.
+    #[default]
+    Required,
+    /// Programs are executed with those layers that hold.
+    BestEffort,
+}
+
+impl Sandbox {
+    /// The name in flags and config keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::BestEffort => "best_effort",
+        }
+    }
+}
+
+impl FromStr for Sandbox {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Required, Self::BestEffort].into_iter().find(|mode| mode.name() == name).ok_or_else(|| Error::Config {
+            key: "sandbox",
+            expected: "required or best_effort".to_owned(),
+            found: name.to_owned(),
+        })
+    }
+}
+
 /// Settings of a [`Scorer`](crate::Scorer).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScorerConfig {
@@ -63,10 +96,14 @@ pub struct ScorerConfig {
     pub timeout_s: f64,
     /// Memory that one program may ask for in addition to the worker's own, in MiB.
     pub memory_mib: u64,
+    /// What to do about layers of the sandbox that do not hold.
+    pub sandbox: Sandbox,
     /// Cells along each axis of the occupancy grids.
     pub grid: usize,
     /// Frames in which IoU is computed. The reward uses the first one.
     pub frames: Vec<Frame>,
+    /// Protocols of others that are computed besides.
+    pub protocols: Vec<Protocol>,
     /// Terms of the reward.
     pub reward: RewardConfig,
     /// The directory that keeps the outcomes of ground truths between runs. `None`: memory only.
@@ -83,8 +120,10 @@ impl Default for ScorerConfig {
             jobs: 0,
             timeout_s: 10.0,
             memory_mib: 2048,
+            sandbox: Sandbox::Required,
             grid: 64,
             frames: vec![Frame::Canonical],
+            protocols: Vec::new(),
             reward: RewardConfig::default(),
             cache_dir: None,
             python: None,

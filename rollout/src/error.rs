@@ -36,6 +36,15 @@ pub enum Error {
         /// The last message of the server or of the system.
         detail: String,
     },
+    /// The filter for system calls cannot be made: a fault of ours.
+    #[error("cannot make the filter for system calls: {0}")]
+    Filter(String),
+    /// A layer of the sandbox that the kernel offers does not hold.
+    #[error(
+        "{0}; set rollout.sandbox = \"best_effort\" (`score --sandbox best_effort`) to execute \
+         programs without it, on a machine with nothing to lose"
+    )]
+    Sandbox(String),
     /// The scorer was dropped while the request waited.
     #[error("the scorer is shutting down")]
     Closed,

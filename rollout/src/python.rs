@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The worker's scripts: file names and texts.
-pub const SCRIPTS: [(&str, &str); 5] = [
+pub const SCRIPTS: [(&str, &str); 7] = [
     ("server.py", include_str!("../worker/server.py")),
     ("program.py", include_str!("../worker/program.py")),
+    ("measure.py", include_str!("../worker/measure.py")),
+    ("state.py", include_str!("../worker/state.py")),
     ("mesh.py", include_str!("../worker/mesh.py")),
     ("sandbox.py", include_str!("../worker/sandbox.py")),
     ("tame.py", include_str!("../worker/tame.py")),

@@ -50,6 +50,7 @@ impl Scorer {
             python: config.python.clone(),
             timeout: Duration::from_secs_f64(config.timeout_s),
             memory_bytes: config.memory_mib << 20,
+            sandbox: config.sandbox,
         };
         let engines = Engines {
             engine: config.engine,

@@ -1,14 +1,15 @@
 //! One CadQuery fork server process and the messages to and from it.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,9 @@ use cadwright_rewards::{Failure, OutcomeClass};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Deserialize;
 
+use crate::config::Sandbox;
 use crate::error::{Error, Result};
+use crate::filter::write_filters;
 use crate::python;
 
 /// The longest time for the import of CadQuery, on a busy machine with a cold disk.
@@ -25,8 +28,11 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 /// The time after a program's deadline at which the server itself counts as stuck.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The longest reply: the worker's own limit on a result, and its header.
-const REPLY_LIMIT: usize = (64 << 20) + 4096;
+/// The longest message of the server. Results are in files.
+const MESSAGE_LIMIT: usize = 1 << 16;
+
+/// The longest result, which the worker's limit on files grants.
+const RESULT_LIMIT: u64 = 64 << 20;
 
 /// The facts that a server reports about itself when it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -35,8 +41,35 @@ pub struct WorkerInfo {
     pub cadquery: String,
     /// Version of Python.
     pub python: String,
-    /// Whether the kernel can forbid system calls to programs.
-    pub confined: bool,
+    /// The layers of the sandbox by name; see `rollout/README.md`.
+    pub layers: BTreeMap<String, Layer>,
+}
+
+/// A layer of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Layer {
+    /// Whether it is in force.
+    pub holds: bool,
+    /// Its form, or why it is not in force.
+    pub detail: String,
+}
+
+impl WorkerInfo {
+    /// The layers that are not in force: their names, and why.
+    pub fn missing_layers(&self) -> Vec<String> {
+        let missing = self.layers.iter().filter(|(_, layer)| !layer.holds);
+        missing.map(|(name, layer)| format!("{name} ({})", layer.detail)).collect()
+    }
+
+    /// The layers that are in force, and those that are not.
+    pub fn sandbox_line(&self) -> String {
+        let holding = self.layers.iter().filter(|(_, layer)| layer.holds).map(|(name, _)| name.as_str());
+        let holding = holding.collect::<Vec<_>>().join(", ");
+        match self.missing_layers() {
+            missing if missing.is_empty() => format!("sandbox: {holding}"),
+            missing => format!("sandbox: {holding}; NOT IN FORCE: {}", missing.join(", ")),
+        }
+    }
 }
 
 /// How to start a server.
@@ -48,9 +81,11 @@ pub struct ServerConfig {
     pub timeout: Duration,
     /// Bytes of memory that a program may ask for, in addition to the server's own.
     pub memory_bytes: u64,
+    /// What to do about layers of the sandbox that do not hold.
+    pub sandbox: Sandbox,
 }
 
-/// A task for a worker, numbered as in `worker/program.py`.
+/// A task for a worker, numbered as in `worker/measure.py`.
 #[derive(Debug, Clone, Copy)]
 pub enum Task<'a> {
     /// The outcome of a program.
@@ -67,40 +102,32 @@ pub enum Task<'a> {
 }
 
 impl Task<'_> {
-    fn message(self, request: u64) -> Vec<u8> {
-        let mut message = vec![0; 4];
-        message.extend_from_slice(&request.to_le_bytes());
+    fn number(self) -> u8 {
         match self {
-            Self::Mesh(program) => {
-                message.push(0);
-                message.extend_from_slice(program.as_bytes());
-            }
-            Self::Shell(program) => {
-                message.push(1);
-                message.extend_from_slice(program.as_bytes());
-            }
+            Self::Mesh(_) => 0,
+            Self::Shell(_) => 1,
+            Self::Exact(..) => 2,
+            Self::Step(_) => 3,
+            Self::Export(_) => 4,
+        }
+    }
+}
+
+impl<'a> Task<'a> {
+    /// The payload, as in `worker/measure.py`.
+    fn payload(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Mesh(program) | Self::Shell(program) | Self::Export(program) => program.as_bytes().into(),
+            Self::Step(file) => file.into(),
             Self::Exact(first, second, poses) => {
-                message.push(2);
-                message.extend_from_slice(&(poses.len() as u32).to_le_bytes());
-                for number in poses.iter().flatten() {
-                    message.extend_from_slice(&number.to_le_bytes());
-                }
-                message.extend_from_slice(&(first.len() as u32).to_le_bytes());
-                message.extend_from_slice(first.as_bytes());
-                message.extend_from_slice(second.as_bytes());
-            }
-            Self::Step(file) => {
-                message.push(3);
-                message.extend_from_slice(file);
-            }
-            Self::Export(program) => {
-                message.push(4);
-                message.extend_from_slice(program.as_bytes());
+                let mut payload = (poses.len() as u32).to_le_bytes().to_vec();
+                payload.extend(poses.iter().flatten().flat_map(|number| number.to_le_bytes()));
+                payload.extend_from_slice(&(first.len() as u32).to_le_bytes());
+                payload.extend_from_slice(first.as_bytes());
+                payload.extend_from_slice(second.as_bytes());
+                payload.into()
             }
         }
-        let length = (message.len() - 4) as u32;
-        message[..4].copy_from_slice(&length.to_le_bytes());
-        message
     }
 }
 
@@ -119,6 +146,42 @@ pub enum Reply {
 /// The server could not start the program, for example because `fork` or `mkdir` failed. Says why.
 pub struct Refusal(pub String);
 
+/// The files of a request: `.in` with its payload, `.out` with its result, and the directory of its
+/// program. Dropping this removes them.
+struct RequestFiles<'a> {
+    root: &'a Path,
+    request: u64,
+}
+
+impl RequestFiles<'_> {
+    fn path(&self, ending: &str) -> PathBuf {
+        self.root.join(format!("{}{ending}", self.request))
+    }
+
+    /// The result, which is data about a program that may do anything, but written by a process that
+    /// has not run it.
+    fn result(&self) -> Reply {
+        let mut result = Vec::new();
+        let read = File::open(self.path(".out")).and_then(|file| file.take(RESULT_LIMIT + 1).read_to_end(&mut result));
+        let failed = |error: String| Reply::Failed(Failure { class: OutcomeClass::Crash, error });
+        match read {
+            Ok(_) if result.len() as u64 <= RESULT_LIMIT => Reply::Result(result),
+            Ok(_) => failed(format!("its result has more than {RESULT_LIMIT} bytes")),
+            Err(error) => failed(format!("its result cannot be read: {error}")),
+        }
+    }
+}
+
+impl Drop for RequestFiles<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now, for example because a program filled its directory and still
+        // writes, is removed with the server.
+        let _ = fs::remove_file(self.path(".in"));
+        let _ = fs::remove_file(self.path(".out"));
+        let _ = fs::remove_dir_all(self.path(""));
+    }
+}
+
 /// A message from the server: kind and payload.
 type Message = (u8, Vec<u8>);
 
@@ -130,6 +193,8 @@ struct State {
     started: Condvar,
     /// The receivers of the replies by request; `None` once the server is dead.
     pending: Mutex<Option<HashMap<u64, Sender<Message>>>>,
+    /// The server asks to be replaced.
+    is_old: AtomicBool,
 }
 
 /// One server process. Dropping it kills the process and all its children.
@@ -150,12 +215,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Server {
     /// Starts the process; it becomes ready in the background.
     pub fn start(config: &ServerConfig) -> Result<Self> {
+        // This process holds ground truths: no process of the same user may read its memory.
+        // SAFETY: sets a flag of this process.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
         let python = python::find(config.python.as_deref())?;
         let state = Arc::new(State {
             python: python.clone(),
             start: Mutex::new(None),
             started: Condvar::new(),
             pending: Mutex::new(Some(HashMap::new())),
+            is_old: AtomicBool::new(false),
         });
         // The supervising thread starts the process and lives as long as the process. Linux sends
         // the death signal that the server asks for when the *thread* that started it ends.
@@ -208,6 +277,11 @@ impl Server {
         lock(&self.state.pending).is_some()
     }
 
+    /// Whether it asks to be replaced, because it has grown.
+    pub fn is_old(&self) -> bool {
+        self.state.is_old.load(Ordering::Relaxed)
+    }
+
     /// Process id, for tests and diagnosis.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -217,25 +291,32 @@ impl Server {
     pub fn perform(&self, task: Task) -> Result<std::result::Result<Reply, Refusal>> {
         self.ready()?;
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let files = RequestFiles { root: &self.root, request };
+        if let Err(error) = fs::write(files.path(".in"), task.payload()) {
+            return Ok(Err(Refusal(format!("cannot write a program to {}: {error}", files.path(".in").display()))));
+        }
         let (sender, receiver) = bounded(1);
         match lock(&self.state.pending).as_mut() {
             Some(pending) => pending.insert(request, sender),
             None => return Ok(Ok(Reply::Died)),
         };
         let limit = Instant::now() + self.timeout + GRACE;
-        if self.send(&task.message(request), limit) {
-            let reply = self.receive(&receiver, limit);
-            let directory = self.root.join(request.to_string());
-            // The program may have filled it. Files that cannot be removed now are removed with the
-            // server.
-            let _ = fs::remove_dir_all(directory);
-            return Ok(reply);
+        let mut message = 9u32.to_le_bytes().to_vec();
+        message.extend_from_slice(&request.to_le_bytes());
+        message.push(task.number());
+        if self.send(&message, limit) {
+            return Ok(self.receive(&receiver, limit, &files));
         }
         self.kill();
         Ok(Ok(if Instant::now() < limit { Reply::Died } else { Reply::Stuck }))
     }
 
-    fn receive(&self, receiver: &Receiver<Message>, limit: Instant) -> std::result::Result<Reply, Refusal> {
+    fn receive(
+        &self,
+        receiver: &Receiver<Message>,
+        limit: Instant,
+        files: &RequestFiles,
+    ) -> std::result::Result<Reply, Refusal> {
         let (kind, payload) = match receiver.recv_deadline(limit) {
             Ok(message) => message,
             Err(RecvTimeoutError::Disconnected) => return Ok(Reply::Died),
@@ -246,7 +327,7 @@ impl Server {
         };
         let text = || String::from_utf8_lossy(&payload).into_owned();
         let class = match kind {
-            b'D' => return Ok(Reply::Result(payload)),
+            b'D' => return Ok(files.result()),
             b'T' => OutcomeClass::Timeout,
             b'M' => OutcomeClass::Memory,
             b'C' => OutcomeClass::Crash,
@@ -339,6 +420,7 @@ fn supervise(state: &State, config: &ServerConfig, sender: &Sender<Result<(i32, 
     let mut start = lock(&state.start);
     if start.is_none() {
         *start = Some(Err(match refused {
+            Some(detail) if detail.starts_with("a layer of the sandbox") => Error::Sandbox(detail),
             Some(detail) => Error::NoCadquery { python: python.clone(), detail },
             None => failed(last_words(root.path(), status)),
         }));
@@ -349,11 +431,13 @@ fn supervise(state: &State, config: &ServerConfig, sender: &Sender<Result<(i32, 
 /// Starts the process with only those variables of our environment that it needs.
 fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
     let script = python::write_scripts(root)?;
+    write_filters(root)?;
     let errors = root.join("stderr");
     let stderr = File::create(&errors).map_err(|e| Error::file(&errors, "create", &e))?;
     let mut command = Command::new(python);
     command.args(["-s", "-B"]).arg(script).arg(root);
     command.arg(config.timeout.as_secs_f64().to_string()).arg(config.memory_bytes.to_string());
+    command.arg(config.sandbox.name());
     command.env_clear().current_dir(root).process_group(0);
     for name in ["PATH", "LD_LIBRARY_PATH"] {
         if let Some(value) = std::env::var_os(name) {
@@ -377,15 +461,17 @@ fn relay(state: &State, stdout: &mut impl Read) -> Option<String> {
         let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let mut request = [0; 8];
         request.copy_from_slice(&header[4..12]);
-        let payload_length = length.checked_sub(9).filter(|&length| length <= REPLY_LIMIT)?;
+        let payload_length = length.checked_sub(9).filter(|&length| length <= MESSAGE_LIMIT)?;
         let mut payload = vec![0; payload_length];
         stdout.read_exact(&mut payload).ok()?;
         match (u64::from_le_bytes(request), header[12]) {
             (0, b'R') => {
-                let info = serde_json::from_slice(&payload).ok()?;
+                let info: WorkerInfo = serde_json::from_slice(&payload).ok()?;
+                warn_of_missing_layers(&info);
                 *lock(&state.start) = Some(Ok(info));
                 state.started.notify_all();
             }
+            (0, b'O') => state.is_old.store(true, Ordering::Relaxed),
             (0, _) => return Some(String::from_utf8_lossy(&payload).into_owned()),
             (request, kind) => {
                 let waiting = lock(&state.pending).as_mut()?.remove(&request);
@@ -395,6 +481,17 @@ fn relay(state: &State, stdout: &mut impl Read) -> Option<String> {
                 }
             }
         }
+    }
+}
+
+/// Says once on stderr which layers of the sandbox are not in force.
+fn warn_of_missing_layers(info: &WorkerInfo) {
+    static ONCE: Once = Once::new();
+    let missing = info.missing_layers();
+    if !missing.is_empty() {
+        ONCE.call_once(|| {
+            eprintln!("warning: programs run without these layers of the sandbox: {}", missing.join(", "))
+        });
     }
 }
 

@@ -29,6 +29,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
+/// The replies after which a second server is kept ready: its start costs seconds, which a few
+/// programs are not worth.
+const REPLIES_BEFORE_SPARE: u64 = 32;
+
 /// The wait after the first failed start of a server. It doubles, too.
 const FIRST_START_WAIT: Duration = Duration::from_millis(250);
 
@@ -44,6 +48,8 @@ const FIRST_START_WAIT: Duration = Duration::from_millis(250);
 pub struct Workers {
     config: ServerConfig,
     server: Mutex<Option<Arc<Server>>>,
+    /// The server that takes the place of a dead or old one at once.
+    spare: Mutex<Option<Arc<Server>>>,
     /// Servers that were replaced. They end with their last program.
     retired: Mutex<Vec<Weak<Server>>>,
     /// Locked for reading by programs that run beside others, for writing by one that runs alone.
@@ -66,6 +72,7 @@ impl Workers {
         Self {
             config,
             server: Mutex::new(None),
+            spare: Mutex::new(None),
             retired: Mutex::new(Vec::new()),
             company: RwLock::new(()),
             places,
@@ -158,7 +165,11 @@ impl Workers {
                 Err(refusal) => refusal,
                 Ok(reply) => {
                     if matches!(reply, Reply::Result(_) | Reply::Failed(_)) {
-                        self.replies.fetch_add(1, Ordering::Relaxed);
+                        let replies = self.replies.fetch_add(1, Ordering::Relaxed);
+                        self.keep_spare(replies);
+                    }
+                    if server.is_old() {
+                        self.retire(&server);
                     }
                     return Ok(reply);
                 }
@@ -182,6 +193,22 @@ impl Workers {
         }
     }
 
+    /// Starts a spare server, which becomes ready in the background, if it is worth its start.
+    fn keep_spare(&self, replies: u64) {
+        if replies < REPLIES_BEFORE_SPARE || self.is_closed() {
+            return;
+        }
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.as_ref().is_none_or(|spare| !spare.is_alive()) {
+            // If it cannot be started, the next program that needs a server says why.
+            *spare = Server::start(&self.config).ok().map(Arc::new);
+        }
+    }
+
+    fn take_spare(&self) -> Option<Arc<Server>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|spare| spare.is_alive())
+    }
+
     /// Lets a new server start for the next program.
     fn retire(&self, server: &Arc<Server>) {
         let mut slot = self.slot();
@@ -196,9 +223,9 @@ impl Workers {
     /// Kills all servers; whatever runs or waits ends with [`Error::Closed`].
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        let present = self.slot().take();
+        let present = self.slot().take().into_iter().chain(self.take_spare());
         let retired = std::mem::take(&mut *self.retired.lock().unwrap_or_else(PoisonError::into_inner));
-        for server in present.into_iter().chain(retired.iter().filter_map(Weak::upgrade)) {
+        for server in present.chain(retired.iter().filter_map(Weak::upgrade)) {
             server.shut_down();
         }
     }
@@ -237,7 +264,8 @@ impl Workers {
         match slot.as_ref().filter(|server| server.is_alive()) {
             Some(server) => Ok(Arc::clone(server)),
             None => {
-                let server = Arc::new(Server::start(&self.config)?);
+                let started = || Server::start(&self.config).map(Arc::new);
+                let server = self.take_spare().map_or_else(started, Ok)?;
                 *slot = Some(Arc::clone(&server));
                 Ok(server)
             }

@@ -1,53 +1,60 @@
-"""Limits what a program may do, and how much of each resource it may use.
+"""The layers between a program and everything else. ../README.md says what each is for.
 
-Covered: memory, processor time, file size, open files, core dumps, new processes, other programs,
-signals to other processes, network. Not covered: reading files, and writing where the user may
-write. If the kernel refuses a measure, the others and the deadline still hold.
+The server enters the namespaces when it starts. Its children take the other layers before they do
+anything for a program. What the kernel offers is found out by trying, in processes that end.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import resource
 import struct
-
-PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
-SECCOMP_MODE_FILTER = 2
-EPERM, ENOSYS = 1, 38
-CLONE_THREAD = 0x0001_0000
-
-# BPF: load a word of seccomp_data, compare it, test bits, return.
-LOAD, EQUAL, BITS, RETURN = 0x20, 0x15, 0x45, 0x06
-NUMBER_AT, ARCH_AT, FIRST_ARGUMENT_AT = 0, 4, 16
-ALLOW, ERRNO = 0x7FFF_0000, 0x0005_0000
-
-# By architecture: its audit number, and the numbers of its system calls.
-ARCHITECTURES: dict[str, tuple[int, dict[str, int]]] = {
-    "x86_64": (0xC000_003E, {
-        "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "clone": 56, "clone3": 435,
-        "kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
-        "pidfd_open": 434, "pidfd_send_signal": 424, "ptrace": 101, "process_vm_readv": 310,
-        "process_vm_writev": 311, "setsid": 112, "setpgid": 109, "prlimit64": 302, "socket": 41,
-        "io_uring_setup": 425, "unshare": 272, "setns": 308, "mount": 165, "chroot": 161,
-        "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "keyctl": 250, "add_key": 248,
-    }),
-    "aarch64": (0xC000_00B7, {
-        "execve": 221, "execveat": 281, "clone": 220, "clone3": 435,
-        "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
-        "pidfd_open": 434, "pidfd_send_signal": 424, "ptrace": 117, "process_vm_readv": 270,
-        "process_vm_writev": 271, "setsid": 157, "setpgid": 154, "prlimit64": 261, "socket": 198,
-        "io_uring_setup": 425, "unshare": 97, "setns": 268, "mount": 40, "chroot": 51,
-        "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "keyctl": 219, "add_key": 217,
-    }),
-}
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
 
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 36, 38
+SECCOMP_MODE_FILTER = 2
 
-class FilterProgram(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+# By name: the flag of unshare.
+NAMESPACES = {"user": 0x1000_0000, "mount": 0x0002_0000, "ipc": 0x0800_0000, "net": 0x4000_0000, "pid": 0x2000_0000}
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 0x4000, 0x4_0000
+MNT_DETACH = 2
+
+# Landlock: system calls, which have the same numbers on every architecture, and rights.
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+MAKE_DEVICES_AND_SOCKETS = 1 << 6 | 1 << 9 | 1 << 11
+READ = EXECUTE | READ_FILE | READ_DIR
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
+# By version of the interface: the number of rights to files that it knows.
+FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+NETWORK, SCOPES = 0b11, 0b11
+
+# The bytes and the files that one program may write.
+FILE_BYTES, FILES = 64 << 20, 4096
+
+# Processes and threads of a server, all its children together.
+THREADS = 4096
+
+# The number in a filter that stands for the process itself (src/filter.rs).
+OWN_PID = 0x7FED_CBA9
+
+# The exit status of a process that could not take its layers.
+UNCONFINED = 97
+
+
+class LayerError(Exception):
+    """A layer that does not hold, and why."""
+
+
+def check(result: int, what: str) -> int:
+    if result < 0:
+        raise LayerError(f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
 
 
 def adopt_orphans() -> None:
@@ -59,44 +66,216 @@ def signal_when_parent_dies(number: int) -> None:
     libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def limit(memory_bytes: int, cpu_seconds: int) -> None:
+def hide_memory() -> None:
+    """Lets no process of the same user read this one's memory or descriptors."""
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def limit(memory_bytes: int, cpu_seconds: int, own_users: bool) -> None:
     """`memory_bytes` counts address space, including everything that is mapped already."""
     for what, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, 64 << 20),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NOFILE, 128),
         (resource.RLIMIT_CORE, 0),
+        # Threads count. In a user namespace only those within it do; root is not limited.
+        (resource.RLIMIT_NPROC, THREADS if own_users else resource.RLIM_INFINITY),
     ):
+        if most == resource.RLIM_INFINITY:
+            continue
         hard = resource.getrlimit(what)[1]
         if hard != resource.RLIM_INFINITY:
             most = min(most, hard)
         resource.setrlimit(what, (most, most))
 
 
-def forbid_system_calls() -> bool:
-    """No new process, no other program, no signal to others, no socket. True if in force."""
-    if platform.machine() not in ARCHITECTURES:
-        return False
-    audit, numbers = ARCHITECTURES[platform.machine()]
-    deny, allow = (RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ALLOW)
-    # A jump skips the given number of instructions.
-    code = [(LOAD, 0, 0, ARCH_AT), (EQUAL, 1, 0, audit), deny, (LOAD, 0, 0, NUMBER_AT)]
-    for name, number in numbers.items():
-        if name == "clone":  # threads only
-            code += [(EQUAL, 0, 4, number), (LOAD, 0, 0, FIRST_ARGUMENT_AT),
-                     (BITS, 0, 1, CLONE_THREAD), allow, deny]
-        elif name == "clone3":  # a filter cannot read its flags; libc falls back to clone
-            code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ERRNO | ENOSYS)]
-        elif name == "tgkill":  # abort() sends a signal to its own process
-            code += [(EQUAL, 0, 4, number), (LOAD, 0, 0, FIRST_ARGUMENT_AT),
-                     (EQUAL, 0, 1, os.getpid()), allow, deny]
+def enter_namespaces() -> tuple[list[str], str, bool]:
+    """Enters what the kernel grants; returns the names, why not all, and whether the next child of
+    this process is the first process of a pid namespace. The process must have one thread.
+    """
+    reason = ""
+    for names in (list(NAMESPACES), [name for name in NAMESPACES if name != "pid"]):
+        try:
+            attempt(lambda names=names: (unshare(names), attempt(lambda: try_mounts(names))))
+        except LayerError as error:
+            reason = reason or str(error)
+            continue
+        unshare(names)
+        return names, reason, "pid" in names
+    return [], reason, False
+
+
+def unshare(names: list[str]) -> None:
+    user, group = os.getuid(), os.getgid()
+    check(libc.unshare(sum(NAMESPACES[name] for name in names)), f"unshare {' '.join(names)}")
+    for file, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        try:
+            Path("/proc/self", file).write_text(text)
+        except OSError as error:
+            raise LayerError(f"write /proc/self/{file}: {error.strerror}") from error
+    check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make mounts private")
+
+
+def try_mounts(names: list[str]) -> None:
+    if "pid" in names:
+        mount_proc()
+    mount_scratch("/")
+
+
+def mount_proc() -> None:
+    """The first process of a pid namespace sees its own processes only."""
+    check(libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None), "mount /proc")
+
+
+def mount_scratch(directory: str) -> None:
+    """A file system in memory, of limited size."""
+    options = f"size={FILE_BYTES},nr_inodes={FILES},mode=700".encode()
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    check(libc.mount(b"tmpfs", directory.encode(), b"tmpfs", flags, options), "mount a scratch directory")
+
+
+def unmount(directory: str) -> None:
+    libc.umount2(directory.encode(), MNT_DETACH)
+
+
+def attempt(action: Callable[[], None]) -> None:
+    """Tries something in a child that ends. Raises what the child raised."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+            os._exit(0)
+        except BaseException as error:
+            os.write(write_end, str(error).encode()[:1000])
+        finally:
+            os._exit(1)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        text = pipe.read().decode(errors="replace")
+    if os.waitpid(pid, 0)[1] != 0:
+        raise LayerError(text or "ended without a word")
+
+
+def readable_paths() -> list[str]:
+    """Python, CadQuery, and what their libraries read: shared libraries, fonts, numbers of cores."""
+    of_python = [*filter(None, sys.path[1:]), f"{sys.prefix}/lib", f"{sys.base_prefix}/lib"]
+    of_libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    of_system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/fonts",
+                 "/etc/fonts", "/usr/share/zoneinfo", "/etc/localtime", "/sys/devices/system/cpu", "/dev/urandom"]
+    paths = [os.path.realpath(path) for path in [*of_python, *of_libraries, *of_system] if path.startswith("/")]
+    return sorted({path for path in paths if os.path.exists(path)})
+
+
+class Landlock:
+    """Which files can be reached. The kernel lets no process take a rule back."""
+
+    def __init__(self) -> None:
+        self.version = libc.syscall(CREATE_RULESET, None, 0, 1)
+        if self.version < 1:
+            raise LayerError(f"landlock: {os.strerror(ctypes.get_errno())}")
+        self.rights = (1 << FILE_RIGHTS[min(self.version, 5)]) - 1
+        self.readable = readable_paths()
+
+    def restrict(self, writable: str) -> None:
+        """Allows to read `readable_paths()`, and to do anything usual in the directory `writable`."""
+        attributes = struct.pack("<QQQ", self.rights, NETWORK if self.version >= 4 else 0, SCOPES if self.version >= 6 else 0)
+        size = 8 if self.version < 4 else 16 if self.version < 6 else 24
+        ruleset = check(libc.syscall(CREATE_RULESET, attributes, size, 0), "landlock: create a ruleset")
+        for path in self.readable:
+            self.allow(ruleset, path, READ)
+        self.allow(ruleset, os.devnull, READ_FILE | WRITE_FILE)
+        self.allow(ruleset, writable, self.rights & ~(EXECUTE | MAKE_DEVICES_AND_SOCKETS))
+        check(libc.syscall(RESTRICT_SELF, ruleset, 0), "landlock: restrict")
+        os.close(ruleset)
+
+    def allow(self, ruleset: int, path: str, rights: int) -> None:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if not os.path.isdir(path):
+            rights &= OF_FILES
+        rule = struct.pack("<Qi", rights & self.rights, descriptor)
+        check(libc.syscall(ADD_RULE, ruleset, 1, rule, 0), f"landlock: a rule for {path}")
+        os.close(descriptor)
+
+
+class FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+
+def install_filter(code: bytes) -> None:
+    """Installs a seccomp filter, after putting this process's id where the filter asks for it."""
+    code = code.replace(struct.pack("<I", OWN_PID), struct.pack("<I", os.getpid()))
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = FilterProgram(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0), "seccomp")
+
+
+def drop_capabilities() -> None:
+    header, nothing = struct.pack("<Ii", 0x2008_0522, 0), bytes(24)
+    check(libc.capset(header, nothing), "drop capabilities")
+
+
+class Sandbox:
+    """The layers that hold on this machine."""
+
+    def __init__(self, filters: list[bytes], namespaces: list[str], no_namespaces: str) -> None:
+        self.filters = filters
+        self.landlock: Landlock | None = None
+        self.scratch, self.own_users = "mount" in namespaces, "user" in namespaces
+        # By layer: whether it holds, and in which form or why not.
+        self.layers: dict[str, tuple[bool, str]] = {
+            "limits": (True, "memory, processor time, files, descriptors"),
+            "namespaces": (bool(namespaces), " ".join(namespaces) or no_namespaces),
+            "scratch": (self.scratch, f"{FILE_BYTES >> 20} MiB" if self.scratch else "no mount namespace"),
+        }
+        # The layers that the kernel offers and that yet do not hold.
+        self.broken: list[str] = []
+        self.probe()
+
+    def probe(self) -> None:
+        try:
+            self.landlock = Landlock()
+        except LayerError as error:
+            self.layers["landlock"] = (False, str(error))
+        tries: list[tuple[str, str, Callable[[], None]]] = [("privileges", "none, and no new ones", self.drop_privileges)]
+        if self.landlock:
+            tries.append(("landlock", f"version {self.landlock.version}", lambda: self.restrict_files(os.getcwd())))
+        if self.filters:
+            tries.append(("seccomp", "a list of allowed system calls", self.restrict_calls))
         else:
-            code += [(EQUAL, 0, 1, number), deny]
-    code.append(allow)
-    packed = b"".join(struct.pack("HBBI", *instruction) for instruction in code)
-    buffer = ctypes.create_string_buffer(packed)
-    program = FilterProgram(len(code), ctypes.cast(buffer, ctypes.c_void_p))
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        return False
-    return libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0
+            self.layers["seccomp"] = (False, f"no filter for {os.uname().machine}")
+        for name, form, action in tries:
+            try:
+                attempt(lambda action=action: (self.drop_privileges(), action()))
+                self.layers[name] = (True, form)
+            except LayerError as error:
+                self.layers[name] = (False, str(error))
+                self.broken.append(f"{name}: {error}")
+        if not self.layers["landlock"][0]:
+            self.landlock = None
+        if not self.layers["seccomp"][0]:
+            self.filters = []
+
+    def drop_privileges(self) -> None:
+        check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+        drop_capabilities()
+
+    def restrict_files(self, writable: str) -> None:
+        if self.landlock:
+            self.landlock.restrict(writable)
+
+    def restrict_calls(self) -> None:
+        for code in self.filters:
+            install_filter(code)
+
+    def confine(self, writable: str) -> None:
+        """Takes every layer that holds here. Ends the process if one does not hold now."""
+        try:
+            hide_memory()
+            if self.layers["privileges"][0]:
+                self.drop_privileges()
+            self.restrict_files(writable)
+            self.restrict_calls()
+        except BaseException:
+            os._exit(UNCONFINED)

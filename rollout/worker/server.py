@@ -1,13 +1,19 @@
 """A fork server: imports CadQuery once, then runs programs in its children.
 
-A program that might do anything (see tame.py) runs in a short-lived child of its own. The other
-programs take turns in a shared child, because a fork costs as much time as a program. The shared
-child is replaced now and then. If a program runs out of memory or crashes in it, the program runs
-again in a child of its own, so that no program suffers from what others left behind.
+A program that might do anything (see tame.py) runs in a child of its own, which hands over nothing
+but geometry (program.py). Another child, which has run no program, measures it (measure.py). The
+other programs take turns in a shared child, because a fork costs as much time as a program; it
+measures them itself, after it has checked that the program changed nothing (state.py). The shared
+child is replaced now and then. If a program changes something, runs out of memory or crashes in it,
+the program runs again in a child of its own, so that no program suffers from what others left.
 
-Requests on stdin:  u32 length of the rest, u64 id, u8 task, payload; see program.py.
+Programs and results never pass through the server: its memory is what children begin with. They are
+in files `REQUEST.in` and `REQUEST.out` of the directory that the server was given.
+
+Requests on stdin:  u32 length of the rest, u64 id, u8 task; see measure.py.
 Replies on stdout:  u32 length of the rest, u64 id, one byte of kind, payload.
-A reply of kind BROKEN refuses the request: its child could not be started. It may be sent again.
+A reply of kind DONE says that the result is in its file. BROKEN refuses the request: its child could
+not be started or confined. It may be sent again. OLD, with id 0, asks for another server.
 The server itself never runs a boolean, because OCC's thread pool does not survive a fork.
 The end of stdin ends the server and every child, and removes the directory that it was given.
 """
@@ -16,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import json
 import math
@@ -31,34 +38,40 @@ from dataclasses import dataclass, field
 
 import sandbox
 
-READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH = b"R", b"X", b"D", b"T", b"M", b"C"
-RESULT_LIMIT = 64 << 20
+READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH, OLD = b"R", b"X", b"D", b"T", b"M", b"C", b"O"
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
 # A shared child is replaced after this number of programs, or if it has grown by these bytes.
 SHARED_PROGRAMS, SHARED_GROWTH = 200, 512 << 20
-# Programs of more bytes get a child of their own: a pipe takes this much at once.
-SHARED_PAYLOAD = 60_000
+# A server that has grown by these bytes asks for another one, and one whose forks take this many
+# times as long as its first ones, and these seconds.
+SERVER_GROWTH = 256 << 20
+SLOWER, SLOW_FORK_S = 8.0, 0.2
+# What a child says about its result, besides 0: it is too long. Only a shared child: the program is
+# not tame, or it has run but its result, and the child, cannot be trusted.
+TOO_LONG, WILD, SPOILED = 98, 254, 255
 
 
 @dataclass
 class Job:
     request: int
     task: int
-    payload: bytes
     deadline: float
+    # What its programs' processes say, in memory, and how many of these processes still run.
+    said: list[int] = field(default_factory=list)
+    running: int = 0
+    has_directory: bool = False
 
 
 @dataclass
 class Child:
     job: Job | None  # None for a shared child without work
+    role: str  # "author" runs a program, "measurer" measures, "shared" does both
     pid: int
-    nonce: bytes
     pidfd: int
-    pipe: int
-    orders: int | None  # the pipe for jobs of a shared child
-    pipe_open: bool = True
+    # The pipes of a shared child: for orders, and for what it says about them.
+    orders: int | None = None
+    words: int | None = None
     performed: int = 0
-    result: bytearray = field(default_factory=bytearray)
 
 
 # Replies go to a copy of stdout, so that no library can print between them.
@@ -66,7 +79,7 @@ replies = os.dup(1)
 os.dup2(2, 1)
 
 
-def reply(request: int, kind: bytes, payload: bytes) -> None:
+def reply(request: int, kind: bytes, payload: bytes = b"") -> None:
     view = memoryview(struct.pack("<IQ", 9 + len(payload), request) + kind + payload)
     while view:
         view = view[os.write(replies, view):]
@@ -108,22 +121,38 @@ def use_huge_pages() -> None:
                 sandbox.libc.madvise(address, length, MADV_COLLAPSE)
 
 
+def tell(descriptor: int, result: bytes) -> int:
+    """Writes a result; returns what to say about it."""
+    view = memoryview(result)
+    try:
+        while view:
+            view = view[os.write(descriptor, view):]
+    except OSError as error:
+        return TOO_LONG if error.errno == errno.EFBIG else 1
+    return 0
+
+
 class Server:
-    def __init__(self, root: str, timeout_s: float, memory_bytes: int) -> None:
-        self.root, self.timeout_s, self.memory_bytes = root, timeout_s, memory_bytes
+    def __init__(self, root: str, timeout_s: float, memory_bytes: int, layers: sandbox.Sandbox) -> None:
+        self.root, self.timeout_s, self.memory_bytes, self.sandbox = root, timeout_s, memory_bytes, layers
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, Child] = {}
         self.shared: Child | None = None
         self.requests = bytearray()
         self.oom_kills = oom_kills()
+        self.is_old = False
+        # Seconds of a fork: the mean of the first ones, and of the last ones.
+        self.forks, self.first_forks, self.last_forks = 0, 0.0, 0.0
 
     def run(self) -> None:
-        import program  # imports CadQuery; requests wait in the pipe meanwhile
+        import measure  # imports CadQuery; requests wait in the pipe meanwhile
+        import program
 
-        self.perform, self.perform_tame = program.perform, program.perform_tame
-        self.not_tame, self.out_of_memory = program.NOT_TAME, program.MEMORY
-        self.shared_tasks = program.SHARED_TASKS
-        program.warm_up()
+        self.measure, self.program = measure, program
+        measure.warm_up()
+        import state
+
+        self.state = state.Snapshot()
         gc.collect()
         gc.freeze()
         use_huge_pages()
@@ -131,7 +160,10 @@ class Server:
         self.resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.selector.register(0, selectors.EVENT_READ)
         version = getattr(program.cq, "__version__", "unknown")
-        ready = {"cadquery": version, "python": sys.version.split()[0], "confined": self.probe()}
+        ready = {
+            "cadquery": version, "python": sys.version.split()[0],
+            "layers": {name: {"holds": holds, "detail": detail} for name, (holds, detail) in self.sandbox.layers.items()},
+        }
         reply(0, READY, json.dumps(ready).encode())
         while True:
             waiting = [child.job.deadline for child in self.children.values() if child.job]
@@ -142,184 +174,255 @@ class Server:
                         return
                 elif key.fd == key.data.pidfd:
                     self.bury(key.data)
-                elif key.data.pipe_open:
-                    self.read_result(key.data)
+                elif key.data.words is not None:
+                    self.listen(key.data)
             now = time.monotonic()
-            for child in list(self.children.values()):
-                if child.job and child.job.deadline <= now:
-                    text = f"still running after {self.timeout_s:g} s"
-                    self.answer(child, TIMEOUT, text.encode())
-                    self.dismiss(child)
-
-    def probe(self) -> bool:
-        """Whether system calls can be forbidden on this machine, tried in a child."""
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if sandbox.forbid_system_calls() else 1)
-        return os.waitpid(pid, 0)[1] == 0
+            for job in {id(c.job): c.job for c in self.children.values() if c.job and c.job.deadline <= now}.values():
+                self.answer(job, TIMEOUT, f"still running after {self.timeout_s:g} s".encode())
 
     def read_requests(self) -> bool:
         data = os.read(0, 1 << 16)
         self.requests += data
-        while len(self.requests) >= 4:
-            length = struct.unpack_from("<I", self.requests)[0]
-            if len(self.requests) < 4 + length:
-                break
-            request = struct.unpack_from("<Q", self.requests, 4)[0]
-            task, payload = self.requests[12], bytes(self.requests[13:4 + length])
-            del self.requests[:4 + length]
-            self.start(request, task, payload)
+        while len(self.requests) >= 13:
+            _, request, task = struct.unpack_from("<IQB", self.requests)
+            del self.requests[:13]
+            self.start(Job(request, task, time.monotonic() + self.timeout_s))
         return bool(data)
 
-    def start(self, request: int, task: int, payload: bytes) -> None:
-        try:
-            os.mkdir(self.directory(request), 0o700)
-        except OSError as error:
-            reply(request, BROKEN, f"cannot make a directory: {error}".encode())
-            return
-        job = Job(request, task, payload, time.monotonic() + self.timeout_s)
-        may_share = task in self.shared_tasks and len(payload) < SHARED_PAYLOAD
+    def path(self, job: Job, ending: str = "") -> str:
+        return os.path.join(self.root, f"{job.request}{ending}")
+
+    def start(self, job: Job) -> None:
+        may_share = job.task in (self.measure.MESH, self.measure.SHELL)
         if may_share and self.shared is None:
-            self.shared = self.fork(job, shared=True)
+            self.shared = self.fork_shared()
         if may_share and self.shared and self.shared.job is None:
             self.give(self.shared, job)
-        elif self.shared is None or self.shared.job is not job:
-            self.fork(job, shared=False)
+        else:
+            self.start_alone(job)
 
-    def directory(self, request: int) -> str:
-        return os.path.join(self.root, str(request))
-
-    def fork(self, job: Job, shared: bool) -> Child | None:
-        """A child for one job, or a shared child without a job. Refuses the job if none starts."""
-        nonce = os.urandom(16)
-        opened: list[int] = []
-        pid = -1
+    def start_alone(self, job: Job) -> None:
+        """Starts the processes that run the programs of a job, or the one that reads its file."""
         try:
-            opened += os.pipe()
-            if shared:
-                opened += os.pipe()
+            os.mkdir(self.path(job), 0o700)
+            if self.sandbox.scratch:
+                sandbox.mount_scratch(self.path(job))
+            job.has_directory = True
+        except (OSError, sandbox.LayerError) as error:
+            self.refuse(job, f"cannot make a directory: {error}")
+            return
+        if job.task == self.measure.STEP:
+            self.start_measurer(job)
+            return
+        programs = 2 if job.task == self.measure.EXACT else 1
+        for index in range(programs):
+            try:
+                said = os.memfd_create("said")
+            except OSError as error:
+                self.refuse(job, f"cannot make a file: {error}")
+                return
+            job.said.append(said)
+            if not self.fork(Child(job, "author", 0, 0), lambda: self.run_program(job, index, said)):
+                return
+            job.running += 1
+
+    def start_measurer(self, job: Job) -> None:
+        self.fork(Child(job, "measurer", 0, 0), lambda: self.run_measurement(job))
+
+    def fork(self, child: Child, life: object) -> bool:
+        """Starts a child that lives its life. Refuses its job if that fails."""
+        pid, started = -1, time.monotonic()
+        try:
             pid = os.fork()
             if pid > 0:
-                pidfd = os.pidfd_open(pid)
+                self.note_fork(time.monotonic() - started)
+                child.pidfd = os.pidfd_open(pid)
         except OSError as error:
-            for descriptor in opened:
-                os.close(descriptor)
             if pid > 0:  # a child that cannot be watched
                 kill_group(pid)
                 os.waitpid(pid, 0)
-            if not shared:
-                reply(job.request, BROKEN, f"cannot start a process: {error}".encode())
-            return None
-        read_end, write_end, *ways = opened
-        orders_in, orders = ways or (None, None)
+            if child.job:
+                self.refuse(child.job, f"cannot start a process: {error}")
+            return False
         if pid == 0:
+            status = 1
             try:
-                self.child(write_end, orders_in, nonce, job)
+                status = life()
             finally:
-                os._exit(0)
-        os.close(write_end)
-        if orders_in is not None:
-            os.close(orders_in)
-        os.set_blocking(read_end, False)
-        child = Child(None if shared else job, pid, nonce, pidfd, read_end, orders)
+                os._exit(status)
+        child.pid = pid
         self.children[pid] = child
-        self.selector.register(read_end, selectors.EVENT_READ, child)
-        self.selector.register(pidfd, selectors.EVENT_READ, child)
+        self.selector.register(child.pidfd, selectors.EVENT_READ, child)
+        return True
+
+    def note_fork(self, seconds: float) -> None:
+        """Asks for another server if this one has grown or slowed down."""
+        self.forks += 1
+        if self.forks <= 32:
+            self.first_forks += seconds / 32
+            self.last_forks = self.first_forks
+        self.last_forks += 0.05 * (seconds - self.last_forks)
+        is_slow = self.forks > 64 and self.last_forks > max(SLOW_FORK_S, SLOWER * self.first_forks)
+        has_grown = self.forks % 64 == 0 and resident_bytes(os.getpid()) > self.resident + SERVER_GROWTH
+        if (is_slow or has_grown) and not self.is_old:
+            self.is_old = True
+            reply(0, OLD)
+
+    def fork_shared(self) -> Child | None:
+        opened: list[int] = []
+        try:
+            opened += os.pipe()
+            opened += os.pipe()
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            return None
+        orders_in, orders, words, words_out = opened
+        child = Child(None, "shared", 0, 0, orders, words)
+        started = self.fork(child, lambda: self.run_shared(orders_in, words_out))
+        os.close(orders_in)
+        os.close(words_out)
+        if not started:
+            os.close(orders)
+            os.close(words)
+            return None
+        os.set_blocking(words, False)
+        self.selector.register(words, selectors.EVENT_READ, child)
         return child
 
     def give(self, child: Child, job: Job) -> None:
-        """Sends a job to a shared child. The pipe has room for the whole message."""
-        child.job, child.nonce, child.result = job, os.urandom(16), bytearray()
-        message = child.nonce + struct.pack("<QB", job.request, job.task) + job.payload
+        """Sends a job to a shared child. The pipe has room for it."""
+        child.job = job
         with contextlib.suppress(OSError):  # if the child has died, its end is noticed soon
-            os.write(child.orders, struct.pack("<I", len(message)) + message)
+            os.write(child.orders, struct.pack("<QB", job.request, job.task))
 
-    def child(self, pipe: int, orders: int | None, nonce: bytes, job: Job) -> None:
-        """The whole life of a child; the caller exits."""
+    # What children do.
+
+    def settle(self, keep: list[int], cpu_seconds: int) -> list[int]:
+        """The first steps of every child. Returns the new numbers of the descriptors that it keeps."""
         sandbox.signal_when_parent_dies(signal.SIGKILL)
         os.setsid()
-        pipe, orders = os.dup2(pipe, 1000), None if orders is None else os.dup2(orders, 1001)
+        high = [os.dup2(descriptor, 1000 + place) for place, descriptor in enumerate(keep)]
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        pipe, orders = os.dup2(pipe, 3), None if orders is None else os.dup2(orders, 4)
-        os.closerange(4 if orders is None else 5, 4096)
+        kept = [os.dup2(descriptor, 3 + place) for place, descriptor in enumerate(high)]
+        os.closerange(3 + len(kept), 4096)
         sys.argv = ["program"]
-        cores = os.cpu_count() or 1
-        # Many programs share a process, so only the deadline limits the processor time of each.
-        cpu_seconds = 10**7 if orders is not None else math.ceil(self.timeout_s * cores) + 2
-        sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds)
-        if orders is None:
-            os.chdir(self.directory(job.request))
-        sandbox.forbid_system_calls()
+        sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds, self.sandbox.own_users)
+        return kept
+
+    def settle_alone(self, job: Job, keep: list[int]) -> list[int]:
+        kept = self.settle(keep, math.ceil(self.timeout_s * (os.cpu_count() or 1)) + 2)
+        os.chdir(self.path(job))
+        os.environ["HOME"] = os.environ["TMPDIR"] = self.path(job)
+        return kept
+
+    def run_program(self, job: Job, index: int, said: int) -> int:
+        """The life of a child that runs one program."""
+        text = self.measure.programs_in(job.task, self.payload(job))[index]
+        (said,) = self.settle_alone(job, [said])
+        self.sandbox.confine(self.path(job))
         # A program may rebind names, but not these.
-        write, pack, perform = os.write, struct.pack, self.perform
+        hand_over, truncate, seek = self.program.hand_over, os.ftruncate, os.lseek
+        message = hand_over(text)
+        # It may have written there. Whatever it hands over, it can only spoil its own geometry.
+        truncate(said, 0)
+        seek(said, 0, os.SEEK_SET)
+        return tell(said, message)
 
-        def tell(nonce: bytes, result: bytes) -> None:
-            view = memoryview(nonce + pack("<Q", len(result)) + result)
-            while view:
-                view = view[write(pipe, view):]
+    def run_measurement(self, job: Job) -> int:
+        """The life of a child that measures."""
+        payload = self.payload(job)
+        out, *said = self.settle_alone(job, [self.open_result(job), *job.said])
+        self.sandbox.confine(self.path(job))
+        return tell(out, self.measure.measure(job.task, payload, list(map(whole_file, said))))
 
-        if orders is None:
-            tell(nonce, perform(job.task, job.payload))
+    def run_shared(self, orders: int, words: int) -> int:
+        """The life of a shared child."""
+        # Many programs share it, so only the deadline limits the processor time of each.
+        orders, words = self.settle([orders, words], 10**7)
+        os.chdir(self.root)
+        self.sandbox.confine(self.root)
+        while order := os.read(orders, 9):
+            request, task = struct.unpack("<QB", order)
+            job = Job(request, task, 0.0)
+            text = self.payload(job).decode()
+            word = self.share(job, text) if self.program.is_tame(text) else WILD
+            os.write(words, struct.pack("<QB", request, word))
+        return 0
+
+    def share(self, job: Job, text: str) -> int:
+        """Runs and measures a tame program in a shared child."""
+        program, measure = self.program, self.measure
+        try:
+            shape, solids, error = program.build(text)
+            if not self.state.is_intact():
+                return SPOILED
+            result = error if shape is None else measure.pack(shape, solids, job.task)
+        except BaseException as error:
+            result = program.failure_of(error)
+        # Too little memory may be the fault of those before it.
+        if result[0] == program.MEMORY or not self.state.is_intact():
+            return SPOILED
+        out = self.open_result(job)
+        told = tell(out, result)
+        os.close(out)
+        return told
+
+    def open_result(self, job: Job) -> int:
+        return os.open(self.path(job, ".out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def payload(self, job: Job) -> bytes:
+        with open(self.path(job, ".in"), "rb") as file:
+            return file.read()
+
+    # What the server learns of them.
+
+    def listen(self, child: Child) -> None:
+        """Takes what a shared child says about its job."""
+        try:
+            said = os.read(child.words, 9)
+        except BlockingIOError:
             return
-        with os.fdopen(orders, "rb") as messages:
-            while header := messages.read(4):
-                message = messages.read(struct.unpack("<I", header)[0])
-                request, task = struct.unpack_from("<QB", message, 16)
-                os.chdir(self.directory(request))
-                result = self.perform_tame(task, message[25:])
-                os.chdir(self.root)
-                tell(message[:16], result)
-
-    def read_result(self, child: Child) -> None:
-        """Reads what the child has written so far."""
-        while child.pipe_open:
-            try:
-                data = os.read(child.pipe, 1 << 20)
-            except BlockingIOError:
-                return
-            if not data:  # closing the pipe does not end the child; its death does
-                self.close_pipe(child)
-                return
-            if child.job is None:
-                continue
-            child.result += data
-            if len(child.result) > RESULT_LIMIT:  # also if complete: nobody reads a longer reply
-                self.answer(child, CRASH, f"wrote more than {RESULT_LIMIT} bytes".encode())
-                self.dismiss(child)
-            elif (result := complete_result(child)) is not None:
-                self.finish(child, result)
-
-    def finish(self, child: Child, result: bytes) -> None:
-        """Answers with a result, unless the job of a shared child needs a child of its own."""
-        if child.orders is None:
-            self.answer(child, DONE, result)
-            self.dismiss(child)
+        if len(said) < 9:  # the end of the child; see bury
+            self.forget_words(child)
             return
-        if result[0] in (self.not_tame, self.out_of_memory):
-            self.fork_instead(child)
-        else:
-            self.answer(child, DONE, result)
+        request, word = struct.unpack("<QB", said)
+        job, child.job = child.job, None
+        if job and job.request == request:
+            if word in (WILD, SPOILED):
+                self.start_alone(job)
+            else:
+                self.conclude(job, word)
         child.performed += 1
         has_grown = resident_bytes(child.pid) > self.resident + SHARED_GROWTH
-        if child.performed >= SHARED_PROGRAMS or has_grown:
+        if child.performed >= SHARED_PROGRAMS or has_grown or word == SPOILED:
             self.dismiss(child)
 
-    def fork_instead(self, child: Child) -> None:
-        """Gives the job of a shared child to a child of its own, with the same deadline."""
-        job, child.job = child.job, None
-        self.fork(job, shared=False)
+    def conclude(self, job: Job, status: int) -> None:
+        if status == 0:
+            self.answer(job, DONE)
+        elif status == TOO_LONG:
+            self.answer(job, CRASH, f"its result has more than {sandbox.FILE_BYTES} bytes".encode())
+        elif status == sandbox.UNCONFINED:
+            self.refuse(job, "a layer of the sandbox did not hold")
+        else:
+            self.answer(job, CRASH, f"exited with status {status} and no result".encode())
 
-    def close_pipe(self, child: Child) -> None:
-        if child.pipe_open:
-            child.pipe_open = False
-            self.selector.unregister(child.pipe)
-            os.close(child.pipe)
+    def refuse(self, job: Job, why: str) -> None:
+        self.answer(job, BROKEN, why.encode())
 
-    def answer(self, child: Child, kind: bytes, payload: bytes) -> None:
-        """Sends the one reply to the job of a child."""
-        job, child.job, child.result = child.job, None, bytearray()
+    def answer(self, job: Job, kind: bytes, payload: bytes = b"") -> None:
+        """Sends the one reply to a job and ends its processes."""
+        for child in [child for child in self.children.values() if child.job is job]:
+            child.job = None
+            self.dismiss(child)
+        for descriptor in job.said:
+            os.close(descriptor)
+        job.said = []
+        if job.has_directory and self.sandbox.scratch:
+            sandbox.unmount(self.path(job))
         reply(job.request, kind, payload)
 
     def dismiss(self, child: Child) -> None:
@@ -329,33 +432,43 @@ class Server:
         kill_group(child.pid)
 
     def bury(self, child: Child) -> None:
-        """Reaps a dead child.
-
-        A job without an answer gets another child if the dead one was shared. Otherwise the answer
-        is the cause of death.
-        """
+        """Reaps a dead child, and sees to its job: the next step, another child, or its end."""
         _, status, usage = os.wait4(child.pid, 0)
-        self.read_result(child)
+        if child.words is not None:
+            self.listen(child)
         if child is self.shared:
             self.shared = None
-        if child.job and child.orders is not None:
-            self.fork_instead(child)
-        elif child.job:
-            self.answer(child, *self.cause_of_death(status, usage.ru_maxrss * 1024))
-        self.close_pipe(child)
         self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
         if child.orders is not None:
             os.close(child.orders)
+            self.forget_words(child)
         del self.children[child.pid]
         kill_group(child.pid)
         self.kill_orphans()
+        job, child.job = child.job, None
+        if job:
+            self.go_on(job, child.role, status, usage.ru_maxrss * 1024)
 
-    def cause_of_death(self, status: int, resident: int) -> tuple[bytes, bytes]:
-        if not os.WIFSIGNALED(status):
-            code = os.waitstatus_to_exitcode(status)
-            return CRASH, f"exited with status {code} and no result".encode()
-        number = os.WTERMSIG(status)
+    def go_on(self, job: Job, role: str, status: int, resident: int) -> None:
+        if role == "shared":
+            self.start_alone(job)
+        elif os.WIFSIGNALED(status):
+            self.answer(job, *self.cause_of_death(os.WTERMSIG(status), resident))
+        elif role == "measurer" or status != 0:
+            self.conclude(job, os.waitstatus_to_exitcode(status))
+        else:
+            job.running -= 1
+            if job.running == 0:
+                self.start_measurer(job)
+
+    def forget_words(self, child: Child) -> None:
+        if child.words is not None:
+            self.selector.unregister(child.words)
+            os.close(child.words)
+            child.words = None
+
+    def cause_of_death(self, number: int, resident: int) -> tuple[bytes, bytes]:
         name = f"killed by {signal.Signals(number).name}" if number < 32 else f"signal {number}"
         if number == signal.SIGXCPU:
             return TIMEOUT, b"used up its processor time"
@@ -383,15 +496,12 @@ class Server:
                     os.waitpid(pid, 0)
 
 
-def complete_result(child: Child) -> bytes | None:
-    """The result after the nonce. Whatever the program itself wrote before it is ignored."""
-    at = child.result.find(child.nonce)
-    if at < 0 or len(child.result) < at + 24:
-        return None
-    length = struct.unpack_from("<Q", child.result, at + 16)[0]
-    if len(child.result) < at + 24 + length:
-        return None
-    return bytes(child.result[at + 24:at + 24 + length])
+def whole_file(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    parts = []
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def kill_group(pid: int) -> None:
@@ -400,14 +510,37 @@ def kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
+def first_of_namespace() -> None:
+    """Continues in a child, the first process of a pid namespace. This process waits for its end."""
+    pid = os.fork()
+    if pid == 0:
+        sandbox.signal_when_parent_dies(signal.SIGKILL)
+        sandbox.mount_proc()
+        return
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+    for descriptor in (0, 1, replies):
+        os.close(descriptor)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 255)
+
+
 def main() -> None:
     root, timeout_s, memory_bytes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    is_required = sys.argv[4] == "required"
     # If the process that started us is killed, our input ends or, at the latest, this signal comes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    sandbox.signal_when_parent_dies(signal.SIGTERM)
-    sandbox.adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that started us
-    server = Server(root, timeout_s, memory_bytes)
+    sandbox.signal_when_parent_dies(signal.SIGTERM)
+    filters = [whole_file(os.open(path, os.O_RDONLY)) for path in ("calls.bpf", "clone3.bpf") if os.path.exists(path)]
+    namespaces, why_not, is_new = sandbox.enter_namespaces()
+    if is_new:
+        first_of_namespace()
+    sandbox.adopt_orphans()
+    layers = sandbox.Sandbox(filters, namespaces, why_not)
+    if is_required and layers.broken:
+        reply(0, BROKEN, f"a layer of the sandbox does not hold: {'; '.join(layers.broken)}".encode())
+        return
+    sandbox.hide_memory()
+    server = Server(root, timeout_s, memory_bytes, layers)
     try:
         server.run()
     except ImportError as error:
@@ -416,6 +549,9 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for child in server.children.values():
             kill_group(child.pid)
+        if layers.scratch:
+            for entry in os.scandir(root):
+                sandbox.unmount(entry.path)
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -177,12 +177,16 @@ fn smoke_test() -> Result<String> {
     let answer = scorer.execute("import cadquery as cq\nresult = cq.Workplane().box(1.0, 2.0, 3.0)")?.answer;
     match answer.solid() {
         Some(solid) if (solid.mass().volume - 6.0).abs() < 1e-9 => {
-            let filter = if info.confined { "yes" } else { "NO: programs may start processes and open sockets" };
+            let layers = info.layers.iter().map(|(name, layer)| {
+                let holds = if layer.holds { "yes" } else { "NO" };
+                format!("\n    sandbox, {name}: {holds} ({})", layer.detail)
+            });
             Ok(format!(
-                "CadQuery {} on Python {}, system call filter {filter}; a box in {} ms",
+                "CadQuery {} on Python {}; a box in {} ms{}",
                 info.cadquery,
                 info.python,
-                started.elapsed().as_millis()
+                started.elapsed().as_millis(),
+                layers.collect::<String>()
             ))
         }
         _ => bail!("a box of 1 x 2 x 3 gave {}; run scripts/setup again", answer.verdict().name()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cadwright_rewards::frames::Frame;
+use cadwright_rewards::{Frame, Protocol};
 use cadwright_rollout::jsonl::{ScoreOptions, score};
 use cadwright_rollout::{Engine, FrameReport, ScorerConfig, top_reasons};
 use clap::Args;
@@ -28,6 +28,9 @@ pub struct EngineArgs {
     /// Memory that one program may ask for, in MiB
     #[arg(long, default_value_t = 2048)]
     memory_mib: u64,
+    /// If layers of the sandbox do not hold: `required` executes nothing, `best_effort` names them
+    #[arg(long, default_value = "required", value_name = "MODE")]
+    sandbox: String,
     /// Take the program out of Markdown fences and prose first, as training and evaluation do
     #[arg(long)]
     pub extract: bool,
@@ -44,6 +47,7 @@ impl EngineArgs {
             jobs: self.jobs,
             timeout_s: self.timeout_s,
             memory_mib: self.memory_mib,
+            sandbox: self.sandbox.parse()?,
             ..ScorerConfig::default()
         })
     }
@@ -69,6 +73,9 @@ pub struct ScoreArgs {
     /// first makes the reward
     #[arg(long, default_value = "canonical")]
     frames: String,
+    /// Metrics as others publish them, separated by commas: cadrille, cadbench
+    #[arg(long, default_value = "")]
+    protocol: String,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -97,6 +104,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         scorer: ScorerConfig {
             grid: args.grid,
             frames: Frame::parse_list(&args.frames)?,
+            protocols: Protocol::parse_list(&args.protocol)?,
             reward: args.config.load(Vec::new())?.reward,
             ..args.engine.scorer_config()?
         },

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use cadwright_rewards::frames::Frame;
 use cadwright_rewards::reward::RewardConfig;
-use cadwright_rollout::Engine;
+use cadwright_rewards::{Frame, Protocol};
+use cadwright_rollout::{Engine, Sandbox};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -344,6 +344,9 @@ section! {
         timeout_s: f64 = 10.0,
         /// Memory limit of a program, in MiB. A program that asks for more fails as `memory`.
         memory_mib: u64 = 2048u64,
+        /// `required`: every layer of the sandbox that the kernel offers must hold, or nothing is
+        /// executed. `best_effort`: programs run with the layers that hold; the others are named.
+        sandbox: Sandbox = Sandbox::Required,
         /// Cells along each axis of the occupancy grid of the training reward and of validation.
         grid: usize = 64usize,
         /// Frame of the IoU in the reward: `canonical`, `normalised` or `aligned`.
@@ -669,6 +672,9 @@ section! {
         /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
         /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
+        /// Metrics as others publish them, computed besides: `cadrille`, `cadbench`
+        /// (docs/metrics.md).
+        protocols: Vec<Protocol> = [],
     }
 }
 

@@ -138,6 +138,7 @@ impl Config {
             jobs: self.rollout.workers,
             timeout_s: self.rollout.timeout_s,
             memory_mib: self.rollout.memory_mib,
+            sandbox: self.rollout.sandbox,
             grid,
             frames: frames.to_vec(),
             reward: self.reward.clone(),

@@ -171,7 +171,8 @@ impl<'a> Run<'a> {
         let validation = self.dataset(Split::Validation)?;
         self.prepare_model(&training)?;
         let path = self.starting_path(name)?;
-        scorer.ready()?;
+        let info = scorer.ready()?;
+        self.world.say(&format!("{name}: {}", info.sandbox_line()));
         let ranks = if self.world.size() > 1 { format!(", {} ranks", self.world.size()) } else { String::new() };
         self.world.say(&format!(
             "{name}: {} training parts, {} validation parts, {:?}{ranks}",

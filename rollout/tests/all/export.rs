@@ -117,13 +117,13 @@ fn files_that_a_program_forges_are_neither_taken_nor_followed() {
     assert_eq!(fs::read(&canary).unwrap(), b"untouched");
     expect_exported_cube(&format!(
         "import os\ncq.exporters.export(cq.Workplane().box(2, 2, 2), 'forged.step')\n\
-         for n in {names}:\n  os.link('forged.step', n)\n  os.chmod(n, 0)\n{CUBE}"
+         for n in {names}:\n  os.link('forged.step', n)\n{CUBE}"
     ));
 }
 
 #[test]
-fn a_program_without_a_directory_is_exported() {
-    expect_exported_cube(&format!("import os, shutil\nshutil.rmtree(os.getcwd())\n{CUBE}"));
+fn a_program_that_empties_its_directory_is_exported() {
+    expect_exported_cube(&format!("import os, shutil\nshutil.rmtree(os.getcwd(), ignore_errors=True)\n{CUBE}"));
 }
 
 #[test]
@@ -138,13 +138,13 @@ fn one_export_leaves_nothing_to_the_next_program() {
     expect_cube(CUBE);
 }
 
-/// Rebinds the worker's function that writes the STEP file, in the program's own process.
+/// Rebinds the function that packs the geometry, in the program's own process.
 fn tampered(result: &str) -> String {
-    format!("import sys\nsys.modules['program'].step_file = lambda shape: {result}\n{CUBE}")
+    format!("import sys\nsys.modules['program'].geometry = lambda shape: {result}\n{CUBE}")
 }
 
 #[test]
-fn a_result_that_is_too_long_is_a_failure_and_the_server_lives() {
+fn geometry_that_is_too_long_is_a_failure_and_the_server_lives() {
     // A little longer than the limit, and much longer.
     for bytes in [(64 << 20) + 20_000, 80 << 20] {
         let server = scorer().server_pid();
@@ -155,9 +155,16 @@ fn a_result_that_is_too_long_is_a_failure_and_the_server_lives() {
 }
 
 #[test]
-fn what_is_no_step_file_is_a_failure() {
-    for result in ["b'not a file'", "b'ISO-10303-21;' + bytes(100)"] {
+fn what_is_no_geometry_is_a_failure() {
+    for result in ["b'not a shape'", "b''", "bytes(100_000)", "b'Open CASCADE Topology V4' + bytes(range(256)) * 9"] {
         let error = expect_failure(Crash, &tampered(result));
-        assert!(error.contains("garbled") && error.contains("no STEP file"), "{error}");
+        assert!(error.contains("handed over geometry") || error.contains("killed by"), "{result}: {error}");
     }
+}
+
+#[test]
+fn the_files_are_of_the_geometry_whatever_a_program_rebinds() {
+    let rebind = "import sys, measure\nfor name in ('step_file', 'export', 'pack', 'measure'):\n  \
+                  setattr(sys.modules['measure'], name, lambda *a: b'forged')\n";
+    expect_exported_cube(&format!("{rebind}{CUBE}"));
 }

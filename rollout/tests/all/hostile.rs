@@ -163,7 +163,7 @@ fn input_is_empty() {
 
 #[test]
 fn deleting_the_working_directory_is_its_own_affair() {
-    expect_cube(&format!("import os, shutil\nshutil.rmtree(os.getcwd())\n{CUBE}"));
+    expect_cube(&format!("import os, shutil\nshutil.rmtree(os.getcwd(), ignore_errors=True)\n{CUBE}"));
 }
 
 #[test]
@@ -309,6 +309,29 @@ fn a_killed_server_is_replaced_and_running_programs_are_repeated() {
     wait_until_gone(pid);
     assert!(scorer.execute(CUBE).unwrap().answer.verdict().is_valid());
     assert_ne!(scorer.server_pid().unwrap(), pid);
+}
+
+/// The processes that this one has started.
+fn own_children() -> Vec<i32> {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+/// Once the workers have something to do, a second server waits for the death of the first one.
+#[test]
+fn a_dead_server_has_a_successor_already() {
+    let scorer = Scorer::new(config(2)).unwrap();
+    for index in 0..40 {
+        scorer.execute(&format!("{CUBE}\n# {index}")).unwrap();
+    }
+    let pid = scorer.server_pid().unwrap();
+    let before = own_children();
+    kill(pid);
+    wait_until_gone(pid);
+    assert!(scorer.execute(&format!("{CUBE}\n# after")).unwrap().answer.verdict().is_valid());
+    let successor = scorer.server_pid().unwrap();
+    assert!(successor != pid && before.contains(&successor), "{pid}, then {successor}, of {before:?}");
 }
 
 #[test]

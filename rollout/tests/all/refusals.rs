@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::{CUBE, config, directory_of};
@@ -39,11 +39,13 @@ def count(name):
 
 server = count("servers")
 refusals = PLAN[min(server, len(PLAN) - 1)]
-reply(0, b"R", json.dumps({"cadquery": "2", "python": "3", "confined": True}).encode())
+reply(0, b"R", json.dumps({"cadquery": "2", "python": "3", "layers": {}}).encode())
 while True:
     length = struct.unpack("<I", read(4))[0]
-    message = read(length)
-    request, program = struct.unpack_from("<Q", message)[0], message[9:]
+    request = struct.unpack_from("<Q", read(length))[0]
+    root = sys.argv[4]
+    with open(os.path.join(root, f"{request}.in"), "rb") as file:
+        program = file.read()
     if b"unlucky" in program:
         refuse = count("unlucky") < UNLUCKY
     else:
@@ -52,7 +54,9 @@ while True:
     if refuse:
         reply(request, b"X", b"fork: Resource temporarily unavailable")
     else:
-        reply(request, b"D", bytes([3]) + f"by server {server}".encode())
+        with open(os.path.join(root, f"{request}.out"), "wb") as file:
+            file.write(bytes([3]) + f"by server {server}".encode())
+        reply(request, b"D", b"")
 "#;
 
 /// A directory with an interpreter that plays the server.
@@ -112,13 +116,15 @@ fn one_unlucky_program_does_not_end_the_work_of_others() {
     });
 }
 
-/// Files where the real server wants to make directories: nothing can be started in it.
-fn occupy(root: &Path, requests: std::ops::RangeInclusive<u32>) -> Vec<PathBuf> {
-    requests.map(|request| root.join(request.to_string())).inspect(|path| fs::write(path, "").unwrap()).collect()
+/// Directories where programs are written: nothing can be started in that server.
+fn occupy(root: &Path, requests: std::ops::RangeInclusive<u32>) {
+    for request in requests {
+        fs::create_dir(root.join(format!("{request}.in"))).unwrap();
+    }
 }
 
 #[test]
-fn a_failed_mkdir_in_the_real_server_is_not_the_end() {
+fn a_program_that_cannot_be_written_is_not_the_end() {
     let scorer = Scorer::new(config(1)).unwrap();
     scorer.ready().unwrap();
     let pid = scorer.server_pid().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{config, expect_cube};
+use crate::common::{config, scorer};
 use cadwright_rewards::Frame;
 use cadwright_rollout::jsonl::{ScoreOptions, score};
 use cadwright_rollout::{Engine, GroundTruth, Score, ScoreRequest, Scorer, ScorerConfig, Shape};
@@ -17,10 +17,8 @@ const DISC: &str = "solid = cq.Workplane().circle(1).extrude(0.5).translate((3, 
 /// Writes the solid of `program` to `name` in `directory`, and reads it back.
 fn exported(directory: &Path, name: &str, program: &str) -> Shape {
     let path = directory.join(name);
-    expect_cube(&format!(
-        "{program}\ncq.exporters.export(solid, {path:?})\nsolid = cq.Workplane().box(1, 1, 1)",
-        path = path.to_str().unwrap()
-    ));
+    let files = scorer().export(program).unwrap().unwrap();
+    fs::write(&path, if name.ends_with(".step") { files.step } else { files.stl }).unwrap();
     Shape::read(&path).unwrap()
 }
 
