@@ -13,7 +13,8 @@ pub fn prompt(stage: &Stage) -> Result<Finding> {
     let saved = tempfile::tempdir()?;
     stage.prompt.save(saved.path())?;
     let loaded = Prompt::of(saved.path())?;
-    let text = |prompt: &Prompt| prompt.text(&[1]);
+    let plan = |prompt: &Prompt| if prompt.expects_plan() { " (answered with a plan)" } else { "" };
+    let text = |prompt: &Prompt| prompt.text(&[1]) + plan(prompt);
     let evaluation = loaded.as_ref().map(text).unwrap_or_default();
     Ok(finding(&text(&stage.prompt), &evaluation, &text(&stage.configured_prompt)))
 }
