@@ -93,7 +93,7 @@ fn number(value: f64) -> Value {
 }
 
 /// Writes `<run>/post_mortem/<stage>-step-<step>-<count>.json` on rank 0: why, with which numbers,
-/// and the batch. `count` are the skipped ones so far. A full disk is only told.
+/// and the batch. `count` numbers those of the stage from 1. A full disk is only told.
 pub(super) fn dump<'a>(
     world: &World,
     run_dir: &Path,

@@ -8,8 +8,10 @@ use anyhow::{Result, ensure};
 use cadwright_rewards::RewardSource;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::absurd;
 use super::alarms::{Alarm, Health, History, Limits, failure_shares, one_program};
 use super::checkpoint::{self, CheckpointPart};
 use super::curriculum::{RewardSpread, by_epochs};
@@ -69,6 +71,9 @@ pub(super) struct PpoState {
     /// Completions so far that could not be learned from.
     #[serde(default)]
     pub(super) absurd: usize,
+    /// Batches so far that were written down.
+    #[serde(default)]
+    pub(super) post_mortems: usize,
     pub(super) skipped: SkippedUpdates,
     pub(super) skipped_by_critic: SkippedUpdates,
     /// The parts of the next step. They are chosen one step ahead, so that their ground truths are
@@ -110,6 +115,7 @@ impl<'a> Learner<'a> {
             health: History::default(),
             has_passed_ratio: false,
             absurd: 0,
+            post_mortems: 0,
             skipped: SkippedUpdates::default(),
             skipped_by_critic: SkippedUpdates::default(),
             next: Vec::new(),
@@ -189,6 +195,35 @@ impl<'a> Learner<'a> {
         training.telemetry.record(0, &numbers)?;
         self.state.next = self.parts_of_step(0);
         Ok(())
+    }
+
+    /// Leaves completions with absurd numbers out of the step and writes them down. If there are no
+    /// others, the step counts as a skipped update: several in a row end the stage.
+    pub(super) fn set_absurd_aside(&mut self, rollouts: &mut [Rollout]) -> Result<()> {
+        let absurd = absurd::set_aside(rollouts);
+        if absurd.is_empty() {
+            return Ok(());
+        }
+        self.state.absurd += absurd.len();
+        let is_all = absurd.len() == rollouts.len();
+        let reason = format!("{} of {} completions have absurd numbers", absurd.len(), rollouts.len());
+        self.post_mortem(&reason, std::iter::empty(), absurd);
+        if is_all {
+            self.state.skipped.count(f64::NAN, "ppo.learning_rate", self.ppo().learning_rate)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down a batch of this step that is skipped.
+    pub(super) fn post_mortem<'b>(
+        &mut self,
+        reason: &str,
+        numbers: impl Iterator<Item = (&'b str, f64)>,
+        batch: Vec<Value>,
+    ) {
+        self.state.post_mortems += 1;
+        let which = ("ppo", self.state.position.step, self.state.post_mortems);
+        absurd::dump(self.stage.world, &self.stage.run_dir, which, reason, numbers, batch);
     }
 
     /// Remembers what later steps need of a step's rollouts: own programs, some of them refined, the

@@ -55,7 +55,7 @@ impl SkippedUpdates {
         self.in_a_row += 1;
         ensure!(
             self.in_a_row < Self::LIMIT_IN_A_ROW,
-            "the gradient was not finite in {} updates in a row, which were skipped; start again in another run.output_dir with a lower {key} = {learning_rate} or with model.dtype = \"f32\"",
+            "the gradient or another number was not finite in {} updates in a row, which were skipped; start again in another run.output_dir with a lower {key} = {learning_rate} or with model.dtype = \"f32\"",
             self.in_a_row
         );
         Ok(false)

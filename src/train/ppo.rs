@@ -144,14 +144,7 @@ impl Learner<'_> {
     fn compare(&mut self, rollouts: &mut [Rollout]) -> Result<(Vec<usize>, StepNumbers)> {
         let config = self.config();
         let ppo = &config.ppo;
-        let absurd = absurd::set_aside(rollouts);
-        let count = absurd.len();
-        if count > 0 {
-            let which = ("ppo", self.state.position.step, self.state.absurd + 1);
-            let reason = format!("{count} completions have absurd numbers");
-            absurd::dump(self.stage.world, &self.stage.run_dir, which, &reason, std::iter::empty(), absurd);
-            self.state.absurd += count;
-        }
+        self.set_absurd_aside(rollouts)?;
         shape_rewards(rollouts, config, &mut self.state.reward_scale);
         if self.state.position.step == 0 {
             let rewards: Vec<f32> = rollouts.iter().filter_map(|rollout| rollout.reward).collect();
@@ -252,19 +245,16 @@ impl Learner<'_> {
     /// Applies a minibatch's gradients and returns their norm. If the norm or one of `numbers` is
     /// absurd, nothing is applied, the minibatch is written down, and the norm is NaN.
     fn applied(&mut self, learning_rate: f64, numbers: &Means, minibatch: &[&Rollout]) -> Result<f64> {
-        let world = self.stage.world;
         let grad_norm = match absurd::of_minibatch(numbers, 0.0) {
-            None => self.optimizer.step(world, learning_rate)?,
+            None => self.optimizer.step(self.stage.world, learning_rate)?,
             Some(_) => {
                 self.optimizer.discard();
                 f64::NAN
             }
         };
         if let Some(reason) = absurd::of_minibatch(numbers, grad_norm) {
-            let which = ("ppo", self.state.position.step, self.state.skipped.total + 1);
             let batch = minibatch.iter().map(|rollout| absurd::described(rollout)).collect();
-            let numbers = numbers.iter().chain([("grad_norm", grad_norm)]);
-            absurd::dump(world, &self.stage.run_dir, which, &reason, numbers, batch);
+            self.post_mortem(&reason, numbers.iter().chain([("grad_norm", grad_norm)]), batch);
             return Ok(f64::NAN);
         }
         Ok(grad_norm)
