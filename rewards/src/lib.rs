@@ -20,6 +20,7 @@ pub mod protocol;
 pub mod reward;
 #[doc(hidden)]
 pub mod samples;
+mod section;
 pub mod shell;
 pub mod stats;
 pub mod stl;

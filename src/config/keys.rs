@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use cadwright_rewards::reward::RewardConfig;
-use cadwright_rewards::{Frame, Protocol};
+use cadwright_rewards::{Frame, Protocol, section};
 use cadwright_rollout::{Engine, Sandbox};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::section::section;
 use crate::agent::choose::Select;
 use crate::data::Split;
 use crate::data::synth::Numbers;
