@@ -134,8 +134,9 @@ fn kills_inside_every_write_lose_nothing() {
     let place = Place::new();
     let run = place.path("run");
     copy_directory(&tiny_run().join("sft"), &run.join("sft"));
-    // The first directories that are written are those of the best policy.
-    let places = ["directory-synced:2"].into_iter().chain(NAMES);
+    // The first directory that a start writes is that of the best policy, the second a checkpoint.
+    // After the second place the run goes on from step 1, after the last one from step 2.
+    let places = ["directory-synced:2", "directory-renamed:2"].into_iter().chain(NAMES);
     for name in places {
         let killed = place.cadwright(tiny_command("ppo", "run", &[])).env(VARIABLE, name).ends();
         assert_eq!(killed.code(), None, "not killed at {name}\n{killed}");
