@@ -2,11 +2,15 @@
 //! own and renamed.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use cadwright_rollout::files;
+use cadwright_rollout::files::WholeFile;
+
+use crate::failpoint;
 
 /// Makes the directory of a file that long work will write at its end, and checks that it can be
 /// written.
@@ -22,20 +26,43 @@ pub fn prepare_parent(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `text` to `path` so that the file is complete or as it was. Its directory must exist.
+/// Writes `text` to `path` so that the file is complete or as it was, even if the power fails. Its
+/// directory must exist.
 ///
 /// # Errors
 /// A directory that cannot be written.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
-    files::write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    let write = || {
+        let mut file = WholeFile::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync()?;
+        file.finish()?;
+        sync_parent(path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Waits until the system has written the names in the directory of `path` to the disk.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+/// Waits until the system has written a directory with all files below it to the disk.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() { sync_directory(&path)? } else { File::open(&path)?.sync_all()? }
+    }
+    File::open(directory)?.sync_all()
 }
 
 /// Calls `fill` with a new directory of another name, and then renames it to `directory`. It
-/// replaces an older directory of that name.
+/// replaces an older directory of that name. Everything is on the disk before it has its name.
 ///
 /// # Errors
 /// An error of `fill`, or a directory that cannot be written. The old directory then stays as it
-/// was.
+/// was, and the new one is removed.
 pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let beside = |mark: &str| -> PathBuf {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
@@ -49,15 +76,22 @@ pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()
         }
     }
     std::fs::create_dir_all(&aside).with_context(|| cannot(&aside))?;
-    fill(&aside)?;
-    if !directory.exists() {
-        return std::fs::rename(&aside, directory).with_context(|| cannot(directory));
+    let filled = fill(&aside).and_then(|()| sync_directory(&aside).with_context(|| cannot(&aside)));
+    if filled.is_err() {
+        // It may be what fills the disk.
+        let _ = std::fs::remove_dir_all(&aside);
     }
-    if exchange(&aside, directory).is_err() {
+    filled?;
+    failpoint::reached("directory-synced").with_context(|| cannot(directory))?;
+    if !directory.exists() {
+        std::fs::rename(&aside, directory).with_context(|| cannot(directory))?;
+    } else if exchange(&aside, directory).is_err() {
         // The file system cannot exchange names: for an instant neither directory has the name.
         std::fs::rename(directory, &old).with_context(|| cannot(directory))?;
         std::fs::rename(&aside, directory).with_context(|| cannot(directory))?;
     }
+    sync_parent(directory).with_context(|| cannot(directory))?;
+    failpoint::reached("directory-renamed").with_context(|| cannot(directory))?;
     for leftover in [&aside, &old] {
         if leftover.exists() {
             std::fs::remove_dir_all(leftover).with_context(|| cannot(leftover))?;

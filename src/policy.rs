@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tch::{Device, Kind};
 
 use crate::agent::learned::{prior_of, stored_prior};
@@ -157,12 +158,16 @@ fn check_positions(config: &Config, architecture: &InternVlConfig) -> Result<()>
     Ok(())
 }
 
+/// The file of a policy that says when it was validated, and with what result.
+pub const VALIDATION: &str = "validation.json";
+
 /// Writes the trained weights, the prompt and the prior, complete or not at all. The weights are the adapter
 /// of `model`, or, if it has none, a whole checkpoint with its tokenizer. `base_model` is the path
-/// or hub id that PEFT will look for the adapter's checkpoint at.
+/// or hub id that PEFT will look for the adapter's checkpoint at. `validation` is what is known of
+/// the policy, for `validation.json`.
 ///
 /// # Errors
-/// A directory that cannot be written.
+/// A directory that cannot be written, or weights that are not finite.
 pub fn save(
     directory: &Path,
     model: &InternVl,
@@ -170,8 +175,15 @@ pub fn save(
     prompt: &Prompt,
     prior: &Prior,
     base_model: &str,
+    validation: Option<&Value>,
 ) -> Result<()> {
+    if let Some(name) = model.weights().not_finite() {
+        bail!("{name} is not finite: the policy is not saved in {}", directory.display());
+    }
     replace_directory(directory, |aside| {
+        if let Some(validation) = validation {
+            std::fs::write(aside.join(VALIDATION), format!("{validation:#}\n"))?;
+        }
         if model.lora().is_some() {
             model.save_adapter(aside, base_model)?;
         } else {

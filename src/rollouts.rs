@@ -302,8 +302,8 @@ struct SentRollout {
     image_score: Option<f64>,
 }
 
-/// A turn as the other ranks get it.
-fn sent_turn(turn: &EarlierTurn) -> EarlierTurn {
+/// A turn as the other ranks get it: without embeddings.
+pub(crate) fn sent_turn(turn: &EarlierTurn) -> EarlierTurn {
     let EarlierTurn { end, program, truncated, score, reply, image: _ } = turn;
     let (program, score, reply) = (program.clone(), score.clone(), reply.clone());
     EarlierTurn { end: *end, program, truncated: *truncated, score, reply, image: None }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use cadwright::config::Config;
 use cadwright::cuda::{Cuda, cuda, libtorch};
 use cadwright::distributed::{AllReduces, Place, World, is_first_to_report, nccl};
+use cadwright::machine::{available_bytes, free_disk_bytes};
 use cadwright_rollout::{Engine, Scorer, ScorerConfig};
 use clap::Args;
 use tch::{Device, Kind, Tensor};
@@ -93,13 +94,13 @@ fn inspect_machine(report: &mut Report) {
         Err(error) => report.fault("cadquery", format!("{error:#}")),
     }
     report.ok("sandbox", "programs write as this user: run as one who has nothing to lose, or in a container");
-    let memory = memory_gib().unwrap_or_default();
+    let memory = gib(available_bytes());
     report.say(
         memory >= 4.0,
         "memory",
         format!("{memory:.1} GiB available; the quickstart takes up to 4: close other programs"),
     );
-    let disk = disk_gib(Path::new(".")).unwrap_or_default();
+    let disk = gib(free_disk_bytes(Path::new(".")));
     report.say(disk >= 2.0, "disk", format!("{disk:.1} GiB free here; the quickstart needs 1, the build 4: make room"));
     report.say(nccl_is_well(), "backends", format!("gloo; {}", nccl()));
 }
@@ -192,22 +193,7 @@ fn smoke_test() -> Result<String> {
     }
 }
 
-fn memory_gib() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / (1 << 20) as f64)
-}
-
-fn disk_gib(path: &Path) -> Option<f64> {
-    let path = std::ffi::CString::new(path.to_str()?).ok()?;
-    let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: a NUL-terminated path, and a buffer that statvfs fills if it returns 0.
-    let status = unsafe {
-        if libc::statvfs(path.as_ptr(), status.as_mut_ptr()) != 0 {
-            return None;
-        }
-        status.assume_init()
-    };
-    Some(status.f_bavail as f64 * status.f_frsize as f64 / (1 << 30) as f64)
+/// 0 if it is not known.
+fn gib(bytes: Option<u64>) -> f64 {
+    bytes.unwrap_or_default() as f64 / (1u64 << 30) as f64
 }

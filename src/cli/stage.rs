@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{ConfigArgs, text_override};
-use cadwright::config::Config;
+use cadwright::config::{Config, Gate};
 use cadwright::distributed::World;
 use cadwright::model::Preset;
 use cadwright::run::{Run, StageName};
@@ -19,11 +19,29 @@ pub struct RunArgs {
     /// Directory of everything that the run writes (run.output_dir)
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    gates: GateArgs,
+}
+
+/// Gates before the first step.
+#[derive(Args)]
+struct GateArgs {
+    /// Starts although this gate is closed; may be repeated (run.allow; docs/gates.md)
+    #[arg(long, value_name = "GATE", value_enum)]
+    allow: Vec<Gate>,
+}
+
+impl GateArgs {
+    /// The flag as an override: none without the flag, so that the file's value stands.
+    fn flags(&self) -> Vec<String> {
+        let names: Vec<String> = self.allow.iter().map(|gate| format!("{:?}", gate.name())).collect();
+        if names.is_empty() { Vec::new() } else { vec![format!("run.allow=[{}]", names.join(", "))] }
+    }
 }
 
 impl RunArgs {
     fn load(&self) -> Result<Config> {
-        Ok(self.config.load(output_dir(self.output_dir.as_deref()))?)
+        Ok(self.config.load([output_dir(self.output_dir.as_deref()), self.gates.flags()].concat())?)
     }
 }
 
@@ -53,11 +71,13 @@ pub struct SftArgs {
     /// The adapter is scaled by alpha / rank (lora.alpha)
     #[arg(long, value_name = "ALPHA")]
     lora_alpha: Option<f64>,
+    #[command(flatten)]
+    gates: GateArgs,
 }
 
 impl SftArgs {
     fn flags(&self) -> Vec<String> {
-        let mut flags = output_dir(self.output_dir.as_deref());
+        let mut flags = [output_dir(self.output_dir.as_deref()), self.gates.flags()].concat();
         if let Some(name) = &self.model_name {
             let is_preset = name.parse::<Preset>().is_ok();
             // A preset is used only if there is no path: one in the config file would take

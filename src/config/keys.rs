@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cadwright_rewards::reward::RewardConfig;
 use cadwright_rewards::{Frame, Protocol, section};
 use cadwright_rollout::{Engine, Sandbox};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::choose::Select;
@@ -45,6 +46,55 @@ section! {
     }
 }
 
+/// A check before the first step of a stage: docs/gates.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Gate {
+    /// Ground truths build solids that are equal to themselves
+    Truths,
+    /// Known programs get the outcome, IoU and order of rewards that they must have
+    Scorer,
+    /// Training uses the prompt that evaluation will use
+    Prompt,
+    /// The stage's estimated memory is there
+    Memory,
+    /// The space for the stage's checkpoints and policies is there
+    Disk,
+    /// Few of the first completions are cut off
+    Truncation,
+    /// Another picture gives a program another log-probability
+    Picture,
+    /// The trainer gives tokens the log-probabilities with which they were sampled
+    Ratio,
+}
+
+impl Gate {
+    /// The name in configurations, flags and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Truths => "truths",
+            Self::Scorer => "scorer",
+            Self::Prompt => "prompt",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Truncation => "truncation",
+            Self::Picture => "picture",
+            Self::Ratio => "ratio",
+        }
+    }
+}
+
+/// What an alarm of reinforcement learning does: docs/gates.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmAction {
+    /// Prints a line.
+    Warn,
+    /// Prints the line, writes a checkpoint and ends the run.
+    Stop,
+}
+
 section! {
     /// `[run]`
     Run {
@@ -63,6 +113,22 @@ section! {
         /// the result. This control shows what the same time achieves without reinforcement
         /// learning.
         control: bool = false,
+        /// Gates that need not be passed before a stage starts: names as in `--allow` and
+        /// docs/gates.md. May change when a run is continued.
+        allow: Vec<Gate> = [],
+        /// Largest share of the first step's completions, in [0, 1], that may be cut off: the gate
+        /// `truncation`. May change when a run is continued.
+        truncation_limit: f64 = 0.5,
+        /// `warn` (an alarm prints a line) or `stop` (it also writes a checkpoint and ends the run,
+        /// which the same command continues). docs/gates.md has the alarms. May change when a run
+        /// is continued.
+        alarms: AlarmAction = AlarmAction::Warn,
+        /// Number of checkpoints that a stage keeps while it trains. If the newest is damaged, the
+        /// run goes on from the one before. May change when a run is continued.
+        keep_last: usize = 2usize,
+        /// Number of policies of a stage that are kept: `best`, and the best ones before it as
+        /// `best-<step>`. May change when a run is continued.
+        keep_best: usize = 1usize,
     }
 }
 

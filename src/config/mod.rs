@@ -176,6 +176,8 @@ impl Config {
             ("agent.rounds", self.agent.rounds),
             ("agent.samples", self.agent.samples),
             ("agent.starts", self.agent.starts),
+            ("run.keep_last", run.keep_last),
+            ("run.keep_best", run.keep_best),
         ] {
             require(value >= 1, format!("{key} = {value}: must be at least 1"));
         }
@@ -205,6 +207,7 @@ impl Config {
             require(is_right, format!("{key} = [{first}, {second}]: each must be at least 0 and below 1"));
         }
         for (key, value) in [
+            ("run.truncation_limit", run.truncation_limit),
             ("lora.dropout", lora.dropout),
             ("sft.hold", sft.hold),
             ("sft.final_lr", sft.final_lr),

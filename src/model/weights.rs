@@ -174,6 +174,11 @@ impl Weights {
         self.iter().filter(|(_, tensor)| tensor.requires_grad())
     }
 
+    /// The name of a trainable tensor with an element that is not finite, if there is one.
+    pub fn not_finite(&self) -> Option<&str> {
+        self.trainable().find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name)
+    }
+
     /// Sets which tensors training changes.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         for (name, tensor) in &mut self.tensors {
@@ -223,6 +228,11 @@ impl Weights {
         });
         Ok(())
     }
+}
+
+/// Whether every element is a finite number.
+pub fn is_finite(tensor: &Tensor) -> bool {
+    tensor.numel() == 0 || tensor.isfinite().all().int64_value(&[]) == 1
 }
 
 /// Whether a tensor is one that some writers add: the head if it is tied to the embedding, and

@@ -80,7 +80,7 @@ const H200: Device = Device { name: "h200", memory_gib: 140.0, memory_bandwidth:
 /// (docs/scaling.md). Memory bandwidth: half of the 22 GB/s that products of one row reached on
 /// both cores. It has no bf16: libtorch emulates it, many times slower, which is not modelled.
 /// Gloo over the loopback device: 1.0 GB/s and 335 us, fitted by `cadwright doctor` on two ranks.
-const CPU_CORE: Device = Device {
+pub const CPU_CORE: Device = Device {
     name: "cpu-core",
     bf16_flops: 0.09e12,
     f32_flops: 0.09e12,

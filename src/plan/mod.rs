@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::config::{Algorithm, Config, Dtype, OptimizerKind, Tune};
 use crate::model::{InternVlConfig, Ranks, Sequence, Trained, Usage};
 
-pub use device::{Assumptions, Device, UnknownDevice, scores_per_second};
+pub use device::{Assumptions, CPU_CORE, Device, UnknownDevice, scores_per_second};
 pub use parts::{Decoding, Lengths, all_gather_seconds, all_reduce_seconds, ring_bandwidth};
 
 /// Bytes of a completion that ranks exchange: a token (i64) and its log-probability (f32).

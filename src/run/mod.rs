@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod inputs;
+mod lock;
 mod policies;
 mod resume;
 mod table;
@@ -23,6 +24,7 @@ use crate::files::write_whole;
 use crate::interrupt;
 use crate::model::InternVl;
 use crate::train::{Stage, ppo, sft};
+use lock::RunLock;
 
 /// A run directory with its configuration.
 pub struct Run<'a> {
@@ -34,6 +36,8 @@ pub struct Run<'a> {
     /// The checkpoint that training starts from. It is resolved once, so that all stages have the
     /// same one.
     model_dir: OnceLock<PathBuf>,
+    /// Held by rank 0.
+    _lock: Option<RunLock>,
 }
 
 /// A stage that trains a policy.
@@ -73,13 +77,21 @@ impl<'a> Run<'a> {
     /// Every rank of `world` calls this; rank 0 decides and writes.
     ///
     /// # Errors
-    /// A directory that cannot be written, or one that holds a run of another configuration.
+    /// A directory that cannot be written, one that another process uses, or one that holds a run of
+    /// another configuration.
     pub fn open(config: Config, world: &'a World, device: Device) -> Result<Self> {
+        let mut lock = None;
         let config = world.from_main("the configuration", || {
             let dir = &config.run.output_dir;
+            if dir.exists() {
+                lock = Some(RunLock::take(dir)?);
+            }
             let config = resume::continued(config.clone(), dir, device)?;
             std::fs::create_dir_all(dir)
                 .with_context(|| format!("cannot create run.output_dir = {}", dir.display()))?;
+            if lock.is_none() {
+                lock = Some(RunLock::take(dir)?);
+            }
             write_whole(&dir.join("config.toml"), &config.to_toml()?)?;
             let about = json!({
                 "version": env!("CARGO_PKG_VERSION"),
@@ -94,7 +106,7 @@ impl<'a> Run<'a> {
             Ok(config)
         })?;
         let dir = config.run.output_dir.clone();
-        Ok(Self { config, world, dir, device, started: Instant::now(), model_dir: OnceLock::new() })
+        Ok(Self { config, world, dir, device, started: Instant::now(), model_dir: OnceLock::new(), _lock: lock })
     }
 
     /// Runs every stage, evaluates its policy, and prints the table.
@@ -177,6 +189,7 @@ impl<'a> Run<'a> {
             validation: &validation,
             tokenizer: &policy.tokenizer,
             prompt: policy.prompt,
+            configured_prompt: policies::training_prompt(&self.config, Some(&self.model_dir()?))?,
             prior: learned_from(&training),
             scorer: &scorer,
             run_dir: self.dir.clone(),

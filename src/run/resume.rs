@@ -11,11 +11,16 @@ use crate::config::{Config, Dtype, Sft};
 /// Keys that change the speed or memory of a run, but not its results, apart from rounding.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 19] = [
     "run.output_dir",
     "run.device",
     "run.threads",
     "run.control",
+    "run.allow",
+    "run.truncation_limit",
+    "run.alarms",
+    "run.keep_last",
+    "run.keep_best",
     "model.gradient_checkpointing",
     "model.vision_cache_mib",
     "generate.batch_size",

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use serde_json::{Map, Value, json};
 
+use crate::failpoint;
 use crate::files::write_whole;
 use events::EventFile;
 pub use progress::duration;
@@ -78,8 +79,18 @@ impl Telemetry {
                 .into_iter()
                 .map(|(tag, number)| (tag, if number.is_finite() { json!(number) } else { json!(number.to_string()) })),
         );
+        failpoint::reached("metrics-row").context("cannot write metrics.jsonl")?;
         writeln!(jsonl, "{}", Value::Object(row)).context("cannot write metrics.jsonl")?;
         jsonl.flush().context("cannot write metrics.jsonl")
+    }
+
+    /// Waits until the rows so far are on the disk. A checkpoint must not be newer than they are.
+    ///
+    /// # Errors
+    /// A full or faulty disk.
+    pub fn sync(&mut self) -> Result<()> {
+        let Some(Sinks { jsonl, .. }) = &mut self.sinks else { return Ok(()) };
+        jsonl.get_ref().sync_data().context("cannot write metrics.jsonl")
     }
 
     /// Shows a picture under `<stage>/<name>` in TensorBoard.

@@ -8,15 +8,19 @@ use anyhow::{Result, ensure};
 use cadwright_rewards::RewardSource;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use super::absurd;
+use super::alarms::{Alarm, Health, History, Limits, failure_shares, one_program};
 use super::checkpoint::{self, CheckpointPart};
 use super::curriculum::{RewardSpread, by_epochs};
 use super::examples::{TokenizedExample, tokenized_examples};
 use super::forward::PassMode;
+use super::gates;
 use super::imitation::{OwnPrograms, draw_demonstrations};
 use super::losses::kl_k3;
-use super::metrics::StepNumbers;
+use super::metrics::{Means, StepNumbers};
 use super::minibatch::{embeddings_when_generated, logprobs_under, per_token};
 use super::optim::{Optimizer, OptimizerConfig, SkippedUpdates};
 use super::proxy::ProxyWatch;
@@ -27,9 +31,10 @@ use super::training_loop::{LoopConfig, Position, StepRates, TrainingLoop};
 use super::validation::{ceiling, ceiling_k};
 use super::{Stage, stream};
 use crate::config::{CeSchedule, Config, Curriculum, OptimizerKind, OwnSource, Ppo};
+use crate::generate::Completion;
 use crate::model::{InternVl, ValueHead};
 use crate::pictures::Picture;
-use crate::rollouts::{PromptedDataset, Rollout, divided};
+use crate::rollouts::{PromptedDataset, Rollout, divided, sent_turn};
 use crate::seeds::seed;
 
 /// Policy, reference and critic, with the state of their training.
@@ -58,6 +63,17 @@ pub(super) struct PpoState {
     pub(super) own_programs: OwnPrograms,
     #[serde(default)]
     pub(super) proxy: ProxyWatch,
+    #[serde(default)]
+    pub(super) health: History,
+    /// Whether the gate `ratio` is behind the run: it needs an update.
+    #[serde(default)]
+    pub(super) has_passed_ratio: bool,
+    /// Completions so far that could not be learned from.
+    #[serde(default)]
+    pub(super) absurd: usize,
+    /// Batches so far that were written down.
+    #[serde(default)]
+    pub(super) post_mortems: usize,
     pub(super) skipped: SkippedUpdates,
     pub(super) skipped_by_critic: SkippedUpdates,
     /// The parts of the next step. They are chosen one step ahead, so that their ground truths are
@@ -96,6 +112,10 @@ impl<'a> Learner<'a> {
             reward_spread: RewardSpread::new(if is_spread_used { train.len() } else { 0 }),
             own_programs: OwnPrograms::default(),
             proxy: ProxyWatch::default(),
+            health: History::default(),
+            has_passed_ratio: false,
+            absurd: 0,
+            post_mortems: 0,
             skipped: SkippedUpdates::default(),
             skipped_by_critic: SkippedUpdates::default(),
             next: Vec::new(),
@@ -112,11 +132,50 @@ impl<'a> Learner<'a> {
             state,
         };
         let directory = learner.checkpoint_dir();
-        if let Some(saved) = checkpoint::load::<PpoState>(&directory, &mut learner.parts())? {
+        if let Some(saved) = checkpoint::load::<PpoState>(stage.world, &directory, &mut learner.parts())? {
             learner.state = saved;
             stage.world.say(&format!("ppo: goes on at step {} of {}", learner.state.position.step, ppo.steps));
         }
+        let best = std::mem::take(&mut learner.state.position.best);
+        learner.state.position.best = best.or_stored(&stage.run_dir.join("ppo/best"));
         Ok(learner)
+    }
+
+    /// The gates that need completions: those of the first step.
+    pub(super) fn check_first_rollouts(&self, rollouts: &[Rollout]) -> Result<()> {
+        let run = &self.config().run;
+        let truncated = rollouts.iter().filter(|rollout| rollout.completion.truncated).count();
+        let truncation = gates::truncation(truncated, rollouts.len(), run.truncation_limit);
+        let picture = gates::picture(&self.changes_by_picture(rollouts)?);
+        gates::pass(self.stage.world, vec![truncation, picture], &run.allow)
+    }
+
+    /// For one completion of each of some parts: how much the log-probability of a token changes, on
+    /// average, if another part's picture takes the place of its own, in nats.
+    fn changes_by_picture(&self, rollouts: &[Rollout]) -> Result<Vec<f64>> {
+        const MOST: usize = 8;
+        let parts = self.stage.train.len();
+        let first_of_part = rollouts.iter().step_by(self.ppo().samples_per_image);
+        let own: Vec<&Rollout> = first_of_part.filter(|rollout| !rollout.tokens().is_empty()).take(MOST).collect();
+        let with_other = |rollout: &&Rollout| Rollout {
+            index: (rollout.index + parts / 2) % parts,
+            prompt: rollout.prompt.clone(),
+            completion: Completion { tokens: rollout.completion.tokens.clone(), ..Completion::default() },
+            earlier: rollout.earlier.iter().map(sent_turn).collect(),
+            ..Rollout::default()
+        };
+        let others: Vec<Rollout> = own.iter().map(with_other).collect();
+        let tokens =
+            |rollout: &Rollout| self.prompted.pictures.image_tokens(self.policy, &Picture::Part(rollout.index));
+        let is_pair = |(own, other): &(&Rollout, &Rollout)| own.index != other.index && tokens(own) == tokens(other);
+        let (own, others): (Vec<&Rollout>, Vec<&Rollout>) = own.into_iter().zip(&others).filter(is_pair).unzip();
+        let logprobs =
+            |members: &[&Rollout]| self.logprobs_under(self.policy, &BTreeMap::new(), members, self.ppo().temperature);
+        let (before, after) = (logprobs(&own)?, logprobs(&others)?);
+        let change = |(a, b): (&Vec<f32>, &Vec<f32>)| {
+            a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / a.len() as f64
+        };
+        Ok(before.iter().zip(&after).map(change).collect())
     }
 
     /// Validates the SFT policy, so that the best policy of PPO is at least as good on the
@@ -136,6 +195,35 @@ impl<'a> Learner<'a> {
         training.telemetry.record(0, &numbers)?;
         self.state.next = self.parts_of_step(0);
         Ok(())
+    }
+
+    /// Leaves completions with absurd numbers out of the step and writes them down. If there are no
+    /// others, the step counts as a skipped update: several in a row end the stage.
+    pub(super) fn set_absurd_aside(&mut self, rollouts: &mut [Rollout]) -> Result<()> {
+        let absurd = absurd::set_aside(rollouts);
+        if absurd.is_empty() {
+            return Ok(());
+        }
+        self.state.absurd += absurd.len();
+        let is_all = absurd.len() == rollouts.len();
+        let reason = format!("{} of {} completions have absurd numbers", absurd.len(), rollouts.len());
+        self.post_mortem(&reason, std::iter::empty(), absurd);
+        if is_all {
+            self.state.skipped.count(f64::NAN, "ppo.learning_rate", self.ppo().learning_rate)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down a batch of this step that is skipped.
+    pub(super) fn post_mortem<'b>(
+        &mut self,
+        reason: &str,
+        numbers: impl Iterator<Item = (&'b str, f64)>,
+        batch: Vec<Value>,
+    ) {
+        self.state.post_mortems += 1;
+        let which = ("ppo", self.state.position.step, self.state.post_mortems);
+        absurd::dump(self.stage.world, &self.stage.run_dir, which, reason, numbers, batch);
     }
 
     /// Remembers what later steps need of a step's rollouts: own programs, some of them refined, the
@@ -160,6 +248,29 @@ impl<'a> Learner<'a> {
             warning.iter().for_each(|warning| self.stage.world.say(warning));
         }
         Ok(numbers)
+    }
+
+    /// Looks for alarms in a step's numbers. Adds `alarm/<name>` for each to `numbers`, and returns a
+    /// line for each that has just come on.
+    pub(super) fn watch(&mut self, rollouts: &[Rollout], means: &Means, numbers: &mut StepNumbers) -> Vec<String> {
+        let health = Health {
+            entropy: means.get("entropy"),
+            kl: means.get("kl"),
+            one_program: one_program(rollouts),
+            length: numbers.get("response_length"),
+            failures: failure_shares(rollouts),
+            reward: numbers.get("reward_mean"),
+            sampler_gap: means.get("sampler_gap"),
+        };
+        numbers.push("one_program", health.one_program);
+        let limits = Limits::new(self.ppo().kl_target, gates::most_sampler_gap(self.config().model.dtype));
+        let (on, new) = self.state.health.observe(health, limits);
+        for alarm in Alarm::ALL {
+            let is_on = on.iter().any(|(other, _)| *other == alarm);
+            numbers.push(format!("alarm/{}", alarm.name()), f64::from(u8::from(is_on)));
+        }
+        let new = on.into_iter().filter(|(alarm, _)| new.contains(alarm));
+        new.map(|(alarm, reason)| format!("alarm {}: {reason}", alarm.name())).collect()
     }
 
     /// The weight of the cross-entropy in this step.
@@ -258,9 +369,11 @@ impl<'a> Learner<'a> {
         seed(&[&[u64::from(self.config().run.seed), stream("ppo")], parts].concat())
     }
 
-    pub(super) fn save(&mut self) -> Result<()> {
+    /// Writes a checkpoint; see [`checkpoint::save`].
+    pub(super) fn save(&mut self) -> Result<Option<String>> {
         let (directory, state) = (self.checkpoint_dir(), self.state.clone());
-        checkpoint::save(self.stage.world, &directory, &self.parts(), &state)
+        let (step, keep_last) = (state.position.step, self.config().run.keep_last);
+        checkpoint::save(self.stage.world, &directory, step, keep_last, &self.parts(), &state)
     }
 
     fn parts(&mut self) -> [CheckpointPart<'_>; 2] {

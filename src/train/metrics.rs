@@ -75,6 +75,11 @@ impl Means {
         self.sums.get(name).map(|(sum, weights)| sum / weights)
     }
 
+    /// As [`Self::get`], and forgets the name.
+    pub(super) fn take(&mut self, name: &str) -> Option<f64> {
+        self.sums.remove(name).map(|(sum, weights)| sum / weights)
+    }
+
     /// Adds all values and weights of `other`.
     pub(super) fn absorb(&mut self, other: &Self) {
         for (name, (sum, weights)) in &other.sums {

@@ -1,11 +1,14 @@
 //! Learning: supervised fine-tuning and reinforcement learning.
 
+pub mod absurd;
 pub mod advantages;
+pub mod alarms;
 pub mod checkpoint;
 pub mod curriculum;
 pub mod drafts;
 pub mod examples;
 pub mod forward;
+pub mod gates;
 mod imitation;
 mod learner;
 pub mod losses;
@@ -26,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cadwright_rollout::Scorer;
+use serde_json::Value;
 
 use crate::agent::prior::Prior;
 use crate::config::Config;
@@ -52,6 +56,8 @@ pub struct Stage<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The prompt for each picture.
     pub prompt: Prompt,
+    /// The prompt that the configuration asks for, with which the gate `prompt` compares it.
+    pub configured_prompt: Prompt,
     /// What the labelled programs are like; stored with each policy.
     pub prior: Prior,
     /// The scorer of training and validation.
@@ -84,9 +90,10 @@ impl Stage<'_> {
     /// Writes the policy, complete or not at all: see [`policy::save`].
     ///
     /// # Errors
-    /// A directory that cannot be written.
-    pub fn save_policy(&self, model: &InternVl, directory: &Path) -> Result<()> {
-        policy::save(directory, model, self.tokenizer, &self.prompt, &self.prior, &self.base_model)
+    /// A directory that cannot be written, or weights that are not finite.
+    pub fn save_policy(&self, model: &InternVl, directory: &Path, validation: Option<&Value>) -> Result<()> {
+        let Self { tokenizer, prompt, prior, base_model, .. } = self;
+        policy::save(directory, model, tokenizer, prompt, prior, base_model, validation)
     }
 }
 

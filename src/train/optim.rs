@@ -40,7 +40,8 @@ impl SkippedUpdates {
     /// update changes them, further ones are in vain.
     pub const LIMIT_IN_A_ROW: usize = 8;
 
-    /// Counts an update by the norm of its gradient and returns whether it was applied. `key` is
+    /// Counts an update by the norm of its gradient (NaN if its numbers were absurd) and returns
+    /// whether it was applied. `key` is
     /// the configuration key of its learning rate, and `learning_rate` the key's value.
     ///
     /// # Errors
@@ -54,7 +55,7 @@ impl SkippedUpdates {
         self.in_a_row += 1;
         ensure!(
             self.in_a_row < Self::LIMIT_IN_A_ROW,
-            "the gradient was not finite in {} updates in a row, which were skipped; start again in another run.output_dir with a lower {key} = {learning_rate} or with model.dtype = \"f32\"",
+            "the gradient or another number was not finite in {} updates in a row, which were skipped; start again in another run.output_dir with a lower {key} = {learning_rate} or with model.dtype = \"f32\"",
             self.in_a_row
         );
         Ok(false)
@@ -139,11 +140,16 @@ impl Optimizer {
             }
             anyhow::Ok(norm)
         })?;
+        self.discard();
+        Ok(norm)
+    }
+
+    /// Clears the gradients, so that they are not applied.
+    pub fn discard(&mut self) {
         for slot in &mut self.slots {
             slot.gradient = None;
             slot.tensor.zero_grad();
         }
-        Ok(norm)
     }
 
     /// Sets the slots' gradients to the sums over the ranks.

@@ -24,9 +24,11 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::Stage;
+use super::absurd;
 use super::advantages::{assign_advantages, length_factor};
 use super::examples::{TokenizedExample, cross_entropy_backward, response_tokens};
 use super::forward::{Pass, narrowed, token_logprobs};
+use super::gates;
 use super::learner::Learner;
 use super::losses::{PolicyLoss, entropy, kl_k3, policy_loss, value_loss};
 use super::metrics::{Means, StepNumbers, rollout_numbers, vsr};
@@ -57,12 +59,16 @@ pub fn train(stage: &Stage, policy: &mut InternVl) -> Result<()> {
     let mut learner = Learner::new(stage, &prompted, policy)?;
     let mut training = TrainingLoop::new(stage, "ppo", LoopConfig::ppo(learner.config()), &learner.state.position)?;
     if learner.state.position.step == 0 {
+        gates::before_training(stage, learner.policy, true)?;
         learner.measure_the_start(&mut training)?;
     }
     learner.prefetch();
     while let Some(rates) = training.begin_step(&learner.state.position) {
         let ce_weight = learner.ce_weight(&rates);
         let (mut rollouts, mut seconds) = learner.collect()?;
+        if learner.state.position.step == 0 {
+            learner.check_first_rollouts(&rollouts)?;
+        }
         let (selected, compared) = learner.compare(&mut rollouts)?;
         let selected: Vec<&Rollout> = selected.into_iter().map(|i| &rollouts[i]).collect();
         let started = Instant::now();
@@ -138,6 +144,7 @@ impl Learner<'_> {
     fn compare(&mut self, rollouts: &mut [Rollout]) -> Result<(Vec<usize>, StepNumbers)> {
         let config = self.config();
         let ppo = &config.ppo;
+        self.set_absurd_aside(rollouts)?;
         shape_rewards(rollouts, config, &mut self.state.reward_scale);
         if self.state.position.step == 0 {
             let rewards: Vec<f32> = rollouts.iter().filter_map(|rollout| rollout.reward).collect();
@@ -192,6 +199,7 @@ impl Learner<'_> {
             means.add("kl", self.sampled_kl(rollouts, selected)?, 1.0);
         }
         let embeddings = embeddings_when_generated(rollouts);
+        let mut is_first = true;
         'epochs: for _ in 0..ppo.epochs {
             let mut order = selected.to_vec();
             order.shuffle(&mut rng);
@@ -209,11 +217,21 @@ impl Learner<'_> {
                 let ce_tokens = response_tokens(&demonstrations);
                 self.ce_backward(&own_demonstrations, ce_tokens, ce_weight, &embedded, &mut numbers);
                 embedded.backward();
-                let grad_norm = self.optimizer.step(world, learning_rate)?;
+                let mut numbers = numbers.over_all(world)?;
+                let moved = numbers.take("moved");
+                if std::mem::take(&mut is_first) {
+                    // No update has moved the policy yet, so what differs is sampler and trainer.
+                    let gap = moved.unwrap_or(0.0);
+                    means.add("sampler_gap", gap, 1.0);
+                    if !std::mem::replace(&mut self.state.has_passed_ratio, true) {
+                        let finding = gates::ratio(gap, self.config().model.dtype);
+                        gates::pass(world, vec![finding], &self.config().run.allow)?;
+                    }
+                }
+                let grad_norm = self.applied(learning_rate, &numbers, &minibatch)?;
                 if !self.state.skipped.count(grad_norm, "ppo.learning_rate", ppo.learning_rate)? {
                     continue;
                 }
-                let numbers = numbers.over_all(world)?;
                 means.absorb(&numbers);
                 means.add("grad_norm", grad_norm, 1.0);
                 if ppo.target_kl > 0.0 && numbers.total("approx_kl") > ppo.target_kl {
@@ -222,6 +240,24 @@ impl Learner<'_> {
             }
         }
         Ok(means)
+    }
+
+    /// Applies a minibatch's gradients and returns their norm. If the norm or one of `numbers` is
+    /// absurd, nothing is applied, the minibatch is written down, and the norm is NaN.
+    fn applied(&mut self, learning_rate: f64, numbers: &Means, minibatch: &[&Rollout]) -> Result<f64> {
+        let grad_norm = match absurd::of_minibatch(numbers, 0.0) {
+            None => self.optimizer.step(self.stage.world, learning_rate)?,
+            Some(_) => {
+                self.optimizer.discard();
+                f64::NAN
+            }
+        };
+        if let Some(reason) = absurd::of_minibatch(numbers, grad_norm) {
+            let batch = minibatch.iter().map(|rollout| absurd::described(rollout)).collect();
+            self.post_mortem(&reason, numbers.iter().chain([("grad_norm", grad_norm)]), batch);
+            return Ok(f64::NAN);
+        }
+        Ok(grad_norm)
     }
 
     /// Fits the critic to the returns of all scored rollouts, several times: it costs next to
@@ -305,6 +341,7 @@ impl Learner<'_> {
                 means.add_mean("clip_fraction", &clip_fraction, share);
                 means.add_mean("entropy", &entropy, share);
                 let moved = logprobs.detach() - &old_logprobs;
+                means.add_mean("moved", &moved.abs(), share);
                 means.add_mean("ratio_mean", &moved.exp(), share);
                 // KL(old || new) by k3 from tokens of the old policy.
                 means.add_mean("approx_kl", &(moved.exp() - 1.0 - &moved), share);
@@ -336,7 +373,7 @@ impl Learner<'_> {
     /// one.
     fn adapt(&mut self, rollouts: &[Rollout], means: &Means, further: f64) {
         let kl_target = self.ppo().kl_target;
-        if let Some(kl) = means.get("kl") {
+        if let Some(kl) = means.get("kl").filter(|kl| kl.is_finite()) {
             self.state.kl_coef = adapted_kl_coef(self.state.kl_coef, kl, kl_target);
             self.state.ce_guard.advance(vsr(rollouts), kl, kl_target, further);
         }
@@ -353,8 +390,9 @@ impl Learner<'_> {
         seconds: &Seconds,
         compared: StepNumbers,
     ) -> Result<()> {
-        let (ppo, state) = (self.ppo(), &mut self.state);
         let mut numbers = rollout_numbers(rollouts, self.stage.config);
+        let alarms = self.watch(rollouts, means, &mut numbers);
+        let (ppo, state) = (self.ppo(), &mut self.state);
         numbers.extend((ppo.ce_own_share > 0.0).then(|| ("own_programs", state.own_programs.len() as f64)));
         let is_spread_used = ppo.curriculum == Curriculum::Signal;
         numbers.extend(is_spread_used.then(|| ("parts_seen", state.reward_spread.seen() as f64)));
@@ -366,6 +404,7 @@ impl Learner<'_> {
             ("ce_weight", ce_weight),
             ("kl_coef", state.kl_coef),
             ("updates", means.weight("grad_norm")),
+            ("absurd", state.absurd as f64),
             ("skipped_updates", (state.skipped.total + state.skipped_by_critic.total) as f64),
             ("seconds_generate", seconds.generate),
             ("seconds_score_wait", seconds.score_wait),
@@ -389,6 +428,11 @@ impl Learner<'_> {
             seconds.score_wait,
             seconds.update,
         );
-        training.log_step(&mut state.position, self.policy, &line, numbers, None)
+        let validation = training.log_step(&mut state.position, self.policy, &line, numbers, None)?;
+        if let Some(validation) = validation {
+            state.health.validated(validation.report.iou);
+        }
+        training.raise(&state.position, &alarms, self.stage.config.run.alarms);
+        Ok(())
     }
 }

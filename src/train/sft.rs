@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::absurd;
 use super::checkpoint::{self, CheckpointPart};
 use super::drafts::with_drafts;
 use super::examples::{
@@ -16,6 +17,7 @@ use super::examples::{
     tokenized_examples,
 };
 use super::forward::{Pass, PassMode, TokenBatch};
+use super::gates;
 use super::metrics::StepNumbers;
 use super::optim::{Optimizer, SkippedUpdates};
 use super::shards::Shard;
@@ -60,11 +62,15 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
     let mut optimizer = Optimizer::sharded(model.weights(), loop_config.optimizer, shard);
     let mut state = SftState::default();
     let checkpoint_dir = run_dir.join(name).join("checkpoint");
-    if let Some(saved) = checkpoint::load(&checkpoint_dir, &mut parts(model, &mut optimizer))? {
+    if let Some(saved) = checkpoint::load(world, &checkpoint_dir, &mut parts(model, &mut optimizer))? {
         state = saved;
         world.say(&format!("{name}: goes on at step {}", state.position.step));
     }
+    state.position.best = state.position.best.or_stored(&run_dir.join(name).join("best"));
     let mut training = TrainingLoop::new(stage, name, loop_config, &state.position)?;
+    if state.position.step == 0 {
+        gates::before_training(stage, model, false)?;
+    }
     let run_seed = u64::from(config.run.seed);
 
     let mut order = (usize::MAX, Vec::new());
@@ -86,6 +92,13 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
         let (loss, tokens) = backward(model, &prompted, &examples, &own, all_tokens, mode);
         let [loss, tokens] = world.sum("the loss", [loss, tokens as f64])?;
         let grad_norm = optimizer.step(world, rates.learning_rate)?;
+        if !grad_norm.is_finite() {
+            let which = (name, step, state.skipped.total + 1);
+            let reason = format!("the gradient's norm is {grad_norm}");
+            let batch = order.1[batch].iter().flatten().map(|&i| absurd::described_example(&examples[i])).collect();
+            let numbers = [("loss", loss), ("grad_norm", grad_norm)].into_iter();
+            absurd::dump(world, run_dir, which, &reason, numbers, batch);
+        }
         state.skipped.count(grad_norm, "sft.learning_rate", sft.learning_rate)?;
         let tokens_per_second = tokens / started.elapsed().as_secs_f64();
         training.end_update(&mut state.position)?;
@@ -103,7 +116,8 @@ pub fn train(stage: &Stage, name: &'static str, sft: &Sft, model: &mut InternVl)
         let validation_loss = || validation_loss(stage, &model.frozen_copy());
         training.log_step(&mut state.position, model, &line, numbers, Some(&validation_loss))?;
         training.end_step(&state.position, || {
-            checkpoint::save(world, &checkpoint_dir, &parts(model, &mut optimizer), &state)
+            let (step, parts) = (state.position.step, parts(model, &mut optimizer));
+            checkpoint::save(world, &checkpoint_dir, step, config.run.keep_last, &parts, &state)
         })?;
     }
     training.finish(&state.position, model)

@@ -14,7 +14,7 @@ use super::metrics::StepNumbers;
 use super::optim::OptimizerConfig;
 use super::schedule::{LearningRate, progress};
 use super::validation::{Best, Validation, validate};
-use crate::config::{Config, Sft};
+use crate::config::{AlarmAction, Config, Sft};
 use crate::files::write_whole;
 use crate::interrupt;
 use crate::model::InternVl;
@@ -126,8 +126,8 @@ pub struct TrainingLoop<'a> {
     config: LoopConfig,
     /// When the first step of this process began, and the stage's seconds before it.
     clock: Option<(Instant, f64)>,
-    /// Whether someone has asked this run to stop.
-    is_interrupted: bool,
+    /// Why the run ends after this step, if it does.
+    stop: Option<String>,
 }
 
 impl<'a> TrainingLoop<'a> {
@@ -147,7 +147,7 @@ impl<'a> TrainingLoop<'a> {
             false => Telemetry::silent(name),
         };
         interrupt::listen(c"interrupted: the step in progress ends and is saved; once more stops at once\n");
-        Ok(Self { telemetry, stage, name, config, clock: None, is_interrupted: false })
+        Ok(Self { telemetry, stage, name, config, clock: None, stop: None })
     }
 
     /// The directory of the stage.
@@ -182,13 +182,13 @@ impl<'a> TrainingLoop<'a> {
         let [seconds, interruptions] = world.sum("the end of a step", [seconds, interruptions])?;
         position.seconds = seconds;
         position.step += 1;
-        self.is_interrupted = interruptions > 0.0;
+        self.stop = (interruptions > 0.0).then(|| "was interrupted".to_owned());
         Ok(())
     }
 
     /// Logs the step that was counted last: `line` on the terminal, `numbers` in the metrics. If a
     /// validation is due, adds its numbers, among them the cross-entropy that `validation_loss`
-    /// computes.
+    /// computes, and returns it.
     ///
     /// # Errors
     /// The scorer cannot go on, or a file cannot be written.
@@ -199,11 +199,11 @@ impl<'a> TrainingLoop<'a> {
         line: &str,
         mut numbers: StepNumbers,
         validation_loss: Option<&dyn Fn() -> Result<f64>>,
-    ) -> Result<()> {
+    ) -> Result<Option<Validation>> {
         let step = position.step - 1;
         self.telemetry.say(step, self.progress(position), line);
         let is_due = self.is_over(position) || position.step.is_multiple_of(self.config.validate_every);
-        if is_due {
+        let validation = if is_due {
             let loss = validation_loss.map(|compute| compute()).transpose()?;
             let validation = self.validate(position, policy)?;
             let (vsr, iou) = (validation.report.vsr, validation.report.iou);
@@ -216,8 +216,24 @@ impl<'a> TrainingLoop<'a> {
                 numbers.push(name, value);
             }
             self.telemetry.note_step(step, self.progress(position), &line);
+            Some(validation)
+        } else {
+            None
+        };
+        self.telemetry.record(step, &numbers.as_pairs())?;
+        Ok(validation)
+    }
+
+    /// Prints alarms that the step that was counted last has set off. With `AlarmAction::Stop` the
+    /// run ends after this step.
+    pub fn raise(&mut self, position: &Position, alarms: &[String], action: AlarmAction) {
+        for alarm in alarms {
+            self.telemetry.note_step(position.step - 1, self.progress(position), alarm);
         }
-        self.telemetry.record(step, &numbers.as_pairs())
+        if action == AlarmAction::Stop && !alarms.is_empty() {
+            let reason = format!("was stopped by an alarm (run.alarms = \"stop\"): {}", alarms.join("; "));
+            self.stop.get_or_insert(reason);
+        }
     }
 
     /// Validates the policy, and keeps it in `<stage>/best` if it is the best so far.
@@ -231,24 +247,33 @@ impl<'a> TrainingLoop<'a> {
     }
 
     /// Calls `save` if a checkpoint is due after the step that was counted last, and ends the run
-    /// if someone has asked for it.
+    /// if someone has asked for it. `save` gives the reason if the disk did not take the checkpoint:
+    /// the run then goes on, and so does the checkpoint before.
     ///
     /// # Errors
     /// Those of `save`, or the interruption.
-    pub fn end_step(&self, position: &Position, save: impl FnOnce() -> Result<()>) -> Result<()> {
-        let is_due = position.step.is_multiple_of(self.config.checkpoint_every) || self.is_interrupted;
+    pub fn end_step(&mut self, position: &Position, save: impl FnOnce() -> Result<Option<String>>) -> Result<()> {
+        let is_due = position.step.is_multiple_of(self.config.checkpoint_every) || self.stop.is_some();
         if self.is_over(position) || !is_due {
             return Ok(());
         }
-        save()?;
-        if self.is_interrupted {
-            bail!(
-                "{} was interrupted after step {}; its checkpoint is saved, and the same command goes on from there",
-                self.name,
-                position.step
-            );
+        self.telemetry.sync()?;
+        let (name, step) = (self.name, position.step);
+        let failure = save()?;
+        if let Some(why) = &failure {
+            let line = format!("warning: {name}: no checkpoint after step {step}: {why}; the one before it stays");
+            self.telemetry.note(&line);
         }
-        Ok(())
+        match (&self.stop, failure) {
+            (None, _) => Ok(()),
+            (Some(reason), None) => bail!(
+                "{name} {reason} after step {step}; its checkpoint is saved, and the same command goes on from there"
+            ),
+            (Some(reason), Some(why)) => bail!(
+                "{name} {reason} after step {step}; its checkpoint could not be saved ({why}), and the same command \
+                 goes on from the one before"
+            ),
+        }
     }
 
     fn is_over(&self, position: &Position) -> bool {
@@ -270,7 +295,7 @@ impl<'a> TrainingLoop<'a> {
 
     fn write_result(&self, position: &Position, policy: &InternVl) -> Result<()> {
         let directory = self.directory();
-        self.stage.save_policy(policy, &directory.join("last"))?;
+        self.stage.save_policy(policy, &directory.join("last"), None)?;
         let Position { step, best, seconds } = position;
         let result = json!({"steps": step, "val_iou": best.iou, "best_step": best.step, "seconds": seconds});
         write_whole(&directory.join("result.json"), &format!("{result:#}\n"))?;

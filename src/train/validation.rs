@@ -19,8 +19,10 @@ use crate::data::Dataset;
 use crate::data::render::{render_solid, side_by_side};
 use crate::distributed::World;
 use crate::eval::predict::{EvalOptions, Prediction, evaluate, report};
+use crate::files::replace_directory;
 use crate::model::InternVl;
 use crate::pictures::{Pictures, decoded};
+use crate::policy::VALIDATION;
 use crate::telemetry::Telemetry;
 
 /// The best validation so far.
@@ -35,6 +37,62 @@ pub struct Best {
     pub vsr: f64,
     /// Steps that were taken before it.
     pub step: usize,
+}
+
+impl Best {
+    /// What is compared: IoU or image score, then VSR.
+    fn rank(&self) -> (Option<f64>, f64) {
+        (self.image_score.or(self.iou), self.vsr)
+    }
+
+    /// The validation of the policy in `directory`, if it is better than this one. A run that was
+    /// killed after its last checkpoint has left it there: the run that goes on must know of it.
+    pub fn or_stored(self, directory: &Path) -> Self {
+        let text = std::fs::read_to_string(directory.join(VALIDATION));
+        let stored = text.ok().and_then(|text| serde_json::from_str::<Self>(&text).ok());
+        stored.filter(|stored| (stored.rank(), stored.step) > (self.rank(), self.step)).unwrap_or(self)
+    }
+}
+
+/// Stores the best policy so far in `directory` on rank 0, with its validation. Earlier ones are
+/// kept as `run.keep_best` says. Returns, on every rank, whether the disk took it: if not, the
+/// policy before it stays, and a line says so.
+fn keep_best(stage: &Stage, model: &InternVl, directory: &Path, best: &Best, telemetry: &Telemetry) -> Result<bool> {
+    let validation = serde_json::to_value(best)?;
+    let store = || {
+        keep_earlier(directory, stage.config.run.keep_best)?;
+        stage.save_policy(model, directory, Some(&validation))
+    };
+    let failure = if stage.world.is_main() { store().err() } else { None };
+    if let Some(error) = &failure {
+        telemetry.note(&format!("warning: the best policy, after step {}, could not be stored: {error:#}", best.step));
+    }
+    stage.world.barrier("the best policy")?;
+    stage.world.from_main("the best policy's fate", || Ok(failure.is_none()))
+}
+
+/// Keeps the policy in `directory` as `<directory>-<step>`, and of such policies the newest
+/// `keep_best - 1`: each was the best when it was stored.
+fn keep_earlier(directory: &Path, keep_best: usize) -> Result<()> {
+    let Some(parent) = directory.parent().filter(|_| keep_best > 1) else { return Ok(()) };
+    let stored = std::fs::read_to_string(directory.join(VALIDATION));
+    let Some(before) = stored.ok().and_then(|text| serde_json::from_str::<Best>(&text).ok()) else { return Ok(()) };
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    replace_directory(&parent.join(format!("{name}-{}", before.step)), |aside| {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            // The files of a stored policy never change, so both may have them.
+            std::fs::hard_link(&path, aside.join(path.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    })?;
+    let step = |entry: std::fs::DirEntry| {
+        let step = entry.file_name().to_string_lossy().strip_prefix(&format!("{name}-"))?.parse::<usize>().ok()?;
+        Some((step, entry.path()))
+    };
+    let mut earlier: Vec<_> = std::fs::read_dir(parent)?.flatten().filter_map(step).collect();
+    earlier.sort_unstable_by(|a, b| b.cmp(a));
+    earlier.into_iter().skip(keep_best - 1).try_for_each(|(_, path)| Ok(std::fs::remove_dir_all(path)?))
 }
 
 /// A validation.
@@ -62,7 +120,7 @@ impl Validation {
 /// it is the best so far: by IoU or, if rewards come from pictures, by image score.
 ///
 /// # Errors
-/// The scorer cannot go on, or the directory cannot be written.
+/// The scorer cannot go on.
 pub fn validate(
     stage: &Stage,
     model: &InternVl,
@@ -101,13 +159,8 @@ pub fn validate(
     let new = Best { iou: Some(iou), image_score, vsr: report.vsr, step };
     // Compares by IoU or image score, then by VSR. Among equals, the policy that was trained for
     // longer wins.
-    let rank = |best: &Best| (best.image_score.or(best.iou), best.vsr);
-    if rank(&new) >= rank(best) {
+    if new.rank() >= best.rank() && keep_best(stage, model, directory, &new, telemetry)? {
         *best = new;
-        if world.is_main() {
-            stage.save_policy(model, directory)?;
-        }
-        world.barrier("the best policy")?;
     }
     let iou_of = |turn: usize| {
         let iou = |prediction: &Prediction| prediction.earlier[turn].score.iou_in(config.reward_frame());
@@ -179,4 +232,61 @@ pub fn ceiling(stage: &Stage, policy: &InternVl) -> Result<Option<(f64, f64)>> {
     let best = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
     let bests: Vec<f64> = ious.chunks(ceiling_k(ppo)).map(best).collect();
     Ok(Some((mean(&ious), mean(&bests))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(directory: &Path, step: usize, iou: f64) -> Best {
+        let best = Best { iou: Some(iou), image_score: None, vsr: 1.0, step };
+        replace_directory(directory, |aside| {
+            std::fs::write(aside.join("model"), step.to_string())?;
+            Ok(std::fs::write(aside.join(VALIDATION), serde_json::to_string(&best)?)?)
+        })
+        .unwrap();
+        best
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(directory).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_best_policies_are_kept_under_their_steps() {
+        for (keep_best, expected) in
+            [(1, vec!["best"]), (2, vec!["best", "best-9"]), (3, vec!["best", "best-2", "best-9"])]
+        {
+            let root = tempfile::tempdir().unwrap();
+            let best = root.path().join("best");
+            for step in [0, 2, 9, 10] {
+                keep_earlier(&best, keep_best).unwrap();
+                store(&best, step, 0.1 * step as f64);
+            }
+            assert_eq!(names(root.path()), expected);
+            for (name, step) in [("best", "10"), ("best-9", "9"), ("best-2", "2")] {
+                let found = std::fs::read_to_string(root.path().join(name).join("model"));
+                assert!(found.map_or(!expected.contains(&name), |text| text == step), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stored_policy_that_the_state_does_not_know_is_learnt() {
+        let root = tempfile::tempdir().unwrap();
+        let best = root.path().join("best");
+        let step_of = |best: Best| (best.iou, best.step);
+        assert_eq!(step_of(Best::default().or_stored(&best)), (None, 0), "nothing is stored");
+        let older = Best { iou: Some(0.3), image_score: None, vsr: 1.0, step: 4 };
+        store(&best, 6, 0.5);
+        assert_eq!(step_of(older.clone().or_stored(&best)), (Some(0.5), 6));
+        assert_eq!(step_of(Best::default().or_stored(&best)), (Some(0.5), 6));
+        store(&best, 2, 0.2);
+        assert_eq!(step_of(older.clone().or_stored(&best)), (Some(0.3), 4), "the state's is better");
+        store(&best, 5, 0.3);
+        assert_eq!(step_of(older.or_stored(&best)), (Some(0.3), 5), "among equals, the later one is stored");
+    }
 }

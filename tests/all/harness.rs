@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cadwright::train::checkpoint::newest;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -146,6 +147,11 @@ impl Invocation {
         }
     }
 
+    /// Runs it to its end, whatever that is.
+    pub fn ends(self) -> Finished {
+        self.finish()
+    }
+
     fn finish(mut self) -> Finished {
         let described = format!("{:?}", self.command);
         let started = Instant::now();
@@ -243,6 +249,11 @@ pub fn metrics(run: &Path) -> Vec<Value> {
         row.retain(|name, _| !is_timing(name));
     }
     rows
+}
+
+/// The newest checkpoint of a stage; `None` before the first one.
+pub fn checkpoint(run: &Path, stage: &str) -> Option<PathBuf> {
+    newest(&run.join(stage).join("checkpoint"))
 }
 
 /// The names of a JSON object's fields, sorted.

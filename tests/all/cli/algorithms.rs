@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
 use super::toy;
-use crate::harness::{Place, bytes, copy_directory, metrics, smoke_config};
+use crate::harness::{Place, bytes, checkpoint, copy_directory, json, metrics, smoke_config};
 
 /// A run directory in which SFT is done.
 fn after_sft(place: &Place, name: &str) -> std::path::PathBuf {
@@ -91,8 +91,7 @@ fn what_the_choices_remember_survives_a_kill() {
     let whole = after_sft(&place, "whole");
     place.cadwright(tiny_command("ppo", "whole", &choices)).succeeds();
     let killed = after_sft(&place, "killed");
-    let checkpoint = killed.join("ppo/checkpoint/state.json");
-    place.cadwright(tiny_command("ppo", "killed", &choices)).kill_when(|| checkpoint.exists());
+    place.cadwright(tiny_command("ppo", "killed", &choices)).kill_when(|| checkpoint(&killed, "ppo").is_some());
     let finished = place.cadwright(tiny_command("ppo", "killed", &choices)).succeeds();
     assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
     assert_same_run(&whole, &killed, &["ppo"], &finished);
@@ -117,6 +116,7 @@ fn without_a_reward_a_step_is_a_step_of_sft() {
         "ppo.ce_batch_size=8",
         "ppo.kl_coef=0",
         "ppo.minibatch_size=8",
+        "run.allow=[\"scorer\"]",
         "reward.syntax_bonus=0",
         "reward.iou_weight=0",
         "reward.penalty_syntax=0",
@@ -197,6 +197,9 @@ fn gradients_that_are_not_finite_are_skipped_counted_and_end_the_stage() {
     let sft = ["sft.learning_rate=1e30", "sft.max_steps=20", "sft.validate_every=0", "sft.checkpoint_every=0"];
     let expected = ["8 updates in a row", "sft.learning_rate = 1", "model.dtype"];
     let finished = place.cadwright(tiny_command("sft", "sft", &sft)).fails_with(&expected);
+    let post_mortem = json(place.path("sft/post_mortem/sft-step-000001-1.json"));
+    assert_eq!(post_mortem["batch"].as_array().map(Vec::len), Some(8), "{post_mortem:#}");
+    assert!(post_mortem["numbers"]["grad_norm"].is_string(), "{post_mortem:#}");
     // One update is applied, seven skipped ones are logged, the eighth is the error.
     assert_eq!(skipped(&place.path("sft"), "sft"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "{finished}");
 
@@ -211,6 +214,8 @@ fn gradients_that_are_not_finite_are_skipped_counted_and_end_the_stage() {
     ];
     let expected = ["8 updates in a row", "ppo.learning_rate = 1", "model.dtype"];
     let finished = place.cadwright(tiny_command("ppo", "ppo", &ppo)).fails_with(&expected);
+    let post_mortem = std::fs::read_dir(run.join("post_mortem")).expect("post-mortems").count();
+    assert!(post_mortem >= 8, "{post_mortem}, not one for each skipped update\n{finished}");
     let counts = skipped(&run, "ppo");
     assert!(counts.is_sorted() && counts.last() >= Some(&6.0), "{counts:?}\n{finished}");
     let coefficients: Vec<f64> = steps(&run).iter().filter_map(|row| row["ppo/kl_coef"].as_f64()).collect();

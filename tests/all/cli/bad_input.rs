@@ -3,6 +3,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use cadwright::train::checkpoint::write_manifest;
+
 use super::run::{smoke_run, tiny, tiny_command};
 use crate::harness::{Place, bytes, copy_directory, python, smoke_config, text};
 
@@ -180,7 +182,7 @@ fn a_checkpoint_cut_short_is_named() {
 #[test]
 fn a_run_does_not_go_on_from_a_checkpoint_of_another_shape() {
     let place = Place::new();
-    let checkpoint = place.path("run/sft/checkpoint");
+    let checkpoint = place.path("run/sft/checkpoint/step-000002");
     std::fs::create_dir_all(&checkpoint).expect("a directory can be made");
     std::fs::write(
         checkpoint.join("state.json"),
@@ -188,9 +190,10 @@ fn a_run_does_not_go_on_from_a_checkpoint_of_another_shape() {
     )
     .expect("a file");
     std::fs::copy(smoke_run().join("model/model.safetensors"), checkpoint.join("policy.safetensors")).expect("a copy");
+    write_manifest(&checkpoint).expect("a manifest");
     let lora = ["model.tune=lora", "lora.rank=4"];
     let finished = place.cadwright(tiny_command("sft", "run", &lora)).fails();
-    for text in ["sft/checkpoint; delete it", "missing: ", "lora_A.weight"] {
+    for text in ["sft/checkpoint/step-000002; delete it", "missing: ", "lora_A.weight"] {
         assert!(finished.error().contains(text), "expected {text:?}\n{finished}");
     }
     assert!(checkpoint.join("state.json").exists(), "the checkpoint is gone\n{finished}");

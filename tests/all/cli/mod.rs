@@ -6,6 +6,7 @@ mod bad_input;
 mod choose;
 mod configs;
 mod data;
+mod gates;
 mod hub;
 mod launch;
 mod model;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::run::{smoke_run, tiny_command, tiny_run};
-use crate::harness::{Finished, Place, copy_directory, json, metrics, python, repository};
+use crate::harness::{Finished, Place, checkpoint, copy_directory, json, metrics, python, repository};
 use cadwright::model::files::read_tensors;
 use tch::Kind;
 
@@ -200,7 +200,7 @@ fn a_killed_rank_ends_the_others_and_the_run_goes_on_with_any_number_of_ranks() 
     let killed = place.path("killed");
     let sharded = command("killed", &["distributed.shard_optimizer=true"]);
     let launcher = place.cadwright(on_ranks(2, sharded)).start();
-    wait_until("a checkpoint", || killed.join("sft/checkpoint/state.json").exists());
+    wait_until("a checkpoint", || checkpoint(&killed, "sft").is_some());
     let victim = rank_of(launcher.id(), 1);
     assert!(Command::new("kill").args(["-KILL", &victim.to_string()]).status().is_ok_and(|status| status.success()));
     let since = Instant::now();
@@ -279,7 +279,8 @@ fn an_interrupted_rank_stops_all_after_the_step_and_the_run_goes_on() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{stderr}");
     assert_eq!(stderr.matches("sft was interrupted after step").count(), 1, "{stderr}");
-    let step = json(run.join("sft/checkpoint/state.json"))["step"].as_u64().expect("a step");
+    let step =
+        json(checkpoint(&run, "sft").expect("a checkpoint").join("state.json"))["step"].as_u64().expect("a step");
     let finished = place.cadwright(command).succeeds();
     assert!(finished.stderr().contains(&format!("sft: goes on at step {step}")), "{finished}");
 }

@@ -2,18 +2,23 @@
 //! the same results.
 
 use std::path::Path;
+use std::time::Duration;
+
+use cadwright::failpoint::{NAMES, VARIABLE};
 
 use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
-use crate::harness::{Place, copy_directory, metrics, text};
+use crate::harness::{Place, checkpoint, copy_directory, metrics, text};
 
 /// Kills `cadwright <stage>` in `<place>/run` once it has a checkpoint, and runs it again to the
 /// end.
 #[track_caller]
 fn kill_and_go_on(place: &Place, stage: &str) {
     let run = place.path("run");
-    let checkpoint = run.join(stage).join("checkpoint/state.json");
-    place.cadwright(tiny_command(stage, "run", &[])).kill_when(|| checkpoint.exists());
-    assert!(checkpoint.exists() && !run.join(stage).join("result.json").exists(), "{stage} came to its end too soon");
+    place.cadwright(tiny_command(stage, "run", &[])).kill_when(|| checkpoint(&run, stage).is_some());
+    assert!(
+        checkpoint(&run, stage).is_some() && !run.join(stage).join("result.json").exists(),
+        "{stage} came to its end too soon"
+    );
     let finished = place.cadwright(tiny_command(stage, "run", &[])).succeeds();
     assert!(finished.stderr().contains(&format!("{stage}: goes on at step")), "{finished}");
     assert_same_run(tiny_run(), &run, &[stage], &finished);
@@ -28,8 +33,7 @@ fn sft_goes_on_to_the_same_end() {
 fn sft_that_ran_out_of_memory_goes_on_with_smaller_batches() {
     let place = Place::new();
     let run = place.path("run");
-    let checkpoint = run.join("sft/checkpoint/state.json");
-    place.cadwright(tiny_command("sft", "run", &[])).kill_when(|| checkpoint.exists());
+    place.cadwright(tiny_command("sft", "run", &[])).kill_when(|| checkpoint(&run, "sft").is_some());
     let fewer = tiny_command("sft", "run", &["sft.batch_size=4"]);
     place.cadwright(fewer).fails_with(&["sft.batch_size = 8 there, 4 now"]);
     // The same 8 examples in every optimiser step, half of them at a time.
@@ -57,8 +61,7 @@ fn ppo_that_ran_out_of_memory_goes_on_with_smaller_batches() {
     let place = Place::new();
     let run = place.path("run");
     copy_directory(&tiny_run().join("sft"), &run.join("sft"));
-    let checkpoint = run.join("ppo/checkpoint/state.json");
-    place.cadwright(tiny_command("ppo", "run", &[])).kill_when(|| checkpoint.exists());
+    place.cadwright(tiny_command("ppo", "run", &[])).kill_when(|| checkpoint(&run, "ppo").is_some());
     place
         .cadwright(tiny_command("ppo", "run", &["ppo.minibatch_size=2"]))
         .fails_with(&["ppo.minibatch_size = 4 there, 2 now"]);
@@ -122,4 +125,134 @@ fn a_log_line_cut_short_is_dropped_and_made_again() {
     let finished = place.cadwright(tiny_command("run", "run", &[])).succeeds();
     assert_same_run(tiny_run(), &run, &["sft", "ppo"], &finished);
     assert_eq!(metrics(tiny_run()), metrics(&run), "{finished}");
+}
+
+/// A run is killed at one place after the other, inside every write of a step, and goes on each
+/// time.
+#[test]
+fn kills_inside_every_write_lose_nothing() {
+    let place = Place::new();
+    let run = place.path("run");
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    // The first directory that a start writes is that of the best policy, the second a checkpoint.
+    // After the second place the run goes on from step 1, after the last one from step 2.
+    let places = ["directory-synced:2", "directory-renamed:2"].into_iter().chain(NAMES);
+    for name in places {
+        let killed = place.cadwright(tiny_command("ppo", "run", &[])).env(VARIABLE, name).ends();
+        assert_eq!(killed.code(), None, "not killed at {name}\n{killed}");
+    }
+    let finished = place.cadwright(tiny_command("ppo", "run", &[])).succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step 2"), "{finished}");
+    assert_same_run(tiny_run(), &run, &["ppo"], &finished);
+    let ppo = |run: &Path| -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(run.join("ppo"))
+            .expect("ppo")
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(ppo(&run), ["best", "last", "result.json"], "nothing half written is left\n{finished}");
+}
+
+/// The disk is full while the second checkpoint is written: the run goes on, and one that is killed
+/// later goes on from the first checkpoint.
+#[test]
+fn a_full_disk_during_a_save_loses_neither_run_nor_checkpoint() {
+    let place = Place::new();
+    let run = place.path("run");
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    // A checkpoint writes the optimisers of policy and value head. The fourth row of the log is that
+    // of the third step.
+    let faults = "checkpoint-optimizer:3=full,metrics-row:4";
+    let killed = place.cadwright(tiny_command("ppo", "run", &[])).env(VARIABLE, faults).ends();
+    assert_eq!(killed.code(), None, "{killed}");
+    for says in ["warning: ppo: no checkpoint after step 2", "No space left on device", "the one before it stays"] {
+        assert!(killed.stderr().contains(says), "{says}\n{killed}");
+    }
+    let finished = place.cadwright(tiny_command("ppo", "run", &[])).succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step 1"), "{finished}");
+    assert_same_run(tiny_run(), &run, &["ppo"], &finished);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
+    let place = Place::new();
+    let run = place.path("run");
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    // Killed in the third step, after two checkpoints.
+    let killed = place.cadwright(tiny_command("ppo", "run", &[])).env(VARIABLE, "metrics-row:4").ends();
+    assert_eq!(killed.code(), None, "{killed}");
+    let newest = checkpoint(&run, "ppo").expect("a checkpoint").join("policy.optimizer.safetensors");
+    let mut bytes = std::fs::read(&newest).expect("a file");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::write(&newest, bytes).expect("a file of ours");
+    let finished = place.cadwright(tiny_command("ppo", "run", &[])).succeeds();
+    for says in ["step-000002 is damaged: policy.optimizer.safetensors", "ppo: goes on at step 1"] {
+        assert!(finished.stderr().contains(says), "{says}\n{finished}");
+    }
+    assert_same_run(tiny_run(), &run, &["ppo"], &finished);
+}
+
+#[test]
+fn a_run_directory_in_use_is_refused_and_names_the_process() {
+    let place = Place::new();
+    let run = place.path("run");
+    let long = ["sft.max_steps=200", "sft.validate_every=0"];
+    place.cadwright(tiny_command("sft", "run", &long)).kill_when(|| {
+        if checkpoint(&run, "sft").is_none() {
+            return false;
+        }
+        let holder = text(run.join("lock"));
+        place.cadwright(tiny_command("sft", "run", &long)).fails_with(&["run is in use by", holder.trim()]);
+        true
+    });
+}
+
+/// Starts PPO, waits for its first line in the log, which comes before its first step, and sends
+/// SIGTERM.
+fn terminated_ppo(place: &Place, more: &[&str]) -> std::process::Child {
+    let log = place.path("run/metrics.jsonl");
+    let child = place.cadwright(tiny_command("ppo", "run", more)).start();
+    while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("\"ppo\"")) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child);
+    child
+}
+
+fn signal(child: &std::process::Child) {
+    let pid = i32::try_from(child.id()).expect("a process id");
+    // SAFETY: sends a signal to a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+}
+
+#[test]
+fn sigterm_ends_the_step_saves_and_says_so() {
+    let place = Place::new();
+    let run = place.path("run");
+    copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+    // Without the signal there would be no checkpoint.
+    let child = terminated_ppo(&place, &["ppo.checkpoint_every=0"]);
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("ppo was interrupted after step 1; its checkpoint is saved"), "{stderr}");
+    let finished = place.cadwright(tiny_command("ppo", "run", &[])).succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step 1"), "{finished}");
+    assert_same_run(tiny_run(), &run, &["ppo"], &finished);
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once() {
+    let place = Place::new();
+    copy_directory(&tiny_run().join("sft"), &place.path("run/sft"));
+    // A step of minutes.
+    let mut child = terminated_ppo(&place, &["ppo.samples_per_image=4000"]);
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(child.try_wait().expect("a child").is_none(), "the first signal ended it");
+    signal(&child);
+    assert_eq!(child.wait().expect("it ends").code(), Some(128 + libc::SIGTERM));
+    assert_eq!(checkpoint(&place.path("run"), "ppo"), None);
 }

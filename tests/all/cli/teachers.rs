@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::run::{assert_same_run, tiny_command, tiny_run};
-use crate::harness::{Place, bytes, copy_directory, metrics};
+use crate::harness::{Place, bytes, checkpoint, copy_directory, metrics};
 
 fn after_sft(place: &Place, name: &str) -> PathBuf {
     let run = place.path(name);
@@ -94,8 +94,7 @@ fn refined_labels_survive_a_kill() {
     place.cadwright(command("whole")).succeeds();
     assert!(steps(&whole).iter().any(|step| number(step, "refined/labels") > 0.0));
     let killed = after_sft(&place, "killed");
-    let checkpoint = killed.join("ppo/checkpoint/state.json");
-    place.cadwright(command("killed")).kill_when(|| checkpoint.exists());
+    place.cadwright(command("killed")).kill_when(|| checkpoint(&killed, "ppo").is_some());
     let finished = place.cadwright(command("killed")).succeeds();
     assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
     assert_same_run(&whole, &killed, &["ppo"], &finished);

@@ -77,7 +77,7 @@ fn picture(height: usize, variant: u32) -> Vec<u8> {
 }
 
 /// A box on the ground, as STL text.
-fn stl(height: u32) -> String {
+pub fn stl(height: u32) -> String {
     let top = f64::from(height);
     let corner = |i: usize| [(i & 1) as f64 - 0.5, (i >> 1 & 1) as f64 - 0.5, if i & 4 > 0 { top } else { 0.0 }];
     let quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5]];
@@ -104,6 +104,11 @@ fn program(row: usize) -> String {
 
 /// Writes a split of `rows` rows, with programs or with shapes only.
 pub fn write(directory: &Path, split: &str, rows: usize, has_programs: bool) {
+    write_shapes(directory, split, rows, has_programs, |row| stl(HEIGHTS[row % HEIGHTS.len()]));
+}
+
+/// As [`write`], with the file `shape(row)` as the ground truth of each row.
+pub fn write_shapes(directory: &Path, split: &str, rows: usize, has_programs: bool, shape: impl Fn(usize) -> String) {
     std::fs::create_dir_all(directory).unwrap();
     let schema = "message schema {
         optional binary image;
@@ -121,7 +126,7 @@ pub fn write(directory: &Path, split: &str, rows: usize, has_programs: bool) {
         (0..rows).map(|i| picture(i % n, i as u32)).collect(),
         (0..rows).map(|i| format!("{split}-{i}").into_bytes()).collect(),
         (0..programs).map(|i| program(i).into_bytes()).collect(),
-        (0..rows).map(|i| stl(HEIGHTS[i % n]).into_bytes()).collect(),
+        (0..rows).map(|i| shape(i).into_bytes()).collect(),
     ];
     for values in columns {
         let mut column = group.next_column().unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
-use crate::harness::{Place, copy_directory, json, metrics};
+use crate::harness::{Place, checkpoint, copy_directory, json, metrics};
 
 /// The rows of a stage that have the number `name`, all of whose numbers are finite.
 #[track_caller]
@@ -51,8 +51,8 @@ fn rl_of_two_turns_runs_with_and_without_a_critic_and_goes_on_after_a_kill() {
             assert!(validated["ppo/val_turn1_iou"].is_number(), "{validated:#}");
         }
         if algorithm.ends_with("rloo") {
-            let checkpoint = place.path(&killed).join("ppo/checkpoint/state.json");
-            place.cadwright(tiny_command("ppo", &killed, &choices)).kill_when(|| checkpoint.exists());
+            let run = place.path(&killed);
+            place.cadwright(tiny_command("ppo", &killed, &choices)).kill_when(|| checkpoint(&run, "ppo").is_some());
             let finished = place.cadwright(tiny_command("ppo", &killed, &choices)).succeeds();
             assert!(finished.stderr().contains("ppo: goes on at step"), "{finished}");
             assert_same_run(&place.path(&whole), &place.path(&killed), &["ppo"], &finished);
@@ -70,8 +70,7 @@ fn sft_of_two_turns_corrects_its_own_drafts_and_goes_on_after_a_kill() {
     assert_eq!(rows(&place.path("whole"), "sft/loss").len(), 6, "{finished}");
     assert_eq!(rows(&place.path("whole"), "sft/val_turn1_iou").len(), 2, "{finished}");
     // The drafts are those of the policy that the stage began with, whatever it has learned since.
-    let checkpoint = place.path("killed/sft/checkpoint/state.json");
-    run("killed").kill_when(|| checkpoint.exists());
+    run("killed").kill_when(|| checkpoint(&place.path("killed"), "sft").is_some());
     let finished = run("killed").succeeds();
     assert!(finished.stderr().contains("sft: goes on at step"), "{finished}");
     assert_same_run(&place.path("whole"), &place.path("killed"), &["sft"], &finished);
