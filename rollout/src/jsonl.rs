@@ -78,13 +78,13 @@ pub struct ExecSummary {
 }
 
 #[derive(Deserialize)]
-struct ExecIn {
+pub(crate) struct ExecIn {
     id: Value,
     code: String,
 }
 
 #[derive(Deserialize)]
-struct ScoreIn {
+pub(crate) struct ScoreIn {
     id: Value,
     #[serde(default)]
     ground_truth: Option<String>,

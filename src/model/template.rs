@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{Kwargs, StringInput, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, escape_formatter};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
@@ -19,6 +19,14 @@ pub struct ChatTemplate {
 }
 
 const NAME: &str = "chat template";
+
+/// The most instructions that rendering a template may take. Templates of conversations take some
+/// thousands.
+const MOST_STEPS: u64 = 1_000_000;
+/// The most bytes that a template may print.
+const MOST_TEXT: usize = 16 << 20;
+/// The most spaces by which a filter may indent.
+const MOST_INDENT: usize = 1000;
 
 impl ChatTemplate {
     /// The template of a checkpoint directory, if it has one: `chat_template.jinja`,
@@ -58,9 +66,29 @@ impl ChatTemplate {
         context.insert("tools".into(), tools.clone());
         context.insert("documents".into(), Value::from(()));
         context.insert("add_generation_prompt".into(), Value::from(true));
+        let mut printed = Printed(Vec::new());
         let template = self.environment.get_template(NAME);
-        let rendered = template.and_then(|template| template.render(context));
-        rendered.map_err(|error| ModelError::Template { path: self.path.clone(), reason: one_line(&error) })
+        let rendered = template.and_then(|template| template.render_captured_to(context, &mut printed).map(drop));
+        rendered
+            .map(|()| String::from_utf8_lossy(&printed.0).into_owned())
+            .map_err(|error| ModelError::Template { path: self.path.clone(), reason: one_line(&error) })
+    }
+}
+
+/// What a template prints, up to [`MOST_TEXT`].
+struct Printed(Vec<u8>);
+
+impl std::io::Write for Printed {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        if text.len() > MOST_TEXT - self.0.len() {
+            return Err(std::io::Error::other(format!("it prints more than {MOST_TEXT} bytes")));
+        }
+        self.0.extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -101,6 +129,7 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
+    environment.set_fuel(Some(MOST_STEPS));
     // Supports `text.strip()` and other methods of Python.
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| match value.kind() {
@@ -113,6 +142,7 @@ fn environment() -> Environment<'static> {
     });
     environment.add_function("strftime_now", |format: String| strftime_now(&format));
     environment.add_filter("tojson", tojson);
+    environment.add_filter("indent", indent);
     environment
 }
 
@@ -122,8 +152,9 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let (tag, after) = (&rest[start + 2..start + length], &rest[start + length..]);
+        let inner = &rest[start + 2..];
+        let Some(length) = inner.find("%}") else { break };
+        let (tag, after) = inner.split_at(length);
         let (name, as_if) = match tag.trim_matches(['-', '+']).trim() {
             "generation" => ("generation", "if true"),
             "endgeneration" => ("endgeneration", "endif"),
@@ -163,9 +194,26 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&buffer[..text]).into_owned())
 }
 
+/// Jinja's filter, for at most [`MOST_INDENT`] spaces.
+fn indent(
+    text: StringInput<'_>,
+    width: Option<usize>,
+    first_line: Option<bool>,
+    blank_lines: Option<bool>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    if width.or(options.get("width")?) > Some(MOST_INDENT) {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("indent: more than {MOST_INDENT} spaces")));
+    }
+    minijinja::filters::indent(text, width, first_line, blank_lines, options)
+}
+
 /// Python's `json.dumps(value, ensure_ascii=False)`, with its options.
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
+    if indent > Some(MOST_INDENT) {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("tojson: more than {MOST_INDENT} spaces")));
+    }
     let separators: Option<Vec<String>> = options.get("separators")?;
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
     let sort_keys: Option<bool> = options.get("sort_keys")?;
