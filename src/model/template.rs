@@ -66,24 +66,33 @@ impl ChatTemplate {
         context.insert("tools".into(), tools.clone());
         context.insert("documents".into(), Value::from(()));
         context.insert("add_generation_prompt".into(), Value::from(true));
-        let mut printed = Printed(Vec::new());
+        let mut printed = Printed::default();
         let template = self.environment.get_template(NAME);
         let rendered = template.and_then(|template| template.render_captured_to(context, &mut printed).map(drop));
         rendered
-            .map(|()| String::from_utf8_lossy(&printed.0).into_owned())
-            .map_err(|error| ModelError::Template { path: self.path.clone(), reason: one_line(&error) })
+            .map(|()| String::from_utf8_lossy(&printed.text).into_owned())
+            .map_err(|error| match printed.is_full {
+                true => format!("it prints more than {MOST_TEXT} bytes"),
+                false => one_line(&error),
+            })
+            .map_err(|reason| ModelError::Template { path: self.path.clone(), reason })
     }
 }
 
 /// What a template prints, up to [`MOST_TEXT`].
-struct Printed(Vec<u8>);
+#[derive(Default)]
+struct Printed {
+    text: Vec<u8>,
+    is_full: bool,
+}
 
 impl std::io::Write for Printed {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        if text.len() > MOST_TEXT - self.0.len() {
-            return Err(std::io::Error::other(format!("it prints more than {MOST_TEXT} bytes")));
+        if text.len() > MOST_TEXT - self.text.len() {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
         }
-        self.0.extend_from_slice(text);
+        self.text.extend_from_slice(text);
         Ok(text.len())
     }
 

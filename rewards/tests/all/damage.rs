@@ -33,7 +33,7 @@ pub enum Edit {
 }
 
 #[rustfmt::skip]
-const BINARY: [&[u8]; 16] = [
+static BINARY: [&[u8]; 16] = [
     &[0],
     &[255],
     &[0; 4],
@@ -56,21 +56,21 @@ const BINARY: [&[u8]; 16] = [
 ];
 
 #[rustfmt::skip]
-const TEXT: [&[u8]; 40] = [
+static TEXT: [&[u8]; 40] = [
     b"\"", b"'", b"\"\"\"", b"'''", b"{", b"}", b"[", b"]", b"(", b")", b"{%", b"%}", b"{{", b"}}", b"{%}", b"#",
     b":", b",", b"=", b"-", b".", b"\n", b"\r\n", b"\t", b" ", b"\\", b"\\ud800", b"\0", b"\xff\xfe", b"\xef\xbb\xbf",
     "é\u{301}\u{10ffff}".as_bytes(), b"null", b"NaN", b"-inf", b"true", b"```", b"vertex ", b"<image>", b"/", b"..",
 ];
 
 #[rustfmt::skip]
-const NUMBERS: [&str; 22] = [
+static NUMBERS: [&str; 22] = [
     "0", "-1", "1", "2", "7", "0.5", "-0.0", "1e-308", "1e38", "1e200", "1e308", "1e999", "NaN", "inf", "999999999",
     "2147483647", "4294967295", "4294967296", "9223372036854775807", "-9223372036854775808", "18446744073709551615",
     "123456789012345678901234567890",
 ];
 
 /// How often a piece is inserted: the last one nests deeper than any stack allows.
-const TIMES: [usize; 4] = [1, 2, 30, 20_000];
+static TIMES: [usize; 4] = [1, 2, 30, 20_000];
 
 fn values() -> Vec<Value> {
     let nested = (0..100).fold(json!(1), |inner, _| json!([inner]));

@@ -241,7 +241,7 @@ fn a_damaged_chat_template_is_refused_or_renders() {
 fn a_chat_template_has_limits() {
     let directory = tempfile::tempdir().unwrap();
     for (template, says) in [
-        ("{%}", "syntax"),
+        ("{%}", "line 1"),
         ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "fuel"),
         ("{% for a in range(99) %}{{ 'x' * 9999999 }}{% endfor %}", "prints more than"),
         ("{{ {'a': 1}|tojson(indent=1000000000000) }}", "spaces"),

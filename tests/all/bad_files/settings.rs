@@ -20,7 +20,7 @@ fn a_damaged_configuration_is_refused_or_can_be_written() {
     let samples = vec![config("smoke.toml"), config("quickstart.toml"), config("internvl3-1b.toml")];
     with_bad_file("configuration", 300, samples, directory.path(), "run.toml", || {
         match Config::load(Some(&path), &[]) {
-            Ok(config) => assert_eq!(Config::load(None, &[]).is_ok(), !config.to_toml().unwrap().is_empty()),
+            Ok(config) => assert!(config.to_toml().unwrap().contains("[ppo]")),
             Err(error) => check_message("", &error),
         }
     });
