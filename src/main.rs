@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         Command::Data(args) => cli::data::run(args),
         Command::Model(args) => cli::model::run(args),
         Command::Plan(args) => cli::plan::run(args),
+        Command::Config(args) => cli::config::run(args),
+        Command::Completions(args) => cli::completions::run(args),
         Command::Doctor(args) => cli::doctor::run(args),
     };
     match result {

@@ -162,7 +162,7 @@ const FAR_TRUTH: f64 = 16.0;
 /// volumes: `|A or B| = |A| + |B| - |A and B|`. If a volume is not meaningful, one grid covers the
 /// ground truth and its surroundings, and a second grid counts the cells that the prediction
 /// occupies beyond them.
-fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pose)) -> f64 {
+pub(crate) fn placed_iou(n: usize, prediction: (&Solid, &Pose), ground_truth: (&Solid, &Pose)) -> f64 {
     let (reach, truth) = (prediction.1.bounds(prediction.0), ground_truth.1.bounds(ground_truth.0));
     let wide = GridSpec::spanning(n, &reach, &truth);
     let size = |bounds: &Bounds| -> [f64; 3] { std::array::from_fn(|axis| bounds.max[axis] - bounds.min[axis]) };

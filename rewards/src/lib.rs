@@ -16,12 +16,15 @@ pub mod mesh;
 pub mod native;
 pub mod outcome;
 pub mod program;
+pub mod protocol;
 pub mod reward;
 #[doc(hidden)]
 pub mod samples;
+mod section;
 pub mod shell;
 pub mod stats;
 pub mod stl;
+pub mod surface;
 mod winding;
 
 pub use common_grid::{CommonGrid, Occupied};
@@ -30,6 +33,7 @@ pub use grid::{Grid, GridSpec, Pose, iou, rasterise, voxelise};
 pub use mesh::{Bounds, MassProperties, Mesh, MeshError};
 pub use outcome::{Failure, Geometry, Outcome, OutcomeClass, Solid};
 pub use program::{PLAN_MARKS, extract_program, normalise_program, outside_of_plan};
+pub use protocol::{Protocol, ProtocolScore};
 pub use reward::{RewardConfig, RewardSource, reward};
 pub use shell::{ShellIou, shell_iou};
 pub use stl::{StlError, read_stl, write_stl};

@@ -16,65 +16,43 @@ pub enum RewardSource {
     Image,
 }
 
-/// Terms of the reward; see [`reward`] for the formula. Every key is optional.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RewardConfig {
-    /// `shape` (the IoU with the ground truth) or `image` (the likeness of the solid's render to
-    /// the input picture, in place of the IoU). Only reinforcement learning reads it.
-    pub source: RewardSource,
-    /// Added for any solid, whatever its IoU.
-    pub syntax_bonus: f64,
-    /// Multiplies the IoU, which is in [0, 1].
-    pub iou_weight: f64,
-    /// Exponent of the IoU. Above 1, the last tenth is worth more than the first.
-    pub iou_power: f64,
-    /// IoU thresholds, each of which earns one bonus when reached.
-    pub iou_thresholds: Vec<f64>,
-    /// Bonus for each threshold reached.
-    pub threshold_bonus: f64,
-    /// Multiplies the IoU of a solid that OCC calls invalid. 1 treats it like any other solid; 0
-    /// leaves it only the syntax bonus.
-    pub malformed_iou_factor: f64,
-    /// Subtracted for text that does not compile.
-    pub penalty_syntax: f64,
-    /// Subtracted for an exception.
-    pub penalty_exception: f64,
-    /// Subtracted if there is no usable object.
-    pub penalty_no_solid: f64,
-    /// Subtracted if a boolean removed everything.
-    pub penalty_empty: f64,
-    /// Subtracted for missing the deadline.
-    pub penalty_timeout: f64,
-    /// Subtracted for reaching the memory limit.
-    pub penalty_memory: f64,
-    /// Subtracted if the program killed its process.
-    pub penalty_crash: f64,
-    /// Subtracted if the completion was cut at the token limit. A truncated completion that also
-    /// fails gets this penalty instead of its class's penalty, because the model made no syntax
-    /// error.
-    pub penalty_truncated: f64,
-}
-
-impl Default for RewardConfig {
-    fn default() -> Self {
-        Self {
-            source: RewardSource::Shape,
-            syntax_bonus: 0.1,
-            iou_weight: 1.0,
-            iou_power: 1.0,
-            iou_thresholds: Vec::new(),
-            threshold_bonus: 0.0,
-            malformed_iou_factor: 1.0,
-            penalty_syntax: 0.0,
-            penalty_exception: 0.0,
-            penalty_no_solid: 0.0,
-            penalty_empty: 0.0,
-            penalty_timeout: 0.0,
-            penalty_memory: 0.0,
-            penalty_crash: 0.0,
-            penalty_truncated: 0.0,
-        }
+crate::section! {
+    /// Terms of the reward; see [`reward`] for the formula. Every key is optional.
+    RewardConfig {
+        /// `shape` (the IoU with the ground truth) or `image` (the likeness of the solid's render to
+        /// the input picture, in place of the IoU). Only reinforcement learning reads it.
+        source: RewardSource = RewardSource::Shape,
+        /// Added for any solid, whatever its IoU.
+        syntax_bonus: f64 = 0.1,
+        /// Multiplies the IoU, which is in [0, 1].
+        iou_weight: f64 = 1.0,
+        /// Exponent of the IoU. Above 1, the last tenth is worth more than the first.
+        iou_power: f64 = 1.0,
+        /// IoU thresholds, each of which earns one bonus when reached.
+        iou_thresholds: Vec<f64> = Vec::new(),
+        /// Bonus for each threshold reached.
+        threshold_bonus: f64 = 0.0,
+        /// Multiplies the IoU of a solid that OCC calls invalid. 1 treats it like any other solid; 0
+        /// leaves it only the syntax bonus.
+        malformed_iou_factor: f64 = 1.0,
+        /// Subtracted for text that does not compile.
+        penalty_syntax: f64 = 0.0,
+        /// Subtracted for an exception.
+        penalty_exception: f64 = 0.0,
+        /// Subtracted if there is no usable object.
+        penalty_no_solid: f64 = 0.0,
+        /// Subtracted if a boolean removed everything.
+        penalty_empty: f64 = 0.0,
+        /// Subtracted for missing the deadline.
+        penalty_timeout: f64 = 0.0,
+        /// Subtracted for reaching the memory limit.
+        penalty_memory: f64 = 0.0,
+        /// Subtracted if the program killed its process.
+        penalty_crash: f64 = 0.0,
+        /// Subtracted if the completion was cut at the token limit. A truncated completion that also
+        /// fails gets this penalty instead of its class's penalty, because the model made no syntax
+        /// error.
+        penalty_truncated: f64 = 0.0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use cadwright_rewards::{Frame, RewardConfig};
+use cadwright_rewards::{Frame, Protocol, RewardConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -102,6 +102,8 @@ pub struct ScorerConfig {
     pub grid: usize,
     /// Frames in which IoU is computed. The reward uses the first one.
     pub frames: Vec<Frame>,
+    /// Protocols of others that are computed besides.
+    pub protocols: Vec<Protocol>,
     /// Terms of the reward.
     pub reward: RewardConfig,
     /// The directory that keeps the outcomes of ground truths between runs. `None`: memory only.
@@ -121,6 +123,7 @@ impl Default for ScorerConfig {
             sandbox: Sandbox::Required,
             grid: 64,
             frames: vec![Frame::Canonical],
+            protocols: Vec::new(),
             reward: RewardConfig::default(),
             cache_dir: None,
             python: None,

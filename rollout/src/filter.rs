@@ -3,7 +3,9 @@
 //! A seccomp filter with a list of allowed calls; everything else, among it the numbers of the x32
 //! interface, fails with `EPERM`. The worker installs it before a program's first instruction
 //! (`worker/sandbox.py`). What is missing on purpose: processes, other programs, sockets, signals to
-//! others, other processes' memory, mounts, namespaces, keys, `bpf`, `io_uring`, devices.
+//! others, other processes' memory, mounts, namespaces, keys, `bpf`, `io_uring`, devices. And what
+//! Landlock does not look at: changing the mode, owner, times or attributes of a file, `truncate` by
+//! path, memory that counts for no process (`memfd_create`), signals by way of `fcntl`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +34,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_pwrite64,
     libc::SYS_close,
     libc::SYS_close_range,
-    libc::SYS_openat,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
@@ -40,7 +41,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fstatfs,
     libc::SYS_lseek,
     libc::SYS_ftruncate,
-    libc::SYS_truncate,
     libc::SYS_fallocate,
     libc::SYS_fadvise64,
     libc::SYS_fsync,
@@ -59,11 +59,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_utimensat,
     libc::SYS_umask,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
@@ -71,7 +67,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_pselect6,
     libc::SYS_copy_file_range,
     libc::SYS_sendfile,
-    libc::SYS_memfd_create,
     // Memory.
     libc::SYS_brk,
     libc::SYS_mmap,
@@ -135,7 +130,6 @@ const ALLOWED: &[i64] = &[
 /// The older forms of some of them.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_HERE: &[i64] = &[
-    libc::SYS_open,
     libc::SYS_creat,
     libc::SYS_stat,
     libc::SYS_lstat,
@@ -147,8 +141,6 @@ const ALLOWED_HERE: &[i64] = &[
     libc::SYS_rename,
     libc::SYS_link,
     libc::SYS_symlink,
-    libc::SYS_chmod,
-    libc::SYS_utimes,
     libc::SYS_getdents,
     libc::SYS_dup2,
     libc::SYS_pipe,
@@ -166,6 +158,25 @@ const ALLOWED_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[i64] = &[];
 
+/// Duplicates, flags and locks of descriptors.
+const FCNTL: [i32; 9] = [
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+];
+
+/// Is it a terminal, how much can be read, close on exec.
+const IOCTL: [libc::Ioctl; 4] = [libc::TCGETS, libc::FIONREAD, libc::FIOCLEX, libc::FIONCLEX];
+
+/// The name of a thread, and the filter that is installed after this one.
+const PRCTL: [i32; 2] = [libc::PR_SET_NAME, libc::PR_SET_SECCOMP];
+
 /// Writes the filters that the worker installs to `directory`, in the order of installation; none if
 /// there is none for this architecture.
 pub fn write_filters(directory: &Path) -> Result<()> {
@@ -181,19 +192,18 @@ pub fn write_filters(directory: &Path) -> Result<()> {
 fn calls(target: TargetArch) -> Built<BpfProgram> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
+    rules.insert(libc::SYS_openat, opens(2)?);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, opens(1)?);
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![argument(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     // `abort` and `raise` signal the own process.
     rules.insert(libc::SYS_tgkill, vec![argument(0, SeccompCmpOp::Eq, OWN_PID)?]);
     // Limits are read, not set.
     rules.insert(libc::SYS_prlimit64, vec![whole_argument(2, 0)?]);
-    // Is it a terminal, how much can be read, close on exec.
-    rules.insert(
-        libc::SYS_ioctl,
-        one_of(1, &[libc::TCGETS, libc::FIONREAD, libc::FIOCLEX, libc::FIONCLEX].map(u64::from))?,
-    );
-    // The name of a thread, and the filter that is installed after this one.
-    rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_SECCOMP].map(|option| option as u64))?);
+    rules.insert(libc::SYS_fcntl, one_of(1, &FCNTL.map(|command| command as u64))?);
+    rules.insert(libc::SYS_ioctl, one_of(1, &IOCTL.map(|request| request as u64))?);
+    rules.insert(libc::SYS_prctl, one_of(0, &PRCTL.map(|option| option as u64))?);
     SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, target)?.try_into()
 }
 
@@ -201,6 +211,17 @@ fn calls(target: TargetArch) -> Built<BpfProgram> {
 fn clone3(target: TargetArch) -> Built<BpfProgram> {
     let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), target)?.try_into()
+}
+
+/// Opens a file, but does not cut one that is only to be read: Landlock's first versions allow that.
+fn opens(flags: u8) -> Built<Vec<SeccompRule>> {
+    let (cut, mode) = (libc::O_TRUNC as u64, libc::O_ACCMODE as u64);
+    let rule = |mask, value: u64| argument(flags, SeccompCmpOp::MaskedEq(mask), value);
+    Ok(vec![
+        rule(cut, 0)?,
+        rule(cut | mode, cut | libc::O_WRONLY as u64)?,
+        rule(cut | mode, cut | libc::O_RDWR as u64)?,
+    ])
 }
 
 /// A rule about the low half of an argument.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cadwright_rewards::{OutcomeClass, extract_program};
+use cadwright_rewards::{OutcomeClass, Protocol, ProtocolScore, extract_program};
 use crossbeam::channel::unbounded;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +22,7 @@ use crate::answer::Verdict;
 use crate::config::{Engine, ScorerConfig};
 use crate::error::{Error, Result};
 use crate::files::WholeFile;
+use crate::protocols::Stratum;
 use crate::scorer::Scorer;
 use crate::scoring::{Execution, Score, ScoreRequest, Shared, caught};
 use crate::summary::{Report, ReportBuilder};
@@ -45,8 +46,8 @@ pub struct ExecOptions {
 pub struct ScoreOptions {
     /// Rows `{"id", "ground_truth", "prediction"}`. Instead of `"ground_truth"`, a row may have
     /// `"ground_truth_mesh"`, the path of an STL or STEP file. Relative paths are from the JSONL
-    /// file's directory, or else from the working directory. Other fields are ignored. `id` is a
-    /// string or a number.
+    /// file's directory, or else from the working directory. `"bench"` and `"label"` name the cell of
+    /// a row in CADBench's tables. Other fields are ignored. `id` is a string or a number.
     pub input: PathBuf,
     /// The file for the rows; see [`score`].
     pub output: PathBuf,
@@ -91,6 +92,10 @@ pub(crate) struct ScoreIn {
     #[serde(default)]
     ground_truth_mesh: Option<PathBuf>,
     prediction: String,
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(default)]
+    bench: Option<String>,
 }
 
 /// A row of an input file.
@@ -164,6 +169,8 @@ struct ScoreOut<'a> {
     error: Option<&'a str>,
     engine: Engine,
     iou: BTreeMap<&'a str, Option<f64>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    protocols: &'a BTreeMap<Protocol, ProtocolScore>,
     reward: Option<f64>,
     micros: u64,
     malformed: bool,
@@ -249,6 +256,9 @@ fn exec_row<'a>(id: &'a Value, execution: &'a Execution) -> ExecOut<'a> {
 /// `{"id", "valid", "outcome", "error", "engine", "iou": {"canonical": ..}, "reward", "micros",
 /// "malformed"}`
 ///
+/// With [`ScorerConfig::protocols`], a row has `"protocols": {"cadrille": {"cd", "iou"}, "cadbench":
+/// {"cd", "iou", "siou"}}` besides; numbers of a failure are `null`.
+///
 /// All but `iou` and `reward` are about the prediction. The IoU of a prediction that failed is 0.
 /// If the *ground truth* fails there is nothing to compare with: `iou` is `null` in every frame,
 /// the row has one more field, `ground_truth_error`, and the summary counts it as IoU 0 and among
@@ -284,6 +294,8 @@ pub fn score(options: &ScoreOptions) -> Result<Report> {
     };
     stream(&scorer, rows(&options.input)?, score_row, |row: &ScoreIn, score: Score| {
         report.add(&score, false);
+        let is_empty = row.prediction.trim().is_empty();
+        report.add_protocols(&score, Stratum { is_empty, family: row.bench.clone(), label: row.label.clone() });
         output.row(&ScoreOut {
             id: &row.id,
             valid: score.verdict.is_valid(),
@@ -291,6 +303,7 @@ pub fn score(options: &ScoreOptions) -> Result<Report> {
             error: score.error.as_deref(),
             engine: score.engine,
             iou: score.iou.iter().map(|(frame, iou)| (frame.name(), *iou)).collect(),
+            protocols: &score.protocols,
             reward: score.verdict.class().map(|_| score.reward),
             micros: score.micros,
             malformed: score.malformed,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cadwright_rewards::native::Decline;
-use cadwright_rewards::{Frame, Geometry, MassProperties, Mesh, Outcome, ShellIou, Solid, reward, shell_iou};
+use cadwright_rewards::{
+    Frame, Geometry, MassProperties, Mesh, Outcome, Protocol, ProtocolScore, ShellIou, Solid, reward, shell_iou,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, Verdict};
@@ -56,6 +58,9 @@ pub struct Score {
     /// (see [`Verdict`]); and in [`Frame::Exact`] if OCC has no answer or the ground truth is a
     /// file.
     pub iou: BTreeMap<Frame, Option<f64>>,
+    /// By configured protocol: its numbers, none for a prediction or a ground truth that failed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub protocols: BTreeMap<Protocol, ProtocolScore>,
     /// The reward; see [`reward()`]. It uses the IoU in the first configured frame, or 0 if the
     /// ground truth failed. 0 for a prediction whose outcome is not known.
     pub reward: f64,
@@ -137,6 +142,7 @@ impl Shared {
                 engine: self.config.engine,
                 malformed: false,
                 iou: self.config.frames.iter().map(|&frame| (frame, None)).collect(),
+                protocols: self.config.protocols.iter().map(|&protocol| (protocol, ProtocolScore::default())).collect(),
                 reward: 0.0,
                 micros: micros(start),
                 solid: None,
@@ -173,6 +179,12 @@ impl Shared {
         };
         let iou: BTreeMap<_, _> =
             self.config.frames.iter().map(|&f| Ok((f, compare(f)?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let truth_is_file = request.ground_truth.program().is_none();
+        let measure = |protocol: Protocol| match (&compared, &truth) {
+            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => protocol.score(self.config.grid, a, b, truth_is_file),
+            _ => ProtocolScore::default(),
+        };
+        let protocols = self.config.protocols.iter().map(|&protocol| (protocol, measure(protocol))).collect();
         let rewarded = self.config.frames.first().and_then(|frame| iou[frame]).unwrap_or(0.0);
         let solid = prediction.solid().cloned();
         let malformed = solid.as_ref().is_some_and(|solid| solid.malformed);
@@ -190,6 +202,7 @@ impl Shared {
             engine: prediction.engine,
             malformed,
             iou,
+            protocols,
             reward,
             micros: micros(start),
             solid,

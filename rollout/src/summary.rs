@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cadwright_rewards::stats::{best_at_k, mean, pass_at_k};
-use cadwright_rewards::{Frame, OutcomeClass};
+use cadwright_rewards::{Frame, OutcomeClass, Protocol};
 use serde::{Deserialize, Serialize};
 
 pub use cadwright_rewards::stats::MeanCi;
@@ -16,6 +16,7 @@ use crate::answer::Verdict;
 use crate::chosen::ChosenReport;
 use crate::config::{Engine, ScorerConfig};
 use crate::error::{Error, Result};
+use crate::protocols::{ProtocolReports, ProtocolRows, Stratum, quartiles};
 use crate::scoring::Score;
 
 /// Statistics of predictions, as in `summary.json`.
@@ -47,6 +48,9 @@ pub struct Report {
     /// By number of samples k = 1, 2, 4, ...: the best of k samples of a part, in `frame`. Empty
     /// for one sample.
     pub at_k: BTreeMap<usize, AtK>,
+    /// What the tables of other protocols print, if any was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<ProtocolReports>,
     /// Mean reward.
     pub reward: f64,
     /// Predictions by outcome class; every class is there. A prediction that was declined, or on
@@ -115,6 +119,12 @@ pub struct FrameReport {
     pub iou_valid: f64,
     /// Interval of `iou_valid`.
     pub iou_valid_ci95: [f64; 2],
+    /// Quartiles over all predictions; a failure counts 0.
+    #[serde(default)]
+    pub quartiles: [f64; 3],
+    /// Quartiles over the valid predictions.
+    #[serde(default)]
+    pub quartiles_valid: [f64; 3],
 }
 
 /// The best of k samples of a part. Estimates are unbiased.
@@ -229,6 +239,8 @@ pub struct ReportBuilder {
     shell_undetermined: usize,
     panics: usize,
     tokens: Vec<TokenCounts>,
+    protocols: Vec<Protocol>,
+    protocol_rows: ProtocolRows,
 }
 
 impl ReportBuilder {
@@ -258,6 +270,8 @@ impl ReportBuilder {
             shell_undetermined: 0,
             panics: 0,
             tokens: Vec::new(),
+            protocols: config.protocols.clone(),
+            protocol_rows: ProtocolRows::default(),
         }
     }
 
@@ -281,6 +295,13 @@ impl ReportBuilder {
         self.iou_uncertain += usize::from(score.iou_uncertain);
         self.shell_undetermined += usize::from(score.shell_undetermined);
         self.panics += usize::from(score.verdict == Verdict::Panicked);
+    }
+
+    /// Adds the numbers of the configured protocols about one prediction.
+    pub fn add_protocols(&mut self, score: &Score, stratum: Stratum) {
+        if !self.protocols.is_empty() {
+            self.protocol_rows.add(score, stratum);
+        }
     }
 
     /// Adds the numbers of tokens of one prediction.
@@ -315,6 +336,7 @@ impl ReportBuilder {
             iou_ci95,
             frames,
             at_k: if self.samples > 1 { self.at_k() } else { BTreeMap::new() },
+            protocols: self.protocol_rows.report(&self.protocols, self.samples),
             reward: mean(&self.rewards),
             outcomes: self.outcomes,
             engines: self.engines,
@@ -338,13 +360,22 @@ impl ReportBuilder {
 
     fn frame_report(&self, ious: &[Option<f64>]) -> FrameReport {
         let all: Vec<f64> = ious.iter().map(|iou| iou.unwrap_or(0.0)).collect();
+        let quartiles_all = quartiles(&all).unwrap_or_default();
         let all = MeanCi::over_groups(&self.by_part(&all));
         let valid: Vec<Option<f64>> =
             ious.iter().zip(&self.valid).map(|(iou, is_valid)| iou.filter(|_| *is_valid)).collect();
         let valid: Vec<Vec<f64>> =
             self.by_part(&valid).into_iter().map(|part| part.into_iter().flatten().collect()).collect();
+        let quartiles_valid = quartiles(&valid.concat()).unwrap_or_default();
         let valid = MeanCi::over_groups(&valid);
-        FrameReport { iou: all.mean, iou_ci95: all.ci95, iou_valid: valid.mean, iou_valid_ci95: valid.ci95 }
+        FrameReport {
+            iou: all.mean,
+            iou_ci95: all.ci95,
+            iou_valid: valid.mean,
+            iou_valid_ci95: valid.ci95,
+            quartiles: quartiles_all,
+            quartiles_valid,
+        }
     }
 
     fn at_k(&self) -> BTreeMap<usize, AtK> {

@@ -37,6 +37,9 @@ NETWORK, SCOPES = 0b11, 0b11
 # The bytes and the files that one program may write.
 FILE_BYTES, FILES = 64 << 20, 4096
 
+# Processes and threads of a server, all its children together.
+THREADS = 4096
+
 # The number in a filter that stands for the process itself (src/filter.rs).
 OWN_PID = 0x7FED_CBA9
 
@@ -68,7 +71,7 @@ def hide_memory() -> None:
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def limit(memory_bytes: int, cpu_seconds: int) -> None:
+def limit(memory_bytes: int, cpu_seconds: int, own_users: bool) -> None:
     """`memory_bytes` counts address space, including everything that is mapped already."""
     for what, most in (
         (resource.RLIMIT_AS, memory_bytes),
@@ -76,7 +79,11 @@ def limit(memory_bytes: int, cpu_seconds: int) -> None:
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NOFILE, 128),
         (resource.RLIMIT_CORE, 0),
+        # Threads count. In a user namespace only those within it do; root is not limited.
+        (resource.RLIMIT_NPROC, THREADS if own_users else resource.RLIM_INFINITY),
     ):
+        if most == resource.RLIM_INFINITY:
+            continue
         hard = resource.getrlimit(what)[1]
         if hard != resource.RLIM_INFINITY:
             most = min(most, hard)
@@ -215,7 +222,7 @@ class Sandbox:
     def __init__(self, filters: list[bytes], namespaces: list[str], no_namespaces: str) -> None:
         self.filters = filters
         self.landlock: Landlock | None = None
-        self.scratch = "mount" in namespaces
+        self.scratch, self.own_users = "mount" in namespaces, "user" in namespaces
         # By layer: whether it holds, and in which form or why not.
         self.layers: dict[str, tuple[bool, str]] = {
             "limits": (True, "memory, processor time, files, descriptors"),

@@ -42,8 +42,10 @@ READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH, OLD = b"R", b"X", b"D", b"T", b"M",
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
 # A shared child is replaced after this number of programs, or if it has grown by these bytes.
 SHARED_PROGRAMS, SHARED_GROWTH = 200, 512 << 20
-# A server that has grown by these bytes asks for another one.
+# A server that has grown by these bytes asks for another one, and one whose forks take this many
+# times as long as its first ones, and these seconds.
 SERVER_GROWTH = 256 << 20
+SLOWER, SLOW_FORK_S = 8.0, 0.2
 # What a child says about its result, besides 0: it is too long. Only a shared child: the program is
 # not tame, or it has run but its result, and the child, cannot be trusted.
 TOO_LONG, WILD, SPOILED = 98, 254, 255
@@ -138,7 +140,9 @@ class Server:
         self.shared: Child | None = None
         self.requests = bytearray()
         self.oom_kills = oom_kills()
-        self.jobs, self.is_old = 0, False
+        self.is_old = False
+        # Seconds of a fork: the mean of the first ones, and of the last ones.
+        self.forks, self.first_forks, self.last_forks = 0, 0.0, 0.0
 
     def run(self) -> None:
         import measure  # imports CadQuery; requests wait in the pipe meanwhile
@@ -189,7 +193,6 @@ class Server:
         return os.path.join(self.root, f"{job.request}{ending}")
 
     def start(self, job: Job) -> None:
-        self.jobs += 1
         may_share = job.task in (self.measure.MESH, self.measure.SHELL)
         if may_share and self.shared is None:
             self.shared = self.fork_shared()
@@ -228,10 +231,11 @@ class Server:
 
     def fork(self, child: Child, life: object) -> bool:
         """Starts a child that lives its life. Refuses its job if that fails."""
-        pid = -1
+        pid, started = -1, time.monotonic()
         try:
             pid = os.fork()
             if pid > 0:
+                self.note_fork(time.monotonic() - started)
                 child.pidfd = os.pidfd_open(pid)
         except OSError as error:
             if pid > 0:  # a child that cannot be watched
@@ -250,6 +254,19 @@ class Server:
         self.children[pid] = child
         self.selector.register(child.pidfd, selectors.EVENT_READ, child)
         return True
+
+    def note_fork(self, seconds: float) -> None:
+        """Asks for another server if this one has grown or slowed down."""
+        self.forks += 1
+        if self.forks <= 32:
+            self.first_forks += seconds / 32
+            self.last_forks = self.first_forks
+        self.last_forks += 0.05 * (seconds - self.last_forks)
+        is_slow = self.forks > 64 and self.last_forks > max(SLOW_FORK_S, SLOWER * self.first_forks)
+        has_grown = self.forks % 64 == 0 and resident_bytes(os.getpid()) > self.resident + SERVER_GROWTH
+        if (is_slow or has_grown) and not self.is_old:
+            self.is_old = True
+            reply(0, OLD)
 
     def fork_shared(self) -> Child | None:
         opened: list[int] = []
@@ -292,7 +309,7 @@ class Server:
         kept = [os.dup2(descriptor, 3 + place) for place, descriptor in enumerate(high)]
         os.closerange(3 + len(kept), 4096)
         sys.argv = ["program"]
-        sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds)
+        sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds, self.sandbox.own_users)
         return kept
 
     def settle_alone(self, job: Job, keep: list[int]) -> list[int]:
@@ -407,9 +424,6 @@ class Server:
         if job.has_directory and self.sandbox.scratch:
             sandbox.unmount(self.path(job))
         reply(job.request, kind, payload)
-        if not self.is_old and self.jobs % 256 == 0 and resident_bytes(os.getpid()) > self.resident + SERVER_GROWTH:
-            self.is_old = True
-            reply(0, OLD)
 
     def dismiss(self, child: Child) -> None:
         """Kills a child and the processes that it started."""
@@ -510,7 +524,8 @@ def first_of_namespace() -> None:
 
 
 def main() -> None:
-    root, timeout_s, memory_bytes, is_required = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "required"
+    root, timeout_s, memory_bytes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    is_required = sys.argv[4] == "required"
     # If the process that started us is killed, our input ends or, at the latest, this signal comes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that started us

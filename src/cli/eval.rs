@@ -107,6 +107,10 @@ pub struct EvalArgs {
     /// (eval.frames, by default canonical)
     #[arg(long)]
     frames: Option<String>,
+    /// Metrics as others publish them, separated by commas: cadrille, cadbench (eval.protocols, by
+    /// default none)
+    #[arg(long)]
+    protocol: Option<String>,
     /// Prompt strategies, separated by commas, in place of the policy's own prompt: plain,
     /// reference, plan, planned, examples, or TOML files (prompt.strategy). If there are several,
     /// each has its own files: predictions-plain.json, ..
@@ -119,9 +123,9 @@ pub struct EvalArgs {
 impl EvalArgs {
     /// The given flags, as overrides of the configuration.
     fn flags(&self) -> Vec<String> {
-        let frames = |list: &String| {
+        let list = |key: &str, list: &String| {
             let names: Vec<&str> = list.split(',').map(str::trim).collect();
-            format!("eval.frames={names:?}")
+            format!("{key}={names:?}")
         };
         let flags = [
             self.num_samples.map(|n| format!("eval.num_samples={n}")),
@@ -131,7 +135,8 @@ impl EvalArgs {
             self.split.as_ref().map(|split| text_override("eval.split", split)),
             self.select.as_ref().map(|ways| format!("eval.select={ways:?}")),
             self.select_at.as_ref().map(|numbers| format!("eval.select_at={numbers:?}")),
-            self.frames.as_ref().map(frames),
+            self.frames.as_ref().map(|names| list("eval.frames", names)),
+            self.protocol.as_ref().map(|names| list("eval.protocols", names)),
             self.agent.then(|| "eval.agent=true".to_owned()),
         ];
         flags.into_iter().flatten().chain(self.policy.flags()).collect()

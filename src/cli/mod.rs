@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod audit;
 pub mod compare;
+pub mod completions;
+pub mod config;
 pub mod data;
 pub mod doctor;
 pub mod eval;
@@ -62,6 +64,10 @@ pub enum Command {
     Model(model::ModelArgs),
     /// Estimate what a step costs on many GPUs, and what stops scaling
     Plan(plan::PlanArgs),
+    /// Show what a configuration consists of
+    Config(config::ConfigCommand),
+    /// Print a script that completes commands and flags in bash, zsh or fish
+    Completions(completions::CompletionsArgs),
     /// Report what this machine has, what is missing, and how to repair it
     Doctor(doctor::DoctorArgs),
 }

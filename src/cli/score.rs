@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cadwright_rewards::frames::Frame;
+use cadwright_rewards::{Frame, Protocol};
 use cadwright_rollout::jsonl::{ScoreOptions, score};
 use cadwright_rollout::{Engine, FrameReport, ScorerConfig, top_reasons};
 use clap::Args;
@@ -73,6 +73,9 @@ pub struct ScoreArgs {
     /// first makes the reward
     #[arg(long, default_value = "canonical")]
     frames: String,
+    /// Metrics as others publish them, separated by commas: cadrille, cadbench
+    #[arg(long, default_value = "")]
+    protocol: String,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -101,6 +104,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         scorer: ScorerConfig {
             grid: args.grid,
             frames: Frame::parse_list(&args.frames)?,
+            protocols: Protocol::parse_list(&args.protocol)?,
             reward: args.config.load(Vec::new())?.reward,
             ..args.engine.scorer_config()?
         },

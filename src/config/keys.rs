@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use cadwright_rewards::frames::Frame;
 use cadwright_rewards::reward::RewardConfig;
+use cadwright_rewards::{Frame, Protocol, section};
 use cadwright_rollout::{Engine, Sandbox};
 use serde::{Deserialize, Serialize};
 
-use super::section::section;
 use crate::agent::choose::Select;
 use crate::data::Split;
 use crate::data::synth::Numbers;
@@ -606,6 +605,9 @@ section! {
         /// to those of `rollout.frame`, there are `shell` (the published metric) and `exact`
         /// (booleans; slow).
         frames: Vec<Frame> = [Frame::Canonical],
+        /// Metrics as others publish them, computed besides: `cadrille`, `cadbench`
+        /// (docs/metrics.md).
+        protocols: Vec<Protocol> = [],
     }
 }
 

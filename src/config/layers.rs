@@ -1,6 +1,7 @@
 //! A file and overrides, merged over the defaults key by key. Every key is checked by itself, so
 //! that one wrong value does not hide another.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,19 +13,39 @@ use super::{Config, ConfigError};
 pub(super) struct Layers {
     merged: Table,
     problems: Vec<String>,
+    /// By key that is not the default's: the file or flag that set it last.
+    origins: BTreeMap<String, String>,
 }
 
 impl Layers {
     /// The defaults.
     pub fn new() -> Result<Self, ConfigError> {
         let merged = Table::try_from(Config::default()).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { merged, problems: Vec::new() })
+        Ok(Self { merged, problems: Vec::new(), origins: BTreeMap::new() })
+    }
+
+    /// The defaults, a file and overrides, in this order.
+    pub fn of(path: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
+        let mut layers = Self::new()?;
+        if let Some(path) = path {
+            layers.add(&read_file(path)?, &path.display().to_string());
+        }
+        for text in overrides {
+            layers.add(&parse_override(text)?, &format!("--set {text}"));
+        }
+        Ok(layers)
     }
 
     /// Lays the values of `table` over the earlier ones. `origin` names their file or flag in
     /// messages. Values that cannot be used are left out and reported by [`Self::merged`].
     pub fn add(&mut self, table: &Table, origin: &str) {
-        merge(&mut self.merged, table, &mut Vec::new(), origin, &mut self.problems);
+        let mut notes = Notes { origin, origins: &mut self.origins, problems: &mut self.problems };
+        merge(&mut self.merged, table, &mut Vec::new(), &mut notes);
+    }
+
+    /// The file or flag that set each key, other than the defaults.
+    pub fn origins(&self) -> &BTreeMap<String, String> {
+        &self.origins
     }
 
     /// The configuration, and a line for each value that could not be used.
@@ -68,9 +89,17 @@ pub(super) fn parse_override(text: &str) -> Result<Table, ConfigError> {
     parsed.map_err(|error| invalid(error.message().to_owned()))
 }
 
+/// Where values come from, and what is wrong with them.
+struct Notes<'a> {
+    origin: &'a str,
+    origins: &'a mut BTreeMap<String, String>,
+    problems: &'a mut Vec<String>,
+}
+
 /// Lays `new` over `known`, whose keys and types decide what is allowed. `path` holds the names of
 /// the sections around.
-fn merge<'a>(known: &mut Table, new: &'a Table, path: &mut Vec<&'a str>, origin: &str, problems: &mut Vec<String>) {
+fn merge<'a>(known: &mut Table, new: &'a Table, path: &mut Vec<&'a str>, notes: &mut Notes) {
+    let origin = notes.origin;
     for (key, value) in new {
         path.push(key);
         let name = path.join(".");
@@ -81,12 +110,15 @@ fn merge<'a>(known: &mut Table, new: &'a Table, path: &mut Vec<&'a str>, origin:
                     let suggestion = [sections, &[nearest.as_str()]].concat().join(".");
                     format!("; did you mean `{suggestion}`?")
                 });
-                problems.push(format!("{origin}: unknown key `{name}`{hint}"));
+                notes.problems.push(format!("{origin}: unknown key `{name}`{hint}"));
             }
-            (_, Some(Value::Table(current)), Value::Table(value)) => merge(current, value, path, origin, problems),
+            (_, Some(Value::Table(current)), Value::Table(value)) => merge(current, value, path, notes),
             (_, Some(current), value) => match checked(current, value, path) {
-                Ok(value) => *current = value,
-                Err(problem) => problems.push(format!("{origin}: {problem}")),
+                Ok(value) => {
+                    *current = value;
+                    notes.origins.insert(name, origin.to_owned());
+                }
+                Err(problem) => notes.problems.push(format!("{origin}: {problem}")),
             },
         }
         path.pop();

@@ -3,7 +3,7 @@
 
 mod keys;
 mod layers;
-mod section;
+mod shown;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,8 @@ use crate::data::Selection;
 use crate::model::{ModelError, Preset, Strategy};
 
 pub use keys::*;
-use layers::{Layers, parse_override, read_file};
+use layers::Layers;
+pub use shown::{ShownKey, shown};
 
 /// The reasons why a configuration cannot be used, all at once.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +73,7 @@ impl Config {
     /// the nearest known key, values of the wrong type or with an unknown name, and values that
     /// contradict each other.
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
-        let mut layers = Layers::new()?;
-        if let Some(path) = path {
-            layers.add(&read_file(path)?, &path.display().to_string());
-        }
-        for text in overrides {
-            layers.add(&parse_override(text)?, &format!("--set {text}"));
-        }
+        let layers = Layers::of(path, overrides)?;
         let (mut config, mut problems) = layers.merged()?;
         if config.run.output_dir.as_os_str().is_empty() {
             let name = path.and_then(Path::file_stem).unwrap_or("default".as_ref());

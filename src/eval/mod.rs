@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cadwright_rewards::stats::mean;
-use cadwright_rollout::{Report, Scorer};
+use cadwright_rollout::{Report, Scorer, ScorerConfig};
 use serde_json::{Value, json};
 
 use crate::agent::choose::Select;
@@ -55,7 +55,8 @@ impl Evaluation {
     ) -> Result<Self> {
         let started = Instant::now();
         let eval = &config.eval;
-        let scorer = Scorer::new(world.own_share(config.scorer(eval.engine, eval.grid, &eval.frames, cache_dir)))?;
+        let scorer = config.scorer(eval.engine, eval.grid, &eval.frames, cache_dir);
+        let scorer = Scorer::new(world.own_share(ScorerConfig { protocols: eval.protocols.clone(), ..scorer }))?;
         let n = if eval.num_samples == 0 { dataset.len() } else { eval.num_samples.min(dataset.len()) };
         let indices: Vec<usize> = (0..n).collect();
         scorer.ready()?;

@@ -2,7 +2,7 @@
 //! evaluation.
 
 use anyhow::{Context, Result};
-use cadwright_rollout::{Report, ReportBuilder, Score, Scorer, TokenCounts};
+use cadwright_rollout::{Report, ReportBuilder, Score, Scorer, Stratum, TokenCounts};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +148,7 @@ pub fn report(predictions: &[Prediction], scorer: &Scorer, samples: usize, thres
     let mut builder = ReportBuilder::new(scorer.config(), samples, thresholds);
     for prediction in predictions {
         builder.add(&prediction.score, prediction.truncated);
+        builder.add_protocols(&prediction.score, Stratum::default());
         builder.add_tokens(prediction.counts);
     }
     builder.finish(seconds)

@@ -198,6 +198,7 @@ mod tests {
             solid: None,
             ground_truth_error: None,
             iou_uncertain: false,
+            protocols: Default::default(),
             shell_undetermined: false,
             declined: Vec::new(),
         };

@@ -92,6 +92,7 @@ mod tests {
             solid: None,
             ground_truth_error: None,
             iou_uncertain: false,
+            protocols: Default::default(),
             shell_undetermined: false,
             declined: Vec::new(),
         })

@@ -29,6 +29,7 @@ fn scored(iou: f64) -> Score {
         solid: None,
         ground_truth_error: None,
         iou_uncertain: false,
+        protocols: Default::default(),
         shell_undetermined: false,
         declined: Vec::new(),
     }

@@ -1,0 +1,189 @@
+//! Points on the surface of a solid, uniform by area.
+
+use std::f64::consts::{PI, TAU};
+
+use nalgebra::{Rotation3, Unit};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::csg::{CsgSolid, Vec3};
+use crate::mesh::Mesh;
+use crate::outcome::{Geometry, Solid};
+
+/// Directions of the lines that sample an exact solid, in a round. A face's share of the points
+/// depends on the mean of the cosine between its normal and the directions, which is off by less
+/// than 1 % for this many.
+const DIRECTIONS: usize = 192;
+
+/// Rounds after which a solid that no line meets counts as one without a surface.
+const ROUNDS: usize = 64;
+
+/// `n` points on the surface of a solid, uniform by area, the same for the same `seed`. `None` if
+/// it has no surface.
+///
+/// A mesh has the points on its triangles. On an exact solid they are where random lines meet it:
+/// lines that are uniform in direction and place meet every part of a surface in proportion to its
+/// area (the Cauchy-Crofton formula).
+pub fn points(solid: &Solid, n: usize, seed: u64) -> Option<Vec<[f64; 3]>> {
+    let mut dice = ChaCha8Rng::seed_from_u64(seed);
+    match &solid.geometry {
+        Geometry::Mesh(mesh) => on_triangles(mesh, n, &mut dice),
+        Geometry::Csg(csg) => on_lines(csg, solid, n, &mut dice),
+    }
+}
+
+fn on_triangles(mesh: &Mesh, n: usize, dice: &mut ChaCha8Rng) -> Option<Vec<[f64; 3]>> {
+    let corner = |index: u32| Vec3::from(mesh.vertices[index as usize]);
+    let mut sums = Vec::with_capacity(mesh.triangles.len());
+    let mut area = 0.0;
+    for [a, b, c] in mesh.triangles.iter().map(|triangle| triangle.map(corner)) {
+        area += (b - a).cross(&(c - a)).norm() / 2.0;
+        sums.push(area);
+    }
+    if !(area.is_finite() && area > 0.0) {
+        return None;
+    }
+    let point = |_| {
+        let at = dice.random::<f64>() * area;
+        let index = sums.partition_point(|&sum| sum <= at).min(sums.len() - 1);
+        let [a, b, c] = mesh.triangles[index].map(corner);
+        let (mut u, mut v) = (dice.random::<f64>(), dice.random::<f64>());
+        if u + v > 1.0 {
+            (u, v) = (1.0 - u, 1.0 - v);
+        }
+        (a + (b - a) * u + (c - a) * v).into()
+    };
+    Some((0..n).map(point).collect())
+}
+
+fn on_lines(csg: &CsgSolid, solid: &Solid, n: usize, dice: &mut ChaCha8Rng) -> Option<Vec<[f64; 3]>> {
+    let bounds = solid.bounds();
+    let (low, high) = (Vec3::from(bounds.min), Vec3::from(bounds.max));
+    let (center, half) = ((low + high) / 2.0, (high - low) / 2.0);
+    let surface = 8.0 * (half.x * half.y + half.y * half.z + half.z * half.x);
+    if !(surface.is_finite() && surface > 0.0) {
+        return None;
+    }
+    // If the surface were that of the bounds, one round would give a quarter more than `n` points:
+    // on average over all directions, a surface is met half as often as it is large.
+    let lines_per_area = 2.5 * n as f64 / (surface * DIRECTIONS as f64);
+    let mut points = Vec::with_capacity(2 * n);
+    for round in 0.. {
+        for direction in directions(dice) {
+            cast(csg, direction, (center, half), lines_per_area, dice, &mut points);
+        }
+        if points.len() >= n {
+            break;
+        }
+        if round > ROUNDS * (1 + points.len()) {
+            return None;
+        }
+    }
+    // The points are in the order of directions, and the list must not lack the last ones.
+    for place in 0..n {
+        let other = dice.random_range(place..points.len());
+        points.swap(place, other);
+    }
+    points.truncate(n);
+    Some(points)
+}
+
+/// Evenly spread directions of a half sphere (a Fibonacci lattice), turned at random.
+fn directions(dice: &mut ChaCha8Rng) -> Vec<Vec3> {
+    let turn = random_rotation(dice);
+    let golden = PI * (3.0 - 5f64.sqrt());
+    let direction = |k: usize| {
+        let z = (k as f64 + 0.5) / DIRECTIONS as f64;
+        let (radius, angle) = ((1.0 - z * z).sqrt(), golden * k as f64);
+        turn * Vec3::new(radius * angle.cos(), radius * angle.sin(), z)
+    };
+    (0..DIRECTIONS).map(direction).collect()
+}
+
+fn random_rotation(dice: &mut ChaCha8Rng) -> Rotation3<f64> {
+    let axis = loop {
+        let axis = Vec3::from_fn(|_, _| dice.random_range(-1.0..1.0));
+        if (0.01..1.0).contains(&axis.norm()) {
+            break Unit::new_normalize(axis);
+        }
+    };
+    Rotation3::from_axis_angle(&axis, dice.random_range(0.0..TAU))
+}
+
+/// Adds the points where random lines of one direction meet the solid: as many lines per area of the
+/// bounds' shadow for every direction.
+fn cast(
+    csg: &CsgSolid,
+    direction: Vec3,
+    (center, half): (Vec3, Vec3),
+    lines_per_area: f64,
+    dice: &mut ChaCha8Rng,
+    points: &mut Vec<[f64; 3]>,
+) {
+    let mut caster = csg.caster(direction);
+    let least = (0..3).min_by(|&a, &b| direction[a].abs().total_cmp(&direction[b].abs())).unwrap_or(0);
+    let across = Vec3::ith(least, 1.0).cross(&direction).normalize();
+    let along = direction.cross(&across);
+    let (width, depth) = (across.abs().dot(&half), along.abs().dot(&half));
+    let lines = 4.0 * width * depth * lines_per_area + dice.random::<f64>();
+    for _ in 0..lines as usize {
+        let origin =
+            center + across * (width * dice.random_range(-1.0..1.0)) + along * (depth * dice.random_range(-1.0..1.0));
+        for span in caster.spans(origin) {
+            points.extend([span.enter.at, span.leave.at].map(|at| <[f64; 3]>::from(origin + direction * at)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::csg::Ball;
+    use crate::samples::{block, block_mass, block_mesh};
+
+    const N: usize = 40_000;
+
+    /// Shares of the faces of a block among its points, against their areas.
+    fn assert_uniform_on_block(points: &[[f64; 3]]) {
+        let size = [1.0, 2.0, 4.0];
+        let total = 2.0 * (2.0 + 4.0 + 8.0);
+        for axis in 0..3 {
+            for end in [0.0, size[axis]] {
+                let on = points.iter().filter(|point| (point[axis] - end).abs() < 1e-9).count() as f64;
+                let share = 8.0 / size[axis] / total;
+                assert!((on / points.len() as f64 - share).abs() < 0.012, "{axis} {end}: {on} for {share}");
+            }
+            let middle = points.iter().map(|point| point[axis]).sum::<f64>() / points.len() as f64;
+            assert!((middle / size[axis] - 0.5).abs() < 0.01, "{axis}: {middle}");
+        }
+    }
+
+    #[test]
+    fn exact_solids_and_meshes_are_covered_by_area() {
+        let exact = Solid::native(block(Vec3::zeros(), Vec3::new(1.0, 2.0, 4.0)), false);
+        assert_uniform_on_block(&points(&exact, N, 1).unwrap());
+        let (low, high) = ([0.0; 3], [1.0, 2.0, 4.0]);
+        let mesh = Solid::meshed(block_mass(low, high), block_mesh(low, high), 1, false);
+        assert_uniform_on_block(&points(&mesh, N, 1).unwrap());
+    }
+
+    #[test]
+    fn a_ball_is_covered_evenly() {
+        let ball = Solid::native(CsgSolid::from(Ball { center: Vec3::new(1.0, 2.0, 3.0), radius: 2.0 }), false);
+        let found = points(&ball, N, 2).unwrap();
+        // By Archimedes, a share of the height has that share of the area.
+        for axis in 0..3 {
+            let above = found.iter().filter(|point| point[axis] > [1.0, 2.0, 3.0][axis] + 1.0).count();
+            assert!((above as f64 / N as f64 - 0.25).abs() < 0.01, "{axis}: {above}");
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_and_nothing_has_no_points() {
+        let exact = Solid::native(block(Vec3::zeros(), Vec3::new(1.0, 2.0, 4.0)), false);
+        assert_eq!(points(&exact, 100, 7), points(&exact, 100, 7));
+        assert_ne!(points(&exact, 100, 7), points(&exact, 100, 8));
+        let empty = Solid::meshed(block_mass([0.0; 3], [1.0; 3]), Mesh::default(), 1, false);
+        assert_eq!(points(&empty, 10, 0), None);
+    }
+}
