@@ -1,7 +1,7 @@
 //! Checks of parquet files that the parquet crate does not make. It reserves memory for as many
-//! elements as a list or a dictionary says it has, before it reads the first one, and it panics on
-//! some damaged files. So the footer's lists and the dictionaries are compared with their sizes in
-//! bytes, and a panic becomes an error.
+//! elements as a list or a dictionary says it has, before it reads the first one; it gives as many
+//! rows as the footer claims, although the columns have ended; and it panics on some damaged files.
+//! So these numbers are compared with what is there, and a panic becomes an error.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -39,7 +39,19 @@ impl CheckedFile {
     /// The file is damaged.
     pub fn open(mut file: File) -> Result<Self> {
         check_footer(&mut file)?;
-        caught(|| SerializedFileReader::new(file)).map(Self)
+        let file = caught(|| SerializedFileReader::new(file))?;
+        file.metadata().row_groups().iter().try_for_each(check_group)?;
+        Ok(Self(file))
+    }
+}
+
+/// Checks that columns without lists have a value, or a null, in every row. The parquet crate reads
+/// as many rows as the group claims, whatever its columns have.
+fn check_group(group: &RowGroupMetaData) -> Result<()> {
+    let mut plain = group.columns().iter().filter(|column| column.column_descr().max_rep_level() == 0);
+    match plain.find(|column| column.num_values() != group.num_rows()) {
+        None if group.num_rows() >= 0 => Ok(()),
+        _ => Err(damaged("a column has another number of rows than the others")),
     }
 }
 
@@ -73,7 +85,8 @@ impl RowGroupReader for CheckedGroup<'_> {
     }
 
     fn get_column_page_reader(&self, index: usize) -> Result<Box<dyn PageReader>> {
-        Ok(Box::new(CheckedPages(self.0.get_column_page_reader(index)?)))
+        let left = self.metadata().column(index).num_values();
+        Ok(Box::new(CheckedPages { pages: self.0.get_column_page_reader(index)?, left }))
     }
 
     fn get_column_bloom_filter(&self, index: usize) -> Option<&Sbbf> {
@@ -85,25 +98,35 @@ impl RowGroupReader for CheckedGroup<'_> {
     }
 }
 
-struct CheckedPages(Box<dyn PageReader>);
+struct CheckedPages {
+    pages: Box<dyn PageReader>,
+    /// Values, nulls included, that the footer promises and that have not come.
+    left: i64,
+}
 
 impl PageReader for CheckedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        match self.0.get_next_page()? {
+        let page = self.pages.get_next_page()?;
+        match &page {
             // A value takes at least a byte.
-            Some(Page::DictionaryPage { buf, num_values, .. }) if num_values as usize > buf.len() => {
-                Err(damaged("a dictionary has more values than bytes"))
+            Some(Page::DictionaryPage { buf, num_values, .. }) if *num_values as usize > buf.len() => {
+                return Err(damaged("a dictionary has more values than bytes"));
             }
-            page => Ok(page),
+            Some(Page::DataPage { num_values, .. } | Page::DataPageV2 { num_values, .. }) => {
+                self.left -= i64::from(*num_values);
+            }
+            None if self.left > 0 => return Err(damaged("a column ends too early")),
+            Some(Page::DictionaryPage { .. }) | None => {}
         }
+        Ok(page)
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
-        self.0.peek_next_page()
+        self.pages.peek_next_page()
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        self.0.skip_next_page()
+        self.pages.skip_next_page()
     }
 }
 
