@@ -20,6 +20,11 @@ pub struct ChatTemplate {
 
 const NAME: &str = "chat template";
 
+/// The most bytes of a template. Those of published models have up to some 20,000.
+const MOST_SOURCE: usize = 64 << 10;
+/// Stack of the parser in bytes: 8 KiB for each byte of the longest template. Only what is used
+/// costs memory.
+const PARSER_STACK: usize = MOST_SOURCE * (8 << 10);
 /// The most instructions that rendering a template may take. Templates of conversations take some
 /// thousands.
 const MOST_STEPS: u64 = 1_000_000;
@@ -43,10 +48,7 @@ impl ChatTemplate {
             tokens if tokens.is_empty() => {}
             tokens => _ = variables.insert("additional_special_tokens".into(), Value::from(tokens)),
         }
-        let mut environment = environment();
-        environment
-            .add_template_owned(NAME, without_generation_tags(&source))
-            .map_err(|error| ModelError::Template { path: path.clone(), reason: one_line(&error) })?;
+        let environment = parsed(&source).map_err(|reason| ModelError::Template { path: path.clone(), reason })?;
         Ok(Some(Self { environment, path, variables }))
     }
 
@@ -131,6 +133,27 @@ fn source(directory: &Path, config: &TokenizerConfig) -> Result<Option<(PathBuf,
             failed(format!("none is named \"default\", only {}", names.join(", ")))
         }
     }
+}
+
+/// An environment with this template. The parser calls itself for every sign of `----1` and every
+/// term of `1+1+1`, so a long template needs more stack than a thread has.
+///
+/// # Errors
+/// The reason why it is no template.
+fn parsed(source: &str) -> Result<Environment<'static>, String> {
+    if source.len() > MOST_SOURCE {
+        return Err(format!("it has {} bytes; expected at most {MOST_SOURCE}", source.len()));
+    }
+    let parse = || {
+        let mut environment = environment();
+        let added = environment.add_template_owned(NAME, without_generation_tags(source));
+        added.map(|()| environment).map_err(|error| one_line(&error))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, parse);
+        let result = thread.map_err(|error| format!("cannot start a thread to parse it: {error}"))?;
+        result.join().unwrap_or_else(|_| Err("the parser panicked".to_owned()))
+    })
 }
 
 /// A Jinja environment with the settings and functions that chat templates use.

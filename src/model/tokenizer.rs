@@ -1,5 +1,6 @@
 //! Converts text to tokens and back, with InternVL's special tokens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
@@ -63,7 +64,10 @@ impl Tokenizer {
         };
         let (inner, path) = if fast.exists() {
             let bytes = std::fs::read(&fast).map_err(|source| ModelError::Read { path: fast.clone(), source })?;
-            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| malformed(&fast, &error))?;
+            // The library panics on some files, such as one with half a surrogate pair in a decoder.
+            let read = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(bytes)));
+            let read = read.map_err(|_| malformed(&fast, &"the tokenizer library panicked"))?;
+            let mut inner = read.map_err(|error| malformed(&fast, &error))?;
             add_configured(&mut inner, &config, &fast)?;
             (inner, fast)
         } else if vocab.exists() && merges.exists() {

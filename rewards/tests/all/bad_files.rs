@@ -40,6 +40,16 @@ fn damaged_programs_have_an_outcome() {
     });
 }
 
+/// Each line doubles the stack of `wp`, or more: 2^60 circles in the end.
+#[test]
+fn objects_that_double_with_every_line_are_declined() {
+    let program = format!("wp = cq.Workplane()\n{}", "wp = wp.circle(1).add(wp.circle(2))\n".repeat(60));
+    let added = format!("wp = cq.Workplane()\n{}", "a = wp.circle(3)\nb = wp.add(a)\n".repeat(60));
+    for program in [program, added] {
+        assert!(execute(&program).unwrap_err().to_string().contains("steps"), "{program:.100}");
+    }
+}
+
 #[test]
 fn a_program_is_extracted_from_any_completion() {
     let answers = programs().into_iter().take(20).flat_map(|program| {

@@ -71,7 +71,9 @@ fn a_picture_that_claims_to_be_huge_costs_nothing() {
     let mut jpeg = fixture("images/rgb.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == b"\xff\xc0").unwrap();
     jpeg[frame + 5..frame + 9].fill(255);
-    check_message("65535 x 65535", &decode_rgb(&jpeg).unwrap_err());
+    check_message("65500 pixels", &decode_rgb(&jpeg).unwrap_err());
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xf0, 0, 0xf0, 0]);
+    check_message("61440 x 61440 pixels are more than", &decode_rgb(&jpeg).unwrap_err());
 }
 
 /// A file of two row groups.

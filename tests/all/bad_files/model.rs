@@ -201,6 +201,19 @@ fn a_tokenizer_that_cannot_encode_every_text_is_refused() {
     check_message("cannot encode every text", &Tokenizer::load(directory.path()).err().unwrap());
 }
 
+/// The tokenizer library unwraps an error of its JSON parser.
+#[test]
+fn a_decoder_that_is_no_unicode_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    Tokenizer::of_bytes().unwrap().save(directory.path()).unwrap();
+    let path = directory.path().join("tokenizer.json");
+    let text = harness::text(&path);
+    let decoder = text.rfind("\"decoder\"").unwrap();
+    let broken = text[decoder..].replacen("\"ByteLevel\"", "\"Byte\\ud800Level\"", 1);
+    std::fs::write(&path, format!("{}{broken}", &text[..decoder])).unwrap();
+    check_message("tokenizer.json", &Tokenizer::load(directory.path()).err().unwrap());
+}
+
 #[test]
 fn the_last_id_may_be_taken() {
     let directory = tempfile::tempdir().unwrap();
@@ -246,6 +259,9 @@ fn a_chat_template_has_limits() {
         ("{% for a in range(99) %}{{ 'x' * 9999999 }}{% endfor %}", "prints more than"),
         ("{{ {'a': 1}|tojson(indent=1000000000000) }}", "spaces"),
         ("{{ 'a\nb'|indent(9223372036854775807) }}", "spaces"),
+        (&format!("{{{{ {}1 }}}}", "-".repeat(60_000)), ""),
+        (&format!("{{{{ 1{} }}}}", "+1".repeat(30_000)), ""),
+        (&"x".repeat(1 << 20), "bytes"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
     ] {
         std::fs::write(directory.path().join("chat_template.jinja"), template).unwrap();

@@ -123,7 +123,7 @@ fn a_damaged_prior_is_refused_or_judges() {
 #[test]
 fn large_counts_of_a_prior_are_summed() {
     let directory = tempfile::tempdir().unwrap();
-    let counts = json!({"first plane": {"a": u32::MAX, "b": u32::MAX}, "bodies": {"1": u32::MAX, "2": u32::MAX}});
+    let counts = json!({"bodies": {"1": u32::MAX, "2": u32::MAX}});
     let prior = json!({"counts": counts, "least": -1.0, "lattice": null, "programs": [PLATE]});
     std::fs::write(directory.path().join("prior.json"), prior.to_string()).unwrap();
     let prior = Prior::of(directory.path()).unwrap().unwrap();
