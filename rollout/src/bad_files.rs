@@ -56,7 +56,7 @@ fn check_usable(outcome: &Outcome) {
 
 #[test]
 fn damaged_replies_have_an_outcome_or_are_refused() {
-    read_bad_files("replies", 1000, replies(), |bytes| {
+    read_bad_files("replies", 300, replies(), |bytes| {
         if let Ok(outcome) = decode(bytes) {
             check_usable(&outcome);
         }
