@@ -146,8 +146,8 @@ pub enum Reply {
 /// The server could not start the program, for example because `fork` or `mkdir` failed. Says why.
 pub struct Refusal(pub String);
 
-/// The files of a request: `.in` with its payload, `.out` with its result, and the directory of its
-/// program. Dropping this removes them.
+/// The files of a request: `.in` with its payload, `.out` with its result, `.said0` and `.said1` with
+/// what its programs' processes have handed over, and the directory of its program. Dropping this removes them.
 struct RequestFiles<'a> {
     root: &'a Path,
     request: u64,
@@ -176,8 +176,9 @@ impl Drop for RequestFiles<'_> {
     fn drop(&mut self) {
         // What cannot be removed now, for example because a program filled its directory and still
         // writes, is removed with the server.
-        let _ = fs::remove_file(self.path(".in"));
-        let _ = fs::remove_file(self.path(".out"));
+        for ending in [".in", ".out", ".said0", ".said1"] {
+            let _ = fs::remove_file(self.path(ending));
+        }
         let _ = fs::remove_dir_all(self.path(""));
     }
 }

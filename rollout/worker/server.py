@@ -3,9 +3,10 @@
 A program that might do anything (see tame.py) runs in a child of its own, which hands over nothing
 but geometry (program.py). Another child, which has run no program, measures it (measure.py). The
 other programs take turns in a shared child, because a fork costs as much time as a program; it
-measures them itself, after it has checked that the program changed nothing (state.py). The shared
-child is replaced now and then. If a program changes something, runs out of memory or crashes in it,
-the program runs again in a child of its own, so that no program suffers from what others left.
+measures them itself, after it has checked that the program changed nothing (state.py). Another one,
+the gauge, measures geometry in turn, for the same reason. Both are replaced now and then. If a
+program changes something in the shared child, or if memory runs out or a crash happens in either,
+the work is done again in a child of its own, so that no program suffers from what others left.
 
 Programs and results never pass through the server: its memory is what children begin with. They are
 in files `REQUEST.in` and `REQUEST.out` of the directory that the server was given.
@@ -34,20 +35,22 @@ import signal
 import struct
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import sandbox
 
 READY, BROKEN, DONE, TIMEOUT, MEMORY, CRASH, OLD = b"R", b"X", b"D", b"T", b"M", b"C", b"O"
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
-# A shared child is replaced after this number of programs, or if it has grown by these bytes.
+# A child for many programs is replaced after this number of them, or if it has grown by these bytes.
 SHARED_PROGRAMS, SHARED_GROWTH = 200, 512 << 20
 # A server that has grown by these bytes asks for another one, and one whose forks take this many
 # times as long as its first ones, and these seconds.
 SERVER_GROWTH = 256 << 20
 SLOWER, SLOW_FORK_S = 8.0, 0.2
-# What a child says about its result, besides 0: it is too long. Only a shared child: the program is
-# not tame, or it has run but its result, and the child, cannot be trusted.
+# What a child says about its result, besides 0: it is too long. Only a child for many programs: the
+# program is not tame, or it has run but its result, and the child, cannot be trusted.
 TOO_LONG, WILD, SPOILED = 98, 254, 255
 
 
@@ -56,8 +59,7 @@ class Job:
     request: int
     task: int
     deadline: float
-    # What its programs' processes say, in memory, and how many of these processes still run.
-    said: list[int] = field(default_factory=list)
+    # Programs whose processes still run.
     running: int = 0
     has_directory: bool = False
 
@@ -65,10 +67,12 @@ class Job:
 @dataclass
 class Child:
     job: Job | None  # None for a shared child without work
-    role: str  # "author" runs a program, "measurer" measures, "shared" does both
+    # "author" runs a program, "measurer" measures; "shared" does both, and "gauge" measures, for many
+    # programs in turn.
+    role: str
     pid: int
     pidfd: int
-    # The pipes of a shared child: for orders, and for what it says about them.
+    # The pipes of a child for many programs: for orders, and for what it says about them.
     orders: int | None = None
     words: int | None = None
     performed: int = 0
@@ -137,7 +141,8 @@ class Server:
         self.root, self.timeout_s, self.memory_bytes, self.sandbox = root, timeout_s, memory_bytes, layers
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, Child] = {}
-        self.shared: Child | None = None
+        # By role: the child for many programs.
+        self.lasting: dict[str, Child | None] = {"shared": None, "gauge": None}
         self.requests = bytearray()
         self.oom_kills = oom_kills()
         self.is_old = False
@@ -193,12 +198,7 @@ class Server:
         return os.path.join(self.root, f"{job.request}{ending}")
 
     def start(self, job: Job) -> None:
-        may_share = job.task in (self.measure.MESH, self.measure.SHELL)
-        if may_share and self.shared is None:
-            self.shared = self.fork_shared()
-        if may_share and self.shared and self.shared.job is None:
-            self.give(self.shared, job)
-        else:
+        if not self.give("shared", job):
             self.start_alone(job)
 
     def start_alone(self, job: Job) -> None:
@@ -214,22 +214,18 @@ class Server:
         if job.task == self.measure.STEP:
             self.start_measurer(job)
             return
-        programs = 2 if job.task == self.measure.EXACT else 1
-        for index in range(programs):
-            try:
-                said = os.memfd_create("said")
-            except OSError as error:
-                self.refuse(job, f"cannot make a file: {error}")
-                return
-            job.said.append(said)
-            if not self.fork(Child(job, "author", 0, 0), lambda: self.run_program(job, index, said)):
+        for index in range(self.programs(job)):
+            if not self.fork(Child(job, "author", 0, 0), lambda: self.run_program(job, index)):
                 return
             job.running += 1
+
+    def programs(self, job: Job) -> int:
+        return {self.measure.EXACT: 2, self.measure.STEP: 0}.get(job.task, 1)
 
     def start_measurer(self, job: Job) -> None:
         self.fork(Child(job, "measurer", 0, 0), lambda: self.run_measurement(job))
 
-    def fork(self, child: Child, life: object) -> bool:
+    def fork(self, child: Child, life: Callable[[], int]) -> bool:
         """Starts a child that lives its life. Refuses its job if that fails."""
         pid, started = -1, time.monotonic()
         try:
@@ -268,7 +264,8 @@ class Server:
             self.is_old = True
             reply(0, OLD)
 
-    def fork_shared(self) -> Child | None:
+    def fork_lasting(self, role: str) -> Child | None:
+        """A child for many programs."""
         opened: list[int] = []
         try:
             opened += os.pipe()
@@ -278,8 +275,9 @@ class Server:
                 os.close(descriptor)
             return None
         orders_in, orders, words, words_out = opened
-        child = Child(None, "shared", 0, 0, orders, words)
-        started = self.fork(child, lambda: self.run_shared(orders_in, words_out))
+        child = Child(None, role, 0, 0, orders, words)
+        work = {"shared": self.share, "gauge": self.gauge}[role]
+        started = self.fork(child, lambda: self.run_lasting(work, orders_in, words_out))
         os.close(orders_in)
         os.close(words_out)
         if not started:
@@ -290,11 +288,17 @@ class Server:
         self.selector.register(words, selectors.EVENT_READ, child)
         return child
 
-    def give(self, child: Child, job: Job) -> None:
-        """Sends a job to a shared child. The pipe has room for it."""
+    def give(self, role: str, job: Job) -> bool:
+        """Sends a job to a child for many programs, if that may do it and has nothing else to do."""
+        if job.task not in (self.measure.MESH, self.measure.SHELL):
+            return False
+        child = self.lasting[role] = self.lasting[role] or self.fork_lasting(role)
+        if child is None or child.job is not None:
+            return False
         child.job = job
         with contextlib.suppress(OSError):  # if the child has died, its end is noticed soon
-            os.write(child.orders, struct.pack("<QB", job.request, job.task))
+            os.write(child.orders, struct.pack("<QB", job.request, job.task))  # the pipe has room
+        return True
 
     # What children do.
 
@@ -318,10 +322,10 @@ class Server:
         os.environ["HOME"] = os.environ["TMPDIR"] = self.path(job)
         return kept
 
-    def run_program(self, job: Job, index: int, said: int) -> int:
+    def run_program(self, job: Job, index: int) -> int:
         """The life of a child that runs one program."""
         text = self.measure.programs_in(job.task, self.payload(job))[index]
-        (said,) = self.settle_alone(job, [said])
+        (said,) = self.settle_alone(job, [self.open_new(job, f".said{index}")])
         self.sandbox.confine(self.path(job))
         # A program may rebind names, but not these.
         hand_over, truncate, seek = self.program.hand_over, os.ftruncate, os.lseek
@@ -332,29 +336,29 @@ class Server:
         return tell(said, message)
 
     def run_measurement(self, job: Job) -> int:
-        """The life of a child that measures."""
-        payload = self.payload(job)
-        out, *said = self.settle_alone(job, [self.open_result(job), *job.said])
+        """The life of a child that measures once."""
+        payload, said = self.payload(job), self.said(job)
+        (out,) = self.settle_alone(job, [self.open_new(job, ".out")])
         self.sandbox.confine(self.path(job))
-        return tell(out, self.measure.measure(job.task, payload, list(map(whole_file, said))))
+        return tell(out, self.measure.measure(job.task, payload, said))
 
-    def run_shared(self, orders: int, words: int) -> int:
-        """The life of a shared child."""
-        # Many programs share it, so only the deadline limits the processor time of each.
+    def run_lasting(self, work: Callable[[Job], int], orders: int, words: int) -> int:
+        """The life of a child for many programs."""
+        # Only the deadline limits the processor time of each.
         orders, words = self.settle([orders, words], 10**7)
         os.chdir(self.root)
         self.sandbox.confine(self.root)
         while order := os.read(orders, 9):
             request, task = struct.unpack("<QB", order)
-            job = Job(request, task, 0.0)
-            text = self.payload(job).decode()
-            word = self.share(job, text) if self.program.is_tame(text) else WILD
-            os.write(words, struct.pack("<QB", request, word))
+            os.write(words, struct.pack("<QB", request, work(Job(request, task, 0.0))))
         return 0
 
-    def share(self, job: Job, text: str) -> int:
-        """Runs and measures a tame program in a shared child."""
+    def share(self, job: Job) -> int:
+        """Runs and measures a tame program."""
         program, measure = self.program, self.measure
+        text = self.payload(job).decode()
+        if not program.is_tame(text):
+            return WILD
         try:
             shape, solids, error = program.build(text)
             if not self.state.is_intact():
@@ -365,22 +369,40 @@ class Server:
         # Too little memory may be the fault of those before it.
         if result[0] == program.MEMORY or not self.state.is_intact():
             return SPOILED
-        out = self.open_result(job)
+        return self.tell_result(job, result)
+
+    def gauge(self, job: Job) -> int:
+        """Measures what a program's process has handed over."""
+        said = self.said(job)
+        result = self.measure.measure(job.task, b"", said)
+        if result[:1] == bytes([self.program.MEMORY]) and said[0][:1] == bytes([self.program.SOLID]):
+            return SPOILED  # as in `share`
+        return self.tell_result(job, result)
+
+    def tell_result(self, job: Job, result: bytes) -> int:
+        out = self.open_new(job, ".out")
         told = tell(out, result)
         os.close(out)
         return told
 
-    def open_result(self, job: Job) -> int:
-        return os.open(self.path(job, ".out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    def open_new(self, job: Job, ending: str) -> int:
+        return os.open(self.path(job, ending), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+
+    def said(self, job: Job) -> list[bytes]:
+        """What the processes of a job's programs have handed over."""
+        return [self.read(job, f".said{index}") for index in range(self.programs(job))]
 
     def payload(self, job: Job) -> bytes:
-        with open(self.path(job, ".in"), "rb") as file:
+        return self.read(job, ".in")
+
+    def read(self, job: Job, ending: str) -> bytes:
+        with open(self.path(job, ending), "rb") as file:
             return file.read()
 
     # What the server learns of them.
 
     def listen(self, child: Child) -> None:
-        """Takes what a shared child says about its job."""
+        """Takes what a child for many programs says about its job."""
         try:
             said = os.read(child.words, 9)
         except BlockingIOError:
@@ -392,7 +414,7 @@ class Server:
         job, child.job = child.job, None
         if job and job.request == request:
             if word in (WILD, SPOILED):
-                self.start_alone(job)
+                self.do_again(job, child.role)
             else:
                 self.conclude(job, word)
         child.performed += 1
@@ -418,26 +440,25 @@ class Server:
         for child in [child for child in self.children.values() if child.job is job]:
             child.job = None
             self.dismiss(child)
-        for descriptor in job.said:
-            os.close(descriptor)
-        job.said = []
         if job.has_directory and self.sandbox.scratch:
             sandbox.unmount(self.path(job))
         reply(job.request, kind, payload)
 
     def dismiss(self, child: Child) -> None:
         """Kills a child and the processes that it started."""
-        if child is self.shared:
-            self.shared = None
+        self.forget(child)
         kill_group(child.pid)
+
+    def forget(self, child: Child) -> None:
+        if self.lasting.get(child.role) is child:
+            self.lasting[child.role] = None
 
     def bury(self, child: Child) -> None:
         """Reaps a dead child, and sees to its job: the next step, another child, or its end."""
         _, status, usage = os.wait4(child.pid, 0)
         if child.words is not None:
             self.listen(child)
-        if child is self.shared:
-            self.shared = None
+        self.forget(child)
         self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
         if child.orders is not None:
@@ -451,16 +472,23 @@ class Server:
             self.go_on(job, child.role, status, usage.ru_maxrss * 1024)
 
     def go_on(self, job: Job, role: str, status: int, resident: int) -> None:
-        if role == "shared":
-            self.start_alone(job)
+        if role in self.lasting:
+            self.do_again(job, role)
         elif os.WIFSIGNALED(status):
             self.answer(job, *self.cause_of_death(os.WTERMSIG(status), resident))
         elif role == "measurer" or status != 0:
             self.conclude(job, os.waitstatus_to_exitcode(status))
         else:
             job.running -= 1
-            if job.running == 0:
+            if job.running == 0 and not self.give("gauge", job):
                 self.start_measurer(job)
+
+    def do_again(self, job: Job, role: str) -> None:
+        """Gives the job of a child for many programs to a child of its own."""
+        if role == "shared":
+            self.start_alone(job)
+        else:
+            self.start_measurer(job)
 
     def forget_words(self, child: Child) -> None:
         if child.words is not None:
@@ -496,14 +524,6 @@ class Server:
                     os.waitpid(pid, 0)
 
 
-def whole_file(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    parts = []
-    while part := os.read(descriptor, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
-
-
 def kill_group(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(OSError):
@@ -530,7 +550,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that started us
     sandbox.signal_when_parent_dies(signal.SIGTERM)
-    filters = [whole_file(os.open(path, os.O_RDONLY)) for path in ("calls.bpf", "clone3.bpf") if os.path.exists(path)]
+    filters = [Path(name).read_bytes() for name in ("calls.bpf", "clone3.bpf") if os.path.exists(name)]
     namespaces, why_not, is_new = sandbox.enter_namespaces()
     if is_new:
         first_of_namespace()
