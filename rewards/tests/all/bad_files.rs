@@ -40,6 +40,19 @@ fn damaged_programs_have_an_outcome() {
     });
 }
 
+/// More wires than a number has bits.
+#[test]
+fn many_wires_that_do_not_touch_are_sorted() {
+    let circles: String = (1..50).map(|radius| format!("wp = wp.moveTo(0, 0).circle({radius})\n")).collect();
+    let _ = execute(&format!("wp = cq.Workplane()\n{circles}solid = wp.extrude(1)"));
+    let circles = "wp = cq.Workplane()\na = wp.circle(3)\nb = wp.circle(2)\nc = wp.circle(1)\n";
+    let _ = execute(&format!("{circles}{}", "solid = wp.add(a).add(b).add(c).extrude(1.0)\n".repeat(3)));
+    // Side by side, as an array of holes has them.
+    let outcome = execute("solid = cq.Workplane().rarray(3, 3, 8, 8).circle(1).extrude(1)").unwrap();
+    let volume = outcome.solid().unwrap().mass().volume;
+    assert!((volume - 64.0 * std::f64::consts::PI).abs() < 1e-6, "{volume}");
+}
+
 /// Each line doubles the stack of `wp`, or more: 2^60 circles in the end.
 #[test]
 fn objects_that_double_with_every_line_are_declined() {
