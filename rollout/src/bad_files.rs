@@ -6,9 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cadwright_rewards::samples::{block_mass, block_mesh};
-use cadwright_rewards::{
-    Failure, Frame, Geometry, MassProperties, Mesh, Outcome, OutcomeClass, Solid, frame_iou, read_stl, shell_iou,
-};
+use cadwright_rewards::{Failure, Frame, MassProperties, Mesh, Outcome, OutcomeClass, Solid, frame_iou, read_stl};
 use serde_json::json;
 
 use crate::cache::{Cache, encoded, read};
@@ -32,7 +30,8 @@ fn replies() -> Vec<Vec<u8>> {
     [block(), Outcome::Solid(Arc::new(nothing)), Outcome::Failure(failure)].iter().filter_map(encode).collect()
 }
 
-/// What was decoded can be kept, and compared in every frame that Rust computes.
+/// What was decoded can be kept, and compared in grids. (The shell of a part whose moments do not fit
+/// its mesh has a limited number of triangles, but they take seconds.)
 fn check_usable(outcome: &Outcome) {
     assert_eq!(decode(&encode(outcome).unwrap()).as_ref(), Ok(outcome));
     let (Some(solid), Outcome::Solid(truth)) = (outcome.solid(), block()) else { return };
@@ -41,17 +40,6 @@ fn check_usable(outcome: &Outcome) {
             assert!((0.0..=1.0).contains(&iou), "{frame}: {iou}");
         }
     }
-    let Geometry::Mesh(mesh) = &solid.geometry else { panic!("a reply has a mesh") };
-    if mesh.vertices.iter().flatten().any(|coordinate| coordinate.abs() > 100.0) {
-        // The shell's number of triangles is limited, but so many take seconds.
-        return;
-    }
-    let meshes = [solid, &truth].map(|solid| match &solid.geometry {
-        Geometry::Mesh(mesh) => (solid.mass(), mesh),
-        Geometry::Csg(_) => panic!("a reply has a mesh"),
-    });
-    let found = shell_iou(meshes[0], meshes[1]);
-    assert!(found.is_none_or(|found| (0.0..=1.0).contains(&found.iou)), "{found:?}");
 }
 
 #[test]
