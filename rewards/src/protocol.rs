@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use kiddo::{ImmutableKdTree, SquaredEuclidean};
-use nalgebra::{Matrix3, Vector3};
+use nalgebra::{Matrix3, Rotation3, Vector3};
 use serde::{Deserialize, Serialize};
 
 use crate::eigh::eigh;
@@ -205,9 +205,11 @@ struct Clouds([Vec<f64>; 2]);
 
 impl Clouds {
     fn of(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose)) -> Option<Self> {
+        // Plane faces share a coordinate, which k-d trees handle badly: turned, no two points do.
+        let turn = Rotation3::from_euler_angles(0.6, 1.1, 0.3);
         let cloud = |(solid, pose): (&Solid, &Pose), seed| -> Option<Vec<[f64; 3]>> {
             let points = surface::points(solid, n, seed)?;
-            Some(points.into_iter().map(|point| pose.apply(point.into()).into()).collect())
+            Some(points.into_iter().map(|point| (turn * pose.apply(point.into())).into()).collect())
         };
         let (a, b) = (cloud(a, SEEDS[0])?, cloud(b, SEEDS[1])?);
         Some(Self([nearest(&a, &b), nearest(&b, &a)]))

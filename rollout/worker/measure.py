@@ -33,6 +33,7 @@ from OCP.BRepAlgoAPI import BRepAlgoAPI_Common, BRepAlgoAPI_Fuse
 from OCP.BRepBuilderAPI import BRepBuilderAPI_Transform
 from OCP.BRepGProp import BRepGProp
 from OCP.BRepMesh import BRepMesh_IncrementalMesh
+from OCP.BRepTools import BRepTools
 from OCP.GProp import GProp_GProps
 from OCP.gp import gp_Trsf
 from OCP.IFSelect import IFSelect_ReturnStatus
@@ -44,7 +45,8 @@ from OCP.TopoDS import TopoDS, TopoDS_Shape
 
 from mesh import Mesh, append_face, tessellate, volume_properties
 from program import (
-    CRASH, EMPTY, EXCEPTION, MEMORY, NO_SOLID, SOLID, SYNTAX, Result, build, failure, failure_of, geometry,
+    CRASH, EMPTY, EXCEPTION, MEMORY, MESSAGE_LIMIT, NO_SOLID, SOLID, SYNTAX,
+    Result, build, failure, failure_of, geometry,
 )
 
 MESH, SHELL, EXACT, STEP, EXPORT = range(5)
@@ -58,8 +60,10 @@ STL_ANGLE = 0.1
 # share of the latter.
 BOOLEAN_TOLERANCE = 1e-3
 
-# What a program's process may say about itself. The others are ours to say.
+# What a program's process may say about itself, and the bytes of its message that count. The other
+# failures are ours to say.
 OWN_FAILURES = (SYNTAX, EXCEPTION, NO_SOLID, EMPTY, MEMORY)
+MESSAGE_BYTES = 4 * MESSAGE_LIMIT
 
 
 def programs_in(task: int, payload: bytes) -> list[str]:
@@ -99,12 +103,14 @@ def received(message: bytes) -> Result:
     if not message:
         return None, [], failure(CRASH, "exited with status 0 and no result")
     if message[0] in OWN_FAILURES:
-        return None, [], failure(message[0], message[1:].decode("utf-8", "replace"))
+        return None, [], failure(message[0], message[1:1 + MESSAGE_BYTES].decode("utf-8", "replace"))
     if message[0] != SOLID:
         return None, [], failure(CRASH, "handed over neither a solid nor a failure")
     read = TopoDS_Shape()
     try:
         BinTools.Read_s(read, io.BytesIO(message[1:]))
+        # Triangles may be of another body than the surfaces; bounds would follow them.
+        BRepTools.Clean_s(read, True)
         shape = None if read.IsNull() else cq.Shape.cast(read)
     except Exception as error:  # the kernel's
         return None, [], failure(CRASH, f"handed over geometry that cannot be read: {error}")

@@ -37,7 +37,7 @@ def failure(kind: int, message: str) -> bytes:
 
 def describe(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = str(error)[:4 * MESSAGE_LIMIT]  # it may be as long as memory allows
     except BaseException:
         text = ""
     return f"{type(error).__name__}: {text}"

@@ -180,7 +180,8 @@ class Landlock:
 
     def restrict(self, writable: str) -> None:
         """Allows to read `readable_paths()`, and to do anything usual in the directory `writable`."""
-        attributes = struct.pack("<QQQ", self.rights, NETWORK if self.version >= 4 else 0, SCOPES if self.version >= 6 else 0)
+        network, scopes = (NETWORK if self.version >= 4 else 0), (SCOPES if self.version >= 6 else 0)
+        attributes = struct.pack("<QQQ", self.rights, network, scopes)
         size = 8 if self.version < 4 else 16 if self.version < 6 else 24
         ruleset = check(libc.syscall(CREATE_RULESET, attributes, size, 0), "landlock: create a ruleset")
         for path in self.readable:
@@ -238,7 +239,8 @@ class Sandbox:
             self.landlock = Landlock()
         except LayerError as error:
             self.layers["landlock"] = (False, str(error))
-        tries: list[tuple[str, str, Callable[[], None]]] = [("privileges", "none, and no new ones", self.drop_privileges)]
+        tries: list[tuple[str, str, Callable[[], None]]] = []
+        tries.append(("privileges", "none, and no new ones", self.drop_privileges))
         if self.landlock:
             tries.append(("landlock", f"version {self.landlock.version}", lambda: self.restrict_files(os.getcwd())))
         if self.filters:

@@ -167,7 +167,7 @@ class Server:
         version = getattr(program.cq, "__version__", "unknown")
         ready = {
             "cadquery": version, "python": sys.version.split()[0],
-            "layers": {name: {"holds": holds, "detail": detail} for name, (holds, detail) in self.sandbox.layers.items()},
+            "layers": {name: {"holds": ok, "detail": text} for name, (ok, text) in self.sandbox.layers.items()},
         }
         reply(0, READY, json.dumps(ready).encode())
         while True:

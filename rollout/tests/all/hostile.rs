@@ -1,6 +1,19 @@
 //! One hostile behaviour a test. Every program is harmless if its guard is missing: it stops by
 //! itself, and writes only to its own directory or to the canary file of the test.
 
+//!
+//! The modules hold tables of programs: see `cases`.
+
+mod cases;
+mod neighbours;
+mod own_process;
+mod payloads;
+mod programs;
+mod soak;
+mod supervision;
+mod syscalls;
+mod texts;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -381,4 +394,25 @@ fn a_killed_trainer_leaves_no_process() {
         wait_until_gone(child.parse().unwrap());
     }
     assert!(!directory.exists());
+}
+
+/// The tables hold at least the 80 programs that the sandbox is judged by, each with its own name.
+#[test]
+fn there_are_many_hostile_programs_and_each_has_a_name() {
+    let elsewhere = Path::new("/nowhere");
+    let tables = [
+        programs::times(),
+        programs::memories(),
+        programs::exits(),
+        programs::geometries(),
+        programs::forgeries(),
+        programs::files(elsewhere),
+        programs::processes(9, elsewhere),
+        syscalls::all(),
+        texts::all(),
+        neighbours::spoilers(),
+    ];
+    let names: std::collections::BTreeSet<String> = tables.iter().flatten().map(|case| case.name.clone()).collect();
+    assert_eq!(names.len(), tables.iter().map(Vec::len).sum::<usize>(), "names are used twice");
+    assert!(names.len() >= 80, "{}", names.len());
 }
