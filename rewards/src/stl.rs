@@ -29,6 +29,9 @@ pub enum StlError {
     /// A coordinate is NaN or infinite.
     #[error("STL triangle {0} has a coordinate that is not finite")]
     NotFinite(usize),
+    /// Coordinates are so large that volume or moments of inertia are not finite.
+    #[error("the STL mesh is too large: its volume or its moments of inertia are not finite")]
+    TooLarge,
     /// The mesh encloses no volume: a plane, a line, or nothing.
     #[error("the STL mesh encloses no volume: it has {0} triangles")]
     NoVolume(usize),
@@ -74,7 +77,11 @@ pub fn read_stl(bytes: &[u8]) -> Result<Solid, StlError> {
         mass = mass_properties(&mesh);
     }
     let size = (0..3).map(|axis| mass.bounds.max[axis] - mass.bounds.min[axis]).fold(0.0, f64::max);
-    if mass.volume.is_nan() || mass.volume <= 1e-12 * size.powi(3) {
+    let moments = mass.centroid.iter().chain(mass.inertia.iter().flatten());
+    if !moments.chain([&mass.volume, &size.powi(3)]).all(|number| number.is_finite()) {
+        return Err(StlError::TooLarge);
+    }
+    if mass.volume <= 1e-12 * size.powi(3) {
         return Err(StlError::NoVolume(corners.len()));
     }
     let (solids, malformed) = (components(&mesh), !is_closed(&mesh));
@@ -122,7 +129,7 @@ fn read_text(text: &str) -> Result<Vec<[[f64; 3]; 3]>, StlError> {
         let point = <[f64; 3]>::try_from(numbers).map_err(|_| StlError::Text {
             line: index + 1,
             expected: "three numbers after \"vertex\"",
-            found: line.trim().to_owned(),
+            found: line.trim().chars().take(80).collect(),
         })?;
         points.push(point);
     }

@@ -71,7 +71,8 @@ fn path_of(directory: &Path, key: &Key) -> PathBuf {
     directory.join(&name[..2]).join(&name[2..])
 }
 
-fn read(path: &Path) -> Option<Outcome> {
+/// The outcome in a file; `None` if there is no file, or a damaged one.
+pub fn read(path: &Path) -> Option<Outcome> {
     let bytes = fs::read(path).ok()?;
     let (checksum, payload) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
     if blake3::hash(payload).as_bytes() != checksum {
@@ -85,8 +86,12 @@ fn write(path: &Path, outcome: &Outcome) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    let checksum = blake3::hash(&payload);
-    write_whole(path, &[MAGIC, &checksum.as_bytes()[..], &payload].concat())
+    write_whole(path, &encoded(&payload))
+}
+
+/// The content of a file with the outcome that [`wire::encode`] wrote to `payload`.
+pub fn encoded(payload: &[u8]) -> Vec<u8> {
+    [MAGIC, &blake3::hash(payload).as_bytes()[..], payload].concat()
 }
 
 #[cfg(test)]

@@ -79,13 +79,13 @@ pub struct ExecSummary {
 }
 
 #[derive(Deserialize)]
-struct ExecIn {
+pub(crate) struct ExecIn {
     id: Value,
     code: String,
 }
 
 #[derive(Deserialize)]
-struct ScoreIn {
+pub(crate) struct ScoreIn {
     id: Value,
     #[serde(default)]
     ground_truth: Option<String>,
@@ -377,13 +377,22 @@ pub(crate) fn rows<I: Row>(path: &Path) -> Result<impl Iterator<Item = Result<I>
         Ok(line) => Some(parse(&line, directory_of(&path)).map_err(|problem| Error::Row {
             path: path.clone(),
             line: index + 1,
-            problem,
+            problem: clipped(problem),
         })),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             Some(Err(Error::Row { path: path.clone(), line: index + 1, problem: "expected UTF-8 text".to_owned() }))
         }
         Err(error) => Some(Err(Error::file(&path, "read", &error))),
     }))
+}
+
+/// The start of a message that repeats what is in the file.
+fn clipped(mut problem: String) -> String {
+    if let Some((end, _)) = problem.char_indices().nth(500) {
+        problem.truncate(end);
+        problem.push_str(" ...");
+    }
+    problem
 }
 
 fn parse<I: Row>(line: &str, directory: &Path) -> Result<I, String> {

@@ -10,9 +10,14 @@
 
 mod answer;
 pub mod audit;
+#[cfg(test)]
+mod bad_files;
 mod cache;
 mod chosen;
 mod config;
+#[cfg(test)]
+#[path = "../../rewards/tests/all/damage.rs"]
+mod damage;
 mod engines;
 mod error;
 pub mod files;

@@ -328,7 +328,13 @@ impl Server {
         };
         let text = || String::from_utf8_lossy(&payload).into_owned();
         let class = match kind {
-            b'D' => return Ok(files.result()),
+            b'D' => {
+                return Ok(match files.result() {
+                    // The result went with the server's directory.
+                    Reply::Failed(_) if !self.is_alive() => Reply::Died,
+                    reply => reply,
+                });
+            }
             b'T' => OutcomeClass::Timeout,
             b'M' => OutcomeClass::Memory,
             b'C' => OutcomeClass::Crash,

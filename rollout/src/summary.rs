@@ -168,9 +168,11 @@ impl Report {
         let bytes = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
         let wrong = |problem: String| Error::Summary { path: path.to_owned(), problem };
         let report: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-        match report.frames.contains_key(&report.frame) {
-            true => Ok(report),
-            false => Err(wrong(format!("missing field `{}` in `frames`", report.frame))),
+        let missing = |field: &str| Err(wrong(format!("missing field `{}` in `{field}`", report.frame)));
+        match report.chosen.as_ref().and_then(ChosenReport::quoted) {
+            _ if !report.frames.contains_key(&report.frame) => missing("frames"),
+            Some(row) if !row.iou.contains_key(&report.frame) => missing("chosen.table"),
+            _ => Ok(report),
         }
     }
 
@@ -190,7 +192,7 @@ impl Report {
 
     /// Predictions per second.
     pub fn pairs_per_second(&self) -> f64 {
-        let pairs = (self.n * self.samples_per_image) as f64;
+        let pairs = self.n as f64 * self.samples_per_image as f64;
         if self.seconds > 0.0 { pairs / self.seconds } else { 0.0 }
     }
 

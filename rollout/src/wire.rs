@@ -7,6 +7,9 @@ use cadwright_rewards::{Bounds, Failure, Geometry, MassProperties, Mesh, Outcome
 
 use crate::answer::Exported;
 
+/// The most characters of a failure's message that are kept.
+const LONGEST_MESSAGE: usize = 10_000;
+
 /// Reads little-endian numbers from the front.
 struct Reader<'a>(&'a [u8]);
 
@@ -50,7 +53,8 @@ impl Reader<'_> {
         if class == OutcomeClass::Solid {
             return Ok(Ok(()));
         }
-        Ok(Err(Failure { class, error: String::from_utf8_lossy(self.0).into_owned() }))
+        let error = String::from_utf8_lossy(self.0).chars().take(LONGEST_MESSAGE).collect();
+        Ok(Err(Failure { class, error }))
     }
 }
 
@@ -217,6 +221,12 @@ mod tests {
         assert!(decode_files(&failed).unwrap_err().contains("no mesh"));
         let failure = Failure { class: OutcomeClass::Exception, error: "ValueError".to_owned() };
         assert_eq!(decode_files(b"\x02ValueError"), Ok(Err(failure)));
+    }
+
+    #[test]
+    fn a_message_of_megabytes_is_cut() {
+        let reply = [b"\x02".as_slice(), "é".repeat(1 << 20).as_bytes()].concat();
+        assert_eq!(decode(&reply).unwrap().error(), Some("é".repeat(10_000).as_str()));
     }
 
     #[test]

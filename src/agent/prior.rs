@@ -107,7 +107,7 @@ impl Prior {
     /// context that was never seen says nothing.
     fn surprise(&self, context: &str, symbol: &str) -> f64 {
         let Some(symbols) = self.counts.get(context) else { return 0.0 };
-        let total = f64::from(symbols.values().sum::<u32>()) + UNSEEN;
+        let total = symbols.values().copied().map(f64::from).sum::<f64>() + UNSEEN;
         let seen = symbols.get(symbol).map_or(UNSEEN / (1.0 + symbols.len() as f64), |count| f64::from(*count));
         let entropy: f64 = symbols.values().map(|count| f64::from(*count) / total).map(|p| -p * p.ln()).sum();
         ((seen / total).ln() + entropy).min(0.0)

@@ -46,6 +46,10 @@ pub fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, ImageError> {
         Err(_) if bytes.is_empty() => Err("no bytes".to_owned()),
         Err(_) => Err("it is in no known format; give PNG, JPEG or WebP".to_owned()),
     };
+    let picture = picture.and_then(|picture| match picture.dimensions() {
+        (0, _) | (_, 0) => Err("it has no pixels".to_owned()),
+        _ => Ok(picture),
+    });
     picture.map_err(|detail| ImageError::Decode { detail })
 }
 

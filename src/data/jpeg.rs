@@ -14,6 +14,10 @@ use mozjpeg::{Decompress, Format};
 /// The maximum number of pixels of a picture, as in Pillow: half a GiB in RGB.
 const MOST_PIXELS: usize = 178_956_970;
 
+/// The most scans of a picture. Each takes time for all of its pixels, however short it is; a
+/// progressive picture has some 10.
+const MOST_SCANS: usize = 500;
+
 /// Decodes a JPEG to RGB; if it cannot be decoded, returns the detail of the error. An EXIF
 /// orientation has no effect, as in Pillow.
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
@@ -30,6 +34,10 @@ fn read(bytes: &[u8]) -> Result<RgbImage, String> {
     let (width, height) = header.size();
     if width * height > MOST_PIXELS {
         return Err(format!("{width} x {height} pixels are more than {MOST_PIXELS}"));
+    }
+    // These bytes do not occur within the data of a scan.
+    if bytes.windows(2).filter(|pair| pair == b"\xff\xda").count() > MOST_SCANS {
+        return Err(format!("it has more than {MOST_SCANS} scans"));
     }
     let (mut picture, channels) = match header.image().map_err(fail)? {
         Format::Gray(picture) => (picture, 1),

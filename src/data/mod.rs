@@ -1,5 +1,6 @@
 //! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
 
+mod checked;
 pub mod dataset;
 pub mod design;
 pub mod disturb;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use ::parquet::basic::Compression;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::ParquetMetaData;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::reader::FileReader;
 use ::parquet::record::{Field, Row, reader::RowIter};
 use ::parquet::schema::types::{Type, TypePtr};
 
+use super::checked::{CheckedFile, caught};
 use super::error::DataError;
 
 /// The fields that are read of a row. Any field may be missing; the caller decides whether that is
@@ -64,11 +65,12 @@ impl RowReader {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let corrupt = |source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) };
-        let reader = SerializedFileReader::new(file).map_err(corrupt)?;
+        let reader = CheckedFile::open(file).map_err(corrupt)?;
         let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
         let projection = project(&schema, path)?;
         check_codecs(reader.metadata(), path)?;
-        let rows = RowIter::from_file_into(Box::new(reader)).project(Some(projection)).map_err(corrupt)?;
+        let rows = || RowIter::from_file_into(Box::new(reader)).project(Some(projection));
+        let rows = caught(rows).map_err(corrupt)?;
         Ok(Self { path: path.to_owned(), rows, next: 0 })
     }
 }
@@ -79,7 +81,7 @@ impl Iterator for RowReader {
     fn next(&mut self) -> Option<Self::Item> {
         let row = self.next;
         self.next += 1;
-        let found = self.rows.next()?;
+        let found = caught(|| self.rows.next().transpose()).transpose()?;
         Some(found.map(|fields| raw_row(row, fields)).map_err(|source| DataError::CorruptRow {
             path: self.path.clone(),
             row,

@@ -160,8 +160,38 @@ impl InternVlConfig {
             invalid(format!("{error}{section}"))
         })?;
         let config = Self { layout, ..config };
-        reasons.extend(config.contradictions());
+        // The checks after that of the sizes divide by them.
+        let sizes = config.impossible_sizes();
+        reasons.extend(if sizes.is_empty() { config.contradictions() } else { sizes });
         if reasons.is_empty() { Ok(config) } else { Err(invalid(reasons.join("; "))) }
+    }
+
+    /// Errors for sizes that no model has, such as 0, or one that overflows when it is multiplied.
+    fn impossible_sizes(&self) -> Vec<String> {
+        let (vision, language) = (&self.vision_config, &self.llm_config);
+        let (layers, width) = (1000, 1 << 24);
+        let head_dim = language.head_dim.map(|size| ("llm_config.head_dim", size, width));
+        [
+            ("vision_config.hidden_size", vision.hidden_size, width),
+            ("vision_config.intermediate_size", vision.intermediate_size, width),
+            ("vision_config.num_attention_heads", vision.num_attention_heads, width),
+            ("vision_config.num_hidden_layers", vision.num_hidden_layers, layers),
+            ("vision_config.patch_size", vision.patch_size, width),
+            ("vision_config.image_size", vision.image_size, width),
+            ("llm_config.vocab_size", language.vocab_size, 1 << 32),
+            ("llm_config.hidden_size", language.hidden_size, width),
+            ("llm_config.intermediate_size", language.intermediate_size, width),
+            ("llm_config.num_hidden_layers", language.num_hidden_layers, layers),
+            ("llm_config.num_attention_heads", language.num_attention_heads, width),
+            ("llm_config.num_key_value_heads", language.num_key_value_heads, width),
+            ("llm_config.max_position_embeddings", language.max_position_embeddings, 1 << 32),
+            ("max_dynamic_patch", i64::try_from(self.max_dynamic_patch).unwrap_or(i64::MAX), 1000),
+        ]
+        .into_iter()
+        .chain(head_dim)
+        .filter(|(_, size, most)| !(1..=*most).contains(size))
+        .map(|(field, size, most)| format!("{field} = {size}: expected 1 to {most}"))
+        .collect()
     }
 
     fn contradictions(&self) -> Vec<String> {

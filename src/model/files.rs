@@ -43,6 +43,9 @@ pub fn shards(directory: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let json: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
     let map = json["weight_map"].as_object().ok_or_else(|| invalid("field weight_map is missing".into()))?;
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
+    if let Some(outside) = names.iter().find(|name| name.contains('/') || [".", "..", ""].contains(name)) {
+        return Err(invalid(format!("{outside:?} is not the name of a file beside it")));
+    }
     let missing: Vec<&str> = names.iter().copied().filter(|name| !directory.join(name).exists()).collect();
     if !missing.is_empty() {
         return Err(invalid(format!("names files that are not there: {}; download them again", missing.join(", "))));
@@ -117,7 +120,13 @@ pub fn read_safetensors(path: &Path, mut take: impl FnMut(&str, Tensor)) -> Resu
                 return Err(ModelError::Config { path: path.into(), reason });
             }
         };
-        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+        let shape: Option<Vec<i64>> = view.shape().iter().map(|&side| i64::try_from(side).ok()).collect();
+        let is_possible =
+            |shape: &Vec<i64>| shape.iter().try_fold(8, |bytes: i64, &side| bytes.checked_mul(side)).is_some();
+        let Some(shape) = shape.filter(is_possible) else {
+            let reason = format!("tensor {name} has the impossible shape {:?}", view.shape());
+            return Err(ModelError::Config { path: path.into(), reason });
+        };
         take(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
         let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
         // SAFETY: the mapping is private and never written, so dropped pages are read from the file

@@ -177,6 +177,10 @@ impl LoraConfig {
             return Err(invalid(reasons.join("; ")));
         }
         let config: Self = serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
+        if config.r < 1 || !(0.0..=1.0).contains(&config.lora_dropout) {
+            let (r, dropout) = (config.r, config.lora_dropout);
+            return Err(invalid(format!("r = {r}, lora_dropout = {dropout}: expected at least 1, and 0 to 1")));
+        }
         let path = directory.join("adapter_model.safetensors");
         let saved = read_tensors(&path)?;
         let mut problems = Vec::new();

@@ -37,6 +37,9 @@ pub struct Strategy {
     example: String,
 }
 
+/// The most examples of a prompt. Each shows a picture, which costs hundreds of tokens.
+const MOST_EXAMPLES: usize = 100;
+
 impl Strategy {
     /// The strategy with this name, or the one in a file: any name that ends in `.toml`.
     ///
@@ -66,6 +69,9 @@ impl Strategy {
         let shown = self.user.matches("{examples}").count();
         let (pictures, programs) = (self.example.matches("<image>").count(), self.example.matches("{program}").count());
         match (self.examples, shown) {
+            (examples, _) if examples > MOST_EXAMPLES => {
+                Some(format!("examples = {examples}: expected at most {MOST_EXAMPLES}"))
+            }
             (0, 0) => None,
             (0, _) => Some("user has {examples}, but examples is 0 or missing".into()),
             (_, 1) if (pictures, programs) == (1, 1) => None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{Kwargs, StringInput, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, escape_formatter};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
@@ -20,6 +20,19 @@ pub struct ChatTemplate {
 
 const NAME: &str = "chat template";
 
+/// The most bytes of a template. Those of published models have up to some 20,000.
+const MOST_SOURCE: usize = 64 << 10;
+/// Stack of the parser in bytes: 8 KiB for each byte of the longest template. Only what is used
+/// costs memory.
+const PARSER_STACK: usize = MOST_SOURCE * (8 << 10);
+/// The most instructions that rendering a template may take. Templates of conversations take some
+/// thousands.
+const MOST_STEPS: u64 = 1_000_000;
+/// The most bytes that a template may print.
+const MOST_TEXT: usize = 16 << 20;
+/// The most spaces by which a filter may indent.
+const MOST_INDENT: usize = 1000;
+
 impl ChatTemplate {
     /// The template of a checkpoint directory, if it has one: `chat_template.jinja`,
     /// `chat_template.json`, or `chat_template` of `tokenizer_config.json`, in this order.
@@ -35,10 +48,7 @@ impl ChatTemplate {
             tokens if tokens.is_empty() => {}
             tokens => _ = variables.insert("additional_special_tokens".into(), Value::from(tokens)),
         }
-        let mut environment = environment();
-        environment
-            .add_template_owned(NAME, without_generation_tags(&source))
-            .map_err(|error| ModelError::Template { path: path.clone(), reason: one_line(&error) })?;
+        let environment = parsed(&source).map_err(|reason| ModelError::Template { path: path.clone(), reason })?;
         Ok(Some(Self { environment, path, variables }))
     }
 
@@ -58,9 +68,38 @@ impl ChatTemplate {
         context.insert("tools".into(), tools.clone());
         context.insert("documents".into(), Value::from(()));
         context.insert("add_generation_prompt".into(), Value::from(true));
+        let mut printed = Printed::default();
         let template = self.environment.get_template(NAME);
-        let rendered = template.and_then(|template| template.render(context));
-        rendered.map_err(|error| ModelError::Template { path: self.path.clone(), reason: one_line(&error) })
+        let rendered = template.and_then(|template| template.render_captured_to(context, &mut printed).map(drop));
+        rendered
+            .map(|()| String::from_utf8_lossy(&printed.text).into_owned())
+            .map_err(|error| match printed.is_full {
+                true => format!("it prints more than {MOST_TEXT} bytes"),
+                false => one_line(&error),
+            })
+            .map_err(|reason| ModelError::Template { path: self.path.clone(), reason })
+    }
+}
+
+/// What a template prints, up to [`MOST_TEXT`].
+#[derive(Default)]
+struct Printed {
+    text: Vec<u8>,
+    is_full: bool,
+}
+
+impl std::io::Write for Printed {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        if text.len() > MOST_TEXT - self.text.len() {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -96,11 +135,33 @@ fn source(directory: &Path, config: &TokenizerConfig) -> Result<Option<(PathBuf,
     }
 }
 
+/// An environment with this template. The parser calls itself for every sign of `----1` and every
+/// term of `1+1+1`, so a long template needs more stack than a thread has.
+///
+/// # Errors
+/// The reason why it is no template.
+fn parsed(source: &str) -> Result<Environment<'static>, String> {
+    if source.len() > MOST_SOURCE {
+        return Err(format!("it has {} bytes; expected at most {MOST_SOURCE}", source.len()));
+    }
+    let parse = || {
+        let mut environment = environment();
+        let added = environment.add_template_owned(NAME, without_generation_tags(source));
+        added.map(|()| environment).map_err(|error| one_line(&error))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, parse);
+        let result = thread.map_err(|error| format!("cannot start a thread to parse it: {error}"))?;
+        result.join().unwrap_or_else(|_| Err("the parser panicked".to_owned()))
+    })
+}
+
 /// A Jinja environment with the settings and functions that chat templates use.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
+    environment.set_fuel(Some(MOST_STEPS));
     // Supports `text.strip()` and other methods of Python.
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| match value.kind() {
@@ -113,6 +174,7 @@ fn environment() -> Environment<'static> {
     });
     environment.add_function("strftime_now", |format: String| strftime_now(&format));
     environment.add_filter("tojson", tojson);
+    environment.add_filter("indent", indent);
     environment
 }
 
@@ -122,8 +184,9 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let (tag, after) = (&rest[start + 2..start + length], &rest[start + length..]);
+        let inner = &rest[start + 2..];
+        let Some(length) = inner.find("%}") else { break };
+        let (tag, after) = inner.split_at(length);
         let (name, as_if) = match tag.trim_matches(['-', '+']).trim() {
             "generation" => ("generation", "if true"),
             "endgeneration" => ("endgeneration", "endif"),
@@ -163,9 +226,26 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&buffer[..text]).into_owned())
 }
 
+/// Jinja's filter, for at most [`MOST_INDENT`] spaces.
+fn indent(
+    text: StringInput<'_>,
+    width: Option<usize>,
+    first_line: Option<bool>,
+    blank_lines: Option<bool>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    if width.or(options.get("width")?) > Some(MOST_INDENT) {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("indent: more than {MOST_INDENT} spaces")));
+    }
+    minijinja::filters::indent(text, width, first_line, blank_lines, options)
+}
+
 /// Python's `json.dumps(value, ensure_ascii=False)`, with its options.
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
+    if indent > Some(MOST_INDENT) {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("tojson: more than {MOST_INDENT} spaces")));
+    }
     let separators: Option<Vec<String>> = options.get("separators")?;
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
     let sort_keys: Option<bool> = options.get("sort_keys")?;

@@ -1,5 +1,6 @@
 //! Converts text to tokens and back, with InternVL's special tokens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
@@ -63,7 +64,10 @@ impl Tokenizer {
         };
         let (inner, path) = if fast.exists() {
             let bytes = std::fs::read(&fast).map_err(|source| ModelError::Read { path: fast.clone(), source })?;
-            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| malformed(&fast, &error))?;
+            // The library panics on some files, such as one with half a surrogate pair in a decoder.
+            let read = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(bytes)));
+            let read = read.map_err(|_| malformed(&fast, &"the tokenizer library panicked"))?;
+            let mut inner = read.map_err(|error| malformed(&fast, &error))?;
             add_configured(&mut inner, &config, &fast)?;
             (inner, fast)
         } else if vocab.exists() && merges.exists() {
@@ -86,12 +90,20 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    fn new(inner: tokenizers::Tokenizer, path: &Path) -> Result<Self, ModelError> {
+    fn new(mut inner: tokenizers::Tokenizer, path: &Path) -> Result<Self, ModelError> {
+        let failed = |reason: String| ModelError::Tokenizer { path: path.into(), reason };
+        // `transformers` also ignores what the file says of these.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| failed(error.to_string()))?;
         let all = [END_OF_TEXT, START_OF_TURN, END_OF_TURN, IMAGE_START, IMAGE_END, IMAGE_CONTEXT];
         let missing: Vec<_> = all.into_iter().filter(|token| inner.token_to_id(token).is_none()).collect();
         if !missing.is_empty() {
             let reason = format!("special tokens are missing: {}; is this InternVL3's tokenizer?", missing.join(" "));
-            return Err(ModelError::Tokenizer { path: path.into(), reason });
+            return Err(failed(reason));
+        }
+        let bytes: String = (0..=255u8).map(char::from).collect();
+        if let Err(error) = inner.encode_fast(bytes, false) {
+            return Err(failed(format!("it cannot encode every text ({error}); is this InternVL3's tokenizer?")));
         }
         let id = |token| i64::from(inner.token_to_id(token).unwrap_or_default());
         let (image_token, end_of_turn, end_of_text) = (id(IMAGE_CONTEXT), id(END_OF_TURN), id(END_OF_TEXT));

@@ -146,8 +146,10 @@ impl TokenizerConfig {
         }
         let mut tokens: BTreeMap<u32, String> = ids.iter().map(|(token, &id)| (id, token.clone())).collect();
         for token in unlisted {
-            let last = tokens.keys().chain(added.keys()).max().map_or(0, |id| id + 1);
-            added.insert(ids.get(&token).copied().unwrap_or(last), AddedToken::from(token, true));
+            let next = tokens.keys().chain(added.keys()).max().map_or(Some(0), |id| id.checked_add(1));
+            let id = ids.get(&token).copied().or(next);
+            let id = id.ok_or_else(|| failed(&path, format!("no id is left for {token:?}")))?;
+            added.insert(id, AddedToken::from(token, true));
         }
         // Added tokens are put into the vocabulary with their own ids, because the library would
         // renumber them otherwise. No merge makes them, so text never becomes one by accident.

@@ -126,7 +126,9 @@ impl Telemetry {
 
 /// Removes the lines of `stage` whose step is `step` or later.
 fn keep_before(path: &Path, stage: &str, step: usize) -> Result<()> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    let Ok(bytes) = std::fs::read(path) else { return Ok(()) };
+    // A line that is not text does not keep the others from being read.
+    let text = String::from_utf8_lossy(&bytes);
     let is_kept = |line: &&str| {
         let row: Value = serde_json::from_str(line).unwrap_or_default();
         row.is_object() && (row["stage"] != stage || row["step"].as_u64().is_some_and(|s| s < step as u64))

@@ -2,7 +2,10 @@
 //! hostile::` runs one module. They share the workers of `common::scorer`.
 
 mod audit;
+mod bad_files;
 mod common;
+#[path = "../../../rewards/tests/all/damage.rs"]
+mod damage;
 mod exploits;
 mod export;
 mod frames;

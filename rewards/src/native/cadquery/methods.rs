@@ -13,9 +13,15 @@ use crate::csg::{Plane, Vec3};
 use crate::native::python::{Arguments, Machine, Object, Stop, Value};
 use crate::native::wires::{CLEARANCE, SpaceEdge, SpaceWire, check_point};
 
+/// What a method costs for each object on the stack.
+const STEPS_PER_OBJECT: u64 = 20;
+
 /// Calls the method `name` of `this`.
 pub fn call(this: &Rc<dyn Object>, name: &str, machine: &mut Machine, arguments: Arguments) -> Result<Value, Stop> {
     if let Some(wp) = shared(this) {
+        // A method may make an object for each one on the stack, and `add` puts them there, so their
+        // number may double with every line.
+        machine.spend(STEPS_PER_OBJECT * wp.objects.borrow().len() as u64)?;
         let result = draw(&wp, name, arguments.clone())?;
         return match result {
             Some(value) => Ok(value),

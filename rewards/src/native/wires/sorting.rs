@@ -93,7 +93,8 @@ pub fn sort(wires: &[Wire], is_assembled: &[bool]) -> Result<Sorted, Decline> {
     let ways = if is_mixed { 1u32 << (wires.len() - 1) } else { 1 };
     let mut found: Option<(Vec<Face>, Vec<f64>)> = None;
     for way in 0..ways {
-        let turns = (0..wires.len()).map(|i| i == 0 || way >> (i - 1) & 1 == 0).collect();
+        // Wires that are not mixed may be more than a number has bits.
+        let turns = (0..wires.len()).map(|i| i == 0 || !is_mixed || way >> (i - 1) & 1 == 0).collect();
         let next = two_passes(&views, is_assembled, turns);
         if found.as_ref().is_some_and(|before| *before != next) {
             return Err(Decline::new(TOUCHING, "neither outline nor hole"));
