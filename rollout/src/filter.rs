@@ -202,7 +202,7 @@ fn calls(target: TargetArch) -> Built<BpfProgram> {
     // Limits are read, not set.
     rules.insert(libc::SYS_prlimit64, vec![whole_argument(2, 0)?]);
     rules.insert(libc::SYS_fcntl, one_of(1, &FCNTL.map(|command| command as u64))?);
-    rules.insert(libc::SYS_ioctl, one_of(1, &IOCTL.map(|request| request as u64))?);
+    rules.insert(libc::SYS_ioctl, one_of(1, &IOCTL)?);
     rules.insert(libc::SYS_prctl, one_of(0, &PRCTL.map(|option| option as u64))?);
     SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, target)?.try_into()
 }

@@ -33,7 +33,7 @@ fn a_healthy_stage_passes_every_gate_once_with_a_line_for_each() {
 fn ground_truths_that_give_no_solid_are_refused() {
     let place = Place::new();
     // Every fourth file is a mesh without volume.
-    let shape = |row: usize| if row % 4 == 0 { "solid box\nendsolid box\n".into() } else { toy::stl(1) };
+    let shape = |row: usize| if row.is_multiple_of(4) { "solid box\nendsolid box\n".into() } else { toy::stl(1) };
     toy::write_shapes(&place.path("data"), "train", 8, true, shape);
     toy::write(&place.path("data"), "validation", 2, true);
     let command = || tiny_command("sft", "run", &["data.path=data", "sft.max_steps=1"]);
