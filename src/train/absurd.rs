@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn completions_with_absurd_numbers_are_set_aside_and_no_others() {
         assert_eq!(of_rollout(&rollout()), None);
-        let changes: [(&dyn Fn(&mut Rollout), &str); 5] = [
+        type Change<'a> = (&'a dyn Fn(&mut Rollout), &'a str);
+        let changes: [Change; 5] = [
             (&|r| r.score.as_mut().unwrap().reward = f64::NAN, "a reward of NaN"),
             (&|r| r.score.as_mut().unwrap().reward = -1e5, "a reward of -100000"),
             (&|r| r.score.as_mut().unwrap().iou.values_mut().for_each(|iou| *iou = Some(1.5)), "an IoU of 1.5"),

@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn each_fault_rings_its_own_alarm_and_no_other() {
-        let cases: [(&dyn Fn(&mut Health), &[Alarm]); 11] = [
+        type Case<'a> = (&'a dyn Fn(&mut Health), &'a [Alarm]);
+        let cases: [Case; 11] = [
             (&|_| (), &[]),
             (&|step| step.entropy = Some(0.019), &[Alarm::Entropy]),
             (&|step| step.entropy = Some(0.03), &[]),

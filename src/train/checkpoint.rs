@@ -284,7 +284,8 @@ mod tests {
 
     #[test]
     fn the_newest_whole_checkpoint_is_used_whatever_is_wrong_with_newer_ones() {
-        let damages: [(&str, &dyn Fn(&Path)); 5] = [
+        type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+        let damages: [Damage; 5] = [
             ("has 999 bytes", &|path| std::fs::write(path.join("policy.bin"), [7u8; 999]).unwrap()),
             ("other contents", &|path| std::fs::write(path.join("policy.bin"), [8u8; 1000]).unwrap()),
             ("policy.bin cannot be read", &|path| std::fs::remove_file(path.join("policy.bin")).unwrap()),

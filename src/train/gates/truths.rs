@@ -198,7 +198,8 @@ mod tests {
         };
         let right = finding(&|_| ());
         assert!(right.is_open, "{}", right.found);
-        let wrong: [(&dyn Fn(&mut Vec<Score>), &str); 4] = [
+        type Fault<'a> = (&'a dyn Fn(&mut Vec<Score>), &'a str);
+        let wrong: [Fault; 4] = [
             (&|scores| scores[3].verdict = scores[4].verdict, "a syntax error is exception, not syntax"),
             (&|scores| scores[1].iou = [(Frame::Canonical, Some(0.6))].into(), "moved by half has an IoU of 0.600"),
             (&|scores| scores.iter_mut().for_each(|score| score.reward = 0.5), "gets a reward of 0.5"),
