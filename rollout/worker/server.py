@@ -72,6 +72,9 @@ class Child:
     role: str
     pid: int
     pidfd: int
+    # Where a child for one program says that it is prepared. It closes this before the program runs,
+    # so that no program can say that its process was not.
+    ready: int | None = None
     # The pipes of a child for many programs: for orders, and for what it says about them.
     orders: int | None = None
     words: int | None = None
@@ -215,7 +218,7 @@ class Server:
             self.start_measurer(job)
             return
         for index in range(self.programs(job)):
-            if not self.fork(Child(job, "author", 0, 0), lambda: self.run_program(job, index)):
+            if not self.fork_single(job, "author", lambda ready: self.run_program(job, index, ready)):
                 return
             job.running += 1
 
@@ -223,7 +226,20 @@ class Server:
         return {self.measure.EXACT: 2, self.measure.STEP: 0}.get(job.task, 1)
 
     def start_measurer(self, job: Job) -> None:
-        self.fork(Child(job, "measurer", 0, 0), lambda: self.run_measurement(job))
+        self.fork_single(job, "measurer", lambda ready: self.run_measurement(job, ready))
+
+    def fork_single(self, job: Job, role: str, life: Callable[[int], int]) -> bool:
+        """Starts a child for one program. Refuses the job if that fails."""
+        try:
+            ready, says_ready = os.pipe()
+        except OSError as error:
+            self.refuse(job, f"cannot make a pipe: {error}")
+            return False
+        started = self.fork(Child(job, role, 0, 0, ready), lambda: life(says_ready))
+        os.close(says_ready)
+        if not started:
+            os.close(ready)
+        return started
 
     def fork(self, child: Child, life: Callable[[], int]) -> bool:
         """Starts a child that lives its life. Refuses its job if that fails."""
@@ -275,7 +291,7 @@ class Server:
                 os.close(descriptor)
             return None
         orders_in, orders, words, words_out = opened
-        child = Child(None, role, 0, 0, orders, words)
+        child = Child(None, role, 0, 0, None, orders, words)
         work = {"shared": self.share, "gauge": self.gauge}[role]
         started = self.fork(child, lambda: self.run_lasting(work, orders_in, words_out))
         os.close(orders_in)
@@ -316,17 +332,23 @@ class Server:
         sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds, self.sandbox.own_users)
         return kept
 
-    def settle_alone(self, job: Job, keep: list[int]) -> list[int]:
-        kept = self.settle(keep, math.ceil(self.timeout_s * (os.cpu_count() or 1)) + 2)
+    def settle_alone(self, job: Job, kept: int, ready: int) -> int:
+        """The first steps of a child for one program, up to the last layer. Returns the new number of
+        the one descriptor that it keeps.
+        """
+        cpu_seconds = math.ceil(self.timeout_s * (os.cpu_count() or 1)) + 2
+        kept, ready = self.settle([kept, ready], cpu_seconds)
         os.chdir(self.path(job))
         os.environ["HOME"] = os.environ["TMPDIR"] = self.path(job)
+        self.sandbox.confine(self.path(job))
+        os.write(ready, b"r")
+        os.close(ready)
         return kept
 
-    def run_program(self, job: Job, index: int) -> int:
+    def run_program(self, job: Job, index: int, ready: int) -> int:
         """The life of a child that runs one program."""
         text = self.measure.programs_in(job.task, self.payload(job))[index]
-        (said,) = self.settle_alone(job, [self.open_new(job, f".said{index}")])
-        self.sandbox.confine(self.path(job))
+        said = self.settle_alone(job, self.open_new(job, f".said{index}"), ready)
         # A program may rebind names, but not these.
         hand_over, truncate, seek = self.program.hand_over, os.ftruncate, os.lseek
         message = hand_over(text)
@@ -335,11 +357,10 @@ class Server:
         seek(said, 0, os.SEEK_SET)
         return tell(said, message)
 
-    def run_measurement(self, job: Job) -> int:
+    def run_measurement(self, job: Job, ready: int) -> int:
         """The life of a child that measures once."""
         payload, said = self.payload(job), self.said(job)
-        (out,) = self.settle_alone(job, [self.open_new(job, ".out")])
-        self.sandbox.confine(self.path(job))
+        out = self.settle_alone(job, self.open_new(job, ".out"), ready)
         return tell(out, self.measure.measure(job.task, payload, said))
 
     def run_lasting(self, work: Callable[[Job], int], orders: int, words: int) -> int:
@@ -427,8 +448,6 @@ class Server:
             self.answer(job, DONE)
         elif status == TOO_LONG:
             self.answer(job, CRASH, f"its result has more than {sandbox.FILE_BYTES} bytes".encode())
-        elif status == sandbox.UNCONFINED:
-            self.refuse(job, "a layer of the sandbox did not hold")
         else:
             self.answer(job, CRASH, f"exited with status {status} and no result".encode())
 
@@ -468,12 +487,17 @@ class Server:
         kill_group(child.pid)
         self.kill_orphans()
         job, child.job = child.job, None
+        was_ready = child.ready is not None and os.read(child.ready, 1) == b"r"
+        if child.ready is not None:
+            os.close(child.ready)
         if job:
-            self.go_on(job, child.role, status, usage.ru_maxrss * 1024)
+            self.go_on(job, child.role, was_ready, status, usage.ru_maxrss * 1024)
 
-    def go_on(self, job: Job, role: str, status: int, resident: int) -> None:
+    def go_on(self, job: Job, role: str, was_ready: bool, status: int, resident: int) -> None:
         if role in self.lasting:
             self.do_again(job, role)
+        elif not was_ready:
+            self.refuse(job, f"a process could not be prepared: it ended with {status:#x}")
         elif os.WIFSIGNALED(status):
             self.answer(job, *self.cause_of_death(os.WTERMSIG(status), resident))
         elif role == "measurer" or status != 0:

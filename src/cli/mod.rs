@@ -40,8 +40,8 @@ pub enum Command {
     Run(stage::RunArgs),
     /// Supervised fine-tuning on ground-truth programs
     Sft(stage::SftArgs),
-    /// PPO on the IoU reward, from the SFT policy of the same run
-    Ppo(stage::RunArgs),
+    /// PPO on the IoU reward, from the SFT policy of the same run or from a model of your own
+    Ppo(stage::PpoArgs),
     /// Evaluate a checkpoint on a dataset with the metrics of the reward
     Eval(eval::EvalArgs),
     /// Compare two evaluations part by part, with intervals and a test

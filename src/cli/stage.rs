@@ -11,7 +11,7 @@ use cadwright::distributed::World;
 use cadwright::model::Preset;
 use cadwright::run::{Run, StageName};
 
-/// `cadwright run`, `cadwright ppo`
+/// `cadwright run`
 #[derive(Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -40,8 +40,35 @@ impl GateArgs {
 }
 
 impl RunArgs {
+    /// The configuration, with overrides of further flags.
+    fn load(&self, more: Vec<String>) -> Result<Config> {
+        Ok(self.config.load([output_dir(self.output_dir.as_deref()), self.gates.flags(), more].concat())?)
+    }
+}
+
+/// `cadwright ppo`
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    cadwright ppo --config configs/internvl3-2b.toml\n  \
+    cadwright ppo --model-path OpenGVLab/InternVL3-2B --lora-path my/adapter --set model.tune=lora --output-dir runs/mine")]
+pub struct PpoArgs {
+    /// Starts from this checkpoint directory or hub id, without an SFT stage (model.path, ppo.start)
+    #[arg(long, value_name = "MODEL")]
+    model_path: Option<String>,
+    /// With --model-path: goes on from this adapter, a directory or hub id in PEFT's format
+    /// (ppo.lora_path)
+    #[arg(long, value_name = "ADAPTER", requires = "model_path")]
+    lora_path: Option<String>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl PpoArgs {
     fn load(&self) -> Result<Config> {
-        Ok(self.config.load([output_dir(self.output_dir.as_deref()), self.gates.flags()].concat())?)
+        let model =
+            self.model_path.iter().flat_map(|path| [text_override("model.path", path), "ppo.start=model".to_owned()]);
+        let adapter = self.lora_path.iter().map(|path| text_override("ppo.lora_path", path));
+        self.run.load(model.chain(adapter).collect())
     }
 }
 
@@ -105,7 +132,7 @@ fn output_dir(directory: Option<&Path>) -> Vec<String> {
 
 /// All stages.
 pub fn run(args: &RunArgs) -> Result<()> {
-    on_all_ranks(args.load()?, |run| run.all())
+    on_all_ranks(args.load(Vec::new())?, |run| run.all())
 }
 
 /// The SFT stage.
@@ -114,7 +141,7 @@ pub fn sft(args: &SftArgs) -> Result<()> {
 }
 
 /// The PPO stage.
-pub fn ppo(args: &RunArgs) -> Result<()> {
+pub fn ppo(args: &PpoArgs) -> Result<()> {
     on_all_ranks(args.load()?, |run| run.train(StageName::Ppo))
 }
 

@@ -436,6 +436,16 @@ pub enum CeSchedule {
     Guarded,
 }
 
+/// The policy from which reinforcement learning starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PpoStart {
+    /// The SFT policy of the same run.
+    Sft,
+    /// The model of `model.path`, with the adapter of `ppo.lora_path` if there is one.
+    Model,
+}
+
 /// The baseline of a completion's reward, and how advantages are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -528,6 +538,12 @@ section! {
         value_learning_rate: f64 = 1e-3,
         /// Passes of the value head over a step's rollouts.
         value_epochs: usize = 2usize,
+        /// `sft` (the SFT policy of the same run) or `model` (`model.path`, with `ppo.lora_path`): a
+        /// checkpoint of one's own, from which `cadwright ppo` starts without an SFT stage.
+        start: PpoStart = PpoStart::Sft,
+        /// With `start = "model"`: directory or hub id of an adapter in PEFT's format, from which
+        /// the adapter goes on. Needs `model.tune = "lora"`. Empty: a new adapter.
+        lora_path: String = "",
         /// `rloo`, `grpo`, `dr_grpo` or `ppo`. The first three take the mean reward of a picture's
         /// completions as the baseline; `ppo` takes a critic's estimate, by GAE. The group shows
         /// whether a picture was read correctly, which a critic does not know: see docs/log.md.

@@ -362,6 +362,17 @@ impl Config {
             ),
         );
         require(
+            ppo.lora_path.is_empty() || (ppo.start == PpoStart::Model && model.tune == Tune::Lora),
+            format!(
+                "ppo.lora_path = {:?} needs ppo.start = \"model\" and model.tune = \"lora\": it is the adapter that goes on",
+                ppo.lora_path
+            ),
+        );
+        require(
+            ppo.start == PpoStart::Sft || !model.path.is_empty(),
+            "ppo.start = \"model\" needs model.path: the checkpoint to start from".into(),
+        );
+        require(
             rollout.frame.is_of_grids(),
             format!(
                 "rollout.frame = \"{}\" is for evaluation, not for rewards; use canonical, normalised or aligned",

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::agent::learned::learned_from;
-use crate::config::{Config, Sft};
+use crate::config::{Config, PpoStart, Sft};
 use crate::data::{Dataset, Split};
 use crate::distributed::World;
 use crate::files::write_whole;
@@ -114,6 +114,10 @@ impl<'a> Run<'a> {
     /// # Errors
     /// See [`Self::train`] and [`Self::evaluate`].
     pub fn all(&self) -> Result<()> {
+        ensure!(
+            self.config.ppo.start == PpoStart::Sft,
+            "ppo.start = \"model\" leaves SFT out: use `cadwright ppo`, then `cadwright eval`"
+        );
         let mut stages = vec![StageName::Sft];
         if self.config.ppo.steps > 0 {
             stages.push(StageName::Ppo);

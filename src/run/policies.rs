@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::{Run, StageName};
-use crate::config::{Config, Tune};
+use crate::config::{Config, PpoStart, Tune};
 use crate::hub::is_hub_id;
 use crate::model::{InternVl, LoraConfig, Prompt, is_language, lora};
 use crate::policy::{Policy, PolicyPath, Purpose, configured_prompt};
@@ -23,10 +23,15 @@ impl Run<'_> {
         })
     }
 
-    /// The path of the policy that a stage starts from: the base model for SFT, the SFT policy for
-    /// other stages.
+    /// The path of the policy that a stage starts from: the base model for SFT; for other stages the
+    /// SFT policy, or what `ppo.start` says.
     pub(super) fn starting_path(&self, stage: StageName) -> Result<PolicyPath> {
         match stage {
+            StageName::Ppo if self.config.ppo.start == PpoStart::Model => {
+                let adapter = Some(self.config.ppo.lora_path.as_str()).filter(|path| !path.is_empty());
+                let model = self.model_dir()?;
+                Ok(PolicyPath::resolve((&model.to_string_lossy(), "main"), adapter.map(|path| (path, "main")))?)
+            }
             StageName::Sft => Ok(PolicyPath { checkpoint: self.model_dir()?, adapter: None }),
             StageName::Ppo | StageName::MoreSft => self.trained_path(StageName::Sft),
         }
@@ -38,7 +43,8 @@ impl Run<'_> {
         let required = path.adapter.as_ref().unwrap_or(&path.checkpoint);
         ensure!(
             required.exists(),
-            "{}: no policy to start from; run `cadwright sft` with this config first",
+            "{}: no policy to start from; run `cadwright sft` with this config first, or start from a model of your \
+             own with `cadwright ppo --model-path MODEL [--lora-path ADAPTER]`",
             required.display()
         );
         Ok(path)

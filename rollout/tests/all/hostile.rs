@@ -108,6 +108,15 @@ fn leaving_without_a_result_is_a_crash() {
     assert!(error.contains("status 0"), "{error}");
 }
 
+/// The worker's own exit statuses too: a program cannot say that its process was not prepared, which
+/// would be tried again and at last end the run.
+#[test]
+fn no_exit_status_is_anything_but_a_crash() {
+    for status in [1, 96, 97, 98, 99, 254, 255] {
+        expect(Crash, &format!("import os\nos._exit({status})"));
+    }
+}
+
 #[test]
 fn exits_and_interrupts_are_exceptions() {
     for (program, name) in [

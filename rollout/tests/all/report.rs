@@ -104,7 +104,8 @@ fn the_files_have_their_documented_keys() {
         assert!(eval[key].is_number(), "{key}");
     }
     assert_eq!((&eval["frame"], &eval["engine"]), (&json!("canonical"), &json!("native")));
-    assert_eq!(keys(&eval["frames"]["normalised"]), ["iou", "iou_ci95", "iou_valid", "iou_valid_ci95"]);
+    let of_frame = ["iou", "iou_ci95", "iou_valid", "iou_valid_ci95", "quartiles", "quartiles_valid"];
+    assert_eq!(keys(&eval["frames"]["normalised"]), of_frame);
     assert_eq!(keys(&score["iou_all"]["canonical"]), ["ci95", "mean"]);
     assert_eq!((&eval["iou"], &eval["iou_valid"], &eval["vsr"]), (&json!(0.5), &json!(0.75), &json!(2.0 / 3.0)));
     assert_eq!((&eval["outcomes"]["exception"], &eval["outcomes"]["timeout"]), (&json!(1), &json!(0)));
@@ -117,7 +118,11 @@ fn several_samples_of_a_part_are_one_observation() {
     let ious = [0.25, 0.75, -1.0, 1.0];
     let (one, two) = (report(&ious, 1), report(&ious.map(|iou| [iou; 2]).concat(), 2));
     assert_eq!((two.n, two.samples_per_image), (4, 2));
-    assert_eq!((two.vsr_ci95, two.iou_ci95, &two.frames), (one.vsr_ci95, one.iou_ci95, &one.frames));
+    // Quartiles are over predictions, and interpolate between them.
+    let means = |report: &Report| -> Vec<_> {
+        report.frames.values().map(|f| (f.iou, f.iou_ci95, f.iou_valid, f.iou_valid_ci95)).collect()
+    };
+    assert_eq!((two.vsr_ci95, two.iou_ci95, means(&two)), (one.vsr_ci95, one.iou_ci95, means(&one)));
     assert_eq!(two.at_k.keys().copied().collect::<Vec<_>>(), [1, 2]);
     assert_eq!((two.at_k[&1].best_iou, two.at_k[&1].best_iou_ci95), (one.iou, one.iou_ci95));
     // Of the samples of the first part one passes, so the chance for one of two is 1.

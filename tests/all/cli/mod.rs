@@ -15,6 +15,7 @@ mod prompts;
 mod ranks;
 mod recovery;
 mod run;
+mod starts;
 mod teachers;
 mod tools;
 mod toy;

@@ -22,9 +22,13 @@ fn signal(name: &str, pids: &[i32]) {
     }
 }
 
+/// One program that may share a process and one that may not, so that both lasting children of a
+/// server are there afterwards.
 fn gives_a_cube(scorer: &Scorer) {
-    let answer = scorer.execute(CUBE).unwrap().answer;
-    assert!(answer.verdict().is_valid(), "{:?}", answer.error());
+    for program in [CUBE, &format!("import os\n{CUBE}")] {
+        let answer = scorer.execute(program).unwrap().answer;
+        assert!(answer.verdict().is_valid(), "{:?}", answer.error());
+    }
 }
 
 /// The state of a scorer that does nothing: processes, our descriptors, files.

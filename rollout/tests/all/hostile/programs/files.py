@@ -463,7 +463,9 @@ for fd in range(3, 256):
         mode = os.fstat(fd).st_mode
     except OSError:
         continue
-    if stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and os.fstat(fd).st_nlink):
+    # Its own is the empty file in which its process will hand over geometry.
+    is_own = fd == 3 and stat.S_ISREG(mode) and os.fstat(fd).st_size == 0
+    if not is_own and (stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and os.fstat(fd).st_nlink)):
         got.append((fd, oct(mode)))
 assert got == [], f"got through: {got}"
 solid = cq.Workplane().box(1, 1, 1)
