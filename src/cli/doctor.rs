@@ -93,7 +93,6 @@ fn inspect_machine(report: &mut Report) {
         Ok(detail) => report.ok("cadquery", detail),
         Err(error) => report.fault("cadquery", format!("{error:#}")),
     }
-    report.ok("sandbox", "programs write as this user: run as one who has nothing to lose, or in a container");
     let memory = gib(available_bytes());
     report.say(
         memory >= 4.0,
