@@ -14,6 +14,7 @@ pub mod frames;
 pub mod grid;
 pub mod mesh;
 pub mod native;
+mod nearest;
 pub mod outcome;
 pub mod program;
 pub mod protocol;

@@ -4,14 +4,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use kiddo::{ImmutableKdTree, SquaredEuclidean};
-use nalgebra::{Matrix3, Rotation3, Vector3};
+use nalgebra::{Matrix3, Vector3};
 use serde::{Deserialize, Serialize};
 
 use crate::eigh::eigh;
 use crate::frames::placed_iou;
 use crate::grid::Pose;
 use crate::mesh::Bounds;
+use crate::nearest::both_ways;
 use crate::outcome::Solid;
 use crate::surface;
 
@@ -205,14 +205,12 @@ struct Clouds([Vec<f64>; 2]);
 
 impl Clouds {
     fn of(n: usize, a: (&Solid, &Pose), b: (&Solid, &Pose)) -> Option<Self> {
-        // Plane faces share a coordinate, which k-d trees handle badly: turned, no two points do.
-        let turn = Rotation3::from_euler_angles(0.6, 1.1, 0.3);
         let cloud = |(solid, pose): (&Solid, &Pose), seed| -> Option<Vec<[f64; 3]>> {
             let points = surface::points(solid, n, seed)?;
-            Some(points.into_iter().map(|point| (turn * pose.apply(point.into())).into()).collect())
+            Some(points.into_iter().map(|point| pose.apply(point.into()).into()).collect())
         };
         let (a, b) = (cloud(a, SEEDS[0])?, cloud(b, SEEDS[1])?);
-        Some(Self([nearest(&a, &b), nearest(&b, &a)]))
+        Some(Self(both_ways(&a, &b)))
     }
 
     /// The mean of a function of the squared distances, both ways added.
@@ -227,11 +225,6 @@ impl Clouds {
         let below = self.0.iter().flatten().filter(|squared| squared.sqrt() < distance).count();
         below as f64 / self.0.iter().map(Vec::len).sum::<usize>() as f64
     }
-}
-
-fn nearest(from: &[[f64; 3]], to: &[[f64; 3]]) -> Vec<f64> {
-    let tree: ImmutableKdTree<f64, 3> = ImmutableKdTree::new_from_slice(to);
-    from.iter().map(|point| tree.nearest_one::<SquaredEuclidean>(point).distance).collect()
 }
 
 #[cfg(test)]

@@ -605,16 +605,18 @@ section! {
         /// Minimum IoU of the policy's own programs in the cross-entropy. With `reward.source =
         /// "image"` it is compared with the image score instead.
         ce_own_iou: f64 = 0.8,
-        /// `sampled` (programs as the policy wrote them) or `refined`: the best programs of a step
-        /// are also improved by search (docs/agent.md), on the IoU, or on the image score with
-        /// `reward.source = "image"`. What is better becomes the row's program.
+        /// `sampled` (programs as the policy wrote them) or `refined`: programs of a step that are
+        /// worse than `ce_own_iou` are also improved by search (docs/agent.md), on the IoU, or on
+        /// the image score with `reward.source = "image"`. What reaches `ce_own_iou` becomes the
+        /// row's program.
         ce_own_source: OwnSource = OwnSource::Sampled,
         /// With `refined`: the pictures of a step whose best program is refined, those with the
-        /// best programs first.
+        /// best programs below `ce_own_iou` first.
         refine_programs: usize = 32usize,
         /// With `refined`: changed programs that are built for each of these pictures.
         refine_budget: usize = 100usize,
-        /// With `refined`: minimum IoU (or image score) of a program that is refined.
+        /// With `refined`: minimum IoU (or image score) of a program that is refined; below
+        /// `ce_own_iou`.
         refine_from: f64 = 0.4,
         /// With `refined`: weight in the cross-entropy, in [0, 1], of the tokens that search has
         /// changed. The policy is sure of what it writes: at full weight, numbers that it finds

@@ -351,6 +351,13 @@ impl Config {
             ),
         );
         require(
+            ppo.ce_own_source == OwnSource::Sampled || ppo.refine_from < ppo.ce_own_iou,
+            format!(
+                "ppo.refine_from = {} leaves no program to refine: it must be below ppo.ce_own_iou = {}",
+                ppo.refine_from, ppo.ce_own_iou
+            ),
+        );
+        require(
             data.source != Source::Parquet || !data.path.as_os_str().is_empty(),
             "data.source = \"parquet\" needs data.path, which is empty".into(),
         );
@@ -456,6 +463,8 @@ mod tests {
         ] {
             assert!(message.contains(text), "{message}");
         }
+        let message = refusal(&[refined, "ppo.ce_own_share=1", "ppo.ce_own_iou=0.4"]);
+        assert!(message.contains("ppo.refine_from = 0.4 leaves no program to refine"), "{message}");
         assert!(refusal(&["ppo.ce_refined_nats=-1"]).contains("ppo.ce_refined_nats = -1"));
         let message = refusal(&["reward.source=picture"]);
         assert!(message.contains("reward.source") && message.contains("picture"), "{message}");

@@ -1,5 +1,5 @@
-//! Refined programs as teachers (`ppo.ce_own_source = "refined"`): a search improves the best
-//! programs of a step, and the cross-entropy imitates what it finds.
+//! Refined programs as teachers (`ppo.ce_own_source = "refined"`): a search improves programs of a
+//! step that are not good enough to be imitated, and the cross-entropy imitates what it finds.
 //!
 //! The policy is sure of what it writes, so a changed number is unlikely under it, and a label of
 //! full weight costs validity (docs/log.md). Two means against that can be compared:
@@ -55,7 +55,7 @@ struct Label<'a> {
 }
 
 impl Learner<'_> {
-    /// Improves the best programs of the step's pictures by search, and makes labels of those that
+    /// Improves the programs of the step's pictures that `starts` chooses by search, and makes labels of those that
     /// are then good enough. Each rank searches for its share. Returns what it cost and gave.
     pub(super) fn refine_own_programs(&mut self, rollouts: &[Rollout]) -> Result<StepNumbers> {
         let started = Instant::now();
@@ -142,8 +142,9 @@ impl Learner<'_> {
     }
 }
 
-/// The best program of each picture without a label that is good enough to be refined and can still
-/// become better, the best ones first: at most `ppo.refine_programs`.
+/// The best program of each picture without a program of its own that is good enough to be refined,
+/// and is no label as it is: from `ppo.refine_from` to `ppo.ce_own_iou`. The best ones come first:
+/// at most `ppo.refine_programs`.
 fn starts<'a>(rollouts: &'a [Rollout], dataset: &Dataset, config: &Config) -> Vec<Start<'a>> {
     let ppo = &config.ppo;
     let best = |part: &'a [Rollout]| {
@@ -154,7 +155,7 @@ fn starts<'a>(rollouts: &'a [Rollout], dataset: &Dataset, config: &Config) -> Ve
     let is_unlabelled = |part: &&[Rollout]| dataset.examples()[part[0].index].program.is_none();
     let mut starts: Vec<Start> =
         rollouts.chunks(ppo.samples_per_image).filter(is_unlabelled).filter_map(best).collect();
-    starts.retain(|start| start.score >= ppo.refine_from && start.score < 1.0);
+    starts.retain(|start| (ppo.refine_from..ppo.ce_own_iou).contains(&start.score));
     starts.sort_by(|a, b| b.score.total_cmp(&a.score));
     starts.truncate(ppo.refine_programs);
     starts

@@ -127,6 +127,7 @@ fn rl_on_several_ranks_equals_one_rank() {
         "ppo.curriculum=signal",
         "ppo.keep_images=3",
         "ppo.target_kl=0.5",
+        "ppo.ce_own_iou=0.3",
         "ppo.ce_own_source=refined",
         "ppo.refine_from=0",
         "ppo.refine_budget=10",

@@ -28,13 +28,13 @@ fn number(row: &Value, name: &str) -> f64 {
     row[format!("ppo/{name}")].as_f64().unwrap_or_else(|| panic!("no {name}: {row:#}"))
 }
 
-/// Every solid is refined, and what became better is imitated.
+/// Every solid below an IoU of 0.3 is refined, and what reaches it is imitated.
 const REFINED: [&str; 8] = [
     "data.programs_limit=4",
     "ppo.algorithm=rloo",
     "ppo.images_per_step=8",
     "ppo.ce_own_share=1",
-    "ppo.ce_own_iou=0",
+    "ppo.ce_own_iou=0.3",
     "ppo.ce_own_source=refined",
     "ppo.refine_from=0",
     "ppo.refine_budget=20",
