@@ -110,10 +110,9 @@ pub fn files(source: &DataSource, split: Split) -> Result<Vec<PathBuf>, DataErro
         .iter()
         .zip(&names)
         .filter(|(_, name)| match split_of(name, ending, &source.splits) {
-            Some(named) => named == source.splits.of(split),
-            // A file that is given by name, and whose name contains no split, is used for any
-            // split.
-            None => path.is_file(),
+            Some(named) if !path.is_file() || source.splits.all().contains(&named) => named == source.splits.of(split),
+            // A file that is given by name, and not by that of a split, is used for any split.
+            _ => path.is_file(),
         })
         .map(|(file, _)| file.clone())
         .collect();

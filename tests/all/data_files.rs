@@ -133,7 +133,8 @@ fn other_writers_files_are_read_whatever_their_order_types_and_nulls() {
     let example = dataset.get(0).unwrap();
     assert_eq!((example.id.as_str(), example.program.as_deref(), example.hundred_subset), ("0", Some("p"), true));
     let reasons: Vec<&SkipReason> = dataset.skipped.iter().map(|row| &row.reason).collect();
-    assert_eq!(reasons, [&SkipReason::NoProgram, &SkipReason::NoImage, &SkipReason::NoImage]);
+    let lost = SkipReason::UnreadImage("there is no file \"x.png\"".to_owned());
+    assert_eq!(reasons, [&SkipReason::NoProgram, &lost, &SkipReason::NoImage]);
 }
 
 #[test]
