@@ -147,6 +147,7 @@ mod tests {
             image: encode_png(&picture).unwrap().into(),
             program: program.map(str::to_owned),
             ground_truth: "".into(),
+            label: None,
             hundred_subset: false,
         }
     }

@@ -10,6 +10,7 @@ mod gates;
 mod hub;
 mod launch;
 mod model;
+mod own_data;
 mod plan;
 mod prompts;
 mod ranks;
