@@ -22,12 +22,21 @@ pub struct Example {
     pub id: String,
     /// The encoded picture as it was stored, usually PNG.
     pub image: Arc<[u8]>,
+    /// Further pictures of the part, such as other views, in the order in which the model sees them.
+    pub further: Vec<Arc<[u8]>>,
     /// The ground-truth program, if the row has one that may be used for learning.
     pub program: Option<String>,
     /// The shape of the part: the file in `ground_truth_mesh`, or the solid that `cadquery` builds.
     pub ground_truth: GroundTruth,
     /// Whether the row belongs to the public 100-sample test.
     pub hundred_subset: bool,
+}
+
+impl Example {
+    /// The encoded pictures that the model sees, one or several.
+    pub fn pictures(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.image).chain(&self.further).map(|picture| &**picture)
+    }
 }
 
 /// A row that is skipped.
@@ -157,9 +166,8 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Picture`].
     pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
-        for example in &examples {
-            decode_rgb(&example.image)
-                .map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
+        for (example, picture) in examples.iter().flat_map(|part| part.pictures().map(move |bytes| (part, bytes))) {
+            decode_rgb(picture).map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
         }
         Ok(Self { examples, ..Self::default() })
     }
@@ -174,7 +182,8 @@ impl Dataset {
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for example in &self.examples {
-            for part in [example.id.as_bytes(), &example.image, example.program.as_deref().unwrap_or("").as_bytes()] {
+            let texts = [example.id.as_bytes(), example.program.as_deref().unwrap_or("").as_bytes()];
+            for part in [texts[0], &example.image, texts[1]].into_iter().chain(example.pictures().skip(1)) {
                 hasher.update(&part.len().to_le_bytes()).update(part);
             }
         }
@@ -226,7 +235,7 @@ fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
         };
         decode_rgb(&image).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
         let (image, program, hundred_subset) = (image.into(), row.program, row.hundred_subset);
-        Ok(Example { id: id.clone(), image, program, ground_truth, hundred_subset })
+        Ok(Example { id: id.clone(), image, further: Vec::new(), program, ground_truth, hundred_subset })
     };
     usable().map_err(|reason| SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }

@@ -11,7 +11,9 @@ pub mod nearest;
 pub mod parquet;
 pub mod render;
 pub mod rows;
+pub mod shapes;
 pub mod source;
+pub mod stats;
 pub mod synth;
 
 use std::fmt;

@@ -6,6 +6,8 @@ mod bad_input;
 mod choose;
 mod configs;
 mod data;
+mod data_render;
+mod data_stats;
 mod gates;
 mod hub;
 mod launch;
