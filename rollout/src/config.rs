@@ -106,6 +106,9 @@ pub struct ScorerConfig {
     pub protocols: Vec<Protocol>,
     /// Terms of the reward.
     pub reward: RewardConfig,
+    /// The variable that holds a program's result. It comes before the published rule, which decides
+    /// if a program has no such shape; see [`execute_named`](cadwright_rewards::native::execute_named).
+    pub result_name: Option<String>,
     /// The directory that keeps the outcomes of ground truths between runs. `None`: memory only.
     pub cache_dir: Option<PathBuf>,
     /// Python with CadQuery. If `None`, it is `CADWRIGHT_PYTHON`, or else `.venv/bin/python` in a
@@ -125,6 +128,7 @@ impl Default for ScorerConfig {
             frames: vec![Frame::Canonical],
             protocols: Vec::new(),
             reward: RewardConfig::default(),
+            result_name: None,
             cache_dir: None,
             python: None,
         }
@@ -161,6 +165,12 @@ impl ScorerConfig {
         }
         if !GRID_RANGE.contains(&self.grid) {
             return wrong("grid", "4 to 512 cells", self.grid.to_string());
+        }
+        let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+        let is_name =
+            |name: &String| name.starts_with(is_letter) && name.chars().all(|c| is_letter(c) || c.is_ascii_digit());
+        if let Some(name) = self.result_name.as_ref().filter(|name| !is_name(name)) {
+            return wrong("result_name", "the name of a variable", format!("{name:?}"));
         }
         if self.frames.is_empty() {
             return Err(cadwright_rewards::FrameError::None.into());

@@ -19,6 +19,8 @@ use crate::workers::Workers;
 pub struct Engines {
     /// The engine or engines that are asked.
     pub engine: Engine,
+    /// The variable that holds a program's result, before those of the published rule.
+    pub result_name: Option<String>,
     /// Whether volumes and centroids decide how solids are compared. If so, those of the native
     /// engine must be certain.
     pub needs_mass: bool,
@@ -97,7 +99,9 @@ impl Engines {
             return run();
         }
         let WorkerInfo { cadquery, .. } = self.workers.ready()?;
-        self.cache.get(task, &cadquery, program, run)
+        // Another variable of the same program is another solid.
+        let task = self.result_name.as_ref().map_or_else(|| task.to_owned(), |name| format!("{task} {name}"));
+        self.cache.get(&task, &cadquery, program, run)
     }
 
     /// Asks the native engine, then CadQuery, as far as [`Engines::engine`] allows.
@@ -110,11 +114,13 @@ impl Engines {
         };
         let declined = match self.engine {
             Engine::Cadquery => None,
-            Engine::Auto | Engine::Native => match execute_natively(program).and_then(measured) {
-                Ok(outcome) => return Ok(Answer::known(outcome, Engine::Native, None)),
-                Err(declined) if self.engine == Engine::Native => return Ok(Answer::declined(declined)),
-                Err(declined) => Some(declined),
-            },
+            Engine::Auto | Engine::Native => {
+                match execute_natively(program, self.result_name.as_deref()).and_then(measured) {
+                    Ok(outcome) => return Ok(Answer::known(outcome, Engine::Native, None)),
+                    Err(declined) if self.engine == Engine::Native => return Ok(Answer::declined(declined)),
+                    Err(declined) => Some(declined),
+                }
+            }
         };
         Ok(Answer::known(cadquery()?, Engine::Cadquery, declined))
     }
@@ -128,8 +134,8 @@ fn stl_outcome(shape: &Shape) -> Outcome {
 }
 
 /// The native engine's outcome. It declines a program on which its own code panics, so that
-/// CadQuery can answer instead.
-pub fn execute_natively(program: &str) -> Result<Outcome, Decline> {
-    catch_unwind(AssertUnwindSafe(|| native::execute(program)))
+/// CadQuery can answer instead. `result_name` is as in [`native::execute_named`].
+pub fn execute_natively(program: &str, result_name: Option<&str>) -> Result<Outcome, Decline> {
+    catch_unwind(AssertUnwindSafe(|| native::execute_named(program, result_name)))
         .unwrap_or_else(|_| Err(Decline::new("fault of the native engine", "it panicked")))
 }

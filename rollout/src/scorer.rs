@@ -51,9 +51,11 @@ impl Scorer {
             timeout: Duration::from_secs_f64(config.timeout_s),
             memory_bytes: config.memory_mib << 20,
             sandbox: config.sandbox,
+            result_name: config.result_name.clone(),
         };
         let engines = Engines {
             engine: config.engine,
+            result_name: config.result_name.clone(),
             needs_mass: config.frames.iter().any(|frame| frame.is_of_grids() && *frame != Frame::Canonical),
             workers: Workers::new(server, jobs),
             store: Store::new(MEMORY_LIMIT),

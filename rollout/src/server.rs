@@ -83,6 +83,8 @@ pub struct ServerConfig {
     pub memory_bytes: u64,
     /// What to do about layers of the sandbox that do not hold.
     pub sandbox: Sandbox,
+    /// The variable that holds a program's result, before those of the published rule.
+    pub result_name: Option<String>,
 }
 
 /// A task for a worker, numbered as in `worker/measure.py`.
@@ -444,7 +446,7 @@ fn spawn(python: &Path, config: &ServerConfig, root: &Path) -> Result<Child> {
     let mut command = Command::new(python);
     command.args(["-s", "-B"]).arg(script).arg(root);
     command.arg(config.timeout.as_secs_f64().to_string()).arg(config.memory_bytes.to_string());
-    command.arg(config.sandbox.name());
+    command.arg(config.sandbox.name()).arg(config.result_name.as_deref().unwrap_or(""));
     command.env_clear().current_dir(root).process_group(0);
     for name in ["PATH", "LD_LIBRARY_PATH"] {
         if let Some(value) = std::env::var_os(name) {

@@ -21,7 +21,8 @@ import tame
 
 SOLID, SYNTAX, EXCEPTION, NO_SOLID, EMPTY, TIMEOUT, MEMORY, CRASH = range(8)
 
-# The names of a program's result, in order of precedence. Without them the first object counts.
+# The names of a program's result, in order of precedence. Without them the first object counts. The
+# server puts another name before these if it is told one.
 RESULT_NAMES = ("solid", "result", "shape", "part", "object", "obj", "res")
 
 MESSAGE_LIMIT = 500

@@ -140,8 +140,11 @@ def tell(descriptor: int, result: bytes) -> int:
 
 
 class Server:
-    def __init__(self, root: str, timeout_s: float, memory_bytes: int, layers: sandbox.Sandbox) -> None:
+    def __init__(
+        self, root: str, timeout_s: float, memory_bytes: int, layers: sandbox.Sandbox, result_name: str,
+    ) -> None:
         self.root, self.timeout_s, self.memory_bytes, self.sandbox = root, timeout_s, memory_bytes, layers
+        self.result_name = result_name
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, Child] = {}
         # By role: the child for many programs.
@@ -156,6 +159,8 @@ class Server:
         import measure  # imports CadQuery; requests wait in the pipe meanwhile
         import program
 
+        if self.result_name:
+            program.RESULT_NAMES = (self.result_name, *program.RESULT_NAMES)
         self.measure, self.program = measure, program
         measure.warm_up()
         import state
@@ -570,6 +575,7 @@ def first_of_namespace() -> None:
 def main() -> None:
     root, timeout_s, memory_bytes = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     is_required = sys.argv[4] == "required"
+    result_name = sys.argv[5] if len(sys.argv) > 5 else ""
     # If the process that started us is killed, our input ends or, at the latest, this signal comes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that started us
@@ -584,7 +590,7 @@ def main() -> None:
         reply(0, BROKEN, f"a layer of the sandbox does not hold: {'; '.join(layers.broken)}".encode())
         return
     sandbox.hide_memory()
-    server = Server(root, timeout_s, memory_bytes, layers)
+    server = Server(root, timeout_s, memory_bytes, layers, result_name)
     try:
         server.run()
     except ImportError as error:

@@ -31,7 +31,7 @@ impl Neighbours {
     /// Draws the programs of a prior that the native engine builds.
     pub fn new(prior: &Prior) -> Self {
         let look = |draft: &Draft| {
-            let Ok(Outcome::Solid(solid)) = execute_natively(&draft.program()) else { return None };
+            let Ok(Outcome::Solid(solid)) = execute_natively(&draft.program(), None) else { return None };
             let Geometry::Csg(csg) = &solid.geometry else { return None };
             Some((draft.clone(), Descriptor::of(&render_csg(csg, DRAWN))))
         };
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn drawn(program: &str) -> RgbImage {
-        let outcome = execute_natively(program).unwrap();
+        let outcome = execute_natively(program, None).unwrap();
         let Geometry::Csg(csg) = &outcome.solid().unwrap().geometry else { panic!("a native solid") };
         render_csg(csg, 96)
     }

@@ -243,6 +243,7 @@ impl Workshop<'_> {
                 budget: self.options.refine,
                 seed: work.part.seed,
                 stop: &stop,
+                result_name: self.scorer.config().result_name.as_deref(),
             };
             let refined = search.refine(&starts.iter().map(String::as_str).collect::<Vec<_>>());
             work.take_refined(self.options.rounds.saturating_sub(1), refined);

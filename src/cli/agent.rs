@@ -192,6 +192,7 @@ fn example(path: &Path, bytes: &[u8]) -> Example {
         program: None,
         // The agent compares with the ground truth itself, if there is one.
         ground_truth: "".into(),
+        label: None,
         hundred_subset: false,
     }
 }

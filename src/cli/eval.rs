@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cadwright::config::Config;
 use cadwright::data::nearest::{Examples, Library};
-use cadwright::data::{DataSource, open_dataset};
+use cadwright::data::{DataSource, Dataset, open_dataset};
 use cadwright::distributed::World;
+use cadwright::eval::foreign::Programs;
 use cadwright::eval::{Evaluation, prompts_table};
 use cadwright::files::{prepare_parent, write_whole};
 use cadwright::model::Strategy;
@@ -23,6 +24,13 @@ pub struct PolicyArgs {
     /// Checkpoint directory or hub id (owner/name)
     #[arg(long, value_name = "MODEL")]
     model_path: String,
+    #[command(flatten)]
+    around: AroundModel,
+}
+
+/// What belongs to a checkpoint.
+#[derive(Args)]
+struct AroundModel {
     /// Directory or hub id of an adapter in PEFT's format
     #[arg(long, value_name = "ADAPTER")]
     lora_path: Option<String>,
@@ -37,7 +45,7 @@ pub struct PolicyArgs {
 impl PolicyArgs {
     /// The given flags, as overrides of the configuration.
     pub fn flags(&self) -> Vec<String> {
-        self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
+        self.around.flags()
     }
 
     /// The policy's directories.
@@ -45,8 +53,7 @@ impl PolicyArgs {
     /// # Errors
     /// A name that is neither a directory nor a hub id, or a download that fails.
     pub fn path(&self, config: &Config) -> Result<PolicyPath> {
-        let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
-        Ok(PolicyPath::resolve((&self.model_path, &config.model.revision), adapter)?)
+        self.around.path(&self.model_path, config)
     }
 
     /// The policy, with the prompt that it was trained with; if none is stored, with the configured
@@ -59,14 +66,47 @@ impl PolicyArgs {
     }
 }
 
+impl AroundModel {
+    fn flags(&self) -> Vec<String> {
+        self.revision.iter().map(|revision| text_override("model.revision", revision)).collect()
+    }
+
+    fn path(&self, model: &str, config: &Config) -> Result<PolicyPath> {
+        let adapter = self.lora_path.as_deref().map(|path| (path, self.lora_revision.as_str()));
+        Ok(PolicyPath::resolve((model, &config.model.revision), adapter)?)
+    }
+}
+
 /// Evaluate a checkpoint on a dataset with the metrics of the reward
 #[derive(Args)]
 pub struct EvalArgs {
+    /// Checkpoint directory or hub id (owner/name)
+    #[arg(long, value_name = "MODEL", required_unless_present = "predictions")]
+    model_path: Option<String>,
     #[command(flatten)]
-    policy: PolicyArgs,
-    /// A directory or file of parquet, or a dataset id on the hub
-    #[arg(long, value_name = "DATA", default_value = "CADCODER/GenCAD-Code")]
-    dataset: String,
+    around: AroundModel,
+    /// Scores the programs in a file that another model wrote, and loads no model: JSONL with
+    /// "file_id" and "generated", or a predictions.json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model_path", "agent", "prompt", "select", "samples_per_image"])]
+    predictions: Option<PathBuf>,
+    /// With --predictions: the field with the part's id (file_id, id, deepcad_id or name)
+    #[arg(long, value_name = "FIELD", requires = "predictions")]
+    id_field: Option<String>,
+    /// With --predictions: the field with the program (generated, predicted_code, prediction,
+    /// program, code or cadquery)
+    #[arg(long, value_name = "FIELD", requires = "predictions")]
+    program_field: Option<String>,
+    /// A directory or file of parquet or JSONL, a folder of pictures with programs or shapes, or a
+    /// dataset id on the hub; by default the data of --config, or else CADCODER/GenCAD-Code
+    #[arg(long, value_name = "DATA")]
+    dataset: Option<String>,
+    /// Also writes the programs in the layout of a leaderboard below a directory: cadbench
+    #[arg(long, num_args = 2, value_names = ["LAYOUT", "DIR"])]
+    export: Option<Vec<String>>,
+    /// With --export cadbench: what the model saw of a part, singleview, multiview, pbr, mesh or
+    /// noisy_mesh
+    #[arg(long, value_name = "NAME", default_value = "singleview", requires = "export")]
+    export_modality: String,
     /// Parts to evaluate; 0 for all (eval.num_samples, by default 100)
     #[arg(long)]
     num_samples: Option<usize>,
@@ -79,6 +119,9 @@ pub struct EvalArgs {
     /// File for means, intervals and counts
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
+    /// Variable that holds a program's result, such as r (data.result_name)
+    #[arg(long, value_name = "NAME")]
+    result_name: Option<String>,
     /// train, validation or test (eval.split, by default test)
     #[arg(long)]
     split: Option<String>,
@@ -138,20 +181,85 @@ impl EvalArgs {
             self.frames.as_ref().map(|names| list("eval.frames", names)),
             self.protocol.as_ref().map(|names| list("eval.protocols", names)),
             self.agent.then(|| "eval.agent=true".to_owned()),
+            self.result_name.as_ref().map(|name| text_override("data.result_name", name)),
         ];
-        flags.into_iter().flatten().chain(self.policy.flags()).collect()
+        flags.into_iter().flatten().chain(self.around.flags()).collect()
     }
+
+    /// The data that is evaluated.
+    fn source(&self, config: &Config) -> DataSource {
+        match (&self.dataset, config.data.configured_source()) {
+            (Some(name), _) => config.data.named_source(name),
+            (None, Some(source)) => source,
+            // The synthetic data of a run is in its directory, which nobody has named.
+            (None, None) => config.data.named_source(&config.data.repo),
+        }
+    }
+
+    /// Writes what was found.
+    fn write(
+        &self,
+        config: &Config,
+        dataset: &Dataset,
+        found: &Evaluation,
+        paths: (PathBuf, Option<PathBuf>),
+    ) -> Result<()> {
+        let (predictions, summary) = paths;
+        write_whole(&predictions, &found.predictions_json(dataset))?;
+        if let Some(path) = summary {
+            write_whole(&path, &found.summary_json()?)?;
+        }
+        if let Some(directory) = self.cadbench_directory()? {
+            let subset = config.data.splits.of(config.eval.split);
+            for path in found.export_cadbench(directory, &self.export_modality, subset)? {
+                eprintln!("eval: {} holds what CADBench takes", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to write for CADBench's leaderboard.
+    fn cadbench_directory(&self) -> Result<Option<&Path>> {
+        match self.export.as_deref() {
+            None => Ok(None),
+            Some([layout, directory]) if layout == "cadbench" => Ok(Some(Path::new(directory))),
+            Some(other) => bail!("--export {}: the layouts are cadbench", other.join(" ")),
+        }
+    }
+
+    /// Scores the programs of another model.
+    fn score_predictions(&self, config: &Config, path: &Path) -> Result<()> {
+        self.cadbench_directory()?;
+        let programs = Programs::read(path, self.id_field.as_deref(), self.program_field.as_deref())?;
+        prepare_parent(&self.output_json)?;
+        self.summary.iter().try_for_each(|path| prepare_parent(path))?;
+        let dataset = open_dataset(&self.source(config).without_pictures(), config.eval_selection())?;
+        let evaluation = Evaluation::of_programs(config, &dataset, &programs, named_cache(config))?;
+        self.write(config, &dataset, &evaluation, (self.output_json.clone(), self.summary.clone()))?;
+        println!("{}", evaluation.line());
+        Ok(())
+    }
+}
+
+/// The directory of executed ground truths, if the configuration names one: there is no run
+/// directory.
+fn named_cache(config: &Config) -> Option<PathBuf> {
+    Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Runs it.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let config = args.config.load(args.flags())?;
+    if let Some(path) = &args.predictions {
+        return args.score_predictions(&config, path);
+    }
     let (world, device) = World::join(&config)?;
     world.run(|| evaluate(args, &config, &world, device))
 }
 
 fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> Result<()> {
     let strategies = strategies(&args.prompt)?;
+    args.cadbench_directory()?;
     let paths = |strategy: &Option<&str>| {
         let name = strategy.filter(|_| strategies.len() > 1);
         let path = |path: &PathBuf| name.map_or_else(|| path.clone(), |name| named_path(path, name));
@@ -162,20 +270,21 @@ fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> 
             std::iter::once(predictions).chain(summary).try_for_each(|path| prepare_parent(&path))?;
         }
     }
-    let source = DataSource::named(&args.dataset, &config.data.revision);
+    let source = args.source(config);
+    let model = args.model_path.as_deref().context("--model-path is missing")?;
     let (mut policy, mut dataset) = world.main_first("model and data", || {
-        Ok((args.policy.load(config, device)?, open_dataset(&source, config.eval_selection())?))
+        let path = args.around.path(model, config)?;
+        let policy = Policy::load(config, &path, None, Purpose::Inference, device)?;
+        Ok((policy, open_dataset(&source, config.eval_selection())?))
     })?;
     let own_prompt = policy.prompt.clone();
-    let checkpoint = args.policy.path(config)?.checkpoint;
+    let checkpoint = args.around.path(model, config)?.checkpoint;
     let prompt = |strategy: &Option<&str>| match strategy {
         Some(name) => Ok(configured_prompt(&config.with_strategy(name)?, Some(&checkpoint))?),
         None => Ok(own_prompt.clone()),
     };
     let prompts = strategies.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-    // There is no run directory: executed ground truths are kept only if the configuration names a
-    // place.
-    let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
+    let cache_dir = named_cache(config);
     let library = match prompts.iter().any(|prompt| prompt.pictures() > 1) {
         true => Some(Arc::new(world.main_first("the examples", || example_library(config, &source))?)),
         false => None,
@@ -190,11 +299,7 @@ fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> 
         if !world.is_main() {
             continue;
         }
-        let (predictions, summary) = paths(strategy);
-        write_whole(&predictions, &evaluation.predictions_json(&dataset))?;
-        if let Some(path) = summary {
-            write_whole(&path, &evaluation.summary_json()?)?;
-        }
+        args.write(config, &dataset, &evaluation, paths(strategy))?;
         match strategy {
             Some(name) => println!("{}: {}", Strategy::short_name(name), evaluation.line()),
             None => println!("{}", evaluation.line()),

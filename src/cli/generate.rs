@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use cadwright::data::nearest::Examples;
-use cadwright::data::{DataSource, Dataset, Example};
+use cadwright::data::{Dataset, Example};
 use cadwright::generate::{GenerateOptions, Sampling, generate};
 use cadwright::pictures::{Picture, PictureFile, Pictures};
 use cadwright::policy::{Policy, configured_prompt};
@@ -66,12 +66,13 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         program: None,
         // No ground truth: nothing is compared.
         ground_truth: "".into(),
+        label: None,
         hundred_subset: false,
     }])?;
     let examples = prompt.pictures() - 1;
     if examples > 0 {
         let data = args.dataset.as_deref().context("the prompt shows examples: name their data with --dataset")?;
-        let library = example_library(&config, &DataSource::named(data, &config.data.revision))?;
+        let library = example_library(&config, &config.data.named_source(data))?;
         dataset.shown = Some(Examples::of(&dataset, Arc::new(library), examples)?);
     }
     let pictures = Pictures::new(&dataset, config.model.max_tiles, 0);

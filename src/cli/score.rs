@@ -31,6 +31,10 @@ pub struct EngineArgs {
     /// If layers of the sandbox do not hold: `required` executes nothing, `best_effort` names them
     #[arg(long, default_value = "required", value_name = "MODE")]
     sandbox: String,
+    /// Variable that holds a program's result, such as r in CAD-Recode's programs; the published rule
+    /// decides about programs without it, and alone without this flag
+    #[arg(long, value_name = "NAME")]
+    result_name: Option<String>,
     /// Take the program out of Markdown fences and prose first, as training and evaluation do
     #[arg(long)]
     pub extract: bool,
@@ -48,6 +52,7 @@ impl EngineArgs {
             timeout_s: self.timeout_s,
             memory_mib: self.memory_mib,
             sandbox: self.sandbox.parse()?,
+            result_name: self.result_name.clone(),
             ..ScorerConfig::default()
         })
     }
@@ -96,6 +101,8 @@ pub fn print_engines<R: AsRef<str>>(engines: &BTreeMap<Engine, usize>, declined:
 
 /// Runs it.
 pub fn run(args: &ScoreArgs) -> Result<()> {
+    let config = args.config.load(Vec::new())?;
+    let scorer = args.engine.scorer_config()?;
     let report = score(&ScoreOptions {
         input: args.input.clone(),
         output: args.output.clone(),
@@ -105,8 +112,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             grid: args.grid,
             frames: Frame::parse_list(&args.frames)?,
             protocols: Protocol::parse_list(&args.protocol)?,
-            reward: args.config.load(Vec::new())?.reward,
-            ..args.engine.scorer_config()?
+            result_name: scorer.result_name.clone().or(config.data.result_name()),
+            reward: config.reward,
+            ..scorer
         },
     })?;
     println!("{} pairs, VSR {:.4}, {:.1} pairs/s", report.n, report.vsr, report.pairs_per_second());

@@ -9,8 +9,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::choose::Select;
-use crate::data::Split;
 use crate::data::synth::Numbers;
+use crate::data::{Columns, Folder, Split, SplitNames};
 use crate::device::DeviceChoice;
 use crate::model::{Preset, TargetModules};
 
@@ -272,17 +272,22 @@ pub enum Source {
     Synth,
     /// Parquet files in `data.path`.
     Parquet,
-    /// A dataset on the Hugging Face hub.
+    /// A dataset of parquet files on the Hugging Face hub.
     Hub,
+    /// JSONL files in `data.path`.
+    Jsonl,
+    /// Pictures, programs and shapes as files of their own, in `data.path` or `[data.folder]`.
+    Folder,
 }
 
 section! {
     /// `[data]`
     Data {
-        /// `synth` (parts made in the run directory), `parquet` (the files in `path`) or `hub` (the
-        /// dataset `repo`).
+        /// `synth` (parts made in the run directory), `parquet` or `jsonl` (the files in `path`),
+        /// `folder` (pictures, programs and shapes below `path`) or `hub` (the dataset `repo`).
+        /// docs/data.md shows each form.
         source: Source = Source::Synth,
-        /// Directory with `<split>-*.parquet`, for `source = "parquet"`.
+        /// Directory with `<split>-*.parquet` or `<split>.jsonl`, one such file, or a folder.
         path: PathBuf = "",
         /// Dataset id on the hub, for `source = "hub"`.
         repo: String = "CADCODER/GenCAD-Code",
@@ -293,6 +298,17 @@ section! {
         /// Number of training rows, counted from the first, whose programs are used for learning; 0
         /// for all. PPO uses the pictures and shapes of the other rows, too.
         programs_limit: usize = 0usize,
+        /// Name of the variable that holds a program's result, such as `r` in CAD-Recode's
+        /// programs. It comes before the published rule, which decides if a program has no such
+        /// shape, and alone if this is empty: `solid`, `result`, `shape`, `part`, `object`, `obj`,
+        /// `res`, or else the first shape.
+        result_name: String = "",
+        /// The columns of tables.
+        columns: Columns = Columns::default(),
+        /// What the data set calls its splits.
+        splits: SplitNames = SplitNames::default(),
+        /// The files of `source = "folder"`.
+        folder: Folder = Folder::default(),
         /// The synthetic parts of `source = "synth"`.
         synth: Synth = Synth::default(),
     }

@@ -1,6 +1,7 @@
 //! Makes one checked [`Config`] from a TOML file and flags. No other module reads config files or
 //! `--set`.
 
+mod data;
 mod keys;
 mod layers;
 mod shown;
@@ -137,6 +138,7 @@ impl Config {
             grid,
             frames: frames.to_vec(),
             reward: self.reward.clone(),
+            result_name: self.data.result_name(),
             cache_dir,
             ..ScorerConfig::default()
         }
@@ -350,10 +352,7 @@ impl Config {
                 ppo.ce_own_share
             ),
         );
-        require(
-            data.source != Source::Parquet || !data.path.as_os_str().is_empty(),
-            "data.source = \"parquet\" needs data.path, which is empty".into(),
-        );
+        data.check(&mut require);
         require(
             !model.path.is_empty() || model.preset == Preset::Nano,
             format!(

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::layers::Layers;
 use super::*;
+use crate::data::{Columns, Folder, SplitNames};
 
 /// A key of a configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,9 @@ fn doc(key: &str) -> Option<String> {
         "lora" => Lora::DOCUMENTED,
         "prompt" => PromptText::DOCUMENTED,
         "data" => Data::DOCUMENTED,
+        "data.columns" => Columns::DOCUMENTED,
+        "data.splits" => SplitNames::DOCUMENTED,
+        "data.folder" => Folder::DOCUMENTED,
         "data.synth" => Synth::DOCUMENTED,
         "generate" => Generate::DOCUMENTED,
         "rollout" => Rollout::DOCUMENTED,

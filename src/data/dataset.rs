@@ -4,30 +4,37 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cadwright_rollout::{GroundTruth, Shape};
+use cadwright_rollout::{GroundTruth, Shape, ShapeFormat};
 use rayon::prelude::*;
 use thiserror::Error;
 
 use super::Split;
+use super::content::is_picture;
 use super::error::DataError;
 use super::image::{ImageError, decode_rgb};
+use super::jsonl::JsonlReader;
+use super::names::ColumnNames;
 use super::nearest::Examples;
-use super::rows::{RawRow, RowReader, ShapeSource};
-use super::source::{DataSource, files};
+use super::rows::{RawRow, RowReader};
+use super::source::{DataSource, Place, files};
 
 /// One picture with the program and shape of its part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// `deepcad_id`; if the row has none, file name and row number.
+    /// The part's id; if the row has none, file name and row number. In a folder, the name of the
+    /// files.
     pub id: String,
-    /// The encoded picture as it was stored, usually PNG.
+    /// The encoded picture as it was stored, usually PNG; empty if the source
+    /// [needs none](DataSource::needs_pictures).
     pub image: Arc<[u8]>,
     /// Further pictures of the part, such as other views, in the order in which the model sees them.
     pub further: Vec<Arc<[u8]>>,
     /// The ground-truth program, if the row has one that may be used for learning.
     pub program: Option<String>,
-    /// The shape of the part: the file in `ground_truth_mesh`, or the solid that `cadquery` builds.
+    /// The shape of the part: the row's STL or STEP file, or the solid that its program builds.
     pub ground_truth: GroundTruth,
+    /// A class of the part, such as `easy`, if the row has one.
+    pub label: Option<String>,
     /// Whether the row belongs to the public 100-sample test.
     pub hundred_subset: bool,
 }
@@ -46,7 +53,7 @@ pub struct SkippedRow {
     pub file: PathBuf,
     /// The row in it, from 0.
     pub row: usize,
-    /// `deepcad_id`; if the row has none, file name and row number.
+    /// As in [`Example`].
     pub id: String,
     /// Why it is left out.
     pub reason: SkipReason,
@@ -61,20 +68,26 @@ impl fmt::Display for SkippedRow {
 /// The reason why a row is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SkipReason {
-    /// `image` or its bytes are null.
+    /// The picture is missing.
     #[error("there is no picture")]
     NoImage,
+    /// The picture's file cannot be read.
+    #[error("cannot read the picture: {0}")]
+    UnreadImage(String),
     /// The picture cannot be decoded.
     #[error("the picture cannot be decoded: {0}")]
     BadImage(String),
-    /// `cadquery` and `ground_truth_mesh` are both null.
+    /// Program and shape are both missing.
     #[error("there is neither a program nor a shape")]
     NoProgram,
-    /// `cadquery` is empty or blank.
+    /// The program is blank.
     #[error("the program is empty")]
     EmptyProgram,
-    /// `ground_truth_mesh` names a file that cannot be read.
-    #[error("cannot read ground_truth_mesh = {0}")]
+    /// The program's file cannot be read.
+    #[error("cannot read the program: {0}")]
+    UnreadProgram(String),
+    /// The shape's file cannot be read.
+    #[error("cannot read the shape: {0}")]
     NoShape(String),
 }
 
@@ -129,8 +142,8 @@ impl Dataset {
         const BATCH: usize = 256;
         let mut dataset = Self::default();
         let limit = selection.limit.unwrap_or(usize::MAX);
-        'files: for file in files(source, selection.split)? {
-            let mut rows = RowReader::open(&file)?;
+        'files: for (file, rows) in streams(source, selection.split)? {
+            let mut rows = rows()?;
             while dataset.len() < limit {
                 let batch = rows
                     .by_ref()
@@ -140,7 +153,8 @@ impl Dataset {
                 if batch.is_empty() {
                     continue 'files;
                 }
-                let checked: Vec<_> = batch.into_par_iter().map(|row| check(&file, row)).collect();
+                let check = |row| check(&file, row, source.needs_pictures);
+                let checked: Vec<_> = batch.into_par_iter().map(check).collect();
                 for row in checked {
                     match row {
                         Ok(example) => dataset.examples.push(example),
@@ -211,31 +225,64 @@ impl Dataset {
     }
 }
 
-fn check(file: &Path, row: RawRow) -> Result<Example, SkippedRow> {
+/// Rows in their order.
+type Rows = Box<dyn Iterator<Item = Result<RawRow, DataError>>>;
+
+/// Opens a stream of rows.
+type Open<'a> = Box<dyn FnOnce() -> Result<Rows, DataError> + 'a>;
+
+/// The files of a split, or its one folder, each with what opens its rows.
+fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>, DataError> {
+    let needs_pictures = source.needs_pictures;
+    if let Place::Folder(path, folder) = &source.place {
+        let rows = folder.rows(path, (split, &source.splits), needs_pictures)?;
+        let open = move || -> Result<Rows, DataError> { Ok(Box::new(rows.into_iter().map(Ok))) };
+        return Ok(vec![(path.clone(), Box::new(open))]);
+    }
+    let stream = |file: PathBuf| {
+        let path = file.clone();
+        let open: Open = match &source.place {
+            Place::Jsonl(_) => Box::new(move || {
+                let columns = ColumnNames::of_jsonl(&source.columns);
+                Ok(Box::new(JsonlReader::open(&path, columns, needs_pictures)?))
+            }),
+            _ => Box::new(move || {
+                let columns = ColumnNames::of_parquet(&source.columns);
+                Ok(Box::new(RowReader::open(&path, columns, needs_pictures)?))
+            }),
+        };
+        (file, open)
+    };
+    Ok(files(source, split)?.into_iter().map(stream).collect())
+}
+
+fn check(file: &Path, row: RawRow, needs_pictures: bool) -> Result<Example, SkippedRow> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let id = row.id.unwrap_or_else(|| format!("{name}:{}", row.row));
+    let directory = file.parent().unwrap_or(Path::new(""));
     let usable = || -> Result<Example, SkipReason> {
-        let image = row.image.ok_or(SkipReason::NoImage)?;
-        if row.program.as_ref().is_some_and(|program| program.trim().is_empty()) {
+        let image = match (row.image, needs_pictures) {
+            (_, false) => Vec::new(),
+            (None, true) => return Err(SkipReason::NoImage),
+            (Some(image), true) => image.bytes(directory, is_picture).map_err(SkipReason::UnreadImage)?,
+        };
+        let program = row.program.map(|program| program.text().map_err(SkipReason::UnreadProgram)).transpose()?;
+        if program.as_ref().is_some_and(|program| program.trim().is_empty()) {
             return Err(SkipReason::EmptyProgram);
         }
-        let shape = match row.shape {
-            None => None,
-            Some(ShapeSource::Bytes(bytes)) => Some(Shape::new(bytes)),
-            Some(ShapeSource::Path(path)) => {
-                let path = file.parent().unwrap_or(Path::new("")).join(path);
-                let problem = |error| SkipReason::NoShape(format!("{}: {error}", path.display()));
-                Some(Shape::read(&path).map_err(problem)?)
-            }
-        };
-        let ground_truth = match (shape, &row.program) {
-            (Some(shape), _) => GroundTruth::Shape(Arc::new(shape)),
+        let is_shape = |bytes: &[u8]| Shape::new(bytes.to_vec()).format() != ShapeFormat::Unknown;
+        let shape = row.shape.map(|shape| shape.bytes(directory, is_shape).map_err(SkipReason::NoShape)).transpose()?;
+        let ground_truth = match (shape, &program) {
+            (Some(shape), _) => GroundTruth::Shape(Arc::new(Shape::new(shape))),
             (None, Some(program)) => program.as_str().into(),
             (None, None) => return Err(SkipReason::NoProgram),
         };
-        decode_rgb(&image).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
-        let (image, program, hundred_subset) = (image.into(), row.program, row.hundred_subset);
-        Ok(Example { id: id.clone(), image, further: Vec::new(), program, ground_truth, hundred_subset })
+        if needs_pictures {
+            decode_rgb(&image).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
+        }
+        let further = Vec::new();
+        let (label, hundred_subset) = (row.label, row.hundred_subset);
+        Ok(Example { id: id.clone(), image: image.into(), further, program, ground_truth, label, hundred_subset })
     };
     usable().map_err(|reason| SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }

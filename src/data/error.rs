@@ -22,19 +22,23 @@ pub enum DataError {
     },
     /// There is no such file or directory.
     #[error(
-        "no data at {path}: give a directory of parquet files, one file, or a pattern such as 'data/train-*.parquet'"
+        "no data at {path}: give a directory of parquet or JSONL files, one file, a pattern such as 'data/train-*.parquet', or a folder of pictures with programs or shapes"
     )]
     NotFound {
         /// The path given.
         path: PathBuf,
     },
     /// The source does not have the split.
-    #[error("{origin} has no {split} split: expected files named {split}-*.parquet, found {}", list(found))]
+    #[error("{origin} has no {split} split: expected files named {name}-*.{ending}, found {}", list(found))]
     MissingSplit {
         /// The source.
         origin: String,
         /// The requested split.
         split: Split,
+        /// Its name there.
+        name: String,
+        /// How the files' names end.
+        ending: &'static str,
         /// The splits that it has; if none is recognised, its files.
         found: Vec<String>,
     },
@@ -64,18 +68,72 @@ pub enum DataError {
         /// The codec of the file.
         codec: String,
     },
-    /// A parquet file without a required column.
+    /// A file without a required column.
     #[error(
-        "{path} has no column {column:?}: expected image, deepcad_id, cadquery (or ground_truth_mesh), found {}",
+        "{path} has no column {column:?}{}, which data.columns.{role} names: found {}",
+        shape.as_ref().map_or_else(String::new, |shape| format!(", nor {shape:?} (data.columns.shape)")),
         list(found)
     )]
     MissingColumn {
         /// The file.
         path: PathBuf,
         /// The missing column.
-        column: &'static str,
+        column: String,
+        /// What it would hold: the name below `data.columns`.
+        role: &'static str,
+        /// The column of shapes, which would do instead of programs.
+        shape: Option<String>,
         /// The columns of the file.
         found: Vec<String>,
+    },
+    /// A line of a JSONL file that is no row.
+    #[error("{path}, line {line}: {problem}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A folder in which no picture has a program or shape of its name.
+    #[error(
+        "nothing in {origin} belongs together: {} of the same name are needed; pictures: {images}; programs: {programs}; shapes: {shapes}",
+        if *needs_pictures { "a picture, and a program or a shape," } else { "programs or shapes" }
+    )]
+    Unmatched {
+        /// The folders.
+        origin: String,
+        /// Whether pictures are needed.
+        needs_pictures: bool,
+        /// The pictures, by number and first names.
+        images: String,
+        /// The programs.
+        programs: String,
+        /// The shapes.
+        shapes: String,
+    },
+    /// Two files of one kind and name.
+    #[error(
+        "{first} and {second} have the same name: which is meant? Set data.folder.match_by = \"path\" if directories tell parts apart, or name narrower folders (data.folder.images, programs, shapes)"
+    )]
+    Ambiguous {
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A split of a folder without parts.
+    #[error("the {split} split of {origin} is empty (data.folder.split_by = {split_by:?}): {found}")]
+    EmptySplit {
+        /// The folders.
+        origin: String,
+        /// The split.
+        split: Split,
+        /// The way to divide.
+        split_by: &'static str,
+        /// What is there.
+        found: String,
     },
     /// No row is usable.
     #[error("the {split} split of {origin} has no usable row: {skipped} skipped{}", example(first))]

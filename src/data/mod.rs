@@ -1,12 +1,16 @@
-//! Data: GenCAD-Code from files or the hub, synthetic parts, pictures.
+//! Data: tables in files or on the hub, folders, synthetic parts, pictures.
 
 mod checked;
+mod content;
 pub mod dataset;
 pub mod design;
 pub mod disturb;
 mod error;
+pub mod folder;
 pub mod image;
 mod jpeg;
+mod jsonl;
+pub mod names;
 pub mod nearest;
 pub mod parquet;
 pub mod render;
@@ -24,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use dataset::{Dataset, Example, Selection, SkippedRow, open_dataset};
 pub use error::DataError;
-pub use source::DataSource;
+pub use folder::Folder;
+pub use names::{Columns, SplitNames};
+pub use source::{DataSource, Place};
 
 /// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -148,6 +148,7 @@ mod tests {
             further: Vec::new(),
             program: program.map(str::to_owned),
             ground_truth: "".into(),
+            label: None,
             hundred_subset: false,
         }
     }

@@ -1,4 +1,4 @@
-//! Streams GenCAD-Code's rows from one parquet file.
+//! Streams rows from one parquet file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,36 +12,28 @@ use ::parquet::record::{Field, Row, reader::RowIter};
 use ::parquet::schema::types::{Type, TypePtr};
 
 use super::checked::{CheckedFile, caught};
+use super::content::Content;
 use super::error::DataError;
+use super::names::ColumnNames;
 
-/// The fields that are read of a row. Any field may be missing; the caller decides whether that is
-/// an error.
+/// The fields that are read of a row, by their role. Any field may be missing; the caller decides
+/// whether that is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawRow {
-    /// Position in the file, from 0.
+    /// Position in the file or folder, from 0.
     pub row: usize,
-    /// `deepcad_id`.
+    /// What identifies the part.
     pub id: Option<String>,
-    /// `image.bytes`, or `image` if it is a binary column.
-    pub image: Option<Vec<u8>>,
-    /// `image.path`.
-    pub image_path: Option<String>,
-    /// `cadquery`.
-    pub program: Option<String>,
-    /// `ground_truth_mesh`: an STL or STEP file.
-    pub shape: Option<ShapeSource>,
+    /// The picture.
+    pub image: Option<Content>,
+    /// The program.
+    pub program: Option<Content>,
+    /// An STL or STEP file.
+    pub shape: Option<Content>,
+    /// A class of the part.
+    pub label: Option<String>,
     /// `hundred_subset`; false if the column is missing or null.
     pub hundred_subset: bool,
-}
-
-/// The form in which a row gives its shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShapeSource {
-    /// The content of a file: a binary column, or one with `bytes` in it.
-    Bytes(Vec<u8>),
-    /// A path relative to the parquet file's directory: a text column, or one with `path` and no
-    /// `bytes`.
-    Path(String),
 }
 
 /// Streams the rows of a file, with one row group in memory at a time. Columns may come in any
@@ -50,28 +42,32 @@ pub struct RowReader {
     path: PathBuf,
     rows: RowIter<'static>,
     next: usize,
+    columns: ColumnNames,
 }
 
-/// Required columns. Of the second group, one is enough.
-const NEEDED: [&[&str]; 2] = [&["image"], &["cadquery", "ground_truth_mesh"]];
-/// Optional columns.
-const WANTED: [&str; 5] = ["image", "deepcad_id", "cadquery", "ground_truth_mesh", "hundred_subset"];
+/// The column that marks GenCAD-Code's public test of 100 parts.
+pub(super) const SUBSET: &str = "hundred_subset";
 
 impl RowReader {
-    /// Opens a file and checks that it has the needed columns.
+    /// Opens a file and checks that it has the needed columns; see [`ColumnNames::check`].
     ///
     /// # Errors
     /// The file cannot be read, is damaged, lacks a column, or has an unsupported compression.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
+    pub fn open(path: &Path, columns: ColumnNames, needs_pictures: bool) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let corrupt = |source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) };
         let reader = CheckedFile::open(file).map_err(corrupt)?;
         let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
-        let projection = project(&schema, path)?;
-        check_codecs(reader.metadata(), path)?;
+        let found: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+        columns.check(path, &found, needs_pictures)?;
+        // Pictures that nobody needs are not decoded.
+        let is_wanted =
+            |column: &str| column == SUBSET || columns.roles_of(column).any(|role| needs_pictures || role != "image");
+        let projection = project(&schema, path, is_wanted)?;
+        check_codecs(reader.metadata(), path, is_wanted)?;
         let rows = || RowIter::from_file_into(Box::new(reader)).project(Some(projection));
         let rows = caught(rows).map_err(corrupt)?;
-        Ok(Self { path: path.to_owned(), rows, next: 0 })
+        Ok(Self { path: path.to_owned(), rows, next: 0, columns })
     }
 }
 
@@ -82,7 +78,7 @@ impl Iterator for RowReader {
         let row = self.next;
         self.next += 1;
         let found = caught(|| self.rows.next().transpose()).transpose()?;
-        Some(found.map(|fields| raw_row(row, fields)).map_err(|source| DataError::CorruptRow {
+        Some(found.map(|fields| raw_row(row, fields, &self.columns)).map_err(|source| DataError::CorruptRow {
             path: self.path.clone(),
             row,
             detail: detail(&source),
@@ -98,11 +94,11 @@ fn detail(source: &ParquetError) -> String {
     }
 }
 
-fn check_codecs(metadata: &ParquetMetaData, path: &Path) -> Result<(), DataError> {
+fn check_codecs(metadata: &ParquetMetaData, path: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), DataError> {
     let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
     let wanted = columns.filter(|column| {
         let root = column.column_path().parts().first();
-        root.is_some_and(|root| WANTED.contains(&root.as_str()))
+        root.is_some_and(|root| is_wanted(root))
     });
     for column in wanted {
         match column.compression() {
@@ -115,46 +111,42 @@ fn check_codecs(metadata: &ParquetMetaData, path: &Path) -> Result<(), DataError
     Ok(())
 }
 
-fn project(schema: &TypePtr, path: &Path) -> Result<Type, DataError> {
-    let fields: Vec<TypePtr> =
-        schema.get_fields().iter().filter(|field| WANTED.contains(&field.name())).map(Arc::clone).collect();
-    let is_there = |column: &&str| fields.iter().any(|field| field.name() == *column);
-    if let Some(group) = NEEDED.iter().find(|group| !group.iter().any(is_there)) {
-        return Err(DataError::MissingColumn {
-            path: path.to_owned(),
-            column: group[0],
-            found: schema.get_fields().iter().map(|field| field.name().to_owned()).collect(),
-        });
-    }
+fn project(schema: &TypePtr, path: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Type, DataError> {
+    let fields = schema.get_fields().iter().filter(|field| is_wanted(field.name())).map(Arc::clone).collect();
     Type::group_type_builder(schema.name())
         .with_fields(fields)
         .build()
         .map_err(|source| DataError::Corrupt { path: path.to_owned(), detail: detail(&source) })
 }
 
-fn raw_row(row: usize, fields: Row) -> RawRow {
+fn raw_row(row: usize, fields: Row, columns: &ColumnNames) -> RawRow {
     let mut found = RawRow { row, ..RawRow::default() };
     for (name, field) in fields.into_columns() {
-        match (name.as_str(), field) {
-            ("image", Field::Group(image)) => (found.image, found.image_path) = file(image),
-            ("image", field) => found.image = binary(field),
-            ("deepcad_id", field) => found.id = text(field),
-            ("cadquery", field) => found.program = text(field),
-            ("ground_truth_mesh", Field::Group(shape)) => {
-                let (bytes, path) = file(shape);
-                found.shape = bytes.map(ShapeSource::Bytes).or(path.map(ShapeSource::Path));
+        if let (SUBSET, Field::Bool(mark)) = (name.as_str(), &field) {
+            found.hundred_subset = *mark;
+        }
+        for role in columns.roles_of(&name) {
+            let field = field.clone();
+            match role {
+                "image" => found.image = file(field),
+                "shape" => found.shape = file(field),
+                "program" => found.program = text(field).map(Content::Text),
+                "id" => found.id = text(field),
+                "label" => found.label = text(field),
+                _ => {}
             }
-            ("ground_truth_mesh", Field::Str(path)) => found.shape = Some(ShapeSource::Path(path)),
-            ("ground_truth_mesh", field) => found.shape = binary(field).map(ShapeSource::Bytes),
-            ("hundred_subset", Field::Bool(mark)) => found.hundred_subset = mark,
-            _ => {}
         }
     }
     found
 }
 
-/// The fields `bytes` and `path` of a struct column.
-fn file(group: Row) -> (Option<Vec<u8>>, Option<String>) {
+/// The file in a column of bytes, of text, or of structs with fields `bytes` and `path`.
+fn file(field: Field) -> Option<Content> {
+    let group = match field {
+        Field::Str(text) => return Some(Content::Text(text)),
+        Field::Group(group) => group,
+        field => return binary(field).map(Content::Bytes),
+    };
     let (mut bytes, mut path) = (None, None);
     for (name, field) in group.into_columns() {
         match name.as_str() {
@@ -163,7 +155,7 @@ fn file(group: Row) -> (Option<Vec<u8>>, Option<String>) {
             _ => {}
         }
     }
-    (bytes, path)
+    bytes.map(Content::Bytes).or(path.map(Content::Text))
 }
 
 fn binary(field: Field) -> Option<Vec<u8>> {

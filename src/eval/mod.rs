@@ -4,6 +4,8 @@
 pub mod by_agent;
 pub mod choices;
 pub mod compare;
+pub mod export;
+pub mod foreign;
 pub mod predict;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cadwright_rewards::stats::mean;
-use cadwright_rollout::{Report, Scorer, ScorerConfig};
+use cadwright_rollout::{Report, Scorer, ScorerConfig, Stratum, TokenCounts};
 use serde_json::{Value, json};
 
 use crate::agent::choose::Select;
@@ -97,7 +99,8 @@ impl Evaluation {
         };
         let choosing = world.gather("the time of choosing", chooser.seconds)?;
         let seconds = started.elapsed().as_secs_f64();
-        let mut report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds);
+        let of = |prediction: &Prediction| stratum(config, dataset, prediction);
+        let mut report = report(&predictions, &scorer, eval.samples_per_image, &eval.thresholds, seconds, of);
         report.chosen = chosen_report(eval, &predictions, &longest(choosing));
         Ok(Self { predictions, report, select: eval.select.first().copied(), agent })
     }
@@ -111,7 +114,7 @@ impl Evaluation {
     /// `eval.turns` above 1, `earlier_turns` lists `{"predicted_code", "outcome", "iou"}` of the
     /// programs before the fields' one. If the ground truth is a file, `ground_truth_code` is null
     /// and `ground_truth_mesh` is the hash of its content. A completion with a
-    /// plan has it in `plan`.
+    /// plan has it in `plan`. The `token_counts` of a program of another model are null.
     pub fn predictions_json(&self, dataset: &Dataset) -> String {
         let row = |(i, samples): (usize, &[Prediction])| {
             let chosen = self.select.map(|by| (by, choice(samples, by, self.report.frame)));
@@ -126,7 +129,7 @@ impl Evaluation {
                 "error": score.error,
                 "malformed": score.malformed,
                 "truncated": prediction.truncated,
-                "token_counts": prediction.counts,
+                "token_counts": Some(prediction.counts).filter(|counts| *counts != TokenCounts::default()),
                 "iou": score.iou_in(self.report.frame),
                 "ious": score.iou,
                 "ground_truth_error": score.ground_truth_error,
@@ -220,6 +223,18 @@ impl Evaluation {
             text += &format!("\n\n{}Choosing took: {}\n", chosen.markdown(), took.join(", "));
         }
         text
+    }
+}
+
+/// The cell of a part in CADBench's tables: its split there, such as `benchB`, and its label. None for
+/// parts of other data sets.
+fn stratum(config: &Config, dataset: &Dataset, prediction: &Prediction) -> Stratum {
+    let split = config.data.splits.of(config.eval.split);
+    Stratum {
+        // Only programs of another model have no tokens: this part has no such program.
+        is_empty: prediction.program.is_empty() && prediction.counts == TokenCounts::default(),
+        family: Some(split.to_owned()).filter(|split| split.starts_with("bench")),
+        label: dataset.examples()[prediction.index].label.clone(),
     }
 }
 

@@ -143,13 +143,24 @@ pub(super) fn gathered(world: &World, parts: usize, samples: usize, own: Vec<Pre
 }
 
 /// The statistics of predictions that `scorer` scored, `samples` for each part one after another.
-/// `thresholds` are IoUs for pass@k; `seconds` is the wall time.
-pub fn report(predictions: &[Prediction], scorer: &Scorer, samples: usize, thresholds: &[f64], seconds: f64) -> Report {
+/// `thresholds` are IoUs for pass@k; `seconds` is the wall time; `stratum` places a prediction in the
+/// tables of protocols.
+pub fn report(
+    predictions: &[Prediction],
+    scorer: &Scorer,
+    samples: usize,
+    thresholds: &[f64],
+    seconds: f64,
+    stratum: impl Fn(&Prediction) -> Stratum,
+) -> Report {
     let mut builder = ReportBuilder::new(scorer.config(), samples, thresholds);
     for prediction in predictions {
         builder.add(&prediction.score, prediction.truncated);
-        builder.add_protocols(&prediction.score, Stratum::default());
-        builder.add_tokens(prediction.counts);
+        builder.add_protocols(&prediction.score, stratum(prediction));
+        // Programs of others have no tokens. A prompt of ours has some.
+        if prediction.counts != TokenCounts::default() {
+            builder.add_tokens(prediction.counts);
+        }
     }
     builder.finish(seconds)
 }

@@ -8,7 +8,7 @@ use tch::{Device, Kind};
 
 use super::Run;
 use super::policies::training_prompt;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::data::design::with_design;
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
@@ -35,25 +35,20 @@ impl Run<'_> {
 
     /// The location of the data. Synthetic data is made if the run has none yet.
     fn data_source(&self) -> Result<DataSource> {
-        let data = &self.config.data;
-        Ok(match data.source {
-            Source::Synth => {
-                let directory = self.dir.join("data");
-                if !directory.exists() {
-                    // Under another name first: if the run is killed meanwhile, the next one starts
-                    // again.
-                    replace_directory(&directory, |aside| {
-                        let options = synth_options(&self.config, aside);
-                        eprintln!("data: making {} synthetic parts", options.count);
-                        synth::generate(&options)?;
-                        Ok(())
-                    })?;
-                }
-                DataSource::Path(directory)
-            }
-            Source::Parquet => DataSource::Path(data.path.clone()),
-            Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
-        })
+        if let Some(source) = self.config.data.configured_source() {
+            return Ok(source);
+        }
+        let directory = self.dir.join("data");
+        if !directory.exists() {
+            // Under another name first: if the run is killed meanwhile, the next one starts again.
+            replace_directory(&directory, |aside| {
+                let options = synth_options(&self.config, aside);
+                eprintln!("data: making {} synthetic parts", options.count);
+                synth::generate(&options)?;
+                Ok(())
+            })?;
+        }
+        Ok(DataSource::path(directory))
     }
 
     /// Makes a random model in the run directory, unless the configuration names a model or it

@@ -186,6 +186,7 @@ fn searched(
         budget: config.ppo.refine_budget,
         seed,
         stop: &AtomicBool::new(false),
+        result_name: scorer.config().result_name.as_deref(),
     };
     let refined = catch_unwind(AssertUnwindSafe(|| search.refine(&[program]))).unwrap_or_default();
     let evaluations = refined.attempts.len();

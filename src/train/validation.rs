@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use cadwright_rewards::RewardSource;
 use cadwright_rewards::stats::mean;
-use cadwright_rollout::Report;
+use cadwright_rollout::{Report, Stratum};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +150,7 @@ pub fn validate(
         telemetry.picture(step, "validation/input", &input)?;
         telemetry.picture(step, "validation/built", &built)?;
     }
-    let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64());
+    let report = report(&predictions, scorer, 1, &[], started.elapsed().as_secs_f64(), |_| Stratum::default());
     let iou = report.iou;
     let image_score = match loop_config.source {
         RewardSource::Shape => None,

@@ -39,7 +39,7 @@ fn write(directory: &Path, split: Split, rows: &[Row]) -> std::path::PathBuf {
 }
 
 fn open(path: &Path, split: Split) -> Result<Dataset, DataError> {
-    Dataset::open(&DataSource::Path(path.to_owned()), split, None)
+    Dataset::open(&DataSource::path(path.to_owned()), split, None)
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_limit_counts_usable_rows_and_the_hundred_subset_is_a_filter() {
         .map(|i| row(&format!("{i}{}", if i % 2 == 1 { "h" } else { "" }), if i == 0 { "" } else { "x" }, png(i)))
         .collect();
     write(directory.path(), Split::Test, &rows);
-    let source = DataSource::Path(directory.path().to_owned());
+    let source = DataSource::path(directory.path().to_owned());
     let ids = |selection| {
         let dataset = Dataset::open_selection(&source, selection).unwrap();
         dataset.examples().iter().map(|example| example.id.clone()).collect::<Vec<_>>()
@@ -190,7 +190,7 @@ fn a_file_a_pattern_and_a_data_directory_serve_too() {
     let path = write(&directory.path().join("data"), Split::Train, &[row("a", "x", png(1))]);
     for source in [directory.path().to_owned(), path.clone(), directory.path().join("data/tr*-of-*.parquet")] {
         assert_eq!(
-            files(&DataSource::Path(source.clone()), Split::Train).unwrap(),
+            files(&DataSource::path(source.clone()), Split::Train).unwrap(),
             std::slice::from_ref(&path),
             "{source:?}"
         );

@@ -77,7 +77,7 @@ fn one_seed_gives_the_same_files_with_one_thread_and_with_four() {
 fn splits_share_no_program_and_grow_with_the_count() {
     let directory = tempfile::tempdir().unwrap();
     let read = |output: &Path, split| {
-        let dataset = Dataset::open(&DataSource::Path(output.to_owned()), split, None).unwrap();
+        let dataset = Dataset::open(&DataSource::path(output.to_owned()), split, None).unwrap();
         assert!(dataset.skipped.is_empty());
         dataset.examples().iter().map(|example| example.program.clone().unwrap()).collect::<Vec<_>>()
     };

@@ -6,6 +6,7 @@ mod cli;
 #[path = "../../rewards/tests/all/damage.rs"]
 mod damage;
 mod data_files;
+mod data_forms;
 mod data_image;
 mod data_synth;
 mod harness;

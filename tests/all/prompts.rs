@@ -50,7 +50,7 @@ fn labels_begin_with_a_plan_if_the_prompt_expects_one() {
     let directory = smoke_run().join("sft/best");
     let model = InternVl::load(&directory, Kind::Float, Kind::Float, Device::Cpu).unwrap();
     let tokenizer = Tokenizer::load(&directory).unwrap();
-    let rows = Dataset::open(&DataSource::Path(smoke_run().join("data")), Split::Train, Some(4)).unwrap();
+    let rows = Dataset::open(&DataSource::path(smoke_run().join("data")), Split::Train, Some(4)).unwrap();
     let mut examples: Vec<Example> = rows.examples().to_vec();
     examples[2].program = Some("import cadquery as cq\nsolid = cq.Workplane().box(1, 2, 3)".into());
     let dataset = Dataset::of_examples(examples).unwrap();

@@ -241,7 +241,7 @@ type Described = (usize, Vec<i64>, Vec<f32>, bool, String, Option<(&'static str,
 #[test]
 fn completions_and_scores_do_not_depend_on_the_number_of_ranks() {
     let model = smoke_run().join("sft/best");
-    let data = DataSource::Path(smoke_run().join("data"));
+    let data = DataSource::path(smoke_run().join("data"));
     let write = |world: &World| -> Vec<Described> {
         let config = InternVlConfig::read(&model).unwrap();
         let weights = Weights::load(&model, &config, Kind::Float, Device::Cpu).unwrap();

@@ -171,6 +171,7 @@ fn with_part<T>(further: Vec<Arc<[u8]>>, work: impl FnOnce(&InternVl, &Tokenizer
         further,
         program: None,
         ground_truth: "".into(),
+        label: None,
         hundred_subset: false,
     };
     let dataset = Dataset::of_examples(vec![example]).unwrap();
@@ -326,7 +327,7 @@ fn with_episodes(shows_render: bool, work: impl FnOnce(&mut InternVl, &PromptedD
     let mut model = InternVl::new(config, weights, None, Kind::Float);
     let tokenizer = Tokenizer::load(&directory).unwrap();
     let prompt = Prompt::of(&directory).unwrap().expect("the smoke run's prompt");
-    let data = DataSource::Path(smoke_run().join("data"));
+    let data = DataSource::path(smoke_run().join("data"));
     let dataset = Dataset::open(&data, Split::Train, Some(8)).unwrap();
     let pictures = Pictures::new(&dataset, 1, 0);
     let prompted = PromptedDataset { dataset: &dataset, pictures: &pictures, prompt: &prompt, tokenizer: &tokenizer };

@@ -57,6 +57,12 @@ const RESULT_NAMES: [&str; 7] = ["solid", "result", "shape", "part", "object", "
 ///
 /// `program` runs as it is given. It must be dedented and stripped, as a worker does.
 pub fn execute(program: &str) -> Result<Outcome, Decline> {
+    execute_named(program, None)
+}
+
+/// As [`execute`], but a shape in the variable `result_name` is the result, if there is one. Else the
+/// published rule decides.
+pub fn execute_named(program: &str, result_name: Option<&str>) -> Result<Outcome, Decline> {
     let library = cadquery::module();
     let globals = vec![
         ("cq", library.clone()),
@@ -67,7 +73,7 @@ pub fn execute(program: &str) -> Result<Outcome, Decline> {
     let import = |module: &str| (module == "cadquery").then(|| library.clone());
     let failure = |class, error: String| Ok(Outcome::Failure(Failure { class, error }));
     match python::run(program, globals, &import) {
-        Ok(namespace) => pick(&namespace),
+        Ok(namespace) => pick(&namespace, result_name),
         Err(Stop::Decline(decline)) => Err(decline),
         Err(Stop::Raise(exception)) => {
             let syntax = ["SyntaxError", "IndentationError", "TabError"].contains(&exception.class.as_str());
@@ -77,14 +83,16 @@ pub fn execute(program: &str) -> Result<Outcome, Decline> {
     }
 }
 
-/// Applies the published rule: picks the object that counts and checks that it holds a solid.
-fn pick(namespace: &Namespace) -> Result<Outcome, Decline> {
+/// Applies the published rule, after `result_name`: picks the object that counts and checks that it
+/// holds a solid.
+fn pick(namespace: &Namespace, result_name: Option<&str>) -> Result<Outcome, Decline> {
     let no_solid = |class, error: String| Ok(Outcome::Failure(Failure { class, error }));
     let counts = |value: &Value| {
         value.object::<Workplane>().is_some()
             || matches!(value.object::<ShapeObject>(), Some(ShapeObject(Item::Body(_))))
     };
-    let named = RESULT_NAMES.iter().find_map(|name| Some((*name, namespace.get(name).filter(|value| counts(value))?)));
+    let mut names = result_name.into_iter().chain(RESULT_NAMES);
+    let named = names.find_map(|name| Some((name, namespace.get(name).filter(|value| counts(value))?)));
     let Some((name, value)) = named.or_else(|| namespace.iter().find(|(_, value)| counts(value))) else {
         let message = "the program defines no Workplane, Solid or Compound";
         return no_solid(OutcomeClass::NoSolid, message.to_owned());

@@ -36,7 +36,7 @@ impl Opinion {
     /// # Errors
     /// Workers that cannot go on.
     pub fn of(shared: &Shared, program: &str, is_ground_truth: bool) -> Result<Self> {
-        Ok(Self { native: execute_natively(program), cadquery: shared.cadquery(program, is_ground_truth)? })
+        Ok(Self { native: execute_natively(program, None), cadquery: shared.cadquery(program, is_ground_truth)? })
     }
 
     /// Whether CadQuery ran out of time or memory, so that there is nothing to compare with.

@@ -42,6 +42,8 @@ pub struct Search<'a> {
     pub seed: u64,
     /// Ends the search as soon as it is true.
     pub stop: &'a AtomicBool,
+    /// The variable that holds a program's result, before those of the published rule.
+    pub result_name: Option<&'a str>,
 }
 
 /// A program with what it is worth.
@@ -117,7 +119,7 @@ impl Search<'_> {
 
     /// Builds and judges a program.
     fn evaluate(&self, form: &Form, program: &str) -> (Option<OutcomeClass>, f64, f64) {
-        match execute_natively(program) {
+        match execute_natively(program, self.result_name) {
             Ok(Outcome::Solid(solid)) => {
                 let score = if solid.malformed { 0.0 } else { (self.judge)(&solid) };
                 let prior = form

@@ -9,7 +9,7 @@ use crate::agent::draft::PROGRAM;
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn solid(program: &str) -> Solid {
-    let outcome = execute_natively(program).unwrap();
+    let outcome = execute_natively(program, None).unwrap();
     Solid::clone(outcome.solid().unwrap())
 }
 
@@ -17,8 +17,17 @@ fn solid(program: &str) -> Solid {
 fn search(starts: &[&str], budget: usize, prior: &Prior) -> Refined {
     let truth = solid(PROGRAM);
     let judge = |solid: &Solid| frame_iou(Frame::Canonical, 32, solid, &truth);
-    Search { judge: &judge, prior, material: prior.drafts(), prior_weight: 0.002, budget, seed: 7, stop: &NEVER }
-        .refine(starts)
+    Search {
+        judge: &judge,
+        prior,
+        material: prior.drafts(),
+        prior_weight: 0.002,
+        budget,
+        seed: 7,
+        stop: &NEVER,
+        result_name: None,
+    }
+    .refine(starts)
 }
 
 /// The part with a thicker plate and a hole elsewhere.
@@ -98,6 +107,7 @@ fn a_stopped_search_gives_what_it_has() {
         budget: 1000,
         seed: 1,
         stop: &stop,
+        result_name: None,
     };
     let refined = search.refine(&[PROGRAM]);
     assert_eq!((refined.found[0].1.program.as_str(), refined.attempts.len()), (PROGRAM, 1));
@@ -118,6 +128,7 @@ fn the_prior_decides_what_the_judge_does_not_see() {
         budget: 500,
         seed: 3,
         stop: &NEVER,
+        result_name: None,
     };
     let (_, best) = search.refine(&[&moved]).found.remove(0);
     let iou = |program: &str| frame_iou(Frame::Canonical, 32, &solid(program), &truth);

@@ -242,7 +242,7 @@ mod tests {
 
     fn example(id: usize, program: &str) -> Example {
         let (program, ground_truth) = (Some(program.to_owned()), program.into());
-        Example { id: id.to_string(), image: [].into(), further: Vec::new(), program, ground_truth, hundred_subset: false }
+        Example { id: id.to_string(), image: [].into(), further: Vec::new(), program, ground_truth, label: None, hundred_subset: false }
     }
 
     /// The groups of blocks, compared by the IoU of their boxes.

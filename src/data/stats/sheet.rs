@@ -74,6 +74,7 @@ mod tests {
             further: Vec::new(),
             program: None,
             ground_truth: "".into(),
+            label: None,
             hundred_subset: false,
         };
         Dataset::of_examples(colours.iter().map(example).collect()).unwrap()

@@ -96,7 +96,7 @@ fn parquet_file() -> Vec<u8> {
 }
 
 fn open(path: &std::path::Path) -> Result<Dataset, cadwright::data::DataError> {
-    Dataset::open(&DataSource::Path(path.to_owned()), Split::Train, None)
+    Dataset::open(&DataSource::path(path.to_owned()), Split::Train, None)
 }
 
 #[test]

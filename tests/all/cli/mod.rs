@@ -12,6 +12,7 @@ mod gates;
 mod hub;
 mod launch;
 mod model;
+mod own_data;
 mod plan;
 mod prompts;
 mod ranks;

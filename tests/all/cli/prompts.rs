@@ -72,7 +72,7 @@ fn generate_takes_a_prompt_and_examples_need_data() {
 /// The picture of a validation part, as a file.
 fn cadwright_picture(place: &Place) -> String {
     use cadwright::data::{DataSource, Dataset, Split};
-    let source = DataSource::Path(smoke_run().join("data"));
+    let source = DataSource::path(smoke_run().join("data"));
     let dataset = Dataset::open(&source, Split::Validation, Some(1)).unwrap();
     let path = place.path("part.png");
     std::fs::write(&path, &dataset.examples()[0].image).unwrap();

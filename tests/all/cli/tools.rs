@@ -136,7 +136,7 @@ fn extract_takes_programs_out_of_their_fences_and_only_on_request() {
 fn generate_writes_the_program_of_a_picture_and_says_what_came_of_it() {
     let place = Place::new();
     let test =
-        Dataset::open(&DataSource::Path(smoke_run().join("data")), Split::Test, Some(1)).expect("the smoke data");
+        Dataset::open(&DataSource::path(smoke_run().join("data")), Split::Test, Some(1)).expect("the smoke data");
     std::fs::write(place.path("part.png"), &test.examples()[0].image).expect("a picture can be written");
     let model = smoke_run().join("sft/best").display().to_string();
     let arguments =

@@ -5,7 +5,7 @@ pub mod server;
 use std::path::{Path, PathBuf};
 
 use cadwright::data::source::split_files;
-use cadwright::data::{DataError, Split};
+use cadwright::data::{DataError, Split, SplitNames};
 use cadwright::hub::{Hub, HubError, RepoKind, is_hub_id, resolve_checkpoint};
 
 use server::{COMMIT, Server};
@@ -47,7 +47,7 @@ fn the_cache_serves_a_branch_and_a_commit_offline_and_without_a_network() {
     for offline in [true, false] {
         let hub = hub(cache.path(), offline);
         for revision in ["main", COMMIT] {
-            let files = split_files(&hub, "someone/parts", revision, Split::Train).unwrap();
+            let files = split_files(&hub, "someone/parts", revision, (Split::Train, &SplitNames::default())).unwrap();
             assert!(files.iter().all(|file| file.exists()));
             assert_eq!(names(files), ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]);
         }
@@ -60,18 +60,22 @@ fn the_cache_serves_a_branch_and_a_commit_offline_and_without_a_network() {
 fn what_is_not_there_is_named_with_a_way_out() {
     let cache = cache(&["data/train-00000-of-00002.parquet"]);
     let offline = hub(cache.path(), true);
-    let error = split_files(&offline, "someone/else", "main", Split::Train).unwrap_err();
+    let error = split_files(&offline, "someone/else", "main", (Split::Train, &SplitNames::default())).unwrap_err();
     assert!(matches!(error, DataError::Hub(HubError::Offline { .. })));
     let error = error.to_string();
     assert!(
         error.contains("HF_HUB_OFFLINE") && error.contains("hf download --repo-type dataset someone/else"),
         "{error}"
     );
-    let error = split_files(&offline, "someone/parts", "main", Split::Test).unwrap_err().to_string();
+    let error =
+        split_files(&offline, "someone/parts", "main", (Split::Test, &SplitNames::default())).unwrap_err().to_string();
     assert!(error.contains("no test split") && error.contains("data/train-00000-of-00002.parquet"), "{error}");
-    let error = split_files(&offline, "someone/parts", "main", Split::Train).unwrap_err().to_string();
+    let error =
+        split_files(&offline, "someone/parts", "main", (Split::Train, &SplitNames::default())).unwrap_err().to_string();
     assert!(error.contains("1 of 2 files"), "{error}");
-    let error = split_files(&hub(cache.path(), false), "someone/else", "main", Split::Train).unwrap_err().to_string();
+    let error = split_files(&hub(cache.path(), false), "someone/else", "main", (Split::Train, &SplitNames::default()))
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("cannot get the list of files of someone/else@main") && error.contains("HF_TOKEN"),
         "{error}"

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn every_style_has_solids_and_failures() {
         for style in Style::ALL {
-            let outcomes = (0..150).filter_map(|index| execute_natively(&program(style, 1, index)).ok());
+            let outcomes = (0..150).filter_map(|index| execute_natively(&program(style, 1, index), None).ok());
             let valid: Vec<bool> = outcomes.map(|outcome| outcome.class().is_valid()).collect();
             let solids = valid.iter().filter(|valid| **valid).count();
             assert!(solids >= 10 && solids < valid.len(), "{style}: {solids} solids of {} certified", valid.len());
