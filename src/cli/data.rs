@@ -1,5 +1,6 @@
 //! `cadwright data`
 
+mod convert;
 mod render;
 mod stats;
 
@@ -31,6 +32,8 @@ enum DataCommand {
     Synth(SynthArgs),
     /// Copy a split with disturbed pictures: other size, place, sharpness and tones, stored as JPEG
     Disturb(DisturbArgs),
+    /// Write a data set in another form: parquet, JSONL, or a folder of files
+    Convert(convert::ConvertArgs),
     /// Draw shapes: STL files, STEP files or programs, one or a folder of them
     Render(render::RenderArgs),
     /// Count and measure a data set: lengths, outcomes of its programs, duplicates within and across
@@ -117,6 +120,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
     match &args.command {
         DataCommand::Synth(args) => synth(args),
         DataCommand::Disturb(args) => disturb(args),
+        DataCommand::Convert(args) => convert::run(args),
         DataCommand::Render(args) => render::run(args),
         DataCommand::Stats(args) => stats::run(args),
         DataCommand::Pixels(args) => pixels(args),

@@ -71,6 +71,9 @@ pub enum SkipReason {
     /// The picture is missing.
     #[error("there is no picture")]
     NoImage,
+    /// One of several pictures is missing: the view of this name.
+    #[error("there is no picture of the view {0}")]
+    NoView(String),
     /// The picture's file cannot be read.
     #[error("cannot read the picture: {0}")]
     UnreadImage(String),
@@ -153,7 +156,7 @@ impl Dataset {
                 if batch.is_empty() {
                     continue 'files;
                 }
-                let check = |row| check(&file, row, source.needs_pictures);
+                let check = |row| check(&file, row, source);
                 let checked: Vec<_> = batch.into_par_iter().map(check).collect();
                 for row in checked {
                     match row {
@@ -235,7 +238,7 @@ type Open<'a> = Box<dyn FnOnce() -> Result<Rows, DataError> + 'a>;
 fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>, DataError> {
     let needs_pictures = source.needs_pictures;
     if let Place::Folder(path, folder) = &source.place {
-        let rows = folder.rows(path, (split, &source.splits), needs_pictures)?;
+        let rows = folder.rows(path, (split, &source.splits), &source.views, needs_pictures)?;
         let open = move || -> Result<Rows, DataError> { Ok(Box::new(rows.into_iter().map(Ok))) };
         return Ok(vec![(path.clone(), Box::new(open))]);
     }
@@ -243,11 +246,11 @@ fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>
         let path = file.clone();
         let open: Open = match &source.place {
             Place::Jsonl(_) => Box::new(move || {
-                let columns = ColumnNames::of_jsonl(&source.columns);
+                let columns = ColumnNames::of_jsonl(&source.columns, &source.views);
                 Ok(Box::new(JsonlReader::open(&path, columns, needs_pictures)?))
             }),
             _ => Box::new(move || {
-                let columns = ColumnNames::of_parquet(&source.columns);
+                let columns = ColumnNames::of_parquet(&source.columns, &source.views);
                 Ok(Box::new(RowReader::open(&path, columns, needs_pictures)?))
             }),
         };
@@ -256,14 +259,17 @@ fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>
     Ok(files(source, split)?.into_iter().map(stream).collect())
 }
 
-fn check(file: &Path, row: RawRow, needs_pictures: bool) -> Result<Example, SkippedRow> {
+fn check(file: &Path, row: RawRow, source: &DataSource) -> Result<Example, SkippedRow> {
+    let needs_pictures = source.needs_pictures;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let id = row.id.unwrap_or_else(|| format!("{name}:{}", row.row));
     let directory = file.parent().unwrap_or(Path::new(""));
     let usable = || -> Result<Example, SkipReason> {
         let image = match (row.image, needs_pictures) {
             (_, false) => Vec::new(),
-            (None, true) => return Err(SkipReason::NoImage),
+            (None, true) => {
+                return Err(source.views.first().map_or(SkipReason::NoImage, |view| SkipReason::NoView(view.clone())));
+            }
             (Some(image), true) => image.bytes(directory, is_picture).map_err(SkipReason::UnreadImage)?,
         };
         let program = row.program.map(|program| program.text().map_err(SkipReason::UnreadProgram)).transpose()?;
@@ -280,7 +286,13 @@ fn check(file: &Path, row: RawRow, needs_pictures: bool) -> Result<Example, Skip
         if needs_pictures {
             decode_rgb(&image).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
         }
-        let further = Vec::new();
+        let mut further = Vec::new();
+        for (place, picture) in row.further.into_iter().enumerate().filter(|_| needs_pictures) {
+            let picture = picture.ok_or_else(|| SkipReason::NoView(source.views[place + 1].clone()))?;
+            let bytes = picture.bytes(directory, is_picture).map_err(SkipReason::UnreadImage)?;
+            decode_rgb(&bytes).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
+            further.push(bytes.into());
+        }
         let (label, hundred_subset) = (row.label, row.hundred_subset);
         Ok(Example { id: id.clone(), image: image.into(), further, program, ground_truth, label, hundred_subset })
     };

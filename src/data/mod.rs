@@ -2,6 +2,7 @@
 
 mod checked;
 mod content;
+pub mod convert;
 pub mod dataset;
 pub mod design;
 pub mod disturb;

@@ -99,7 +99,8 @@ pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_leng
     let mut examples = Vec::with_capacity(responses.len());
     for (index, response) in responses.into_iter().filter_map(|(index, response)| Some((index, response?))) {
         let image_tokens = prompted.pictures.image_tokens(model, &Picture::Part(index));
-        let prompt = prompts.entry(image_tokens).or_insert_with_key(|tokens| tokenizer.encode(&prompt.text(tokens)).into());
+        let prompt =
+            prompts.entry(image_tokens).or_insert_with_key(|tokens| tokenizer.encode(&prompt.text(tokens)).into());
         examples.push(TokenizedExample { index, prompt: prompt.clone(), draft: None, response, weights: Vec::new() });
     }
     let all = examples.len();

@@ -40,6 +40,10 @@ pub struct RenderArgs {
     /// picture, yellow and without edges
     #[arg(long, value_enum, default_value = "gencad")]
     style: Style,
+    /// Variable that holds a program's result, such as r (data.result_name); by default the published
+    /// rule decides
+    #[arg(long, value_name = "NAME")]
+    result_name: Option<String>,
     /// Shapes drawn at the same time; 0 for one per core
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -97,7 +101,12 @@ pub fn run(args: &RenderArgs) -> Result<()> {
     };
     // Cadrille's pictures show triangles, which the native engine has none of.
     let engine = if drawing.style == Style::Cadrille { Engine::Cadquery } else { Engine::Auto };
-    let scorer = Scorer::new(ScorerConfig { engine, jobs: args.jobs, ..ScorerConfig::default() })?;
+    let scorer = Scorer::new(ScorerConfig {
+        engine,
+        jobs: args.jobs,
+        result_name: args.result_name.clone(),
+        ..ScorerConfig::default()
+    })?;
     let draw = |file: &ShapeFile| -> Result<Result<(), Failure>> {
         let pictures = match drawing.pictures(&scorer, file)? {
             Ok(pictures) => pictures,

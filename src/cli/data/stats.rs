@@ -1,13 +1,15 @@
 //! `cadwright data stats`
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use cadwright::config::Config;
 use cadwright::data::stats::{
     Duplicates, Quantiles, SAME_IOU, SplitStats, Stats, TokenCounter, TokenLengths, contact_sheet, measure,
 };
-use cadwright::data::{DataError, DataSource, Dataset, Example, Selection, Split, encode_png, open_dataset};
+use cadwright::data::{DataError, DataSource, Dataset, Selection, Split, encode_png, open_dataset};
 use cadwright::files::{prepare_parent, write_whole};
 use cadwright::model::{InternVlConfig, Prompt, Tokenizer};
 use cadwright::pictures::image_tokens;
@@ -23,7 +25,8 @@ use super::super::{ConfigArgs, text_override};
 
 #[derive(Args)]
 pub struct StatsArgs {
-    /// A directory or file of parquet, or a dataset id on the hub
+    /// A directory or file of parquet or JSONL, a folder of files, or a dataset id on the hub. [data]
+    /// of the configuration names its columns, splits and folders
     #[arg(value_name = "DATA")]
     data: String,
     /// Checkpoint directory or hub id whose tokenizer counts tokens (model.path). Without one,
@@ -47,13 +50,13 @@ pub fn run(args: &StatsArgs) -> Result<()> {
     let flags = args.model_path.iter().map(|path| text_override("model.path", path)).collect();
     let config = args.config.load(flags)?;
     args.json.iter().chain(&args.contact_sheet).try_for_each(|path| prepare_parent(path))?;
-    let splits = splits(&DataSource::named(&args.data, &config.data.revision))?;
+    let splits = splits(&config.data.named_source(&args.data))?;
     let lengths = if config.model.path.is_empty() { None } else { Some(Lengths::of(&config)?) };
     let cache_dir = Some(config.rollout.cache_dir.clone()).filter(|path| !path.as_os_str().is_empty());
     let frames = [Frame::Canonical, Frame::Normalised];
     let scorer = Scorer::new(config.scorer(config.rollout.engine, config.rollout.grid, &frames, cache_dir))?;
-    let count = |_: &Example, size: (u32, u32), program: &str| {
-        lengths.as_ref().map_or(TokenLengths { prompt: 0, response: None }, |lengths| lengths.count(size, program))
+    let count = |sizes: &[(u32, u32)], program: &str| {
+        lengths.as_ref().map_or(TokenLengths { prompt: 0, response: None }, |lengths| lengths.count(sizes, program))
     };
     let (max_new_tokens, max_length) = (config.generate.max_new_tokens, config.sft.max_length);
     let counter = TokenCounter { count: &count, max_new_tokens, max_length };
@@ -70,12 +73,12 @@ pub fn run(args: &StatsArgs) -> Result<()> {
 }
 
 /// The splits that the source has.
-fn splits(source: &DataSource) -> Result<Vec<(Split, Dataset)>> {
+pub(super) fn splits(source: &DataSource) -> Result<Vec<(Split, Dataset)>> {
     let (mut found, mut missing) = (Vec::new(), None);
     for split in Split::ALL {
         match open_dataset(source, Selection::all(split)) {
             Ok(dataset) => found.push((split, dataset)),
-            Err(error @ DataError::MissingSplit { .. }) => missing = Some(error),
+            Err(error @ (DataError::MissingSplit { .. } | DataError::EmptySplit { .. })) => missing = Some(error),
             Err(error) => return Err(error.into()),
         }
     }
@@ -91,6 +94,8 @@ struct Lengths {
     prompt: Prompt,
     model: InternVlConfig,
     max_tiles: usize,
+    /// Lengths of prompts by the numbers of embeddings of their pictures.
+    prompts: Mutex<HashMap<Vec<usize>, usize>>,
 }
 
 impl Lengths {
@@ -102,12 +107,19 @@ impl Lengths {
             None => configured_prompt(config, Some(checkpoint))?,
         };
         let (tokenizer, model) = (Tokenizer::load(checkpoint)?, InternVlConfig::read(checkpoint)?);
-        Ok(Self { tokenizer, prompt, model, max_tiles: config.model.max_tiles })
+        let prompts = Mutex::default();
+        Ok(Self { tokenizer, prompt, model, max_tiles: config.model.max_tiles, prompts })
     }
 
-    fn count(&self, size: (u32, u32), program: &str) -> TokenLengths {
-        let tokens = image_tokens(&self.model, self.max_tiles, size);
-        let prompt = self.tokenizer.encode(&self.prompt.text(&vec![tokens; self.prompt.pictures()])).len();
+    /// Lengths of a row. Examples in the prompt count as pictures of the row's size without programs.
+    fn count(&self, sizes: &[(u32, u32)], program: &str) -> TokenLengths {
+        let examples = std::iter::repeat_n(&sizes[0], self.prompt.pictures() - 1);
+        let tokens = |size: &(u32, u32)| image_tokens(&self.model, self.max_tiles, *size);
+        let tokens: Vec<usize> = examples.chain(sizes).map(tokens).collect();
+        let mut prompts = self.prompts.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = |tokens: &Vec<usize>| self.tokenizer.encode(&self.prompt.text(tokens)).len();
+        let prompt = *prompts.entry(tokens).or_insert_with_key(length);
+        drop(prompts);
         let response = response_ids(&self.prompt, &self.tokenizer, program).map(|ids| ids.len());
         TokenLengths { prompt, response }
     }
@@ -141,7 +153,7 @@ fn print_split(split: Split, numbers: &SplitStats) {
         let texts: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} {count}")).collect();
         texts.join(", ")
     };
-    let named = |map: &std::collections::BTreeMap<&'static str, usize>| {
+    let named = |map: &BTreeMap<&'static str, usize>| {
         counts(map.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect())
     };
     if !numbers.skipped.is_empty() {
@@ -158,11 +170,8 @@ fn print_split(split: Split, numbers: &SplitStats) {
     if let Some(failure) = numbers.failures.first() {
         row("no solid", format!("the first: {}: {}: {}", failure.id, failure.outcome, failure.error));
     }
-    let lengths = [
-        ("characters", &numbers.characters),
-        ("tokens", &numbers.tokens),
-        ("with prompt", &numbers.sequence_tokens),
-    ];
+    let lengths =
+        [("characters", &numbers.characters), ("tokens", &numbers.tokens), ("with prompt", &numbers.sequence_tokens)];
     for (name, quantiles) in lengths {
         if let Some(quantiles) = quantiles {
             row(name, text_of(quantiles));
@@ -184,11 +193,11 @@ fn text_of(quantiles: &Quantiles) -> String {
 }
 
 fn print_duplicates(frame: Frame, duplicates: &Duplicates) {
-    let where_ = match frame {
+    let place = match frame {
         Frame::Canonical => "in place (canonical)",
         _ => "wherever and of whatever size (normalised)",
     };
-    println!("the same shape, {where_}, IoU > {SAME_IOU}: {} shapes with several parts", duplicates.shapes);
+    println!("the same shape, {place}, IoU > {SAME_IOU}: {} shapes with several parts", duplicates.shapes);
     for (split, count) in &duplicates.within {
         println!("  within {split}: {count} parts repeat an earlier one");
     }

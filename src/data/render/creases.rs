@@ -36,7 +36,8 @@ pub(super) fn creased(points: &[Vec3], triangles: &[[u32; 3]]) -> (Vec<[Vec3; 3]
         let sum: Vec3 = around.iter().filter(is_smooth).map(|other| areas[*other as usize]).sum();
         if sum.norm() > 0.0 { sum } else { units[triangle] }
     };
-    let normals = triangles.iter().enumerate().map(|(triangle, corners)| corners.map(|vertex| normal(triangle, vertex)));
+    let normals =
+        triangles.iter().enumerate().map(|(triangle, corners)| corners.map(|vertex| normal(triangle, vertex)));
     (normals.collect(), lines)
 }
 

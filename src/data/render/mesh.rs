@@ -83,11 +83,7 @@ impl<'a> Facets<'a> {
     ///
     /// # Errors
     /// See [`MeshError`].
-    pub fn with_faces(
-        vertices: &[[f64; 3]],
-        triangles: &'a [[u32; 3]],
-        faces: &[u32],
-    ) -> Result<Self, MeshError> {
+    pub fn with_faces(vertices: &[[f64; 3]], triangles: &'a [[u32; 3]], faces: &[u32]) -> Result<Self, MeshError> {
         check(vertices, triangles, faces)?;
         let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
         let normals = face_normals(&points, triangles, faces);

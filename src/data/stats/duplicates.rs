@@ -62,8 +62,8 @@ impl Signature {
 
     fn is_near(&self, other: &Self, frame: Frame) -> bool {
         let near = |a: f64, b: f64| (a - b).abs() <= NEAR;
-        let same_form = near(self.fill(), other.fill())
-            && self.moments.iter().zip(&other.moments).all(|(a, b)| near(*a, *b));
+        let same_form =
+            near(self.fill(), other.fill()) && self.moments.iter().zip(&other.moments).all(|(a, b)| near(*a, *b));
         let apart = |axis: usize| (self.centroid[axis] - other.centroid[axis]).abs();
         let same_place = || near(self.log_volume, other.log_volume) && (0..3).all(|k| apart(k) <= NEAR * self.radius);
         same_form && (frame != Frame::Canonical || same_place())
@@ -121,11 +121,7 @@ pub fn find(parts: &[Part], frame: Frame, scorer: &Scorer) -> Result<Duplicates>
 }
 
 /// The parts of each shape that several have, by index and in their order.
-fn groups(
-    parts: &[Part],
-    frame: Frame,
-    iou: impl Fn(usize, usize) -> Result<f64> + Sync,
-) -> Result<Vec<Vec<usize>>> {
+fn groups(parts: &[Part], frame: Frame, iou: impl Fn(usize, usize) -> Result<f64> + Sync) -> Result<Vec<Vec<usize>>> {
     let mut members = by_truth(parts);
     let signature = |part: usize| parts[part].signature.as_ref().expect("only parts with a signature are members");
     let found: Vec<Vec<Vec<usize>>> = candidates(&members, |part| signature(part), frame)
@@ -242,7 +238,15 @@ mod tests {
 
     fn example(id: usize, program: &str) -> Example {
         let (program, ground_truth) = (Some(program.to_owned()), program.into());
-        Example { id: id.to_string(), image: [].into(), further: Vec::new(), program, ground_truth, label: None, hundred_subset: false }
+        Example {
+            id: id.to_string(),
+            image: [].into(),
+            further: Vec::new(),
+            program,
+            ground_truth,
+            label: None,
+            hundred_subset: false,
+        }
     }
 
     /// The groups of blocks, compared by the IoU of their boxes.

@@ -38,7 +38,7 @@ pub struct SplitStats {
     pub programs: usize,
     /// Rows with a shape of their own, which is their ground truth.
     pub shapes: usize,
-    /// Rows by size of the picture, `width x height` in pixels.
+    /// Pictures by size, `width x height` in pixels.
     pub pictures: BTreeMap<String, usize>,
     /// Length of the programs in characters.
     pub characters: Option<Quantiles>,
@@ -129,8 +129,8 @@ pub struct TokenLengths {
 
 /// Counts the tokens of a row with a program.
 pub struct TokenCounter<'a> {
-    /// Lengths of a row, of a picture of this width and height, and of this program.
-    pub count: &'a (dyn Fn(&Example, (u32, u32), &str) -> TokenLengths + Sync),
+    /// Lengths of a row with pictures of these widths and heights, and with this program.
+    pub count: &'a (dyn Fn(&[(u32, u32)], &str) -> TokenLengths + Sync),
     /// `generate.max_new_tokens`.
     pub max_new_tokens: usize,
     /// `sft.max_length`.
@@ -166,7 +166,7 @@ pub fn measure(
 
 /// What is known of a row.
 struct Row {
-    picture: (u32, u32),
+    pictures: Vec<(u32, u32)>,
     tokens: Option<TokenLengths>,
     signature: Option<Signature>,
     malformed: bool,
@@ -178,12 +178,13 @@ struct Row {
 
 impl Row {
     fn of(example: &Example, scorer: &Scorer, counter: Option<&TokenCounter>) -> cadwright_rollout::Result<Self> {
-        let picture = decode_rgb(&example.image).map_or((0, 0), |picture| picture.dimensions());
+        let size = |bytes: &[u8]| decode_rgb(bytes).map_or((0, 0), |picture| picture.dimensions());
+        let pictures: Vec<(u32, u32)> = example.pictures().map(size).collect();
         let program = example.program.as_deref();
-        let tokens = counter.zip(program).map(|(counter, program)| (counter.count)(example, picture, program));
+        let tokens = counter.zip(program).map(|(counter, program)| (counter.count)(&pictures, program));
         let answer: Answer = scorer.ground_truth(&example.ground_truth)?;
         Ok(Self {
-            picture,
+            pictures,
             tokens,
             signature: answer.solid().and_then(|solid| Signature::of(solid)),
             malformed: answer.solid().is_some_and(|solid| solid.malformed),
@@ -207,7 +208,9 @@ fn summary(dataset: &Dataset, rows: &[Row], counter: Option<&TokenCounter>) -> S
     for (example, row) in dataset.examples().iter().zip(rows) {
         stats.shapes += usize::from(example.ground_truth.shape().is_some());
         stats.malformed += usize::from(row.malformed);
-        *stats.pictures.entry(format!("{} x {}", row.picture.0, row.picture.1)).or_default() += 1;
+        for (width, height) in &row.pictures {
+            *stats.pictures.entry(format!("{width} x {height}")).or_default() += 1;
+        }
         *stats.outcomes.entry(row.outcome).or_default() += 1;
         *stats.engines.entry(row.engine).or_default() += 1;
         if let Some(declined) = &row.declined {
@@ -249,7 +252,10 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {
         let of = Quantiles::of((1..=200).rev().collect()).unwrap();
-        assert_eq!((of.min, of.p5, of.p25, of.median, of.p75, of.p95, of.p99, of.max), (1, 10, 50, 100, 150, 190, 198, 200));
+        assert_eq!(
+            (of.min, of.p5, of.p25, of.median, of.p75, of.p95, of.p99, of.max),
+            (1, 10, 50, 100, 150, 190, 198, 200)
+        );
         assert!((of.mean - 100.5).abs() < 1e-12);
         let one = Quantiles::of(vec![7]).unwrap();
         assert_eq!((one.min, one.p5, one.p99, one.max), (7, 7, 7, 7));

@@ -82,8 +82,7 @@ mod tests {
 
     #[test]
     fn splits_begin_new_rows_and_pictures_are_evenly_spaced() {
-        let splits =
-            [(Split::Train, dataset(&[10, 20, 30, 40])), (Split::Test, dataset(&[50]))];
+        let splits = [(Split::Train, dataset(&[10, 20, 30, 40])), (Split::Test, dataset(&[50]))];
         let sheet = contact_sheet(&splits, 2);
         assert_eq!(sheet.dimensions(), (4 + 12 * 116, 4 + 2 * 116));
         let middle = |column: u32, row: u32| sheet.get_pixel(60 + 116 * column, 60 + 116 * row).0;

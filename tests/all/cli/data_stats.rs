@@ -116,7 +116,7 @@ fn lengths_are_those_of_the_tokenizer_and_limits_say_what_they_cut() {
 #[test]
 fn data_that_is_not_there_is_an_error() {
     let place = Place::new();
-    place.cadwright(["data", "stats", "nowhere/"]).fails_with(&["no data at nowhere"]);
+    place.cadwright(["data", "stats", "nowhere"]).fails_with(&["no data at nowhere"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     place.cadwright(["data", "stats", "empty"]).fails_with(&["empty has no"]);
 }
