@@ -8,6 +8,7 @@ use cadwright::config::Config;
 use cadwright::data::nearest::{Examples, Library};
 use cadwright::data::{DataSource, Dataset, open_dataset};
 use cadwright::distributed::World;
+use cadwright::eval::export::check_cadbench;
 use cadwright::eval::foreign::Programs;
 use cadwright::eval::{Evaluation, prompts_table};
 use cadwright::files::{prepare_parent, write_whole};
@@ -209,8 +210,7 @@ impl EvalArgs {
         if let Some(path) = summary {
             write_whole(&path, &found.summary_json()?)?;
         }
-        if let Some(directory) = self.cadbench_directory()? {
-            let subset = config.data.splits.of(config.eval.split);
+        if let Some((directory, subset)) = self.cadbench(config)? {
             for path in found.export_cadbench(directory, &self.export_modality, subset)? {
                 eprintln!("eval: {} holds what CADBench takes", path.display());
             }
@@ -218,18 +218,22 @@ impl EvalArgs {
         Ok(())
     }
 
-    /// Where to write for CADBench's leaderboard.
-    fn cadbench_directory(&self) -> Result<Option<&Path>> {
+    /// Where to write for CADBench's leaderboard, and the subset's name.
+    fn cadbench<'a>(&'a self, config: &'a Config) -> Result<Option<(&'a Path, &'a str)>> {
         match self.export.as_deref() {
             None => Ok(None),
-            Some([layout, directory]) if layout == "cadbench" => Ok(Some(Path::new(directory))),
+            Some([layout, directory]) if layout == "cadbench" => {
+                let subset = config.data.splits.of(config.eval.split);
+                check_cadbench(&self.export_modality, subset)?;
+                Ok(Some((Path::new(directory), subset)))
+            }
             Some(other) => bail!("--export {}: the layouts are cadbench", other.join(" ")),
         }
     }
 
     /// Scores the programs of another model.
     fn score_predictions(&self, config: &Config, path: &Path) -> Result<()> {
-        self.cadbench_directory()?;
+        self.cadbench(config)?;
         let programs = Programs::read(path, self.id_field.as_deref(), self.program_field.as_deref())?;
         prepare_parent(&self.output_json)?;
         self.summary.iter().try_for_each(|path| prepare_parent(path))?;
@@ -259,7 +263,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
 fn evaluate(args: &EvalArgs, config: &Config, world: &World, device: Device) -> Result<()> {
     let strategies = strategies(&args.prompt)?;
-    args.cadbench_directory()?;
+    args.cadbench(config)?;
     let paths = |strategy: &Option<&str>| {
         let name = strategy.filter(|_| strategies.len() > 1);
         let path = |path: &PathBuf| name.map_or_else(|| path.clone(), |name| named_path(path, name));

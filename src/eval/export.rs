@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::Evaluation;
@@ -11,6 +11,19 @@ use crate::files::write_whole;
 /// The inputs that CADBench has tables for.
 pub const MODALITIES: [&str; 5] = ["singleview", "multiview", "pbr", "mesh", "noisy_mesh"];
 
+/// Checks what [`Evaluation::export_cadbench`] will need, before the work of an evaluation.
+///
+/// # Errors
+/// A subset that is none of CADBench's, or an unknown modality.
+pub fn check_cadbench(modality: &str, subset: &str) -> Result<()> {
+    ensure!(MODALITIES.contains(&modality), "--export-modality {modality}: CADBench has {}", MODALITIES.join(", "));
+    ensure!(
+        subset.starts_with("bench"),
+        "CADBench's files are named by its subsets (benchB, benchF, ..), and this split is called {subset:?}: name the subset with --set data.splits.test=benchB"
+    );
+    Ok(())
+}
+
 impl Evaluation {
     /// Writes the programs as CADBench's leaderboard takes them: `<modality>/r<i>/<subset>.jsonl`
     /// below `directory`, a row `{"file_id", "generated"}` for each part, a file for each sample: the
@@ -18,14 +31,9 @@ impl Evaluation {
     /// at 6a256fe. Returns the files.
     ///
     /// # Errors
-    /// A subset that is none of CADBench's, an unknown modality, or a file that cannot be written.
+    /// See [`check_cadbench`]; or a file cannot be written.
     pub fn export_cadbench(&self, directory: &Path, modality: &str, subset: &str) -> Result<Vec<PathBuf>> {
-        ensure!(MODALITIES.contains(&modality), "--export-modality {modality}: CADBench has {}", MODALITIES.join(", "));
-        if !subset.starts_with("bench") {
-            bail!(
-                "CADBench's files are named by its subsets (benchB, benchF, ..), and this split is called {subset:?}: name the subset with --set data.splits.test=benchB"
-            );
-        }
+        check_cadbench(modality, subset)?;
         let samples = self.report.samples_per_image;
         let write = |sample: usize| {
             let row = |part: &[super::predict::Prediction]| {

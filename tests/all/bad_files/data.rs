@@ -2,7 +2,7 @@
 
 use cadwright::data::image::{decode_rgb, tiles, to_tensor};
 use cadwright::data::parquet::{Row, ShardWriter};
-use cadwright::data::{DataSource, Dataset, Split, encode_png};
+use cadwright::data::{DataSource, Dataset, Place, Split, encode_png};
 
 use super::{check_message, fixture, with_bad_file};
 use crate::damage::read_bad_files;
@@ -114,6 +114,24 @@ fn damaged_parquet_files_are_refused_or_give_rows() {
             Err(error) => check_message("train-00000-of-00001.parquet", &error),
         },
     );
+}
+
+#[test]
+fn damaged_jsonl_files_are_refused_or_give_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("train.jsonl");
+    // A PNG of 1 x 1 pixel.
+    let picture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let row =
+        |id: usize| serde_json::json!({"id": id, "image": picture, "program": "x = 1", "shape": null, "label": "a"});
+    let good: String = (0..3).map(|id| format!("{}\n", row(id))).collect();
+    let source = DataSource::new(Place::Jsonl(path));
+    with_bad_file("jsonl", 600, vec![good.into_bytes()], directory.path(), "train.jsonl", || {
+        match Dataset::open(&source, Split::Train, None) {
+            Ok(dataset) => assert!(!dataset.is_empty() && dataset.len() + dataset.skipped.len() <= 10_000),
+            Err(error) => check_message("train.jsonl", &error),
+        }
+    });
 }
 
 /// The parquet crate reserves memory for all row groups that the footer claims: 2^31 of them.
