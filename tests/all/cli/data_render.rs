@@ -103,7 +103,7 @@ fn shapes_of_every_form_are_drawn_and_bad_ones_are_counted_and_named() {
     let expected =
         ["binary", "plate", "program", "text"].map(|stem| [format!("{stem}_front.png"), format!("{stem}_iso.png")]);
     assert_eq!(names, expected.concat());
-    // The block looks the same in every form: no line between the triangles of a side.
+    // The block looks the same in every form.
     for view in ["front", "iso"] {
         let of = |stem: &str| picture(&place.path(&format!("out/{stem}_{view}.png")));
         assert_eq!(of("binary"), of("text"));
@@ -112,6 +112,11 @@ fn shapes_of_every_form_are_drawn_and_bad_ones_are_counted_and_named() {
     // Seen from the front, the plate hides its hole; the data set's view shows it.
     let dark = |stem: &str| picture(&place.path(stem)).pixels().filter(|pixel| pixel.0[0] < 110).count();
     assert!(dark("out/plate_iso.png") > dark("out/plate_front.png"));
+    // No line runs between the triangles of a side: as many pixels are black.
+    render(&place, &["--output", "large"]);
+    let black = |stem: &str| picture(&place.path(stem)).pixels().filter(|pixel| pixel.0[0] < 60).count() as f64;
+    let ratio = black("large/binary.png") / black("large/program.png");
+    assert!((ratio - 1.0).abs() < 0.1, "{ratio} times the pixels of lines");
 
     // The same bytes on one thread.
     render(&place, &["--output", "again", "--views", "front,iso", "--size", "112", "--jobs", "1"]);

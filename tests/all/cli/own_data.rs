@@ -190,7 +190,7 @@ fn cadbench_is_read_by_its_columns_and_written_for_its_leaderboard() {
     near(report("benchB/hard", "/aligned_iou_adjusted_median"), 0.0, 0.0);
     let written = rows(place.path("mine/singleview/r1/benchB.jsonl"));
     let expected = [(names[0], box_of(sizes[0])), (names[1], box_of(sizes[1])), (names[2], String::new())];
-    assert_eq!(written, expected.map(|(id, program)| json!({"file_id": id, "generated": program})));
+    assert_eq!(written, expected.clone().map(|(id, program)| json!({"file_id": id, "generated": program})));
     // Of two programs for each part, the second ones are the second run.
     let twice = [expected.clone(), expected].concat();
     place.write("p.jsonl", &predictions(&twice));
