@@ -156,7 +156,7 @@ impl Drawing {
         if args.style == Style::Cadrille && views != Views::Grid {
             bail!("--style cadrille draws its own four views in one picture: leave --views out, or give grid2x2");
         }
-        ensure!(views != Views::Grid || size % 2 == 0, "--size {size} with --views grid2x2: must be even");
+        ensure!(views != Views::Grid || size.is_multiple_of(2), "--size {size} with --views grid2x2: must be even");
         Ok(Self { style: args.style, views, size })
     }
 

@@ -87,7 +87,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    fn file<'e>(self, example: &'e Example) -> Option<(&'e [u8], String)> {
+    fn file(self, example: &Example) -> Option<(&[u8], String)> {
         match self {
             Self::Picture(place, view) => {
                 let bytes = example.pictures().nth(place)?;
@@ -100,7 +100,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    fn text<'e>(self, example: &'e Example) -> Option<&'e str> {
+    fn text(self, example: &Example) -> Option<&str> {
         match self {
             Self::Id => Some(&example.id),
             Self::Program => example.program.as_deref(),

@@ -127,10 +127,13 @@ pub struct TokenLengths {
     pub response: Option<usize>,
 }
 
+/// The lengths of a row with pictures of these widths and heights, and with this program.
+pub type CountTokens = dyn Fn(&[(u32, u32)], &str) -> TokenLengths + Sync;
+
 /// Counts the tokens of a row with a program.
 pub struct TokenCounter<'a> {
-    /// Lengths of a row with pictures of these widths and heights, and with this program.
-    pub count: &'a (dyn Fn(&[(u32, u32)], &str) -> TokenLengths + Sync),
+    /// Counts them.
+    pub count: &'a CountTokens,
     /// `generate.max_new_tokens`.
     pub max_new_tokens: usize,
     /// `sft.max_length`.
