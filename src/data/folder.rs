@@ -9,13 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Split;
 use super::content::Content;
 use super::error::DataError;
+use super::listing::{Files, Kind, below, few, insert};
 use super::names::SplitNames;
 use super::rows::RawRow;
-
-/// The most directories within each other that are searched.
-const DEEPEST: usize = 16;
-/// The most names in a message.
-const NAMED: usize = 3;
 
 /// What is equal in the names of the files of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,27 +78,6 @@ section! {
         test_share: f64 = 0.05f64,
     }
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Image,
-    Program,
-    Shape,
-}
-
-impl Kind {
-    fn of(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "png" | "jpg" | "jpeg" | "webp" => Some(Self::Image),
-            "py" => Some(Self::Program),
-            "stl" | "step" | "stp" => Some(Self::Shape),
-            _ => None,
-        }
-    }
-}
-
-/// By name of the part.
-type Files = BTreeMap<String, PathBuf>;
 
 impl Folder {
     /// The directories that are searched for pictures, programs and shapes; an empty path for a kind
@@ -327,66 +302,6 @@ impl Folder {
             shapes: words(shapes),
         }
     }
-}
-
-/// The number of names and the first of them.
-fn few(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.collect();
-    match names.len() {
-        0 => "none".to_owned(),
-        count if count <= NAMED => names.join(", "),
-        count => format!("{count} ({}, ..)", names[..NAMED].join(", ")),
-    }
-}
-
-/// Adds a file to those of its kind.
-fn insert(files: &mut Files, name: String, file: &Path) -> Result<(), DataError> {
-    let Some(known) = files.get(&name) else {
-        files.insert(name, file.to_owned());
-        return Ok(());
-    };
-    let is_step = |file: &Path| {
-        Kind::of(file) == Some(Kind::Shape) && !file.extension().is_some_and(|e| e.eq_ignore_ascii_case("stl"))
-    };
-    if known.parent() == file.parent() && is_step(known) != is_step(file) && Kind::of(file) == Some(Kind::Shape) {
-        if is_step(file) {
-            files.insert(name, file.to_owned());
-        }
-        return Ok(());
-    }
-    Err(DataError::Ambiguous { first: known.clone(), second: file.to_owned() })
-}
-
-/// Whether a directory holds a picture, a program or a shape at some depth.
-pub(super) fn has_parts(directory: &Path) -> bool {
-    let is_part = |file: &PathBuf| Kind::of(file).is_some();
-    below(directory).is_ok_and(|files| files.iter().any(is_part))
-}
-
-/// All files below a directory, sorted. Hidden ones are left out.
-fn below(root: &Path) -> Result<Vec<PathBuf>, DataError> {
-    if !root.is_dir() {
-        return Err(DataError::NotFound { path: root.to_owned() });
-    }
-    let mut files = Vec::new();
-    let mut directories = vec![(root.to_owned(), 0)];
-    while let Some((directory, depth)) = directories.pop() {
-        let io = |source| DataError::Io { path: directory.clone(), source };
-        for entry in std::fs::read_dir(&directory).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let path = entry.path();
-            if path.is_file() {
-                files.push(path);
-            } else if path.is_dir() && depth < DEEPEST {
-                directories.push((path, depth + 1));
-            }
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 #[cfg(test)]

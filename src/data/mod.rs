@@ -11,6 +11,7 @@ pub mod folder;
 pub mod image;
 mod jpeg;
 mod jsonl;
+mod listing;
 pub mod names;
 pub mod nearest;
 pub mod parquet;

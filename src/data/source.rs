@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::Split;
 use super::error::DataError;
-use super::folder::{Folder, has_parts};
+use super::folder::Folder;
+use super::listing::has_parts;
 use super::names::{Columns, SplitNames};
 use crate::hub::{Hub, HubError, RepoKind, base_name, is_hub_id};
 
