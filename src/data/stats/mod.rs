@@ -128,12 +128,12 @@ pub struct TokenLengths {
 }
 
 /// The lengths of a row with pictures of these widths and heights, and with this program.
-pub type CountTokens = dyn Fn(&[(u32, u32)], &str) -> TokenLengths + Sync;
+pub type CountTokens<'a> = dyn Fn(&[(u32, u32)], &str) -> TokenLengths + Sync + 'a;
 
 /// Counts the tokens of a row with a program.
 pub struct TokenCounter<'a> {
     /// Counts them.
-    pub count: &'a CountTokens,
+    pub count: &'a CountTokens<'a>,
     /// `generate.max_new_tokens`.
     pub max_new_tokens: usize,
     /// `sft.max_length`.
