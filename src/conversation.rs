@@ -40,7 +40,7 @@ impl PromptedDataset<'_> {
         text: &str,
         picture: Option<Picture>,
     ) -> Result<Reply, ModelError> {
-        let image_tokens = picture.as_ref().map(|picture| self.pictures.image_tokens(model, picture));
+        let image_tokens = picture.as_ref().map(|picture| self.pictures.image_tokens(model, picture).iter().sum());
         let text = self.prompt.further_turn(text, image_tokens)?;
         let end = self.tokenizer.end_of_turn;
         let is_ended = answer.last() == Some(&end);

@@ -10,12 +10,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::image::{ImageError, decode_rgb, tile_grid, tiles, to_tensor};
 use crate::data::{Dataset, Example, encode_png};
-use crate::model::InternVl;
+use crate::model::{InternVl, InternVlConfig};
 
 /// A picture in a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Picture {
-    /// That of the part at this index of the data set.
+    /// Those of the part at this index of the data set: one, or several that follow each other.
     Part(usize),
     /// Another one. Its embeddings are not kept.
     File(PictureFile),
@@ -34,7 +34,7 @@ impl PictureFile {
         decode_rgb(&bytes).map(|_| Self(bytes))
     }
 
-    /// The picture of an example.
+    /// The picture of an example, the first if it has several.
     pub fn of_example(example: &Example) -> Self {
         Self(example.image.to_vec())
     }
@@ -48,7 +48,16 @@ impl PictureFile {
     }
 }
 
-/// The decoded picture of an example.
+/// The number of embeddings of a picture of this width and height in pixels, of which at most
+/// `max_tiles` tiles are made, without the thumbnail.
+pub fn image_tokens(config: &InternVlConfig, max_tiles: usize, (width, height): (u32, u32)) -> usize {
+    let max_tiles = max_tiles.min(config.max_dynamic_patch) as u32;
+    let (columns, rows) = tile_grid(width, height, config.force_image_size as u32, max_tiles);
+    let tiles = (columns * rows) as usize;
+    (tiles + usize::from(tiles > 1 && config.use_thumbnail)) * config.tokens_per_tile()
+}
+
+/// The decoded picture of an example, the first if it has several.
 ///
 /// # Panics
 /// The picture cannot be decoded, which never happens for a row of a [`Dataset`].
@@ -112,24 +121,28 @@ impl<'a> Pictures<'a> {
         let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch) as u32;
         let use_thumbnail = model.config.use_thumbnail;
         let examples = self.dataset.examples();
+        let tiles_of = |picture: RgbImage| tiles(&picture, size, max_tiles, use_thumbnail);
         let pictures: Vec<Vec<RgbImage>> = pictures
             .par_iter()
-            .map(|picture| tiles(&decoded_of(examples, picture), size, max_tiles, use_thumbnail))
+            .map(|picture| decoded_of(examples, picture).into_iter().flat_map(tiles_of).collect())
             .collect();
         let counts: Vec<i64> = pictures.iter().map(|tiles| tiles.len() as i64).collect();
         (to_tensor(&pictures.concat()), counts)
     }
 
-    /// The number of embeddings of a picture, without embedding it.
-    pub fn image_tokens(&self, model: &InternVl, picture: &Picture) -> usize {
-        let max_tiles = self.max_tiles.min(model.config.max_dynamic_patch);
-        if max_tiles == 1 {
-            return model.config.tokens_per_tile();
+    /// The number of embeddings of each picture, without embedding any: one number for a file, one or
+    /// several for a part.
+    pub fn image_tokens(&self, model: &InternVl, picture: &Picture) -> Vec<usize> {
+        let examples = self.dataset.examples();
+        if self.max_tiles.min(model.config.max_dynamic_patch) == 1 {
+            let count = match picture {
+                Picture::Part(index) => 1 + examples[*index].further.len(),
+                Picture::File(_) => 1,
+            };
+            return vec![model.config.tokens_per_tile(); count];
         }
-        let (width, height) = decoded_of(self.dataset.examples(), picture).dimensions();
-        let (columns, rows) = tile_grid(width, height, model.config.force_image_size as u32, max_tiles as u32);
-        let tiles = (columns * rows) as usize;
-        (tiles + usize::from(tiles > 1 && model.config.use_thumbnail)) * model.config.tokens_per_tile()
+        let tokens = |picture: &RgbImage| image_tokens(&model.config, self.max_tiles, picture.dimensions());
+        decoded_of(examples, picture).iter().map(tokens).collect()
     }
 
     /// Embeds the pictures for an update. If the vision tower is trained,
@@ -206,10 +219,11 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// The decoded picture.
-fn decoded_of(examples: &[Example], picture: &Picture) -> RgbImage {
+/// The decoded picture, or pictures of a part.
+fn decoded_of(examples: &[Example], picture: &Picture) -> Vec<RgbImage> {
+    let decode = |bytes: &[u8]| decode_rgb(bytes).expect("a picture that was decoded before");
     match picture {
-        Picture::Part(index) => decoded(&examples[*index]),
-        Picture::File(file) => decode_rgb(&file.0).expect("a picture file that was decoded before"),
+        Picture::Part(index) => examples[*index].pictures().map(decode).collect(),
+        Picture::File(file) => vec![decode(&file.0)],
     }
 }

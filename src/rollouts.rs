@@ -40,7 +40,8 @@ impl PromptedDataset<'_> {
 
     /// The token ids of `prompt` with `pictures`.
     pub(crate) fn ids(&self, model: &InternVl, prompt: &Prompt, pictures: &[Picture]) -> Vec<i64> {
-        let tokens: Vec<usize> = pictures.iter().map(|picture| self.pictures.image_tokens(model, picture)).collect();
+        let tokens: Vec<usize> =
+            pictures.iter().flat_map(|picture| self.pictures.image_tokens(model, picture)).collect();
         self.tokenizer.encode(&prompt.text(&tokens))
     }
 

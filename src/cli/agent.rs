@@ -188,6 +188,7 @@ fn example(path: &Path, bytes: &[u8]) -> Example {
     Example {
         id: path.display().to_string(),
         image: bytes.into(),
+        further: Vec::new(),
         program: None,
         // The agent compares with the ground truth itself, if there is one.
         ground_truth: "".into(),

@@ -1,19 +1,19 @@
 //! `cadwright data`
 
+mod convert;
+mod render;
+mod stats;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cadwright::data::disturb::Disturbance;
 use cadwright::data::image::{decode_rgb, normalise, tile_grid, tiles, to_tensor};
 use cadwright::data::parquet::{Row, ShardWriter};
-use cadwright::data::render::render_solid;
 use cadwright::data::synth::{Numbers, SynthConfig, generate};
-use cadwright::data::{DataError, DataSource, Example, Selection, Split, encode_png, open_dataset};
+use cadwright::data::{DataError, DataSource, Example, Selection, Split, open_dataset};
 use cadwright::model::files::write_safetensors;
 use cadwright::seeds::seed;
-use cadwright_rewards::extract_program;
-use cadwright_rollout::files::write_whole as write_file;
-use cadwright_rollout::{Scorer, ScorerConfig};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use rayon::prelude::*;
@@ -32,8 +32,13 @@ enum DataCommand {
     Synth(SynthArgs),
     /// Copy a split with disturbed pictures: other size, place, sharpness and tones, stored as JPEG
     Disturb(DisturbArgs),
-    /// Draw the solid of a program in the data set's style
-    Render(RenderArgs),
+    /// Write a data set in another form: parquet, JSONL, or a folder of files
+    Convert(convert::ConvertArgs),
+    /// Draw shapes: STL files, STEP files or programs, one or a folder of them
+    Render(render::RenderArgs),
+    /// Count and measure a data set: lengths, outcomes of its programs, duplicates within and across
+    /// splits
+    Stats(stats::StatsArgs),
     /// Write the pixel values that the model sees of a picture: InternVL's tiles, normalised, as
     /// safetensors
     Pixels(PixelsArgs),
@@ -92,19 +97,6 @@ struct DisturbArgs {
 }
 
 #[derive(Args)]
-struct RenderArgs {
-    /// A CadQuery program
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// File for the picture, as PNG
-    #[arg(long, value_name = "FILE")]
-    output: PathBuf,
-    /// Side of the picture in pixels
-    #[arg(long, default_value_t = 448, value_parser = clap::value_parser!(u32).range(16..=4096))]
-    size: u32,
-}
-
-#[derive(Args)]
 struct PixelsArgs {
     /// The picture: PNG, JPEG or WebP
     #[arg(long, value_name = "FILE")]
@@ -128,7 +120,9 @@ pub fn run(args: &DataArgs) -> Result<()> {
     match &args.command {
         DataCommand::Synth(args) => synth(args),
         DataCommand::Disturb(args) => disturb(args),
-        DataCommand::Render(args) => render(args),
+        DataCommand::Convert(args) => convert::run(args),
+        DataCommand::Render(args) => render::run(args),
+        DataCommand::Stats(args) => stats::run(args),
         DataCommand::Pixels(args) => pixels(args),
     }
 }
@@ -171,18 +165,6 @@ fn disturb(args: &DisturbArgs) -> Result<()> {
     writer.close()?.publish()?;
     println!("{} pictures", rows.len());
     Ok(())
-}
-
-fn render(args: &RenderArgs) -> Result<()> {
-    let program =
-        std::fs::read_to_string(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
-    let answer = Scorer::new(ScorerConfig::default())?.execute(&extract_program(&program))?.answer;
-    let solid = answer.solid().with_context(|| {
-        let reason = answer.error().unwrap_or_default();
-        format!("{} builds no solid: {}: {reason}", args.input.display(), answer.verdict().name())
-    })?;
-    let picture = render_solid(solid, args.size).context("the solid cannot be drawn")?;
-    Ok(write_file(&args.output, &encode_png(&picture)?)?)
 }
 
 fn pixels(args: &PixelsArgs) -> Result<()> {

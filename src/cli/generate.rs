@@ -62,6 +62,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let mut dataset = Dataset::of_examples(vec![Example {
         id: args.image[0].display().to_string(),
         image: read(&args.image[0])?.into(),
+        further: Vec::new(),
         program: None,
         // No ground truth: nothing is compared.
         ground_truth: "".into(),

@@ -32,8 +32,8 @@ impl Data {
     }
 
     fn with_names(&self, place: Place) -> DataSource {
-        let (columns, splits) = (self.columns.clone(), self.splits.clone());
-        DataSource { columns, splits, ..DataSource::new(place) }
+        let (columns, splits, views) = (self.columns.clone(), self.splits.clone(), self.views.clone());
+        DataSource { columns, splits, views, ..DataSource::new(place) }
     }
 
     /// Reports values that are out of range or contradict each other.
@@ -55,6 +55,13 @@ impl Data {
             format!(
                 "data.folder.validation_share = {validation} and data.folder.test_share = {test}: must be in [0, 1], and so must their sum"
             ),
+        );
+        let mut views: Vec<&str> = self.views.iter().map(String::as_str).collect();
+        views.sort_unstable();
+        let is_good = |view: &&str| !view.is_empty() && !view.contains(['/', '\\']);
+        require(
+            views.iter().all(is_good) && views.windows(2).all(|pair| pair[0] != pair[1]),
+            format!("data.views = {}: must be different names as in part_<name>.png", spelling(&self.views)),
         );
         let is_name = self.result_name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             && !self.result_name.starts_with(|c: char| c.is_ascii_digit());

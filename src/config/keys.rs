@@ -298,6 +298,11 @@ section! {
         /// Number of training rows, counted from the first, whose programs are used for learning; 0
         /// for all. PPO uses the pictures and shapes of the other rows, too.
         programs_limit: usize = 0usize,
+        /// Names of the pictures of each part, all of which the model sees, in this order: for
+        /// `["iso", "front"]`, the files `part_iso.png` and `part_front.png` of a folder, or the
+        /// columns `image_iso` and `image_front` of a table. Empty: one picture, `part.png` or
+        /// `image`. The first one is what renders are compared with.
+        views: Vec<String> = [],
         /// Name of the variable that holds a program's result, such as `r` in CAD-Recode's
         /// programs. It comes before the published rule, which decides if a program has no such
         /// shape, and alone if this is empty: `solid`, `result`, `shape`, `part`, `object`, `obj`,

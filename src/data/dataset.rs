@@ -27,6 +27,8 @@ pub struct Example {
     /// The encoded picture as it was stored, usually PNG; empty if the source
     /// [needs none](DataSource::needs_pictures).
     pub image: Arc<[u8]>,
+    /// Further pictures of the part, such as other views, in the order in which the model sees them.
+    pub further: Vec<Arc<[u8]>>,
     /// The ground-truth program, if the row has one that may be used for learning.
     pub program: Option<String>,
     /// The shape of the part: the row's STL or STEP file, or the solid that its program builds.
@@ -35,6 +37,13 @@ pub struct Example {
     pub label: Option<String>,
     /// Whether the row belongs to the public 100-sample test.
     pub hundred_subset: bool,
+}
+
+impl Example {
+    /// The encoded pictures that the model sees, one or several.
+    pub fn pictures(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.image).chain(&self.further).map(|picture| &**picture)
+    }
 }
 
 /// A row that is skipped.
@@ -62,6 +71,9 @@ pub enum SkipReason {
     /// The picture is missing.
     #[error("there is no picture")]
     NoImage,
+    /// One of several pictures is missing: the view of this name.
+    #[error("there is no picture of the view {0}")]
+    NoView(String),
     /// The picture's file cannot be read.
     #[error("cannot read the picture: {0}")]
     UnreadImage(String),
@@ -144,7 +156,7 @@ impl Dataset {
                 if batch.is_empty() {
                     continue 'files;
                 }
-                let check = |row| check(&file, row, source.needs_pictures);
+                let check = |row| check(&file, row, source);
                 let checked: Vec<_> = batch.into_par_iter().map(check).collect();
                 for row in checked {
                     match row {
@@ -171,9 +183,8 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Picture`].
     pub fn of_examples(examples: Vec<Example>) -> Result<Self, DataError> {
-        for example in &examples {
-            decode_rgb(&example.image)
-                .map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
+        for (example, picture) in examples.iter().flat_map(|part| part.pictures().map(move |bytes| (part, bytes))) {
+            decode_rgb(picture).map_err(|source| DataError::Picture { path: example.id.clone().into(), source })?;
         }
         Ok(Self { examples, ..Self::default() })
     }
@@ -188,7 +199,8 @@ impl Dataset {
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for example in &self.examples {
-            for part in [example.id.as_bytes(), &example.image, example.program.as_deref().unwrap_or("").as_bytes()] {
+            let texts = [example.id.as_bytes(), example.program.as_deref().unwrap_or("").as_bytes()];
+            for part in [texts[0], &example.image, texts[1]].into_iter().chain(example.pictures().skip(1)) {
                 hasher.update(&part.len().to_le_bytes()).update(part);
             }
         }
@@ -226,7 +238,7 @@ type Open<'a> = Box<dyn FnOnce() -> Result<Rows, DataError> + 'a>;
 fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>, DataError> {
     let needs_pictures = source.needs_pictures;
     if let Place::Folder(path, folder) = &source.place {
-        let rows = folder.rows(path, (split, &source.splits), needs_pictures)?;
+        let rows = folder.rows(path, (split, &source.splits), &source.views, needs_pictures)?;
         let open = move || -> Result<Rows, DataError> { Ok(Box::new(rows.into_iter().map(Ok))) };
         return Ok(vec![(path.clone(), Box::new(open))]);
     }
@@ -234,11 +246,11 @@ fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>
         let path = file.clone();
         let open: Open = match &source.place {
             Place::Jsonl(_) => Box::new(move || {
-                let columns = ColumnNames::of_jsonl(&source.columns);
+                let columns = ColumnNames::of_jsonl(&source.columns, &source.views);
                 Ok(Box::new(JsonlReader::open(&path, columns, needs_pictures)?))
             }),
             _ => Box::new(move || {
-                let columns = ColumnNames::of_parquet(&source.columns);
+                let columns = ColumnNames::of_parquet(&source.columns, &source.views);
                 Ok(Box::new(RowReader::open(&path, columns, needs_pictures)?))
             }),
         };
@@ -247,14 +259,17 @@ fn streams(source: &DataSource, split: Split) -> Result<Vec<(PathBuf, Open<'_>)>
     Ok(files(source, split)?.into_iter().map(stream).collect())
 }
 
-fn check(file: &Path, row: RawRow, needs_pictures: bool) -> Result<Example, SkippedRow> {
+fn check(file: &Path, row: RawRow, source: &DataSource) -> Result<Example, SkippedRow> {
+    let needs_pictures = source.needs_pictures;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let id = row.id.unwrap_or_else(|| format!("{name}:{}", row.row));
     let directory = file.parent().unwrap_or(Path::new(""));
     let usable = || -> Result<Example, SkipReason> {
         let image = match (row.image, needs_pictures) {
             (_, false) => Vec::new(),
-            (None, true) => return Err(SkipReason::NoImage),
+            (None, true) => {
+                return Err(source.views.first().map_or(SkipReason::NoImage, |view| SkipReason::NoView(view.clone())));
+            }
             (Some(image), true) => image.bytes(directory, is_picture).map_err(SkipReason::UnreadImage)?,
         };
         let program = row.program.map(|program| program.text().map_err(SkipReason::UnreadProgram)).transpose()?;
@@ -271,8 +286,15 @@ fn check(file: &Path, row: RawRow, needs_pictures: bool) -> Result<Example, Skip
         if needs_pictures {
             decode_rgb(&image).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
         }
+        let mut further = Vec::new();
+        for (place, picture) in row.further.into_iter().enumerate().filter(|_| needs_pictures) {
+            let picture = picture.ok_or_else(|| SkipReason::NoView(source.views[place + 1].clone()))?;
+            let bytes = picture.bytes(directory, is_picture).map_err(SkipReason::UnreadImage)?;
+            decode_rgb(&bytes).map_err(|ImageError::Decode { detail }| SkipReason::BadImage(detail))?;
+            further.push(bytes.into());
+        }
         let (label, hundred_subset) = (row.label, row.hundred_subset);
-        Ok(Example { id: id.clone(), image: image.into(), program, ground_truth, label, hundred_subset })
+        Ok(Example { id: id.clone(), image: image.into(), further, program, ground_truth, label, hundred_subset })
     };
     usable().map_err(|reason| SkippedRow { file: file.to_owned(), row: row.row, id, reason })
 }

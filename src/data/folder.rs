@@ -110,9 +110,14 @@ impl Folder {
         &self,
         path: &Path,
         (split, splits): (Split, &SplitNames),
+        views: &[String],
         needs_pictures: bool,
     ) -> Result<Vec<RawRow>, DataError> {
-        let [images, programs, shapes] = self.files(path, splits.of(split))?;
+        let ending = |view: &String| format!("_{view}{}", self.image_suffix);
+        let first = views.first().map_or_else(|| self.image_suffix.clone(), ending);
+        let [images, programs, shapes] = self.files(path, splits.of(split), &first)?;
+        let files_of = |view: &String| Ok(std::mem::take(&mut self.files(path, splits.of(split), &ending(view))?[0]));
+        let further = views.iter().skip(1).map(files_of).collect::<Result<Vec<Files>, DataError>>()?;
         let mut names: Vec<&String> = programs.keys().chain(shapes.keys()).collect();
         if needs_pictures {
             names.extend(images.keys());
@@ -120,8 +125,8 @@ impl Folder {
         names.sort_unstable();
         names.dedup();
         let is_whole = |name: &&&String| {
-            (!needs_pictures || images.contains_key(**name))
-                && (programs.contains_key(**name) || shapes.contains_key(**name))
+            let has_pictures = || images.contains_key(**name) && further.iter().all(|view| view.contains_key(**name));
+            (!needs_pictures || has_pictures()) && (programs.contains_key(**name) || shapes.contains_key(**name))
         };
         let (whole, broken): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| is_whole(name));
         if whole.is_empty() {
@@ -137,6 +142,7 @@ impl Folder {
         let row = |(row, name): (usize, String)| RawRow {
             row,
             image: file(&images, &name),
+            further: further.iter().map(|view| file(view, &name)).collect(),
             program: file(&programs, &name),
             shape: file(&shapes, &name),
             id: Some(name),
@@ -146,7 +152,8 @@ impl Folder {
     }
 
     /// The pictures, programs and shapes by name: of the split `split` alone, if directories divide.
-    fn files(&self, path: &Path, split: &str) -> Result<[Files; 3], DataError> {
+    /// Names of pictures end with `ending`.
+    fn files(&self, path: &Path, split: &str, ending: &str) -> Result<[Files; 3], DataError> {
         let mut searched: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
         let mut found = [Files::new(), Files::new(), Files::new()];
         for (files, (kind, root)) in found.iter_mut().zip(self.roots(path)) {
@@ -157,7 +164,7 @@ impl Folder {
                 searched.insert(root.to_owned(), below(root)?);
             }
             for file in searched[root].iter().filter(|file| Kind::of(file) == Some(kind)) {
-                if let Some(name) = self.name_of(file, root, split, kind) {
+                if let Some(name) = self.name_of(file, root, split, (kind, ending)) {
                     insert(files, name, file)?;
                 }
             }
@@ -166,7 +173,7 @@ impl Folder {
     }
 
     /// The name of the part that a file belongs to; `None` if it belongs to none of this split.
-    fn name_of(&self, file: &Path, root: &Path, split: &str, kind: Kind) -> Option<String> {
+    fn name_of(&self, file: &Path, root: &Path, split: &str, (kind, ending): (Kind, &str)) -> Option<String> {
         let mut below = file.strip_prefix(root).ok()?;
         if self.split_by == SplitBy::Directory {
             below = below.strip_prefix(split).ok().filter(|rest| !rest.as_os_str().is_empty())?;
@@ -176,7 +183,7 @@ impl Folder {
             MatchBy::Path => below.with_extension("").to_string_lossy().replace('\\', "/"),
         };
         match kind {
-            Kind::Image => name.strip_suffix(self.image_suffix.as_str()).map(str::to_owned),
+            Kind::Image => name.strip_suffix(ending).map(str::to_owned),
             _ => Some(name),
         }
     }

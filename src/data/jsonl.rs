@@ -51,6 +51,11 @@ impl JsonlReader {
         let fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| failed(not_a_row(&error)))?;
         let mut row = RawRow { row: self.row, ..RawRow::default() };
         row.hundred_subset = fields.get(SUBSET).and_then(Value::as_bool).unwrap_or(false);
+        for name in self.columns.further() {
+            let value = fields.get(name).filter(|value| !value.is_null());
+            let wrong = |value| failed(format!("field {name:?}: expected text, found {}", kind_of(value)));
+            row.further.push(value.map(|value| file(value).ok_or_else(|| wrong(value))).transpose()?);
+        }
         for (role, name) in self.columns.roles() {
             let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { continue };
             let wrong = || failed(format!("field {name:?}: expected text, found {}", kind_of(value)));

@@ -2,6 +2,7 @@
 
 mod checked;
 mod content;
+pub mod convert;
 pub mod dataset;
 pub mod design;
 pub mod disturb;
@@ -16,7 +17,9 @@ pub mod nearest;
 pub mod parquet;
 pub mod render;
 pub mod rows;
+pub mod shapes;
 pub mod source;
+pub mod stats;
 pub mod synth;
 
 use std::fmt;

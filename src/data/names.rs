@@ -56,35 +56,45 @@ impl SplitNames {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnNames {
     names: Columns,
+    /// The columns of further pictures.
+    further: Vec<String>,
     /// Roles whose column the configuration names, so that it must be there.
     required: Vec<&'static str>,
 }
 
 impl ColumnNames {
-    /// The names for parquet files: those of GenCAD-Code, unless `columns` has others.
-    pub fn of_parquet(columns: &Columns) -> Self {
-        Self::with_defaults(columns, ["image", "cadquery", "ground_truth_mesh", "deepcad_id", "label"])
+    /// The names for parquet files: those of GenCAD-Code, unless `columns` has others. If there are
+    /// `views`, each has a column of its own: `image_front` for the view `front`.
+    pub fn of_parquet(columns: &Columns, views: &[String]) -> Self {
+        Self::with_defaults(columns, views, ["image", "cadquery", "ground_truth_mesh", "deepcad_id", "label"])
     }
 
-    /// The names for JSONL files.
-    pub fn of_jsonl(columns: &Columns) -> Self {
-        Self::with_defaults(columns, ["image", "program", "shape", "id", "label"])
+    /// The names for JSONL files, with a field for each of `views`.
+    pub fn of_jsonl(columns: &Columns, views: &[String]) -> Self {
+        Self::with_defaults(columns, views, ["image", "program", "shape", "id", "label"])
     }
 
-    fn with_defaults(columns: &Columns, defaults: [&str; 5]) -> Self {
+    fn with_defaults(columns: &Columns, views: &[String], defaults: [&str; 5]) -> Self {
         let given = [&columns.image, &columns.program, &columns.shape, &columns.id, &columns.label];
         let [image, program, shape, id, label] =
             [0, 1, 2, 3, 4].map(|i| if given[i].is_empty() { defaults[i].to_owned() } else { given[i].clone() });
+        let mut pictures: Vec<String> = views.iter().map(|view| format!("{image}_{view}")).collect();
+        let image = if pictures.is_empty() { image } else { pictures.remove(0) };
         let roles = ["image", "program", "shape", "id", "label"];
         let required =
             roles.into_iter().zip(given).filter(|(_, name)| !name.is_empty()).map(|(role, _)| role).collect();
-        Self { names: Columns { image, program, shape, id, label }, required }
+        Self { names: Columns { image, program, shape, id, label }, further: pictures, required }
     }
 
     /// The names by role.
     pub fn roles(&self) -> [(&'static str, &str); 5] {
         let Columns { image, program, shape, id, label } = &self.names;
         [("image", image), ("program", program), ("shape", shape), ("id", id), ("label", label)]
+    }
+
+    /// The columns of further pictures, in the order of the views.
+    pub fn further(&self) -> &[String] {
+        &self.further
     }
 
     /// The roles that a column plays; several if the configuration says so.
@@ -105,6 +115,8 @@ impl ColumnNames {
             (is_needed || *role == "image" && needs_pictures) && !has(name)
         };
         let missing = names.iter().find(is_missing).map(|(role, name)| ((*name).to_owned(), *role));
+        let missing_view = self.further.iter().find(|name| needs_pictures && !has(name));
+        let missing = missing.or_else(|| missing_view.map(|name| (name.clone(), "image")));
         let has_truth = has(&self.names.program) || has(&self.names.shape);
         let truth = (!has_truth).then(|| (self.names.program.clone(), "program"));
         match missing.or(truth) {

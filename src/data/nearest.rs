@@ -145,6 +145,7 @@ mod tests {
         Example {
             id: id.into(),
             image: encode_png(&picture).unwrap().into(),
+            further: Vec::new(),
             program: program.map(str::to_owned),
             ground_truth: "".into(),
             label: None,

@@ -26,6 +26,8 @@ pub struct RawRow {
     pub id: Option<String>,
     /// The picture.
     pub image: Option<Content>,
+    /// Further pictures, one for each view after the first.
+    pub further: Vec<Option<Content>>,
     /// The program.
     pub program: Option<Content>,
     /// An STL or STEP file.
@@ -61,8 +63,11 @@ impl RowReader {
         let found: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
         columns.check(path, &found, needs_pictures)?;
         // Pictures that nobody needs are not decoded.
-        let is_wanted =
-            |column: &str| column == SUBSET || columns.roles_of(column).any(|role| needs_pictures || role != "image");
+        let is_wanted = |column: &str| {
+            column == SUBSET
+                || columns.roles_of(column).any(|role| needs_pictures || role != "image")
+                || needs_pictures && columns.further().iter().any(|name| name == column)
+        };
         let projection = project(&schema, path, is_wanted)?;
         check_codecs(reader.metadata(), path, is_wanted)?;
         let rows = || RowIter::from_file_into(Box::new(reader)).project(Some(projection));
@@ -120,10 +125,13 @@ fn project(schema: &TypePtr, path: &Path, is_wanted: impl Fn(&str) -> bool) -> R
 }
 
 fn raw_row(row: usize, fields: Row, columns: &ColumnNames) -> RawRow {
-    let mut found = RawRow { row, ..RawRow::default() };
+    let mut found = RawRow { row, further: vec![None; columns.further().len()], ..RawRow::default() };
     for (name, field) in fields.into_columns() {
         if let (SUBSET, Field::Bool(mark)) = (name.as_str(), &field) {
             found.hundred_subset = *mark;
+        }
+        if let Some(place) = columns.further().iter().position(|further| *further == name) {
+            found.further[place] = file(field.clone());
         }
         for role in columns.roles_of(&name) {
             let field = field.clone();

@@ -20,6 +20,9 @@ pub struct DataSource {
     pub columns: Columns,
     /// What it calls its splits.
     pub splits: SplitNames,
+    /// The names of the pictures of a part; empty if each has one. In tables, each view is a column
+    /// such as `image_front`; in a folder, a file such as `part_front.png`.
+    pub views: Vec<String>,
     /// Whether rows without a picture are skipped. If not, pictures are not read at all, and those
     /// of the examples are empty.
     pub needs_pictures: bool,
@@ -46,7 +49,13 @@ pub enum Place {
 impl DataSource {
     /// A source with the usual names.
     pub fn new(place: Place) -> Self {
-        Self { place, columns: Columns::default(), splits: SplitNames::default(), needs_pictures: true }
+        Self {
+            place,
+            columns: Columns::default(),
+            splits: SplitNames::default(),
+            views: Vec::new(),
+            needs_pictures: true,
+        }
     }
 
     /// Parquet files at a path.

@@ -471,13 +471,14 @@ impl Planner<'_> {
         Lengths { shortest: shortest_share * mean, mean, longest: longest_tokens, truncated }
     }
 
-    /// Tiles of a picture, the thumbnail included.
+    /// Tiles of a part's pictures, the thumbnails included.
     fn tiles(&self) -> u64 {
         let tiles = self.config.model.max_tiles.min(self.model.max_dynamic_patch) as u64;
-        tiles + u64::from(tiles > 1 && self.model.use_thumbnail)
+        let pictures = self.config.data.views.len().max(1) as u64;
+        pictures * (tiles + u64::from(tiles > 1 && self.model.use_thumbnail))
     }
 
-    /// Tokens of the prompt with its picture.
+    /// Tokens of the prompt with its pictures.
     fn prompt(&self) -> f64 {
         self.tiles() as f64 * self.model.tokens_per_tile() as f64 + self.assumptions.prompt_tokens
     }

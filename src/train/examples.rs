@@ -94,14 +94,13 @@ pub fn tokenized_examples(prompted: &PromptedDataset, model: &InternVl, max_leng
         .filter_map(|(index, example)| Some((index, response_ids(prompt, tokenizer, example.program.as_deref()?))))
         .collect();
     let without_plan = responses.iter().filter(|(_, response)| response.is_none()).count();
-    // Pictures of the same number of tiles have the same prompt.
-    let mut prompts: HashMap<usize, Arc<[i64]>> = HashMap::new();
+    // Parts whose pictures have the same numbers of tiles have the same prompt.
+    let mut prompts: HashMap<Vec<usize>, Arc<[i64]>> = HashMap::new();
     let mut examples = Vec::with_capacity(responses.len());
     for (index, response) in responses.into_iter().filter_map(|(index, response)| Some((index, response?))) {
         let image_tokens = prompted.pictures.image_tokens(model, &Picture::Part(index));
-        let prompt = prompts
-            .entry(image_tokens)
-            .or_insert_with(|| tokenizer.encode(&prompted.prompt.text(&[image_tokens])).into());
+        let prompt =
+            prompts.entry(image_tokens).or_insert_with_key(|tokens| tokenizer.encode(&prompt.text(tokens)).into());
         examples.push(TokenizedExample { index, prompt: prompt.clone(), draft: None, response, weights: Vec::new() });
     }
     let all = examples.len();

@@ -2,14 +2,16 @@
 //! what the model computes from them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cadwright::config::Turns;
-use cadwright::data::{DataSource, Dataset, Example, Split};
+use cadwright::data::{DataSource, Dataset, Example, Split, encode_png};
 use cadwright::generate::{Completion, GenerateOptions, Piece, PromptInput, Sampling, generate};
 use cadwright::model::template::ChatTemplate;
 use cadwright::model::{InternVl, InternVlConfig, Positions, Prompt, Tokenizer, Weights, is_language};
 use cadwright::pictures::{Picture, PictureFile, Pictures};
 use cadwright::rollouts::{PromptedDataset, Rollout};
+use cadwright::train::examples::TokenizedExample;
 use cadwright::train::forward::{Pass, PassMode, TokenBatch, narrowed, token_logprobs};
 use cadwright::turns::generate_episodes;
 use cadwright_rewards::program::extract_program;
@@ -143,12 +145,21 @@ fn tiny() -> (InternVl, Tokenizer) {
 
 /// A picture with a bright block whose place depends on `seed`.
 fn drawing(seed: u32) -> PictureFile {
+    PictureFile::of(&drawn(seed)).unwrap()
+}
+
+fn drawn(seed: u32) -> RgbImage {
     let pixel = |x: u32, y: u32| Rgb([((x * 5 + y * seed) % 251) as u8, (x * seed % 241) as u8, (y * 3 % 239) as u8]);
-    PictureFile::of(&RgbImage::from_fn(40, 40, pixel)).unwrap()
+    RgbImage::from_fn(40, 40, pixel)
 }
 
 /// Calls `work` with a data set of one part whose picture is `drawing(1)`.
 fn with_one_part<T>(work: impl FnOnce(&InternVl, &Tokenizer, &PromptedDataset) -> T) -> T {
+    with_part(Vec::new(), work)
+}
+
+/// The same, for a part with further pictures.
+fn with_part<T>(further: Vec<Arc<[u8]>>, work: impl FnOnce(&InternVl, &Tokenizer, &PromptedDataset) -> T) -> T {
     let (model, tokenizer) = tiny();
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::from_fn(40, 40, |x, y| Rgb([(x * 7 % 251) as u8, (y * 11 % 241) as u8, 90]))
@@ -157,6 +168,7 @@ fn with_one_part<T>(work: impl FnOnce(&InternVl, &Tokenizer, &PromptedDataset) -
     let example = Example {
         id: "part".into(),
         image: bytes.into_inner().into(),
+        further,
         program: None,
         ground_truth: "".into(),
         label: None,
@@ -193,12 +205,36 @@ fn a_prompt_of_several_pictures_holds_their_embeddings_in_order() {
 }
 
 #[test]
+fn further_views_of_a_part_are_seen_as_further_pictures_are() {
+    let _guard = sole_user_of_the_generator();
+    let (expected, tokens) = with_one_part(|model, _, prompted| {
+        let all = [Picture::Part(0), Picture::File(drawing(9)), Picture::File(drawing(2))];
+        let input = prompted.input(model, &all);
+        ((input.ids, input.image), prompted.pictures.image_tokens(model, &Picture::Part(0)))
+    });
+    let further = [9, 2].map(|seed| encode_png(&drawn(seed)).unwrap().into());
+    with_part(further.into(), |model, tokenizer, prompted| {
+        let input = prompted.inputs(model, &[0]).remove(0);
+        assert_eq!((&input.ids, &input.image), (&expected.0, &expected.1));
+        assert_eq!(prompted.prompt_ids(model, 0), expected.0);
+        assert_eq!(prompted.pictures.image_tokens(model, &Picture::Part(0)), [tokens[0]; 3]);
+        // Training sees what generation sees, once embedded and once from the cache.
+        let example = TokenizedExample::new(prompted, model, 0, vec![tokenizer.end_of_turn]);
+        assert_eq!(&example.prompt[..], expected.0);
+        for _ in 0..2 {
+            let embedded = prompted.pictures.embed_for_update(model, example.pictures(), &BTreeMap::new());
+            assert_eq!(embedded.concatenated(example.pictures()), expected.1);
+        }
+    });
+}
+
+#[test]
 fn the_next_turn_goes_on_from_the_tokens_that_were_sampled() {
     let _guard = sole_user_of_the_generator();
     with_one_part(|model, tokenizer, prompted| {
         let first = prompted.input(model, &[Picture::Part(0)]);
         let picture = Picture::File(drawing(3));
-        let tokens = prompted.pictures.image_tokens(model, &picture);
+        let tokens = prompted.pictures.image_tokens(model, &picture)[0];
         let turn = tokenizer.encode(&prompted.prompt.further_turn("Again.", Some(tokens)).unwrap());
         let end = tokenizer.end_of_turn;
         // An ended answer has its end already, a cut one and one that ended the text get it.

@@ -7,6 +7,7 @@ use image::RgbImage;
 use thiserror::Error;
 
 use super::canvas::face_tone;
+use super::creases::creased;
 use super::{Canvas, Framing, View, canvas_side};
 
 /// The reason why a tessellation cannot be drawn.
@@ -50,13 +51,7 @@ pub fn render_mesh(
     faces: &[u32],
     size: u32,
 ) -> Result<RgbImage, MeshError> {
-    check(vertices, triangles, faces)?;
-    let side = canvas_side(size);
-    let canvas = match mesh_bounds(vertices, triangles) {
-        Some(bounds) => draw_mesh(vertices, triangles, faces, Framing::fit(&bounds, View::isometric(), side))?,
-        None => Canvas::new(side),
-    };
-    Ok(canvas.to_picture(size))
+    Ok(Facets::with_faces(vertices, triangles, faces)?.picture(View::isometric(), size))
 }
 
 /// Draws a tessellation on a canvas of the framing's side; see [`render_mesh`]. What lies outside
@@ -70,34 +65,88 @@ pub fn draw_mesh(
     faces: &[u32],
     framing: Framing,
 ) -> Result<Canvas, MeshError> {
-    check(vertices, triangles, faces)?;
-    let side = framing.side as usize;
-    let mut canvas = Canvas::new(side);
-    let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
-    let projected: Vec<Vec3> = points.iter().map(|point| framing.project(*point)).collect();
-    let facing = corner_facing(&points, triangles, faces, framing.view.toward);
-    let mut depths = DepthBuffer { side, nearest: vec![f64::INFINITY; side * side] };
-    for (triangle, facing) in triangles.iter().zip(&facing) {
-        let corners = triangle.map(|vertex| projected[vertex as usize]);
-        depths.fill(corners, *facing, &mut canvas);
-    }
-    // Half a pixel of slack for rounding.
-    let slack = 0.5 / framing.scale;
-    for [a, b] in face_borders(triangles, faces) {
-        depths.draw_line(projected[a as usize], projected[b as usize], slack, &mut canvas);
-    }
-    Ok(canvas)
+    Ok(Facets::with_faces(vertices, triangles, faces)?.draw(framing))
 }
 
-/// The box around the vertices that triangles use; `None` without triangles.
-fn mesh_bounds(vertices: &[[f64; 3]], triangles: &[[u32; 3]]) -> Option<Aabb> {
-    Aabb::of_points(triangles.iter().flatten().map(|vertex| Vec3::from(vertices[*vertex as usize])))
+/// A tessellation that is ready to be drawn from any direction.
+pub struct Facets<'a> {
+    points: Vec<Vec3>,
+    triangles: &'a [[u32; 3]],
+    /// The normal at each corner of each triangle, of any length; zero if it is not defined.
+    normals: Vec<[Vec3; 3]>,
+    /// The edges that are drawn.
+    lines: Vec<[u32; 2]>,
+}
+
+impl<'a> Facets<'a> {
+    /// A tessellation whose faces are known: see [`render_mesh`].
+    ///
+    /// # Errors
+    /// See [`MeshError`].
+    pub fn with_faces(vertices: &[[f64; 3]], triangles: &'a [[u32; 3]], faces: &[u32]) -> Result<Self, MeshError> {
+        check(vertices, triangles, faces)?;
+        let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
+        let normals = face_normals(&points, triangles, faces);
+        Ok(Self { points, triangles, normals, lines: face_borders(triangles, faces) })
+    }
+
+    /// A mesh whose faces are not known, such as that of an STL file: lines run along edges between
+    /// triangles whose normals differ by more than [`CREASE_DEGREES`](super::CREASE_DEGREES), and
+    /// shading is smooth elsewhere. Neighbouring triangles must share vertices.
+    ///
+    /// # Errors
+    /// See [`MeshError`].
+    pub fn with_creases(vertices: &[[f64; 3]], triangles: &'a [[u32; 3]]) -> Result<Self, MeshError> {
+        check_geometry(vertices, triangles)?;
+        let points: Vec<Vec3> = vertices.iter().map(|point| Vec3::from(*point)).collect();
+        let (normals, lines) = creased(&points, triangles);
+        Ok(Self { points, triangles, normals, lines })
+    }
+
+    /// The picture in a view, `size` pixels a side; white without triangles.
+    pub fn picture(&self, view: View, size: u32) -> RgbImage {
+        let side = canvas_side(size);
+        let corners = self.triangles.iter().flatten().map(|vertex| self.points[*vertex as usize]);
+        let canvas = match Aabb::of_points(corners) {
+            Some(bounds) => self.draw(Framing::fit(&bounds, view, side)),
+            None => Canvas::new(side),
+        };
+        canvas.to_picture(size)
+    }
+
+    /// Draws it on a canvas of the framing's side. What lies outside of the canvas is cut off.
+    pub fn draw(&self, framing: Framing) -> Canvas {
+        let side = framing.side as usize;
+        let mut canvas = Canvas::new(side);
+        let projected: Vec<Vec3> = self.points.iter().map(|point| framing.project(*point)).collect();
+        let toward = framing.view.toward;
+        // Faces seen from behind (in open meshes) are lit like faces seen from the front.
+        let facing = |normal: Vec3| match normal.norm() {
+            length if length > 0.0 => (normal.dot(&toward) / length).abs(),
+            _ => 0.0,
+        };
+        let mut depths = DepthBuffer { side, nearest: vec![f64::INFINITY; side * side] };
+        for (triangle, normals) in self.triangles.iter().zip(&self.normals) {
+            let corners = triangle.map(|vertex| projected[vertex as usize]);
+            depths.fill(corners, normals.map(facing), &mut canvas);
+        }
+        // Half a pixel of slack for rounding.
+        let slack = 0.5 / framing.scale;
+        for [a, b] in &self.lines {
+            depths.draw_line(projected[*a as usize], projected[*b as usize], slack, &mut canvas);
+        }
+        canvas
+    }
 }
 
 fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result<(), MeshError> {
     if triangles.len() != faces.len() {
         return Err(MeshError::FaceCount { triangles: triangles.len(), faces: faces.len() });
     }
+    check_geometry(vertices, triangles)
+}
+
+fn check_geometry(vertices: &[[f64; 3]], triangles: &[[u32; 3]]) -> Result<(), MeshError> {
     for (triangle, corners) in triangles.iter().enumerate() {
         if let Some(vertex) = corners.iter().copied().find(|vertex| *vertex as usize >= vertices.len()) {
             return Err(MeshError::Vertex { triangle, vertex, vertices: vertices.len() });
@@ -109,9 +158,9 @@ fn check(vertices: &[[f64; 3]], triangles: &[[u32; 3]], faces: &[u32]) -> Result
     }
 }
 
-/// For each corner of each triangle, the cosine between the view and the face's normal there. The
-/// normal is the mean over the face's triangles around that vertex, weighted by area.
-fn corner_facing(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32], toward: Vec3) -> Vec<[f64; 3]> {
+/// For each corner of each triangle, the face's normal there: the sum over the face's triangles
+/// around that vertex, weighted by area.
+fn face_normals(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32]) -> Vec<[Vec3; 3]> {
     let mut sums: HashMap<(u32, u32), Vec3> = HashMap::new();
     for (corners, face) in triangles.iter().zip(faces) {
         let [a, b, c] = corners.map(|vertex| points[vertex as usize]);
@@ -120,13 +169,7 @@ fn corner_facing(points: &[Vec3], triangles: &[[u32; 3]], faces: &[u32], toward:
             *sums.entry((*face, *vertex)).or_insert_with(Vec3::zeros) += normal;
         }
     }
-    let facing = |face: u32, vertex: u32| {
-        let sum = sums[&(face, vertex)];
-        let length = sum.norm();
-        // Faces seen from behind (in open meshes) are lit like faces seen from the front.
-        if length > 0.0 { (sum.dot(&toward) / length).abs() } else { 0.0 }
-    };
-    triangles.iter().zip(faces).map(|(corners, face)| corners.map(|vertex| facing(*face, vertex))).collect()
+    triangles.iter().zip(faces).map(|(corners, face)| corners.map(|vertex| sums[&(*face, vertex)])).collect()
 }
 
 /// Triangle edges that no other triangle of the same face shares, in a fixed order.

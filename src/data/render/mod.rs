@@ -13,10 +13,16 @@
 //!
 //! [`render_csg`] casts rays at solids from [`csg`](cadwright_rewards::csg), [`render_mesh`] draws
 //! tessellated solids with a depth buffer. [`draw_csg`] and [`draw_mesh`] do so in any [`Framing`].
+//! [`Facets`] also finds the edges of meshes that have no faces; [`Views`] draws several views.
 //! All fill a [`Canvas`] at about 448 pixels a side, which is then averaged down. So a small picture
 //! looks like a scaled-down picture of the data set.
+//!
+//! [`render_cadrille`] has another style, that of cadrille.
 
+mod cadrille;
 mod canvas;
+mod creases;
+mod layout;
 mod mesh;
 mod raycast;
 mod view;
@@ -25,8 +31,11 @@ use cadwright_rewards::csg::{Aabb, Vec3};
 use cadwright_rewards::{Geometry, Solid};
 use image::{Rgb, RgbImage};
 
+pub use cadrille::{CADRILLE_SIDE, render_cadrille};
 pub use canvas::Canvas;
-pub use mesh::{MeshError, draw_mesh, render_mesh};
+pub use creases::CREASE_DEGREES;
+pub use layout::{Views, ViewsError};
+pub use mesh::{Facets, MeshError, draw_mesh, render_mesh};
 pub use raycast::{draw_csg, render_csg};
 pub use view::{View, ViewError};
 

@@ -62,6 +62,12 @@ impl View {
         AXES.map(|(name, toward, up)| Self::along(name, toward, up))
     }
 
+    /// Front, top, right and the data set's view.
+    pub fn drafting() -> [Self; 4] {
+        let [front, _, _, right, top, _] = Self::axes();
+        [front, top, right, Self::isometric()]
+    }
+
     /// The views of a name: `iso` (or `isometric`) for the data set's view, `corners` for all eight
     /// corners, `axes` for all six axis views, or the name of one view: see [`View::name`].
     ///
