@@ -24,6 +24,8 @@ use super::metrics::{Means, StepNumbers};
 use super::minibatch::{embeddings_when_generated, logprobs_under, per_token};
 use super::optim::{Optimizer, OptimizerConfig, SkippedUpdates};
 use super::proxy::ProxyWatch;
+use super::reward_command::RewardCommand;
+use super::samples::{FILE, SamplesLog, samples_of};
 use super::schedule::{CeGuard, ce_weight};
 use super::shaping::RunningScale;
 use super::shards::Shard;
@@ -48,6 +50,9 @@ pub(super) struct Learner<'a> {
     pub(super) optimizer: Optimizer,
     pub(super) value_head: ValueHead,
     pub(super) value_optimizer: Optimizer,
+    pub(super) reward_command: Option<RewardCommand>,
+    /// Where completions are written, on rank 0.
+    pub(super) samples: Option<SamplesLog>,
     pub(super) state: PpoState,
 }
 
@@ -129,12 +134,18 @@ impl<'a> Learner<'a> {
             policy,
             value_optimizer: Optimizer::new(value_head.weights(), value_config),
             value_head,
+            reward_command: RewardCommand::start(stage)?,
+            samples: None,
             state,
         };
         let directory = learner.checkpoint_dir();
         if let Some(saved) = checkpoint::load::<PpoState>(stage.world, &directory, &mut learner.parts())? {
             learner.state = saved;
             stage.world.say(&format!("ppo: goes on at step {} of {}", learner.state.position.step, ppo.steps));
+        }
+        if stage.world.is_main() {
+            let (step, limit) = (learner.state.position.step, ppo.samples_log_mib);
+            learner.samples = Some(SamplesLog::open(&stage.run_dir, step, limit)?);
         }
         let best = std::mem::take(&mut learner.state.position.best);
         learner.state.position.best = best.or_stored(&stage.run_dir.join("ppo/best"));
@@ -271,6 +282,34 @@ impl<'a> Learner<'a> {
         }
         let new = on.into_iter().filter(|(alarm, _)| new.contains(alarm));
         new.map(|(alarm, reason)| format!("alarm {}: {reason}", alarm.name())).collect()
+    }
+
+    /// Writes the completions of the step that was counted last to `samples.jsonl.gz`. If the disk
+    /// does not take them, or the file is full, a line says so and the run goes on.
+    pub(super) fn write_samples(&self, rollouts: &[Rollout]) {
+        let (ppo, step) = (self.ppo(), self.state.position.step - 1);
+        let Some(log) = self.samples.as_ref().filter(|_| ppo.samples_log_every > 0) else { return };
+        if !step.is_multiple_of(ppo.samples_log_every) {
+            return;
+        }
+        let frame = self.config().reward_frame();
+        let problem = match log.write(&samples_of(rollouts, step, ppo.samples_per_image, self.stage.train, frame)) {
+            Ok(true) => return,
+            Ok(false) => format!("it would exceed ppo.samples_log_mib = {}", ppo.samples_log_mib),
+            Err(error) => format!("{error:#}"),
+        };
+        self.stage.world.say(&format!("ppo: warning: the completions of step {step} are not in {FILE}: {problem}"));
+    }
+
+    /// Shows the distributions of the step that was counted last in TensorBoard.
+    pub(super) fn write_histograms(&self, training: &mut TrainingLoop, rollouts: &[Rollout]) {
+        let (step, frame) = (self.state.position.step - 1, self.config().reward_frame());
+        let rewards: Vec<f64> = rollouts.iter().filter_map(|rollout| rollout.reward).map(f64::from).collect();
+        let ious: Vec<f64> = rollouts.iter().map(|rollout| rollout.iou_in(frame)).collect();
+        let lengths: Vec<f64> = rollouts.iter().map(|rollout| rollout.tokens().len() as f64).collect();
+        for (name, values) in [("reward", rewards), ("iou", ious), ("response_length", lengths)] {
+            training.telemetry.histogram(step, name, &values);
+        }
     }
 
     /// The weight of the cross-entropy in this step.

@@ -17,6 +17,8 @@ mod minibatch;
 pub mod optim;
 pub mod ppo;
 pub mod proxy;
+pub mod reward_command;
+pub mod samples;
 pub mod schedule;
 pub mod sft;
 pub mod shaping;

@@ -14,6 +14,7 @@ mod jsonl;
 mod meshes;
 mod refusals;
 mod report;
+mod reward_metrics;
 mod routing;
 mod scorer;
 mod shapes;
