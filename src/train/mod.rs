@@ -17,6 +17,7 @@ mod minibatch;
 pub mod optim;
 pub mod ppo;
 pub mod proxy;
+mod records;
 pub mod reward_command;
 pub mod samples;
 pub mod schedule;

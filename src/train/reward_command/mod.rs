@@ -5,19 +5,16 @@
 //! many lines. It is killed and started again; the completion has no answer if a fresh process fails
 //! on it too. Not covered: the command is trusted, so it has the user's environment and files.
 
+mod pool;
 mod process;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use cadwright_rewards::RewardConfig;
 use cadwright_rollout::{Score, Scorer};
-use crossbeam::channel::{Receiver, Sender, unbounded};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -28,60 +25,8 @@ use crate::config::Config;
 use crate::data::{Dataset, Example};
 use crate::distributed::World;
 use crate::rollouts::Rollout;
-use process::{Process, StderrLog};
-
-/// Failures in a row after which the rest of a step's completions get no answer: a command that
-/// always hangs must not hold the run for ever.
-const MOST_FAILURES: usize = 8;
-
-/// What the command is told about a completion.
-#[derive(Debug, Clone, Serialize)]
-pub struct Request {
-    /// Number of the request, which the answer repeats.
-    pub id: u64,
-    /// The row's id.
-    pub part: String,
-    /// The input picture; the file is there until the answer.
-    pub image: PathBuf,
-    /// The program, as it was executed.
-    pub program: String,
-    /// Class of its outcome.
-    pub outcome: &'static str,
-    /// Volume of its solid; `None` without one.
-    pub volume: Option<f64>,
-    /// Smallest and largest coordinates of its solid; `None` without one.
-    pub bounds: Option<[[f64; 3]; 2]>,
-    /// IoU in the frame of the reward; `None` without a ground truth.
-    pub iou: Option<f64>,
-}
-
-/// What the processes share.
-struct Shared {
-    config: RewardConfig,
-    log: StderrLog,
-    /// The picture of the first requests.
-    check_image: PathBuf,
-    /// Since the last call of [`RewardCommand::ask`].
-    restarts: AtomicUsize,
-    failures_in_a_row: AtomicUsize,
-}
-
-/// The place of a process.
-struct Slot {
-    process: Option<Process>,
-    /// Whether a process was started here before.
-    has_started: bool,
-    /// Whether the process has answered nothing but the first requests.
-    is_fresh: bool,
-}
-
-/// A request for any process, and where its answer goes.
-struct Job {
-    id: u64,
-    place: usize,
-    request: String,
-    answer: Sender<(usize, Result<f64, String>)>,
-}
+use pool::{Pool, Request};
+use process::StderrLog;
 
 /// What there is to log of a step.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -97,17 +42,15 @@ struct Counts {
 
 /// The processes of this rank. They end when this is dropped.
 pub struct RewardCommand {
-    shared: Arc<Shared>,
+    /// Where pictures are written.
     directory: PathBuf,
-    jobs: Option<Sender<Job>>,
-    threads: Vec<JoinHandle<()>>,
     state: RefCell<State>,
 }
 
 /// What changes from step to step.
-#[derive(Default)]
 struct State {
-    next_id: u64,
+    pool: Pool,
+    /// Since the last call of [`RewardCommand::numbers`].
     counts: Counts,
 }
 
@@ -148,20 +91,11 @@ impl RewardCommand {
         let pictures = pictures.canonicalize().with_context(cannot)?;
         let log = StderrLog::open(&stderr).with_context(cannot)?;
         let said_before = std::fs::metadata(&stderr).map_or(0, |metadata| metadata.len());
-        let (restarts, failures_in_a_row) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let check_image = example.map(|example| write_picture(&pictures, "check", example)).transpose()?;
         let check_image = check_image.unwrap_or_default();
-        let shared = Arc::new(Shared { config: config.clone(), log, check_image, restarts, failures_in_a_row });
-        let first = shared.started().map_err(|reason| refusal(config, &reason, &stderr, said_before))?;
-        let (jobs, queue) = unbounded();
-        let mut first = Some(first);
-        let serve = |_| {
-            let (shared, queue, first) = (Arc::clone(&shared), queue.clone(), first.take());
-            thread::spawn(move || shared.serve(&queue, first))
-        };
-        let threads = (0..config.command_processes).map(serve).collect();
-        let state = RefCell::new(State { next_id: CHECKS, counts: Counts::default() });
-        Ok(Self { shared, directory: pictures, jobs: Some(jobs), threads, state })
+        let pool = Pool::start(config, log, check_image);
+        let pool = pool.map_err(|reason| refusal(config, &reason, &stderr, said_before))?;
+        Ok(Self { directory: pictures, state: RefCell::new(State { pool, counts: Counts::default() }) })
     }
 
     /// Asks about the programs of `rollouts`, those of this rank, and adds `reward.command_weight`
@@ -219,26 +153,12 @@ impl RewardCommand {
         Ok(())
     }
 
-    /// The answers to requests, in their order. Their ids are set here.
-    pub fn ask(&self, requests: Vec<Request>) -> Vec<Option<f64>> {
+    /// The answers to requests, in their order.
+    fn ask(&self, requests: Vec<Request>) -> Vec<Option<f64>> {
         let started = Instant::now();
-        let (sender, receiver) = unbounded();
-        self.shared.failures_in_a_row.store(0, Ordering::Relaxed);
-        let mut state = self.state.borrow_mut();
-        let mut answers = vec![Err("there is no process".to_owned()); requests.len()];
-        for (place, request) in requests.into_iter().enumerate() {
-            let request = Request { id: state.next_id, ..request };
-            let job = Job { id: request.id, place, request: line_of(&request), answer: sender.clone() };
-            state.next_id += 1;
-            // The threads end only when this is dropped.
-            let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
-        }
-        drop(sender);
-        for (place, answer) in receiver {
-            answers[place] = answer;
-        }
-        let counts = &mut state.counts;
-        counts.restarts += self.shared.restarts.swap(0, Ordering::Relaxed);
+        let State { pool, counts } = &mut *self.state.borrow_mut();
+        let (answers, restarts) = pool.ask(requests);
+        counts.restarts += restarts;
         counts.asked += answers.len();
         counts.sum += answers.iter().flatten().sum::<f64>();
         counts.failures += answers.iter().filter(|answer| answer.is_err()).count();
@@ -269,98 +189,6 @@ impl RewardCommand {
             ("reward_command/seconds", all.iter().map(|counts| counts.seconds).fold(0.0, f64::max)),
         ]);
         Ok(numbers)
-    }
-}
-
-impl Drop for RewardCommand {
-    fn drop(&mut self) {
-        self.jobs.take();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Requests with which a process begins.
-const CHECKS: u64 = 2;
-
-impl Shared {
-    /// A new process that has answered two requests: about a cube, and about a program that fails.
-    /// The second one shows whether it writes one line for each.
-    fn started(&self) -> Result<Process, String> {
-        let solid = Request {
-            id: 0,
-            part: "check".to_owned(),
-            image: self.check_image.clone(),
-            program: "solid = cq.Workplane().box(2, 2, 2)".to_owned(),
-            outcome: "solid",
-            volume: Some(8.0),
-            bounds: Some([[-1.0; 3], [1.0; 3]]),
-            iou: Some(1.0),
-        };
-        let failure = Request {
-            id: 1,
-            program: "solid = cq.Workplane(.box(2".to_owned(),
-            outcome: "syntax",
-            volume: None,
-            bounds: None,
-            iou: Some(0.0),
-            ..solid.clone()
-        };
-        let started = Process::start(&self.config.command, &self.log);
-        let mut process = started.map_err(|error| format!("it cannot be started: {error}"))?;
-        let limit = self.limit();
-        process.ask(0, line_of(&solid), limit + Duration::from_secs_f64(self.config.command_start_s))?;
-        process.ask(1, line_of(&failure), limit)?;
-        Ok(process)
-    }
-
-    /// The time that a process has for an answer.
-    fn limit(&self) -> Duration {
-        Duration::from_secs_f64(self.config.command_timeout_s)
-    }
-
-    /// Answers requests until there are no more.
-    fn serve(&self, jobs: &Receiver<Job>, process: Option<Process>) {
-        let mut slot = Slot { has_started: process.is_some(), process, is_fresh: true };
-        for Job { id, place, request, answer } in jobs {
-            let result = if self.failures_in_a_row.load(Ordering::Relaxed) >= MOST_FAILURES {
-                Err(format!("it was not asked after {MOST_FAILURES} failures in a row"))
-            } else {
-                self.answer(&mut slot, id, &request)
-            };
-            match &result {
-                Ok(_) => self.failures_in_a_row.store(0, Ordering::Relaxed),
-                Err(_) => _ = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed),
-            }
-            // Nobody waits for it if the run ends.
-            let _ = answer.send((place, result));
-        }
-    }
-
-    /// The answer of the slot's process, or of a new one if it fails and had answered before: then
-    /// the fault may be of an earlier request.
-    fn answer(&self, slot: &mut Slot, id: u64, request: &str) -> Result<f64, String> {
-        loop {
-            let mut running = match slot.process.take() {
-                Some(running) => running,
-                None => {
-                    let is_restart = std::mem::replace(&mut slot.has_started, true);
-                    self.restarts.fetch_add(usize::from(is_restart), Ordering::Relaxed);
-                    slot.is_fresh = true;
-                    self.started()?
-                }
-            };
-            let is_fresh = std::mem::replace(&mut slot.is_fresh, false);
-            match running.ask(id, request.to_owned(), self.limit()) {
-                Ok(reward) => {
-                    slot.process = Some(running);
-                    return Ok(reward);
-                }
-                Err(reason) if is_fresh => return Err(reason),
-                Err(_) => {}
-            }
-        }
     }
 }
 
@@ -395,11 +223,6 @@ fn described(part: &str, image: PathBuf, program: &str, score: &Score, config: &
         bounds: measured.map(|(_, bounds)| bounds),
         iou: has_truth.then(|| score.iou_in(config.reward_frame())),
     }
-}
-
-fn line_of(request: &Request) -> String {
-    // Only a map with keys that are no text cannot be written.
-    serde_json::to_string(request).unwrap_or_default()
 }
 
 /// Writes the picture of a part to a file `name` with the extension of its format.

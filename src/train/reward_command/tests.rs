@@ -1,5 +1,9 @@
 use std::os::unix::fs::PermissionsExt;
 
+use std::thread;
+use std::time::Duration;
+
+use super::pool::MOST_FAILURES;
 use super::*;
 
 /// Answers with the length of the program, and misbehaves if the program says so.
@@ -168,7 +172,8 @@ fn what_it_says_goes_to_a_file_and_its_processes_end_with_it() {
     std::fs::write(&script, "#!/bin/sh\npython3 \"$1\"\nexit 0\n").unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = "import json, os, sys\nprint('pid', os.getpid(), file=sys.stderr, flush=True)\nfor line in sys.stdin:\n    \
-                   print(json.dumps({'id': json.loads(line)['id'], 'reward': 0}), flush=True)\n";
+                   print(json.dumps({'id': json.loads(line)['id'], 'reward': 0}), flush=True)\n\
+                   import time; time.sleep(1000)\n";
     let config = place.config(program);
     let path = config.command.trim_start_matches("python3 ").to_owned();
     let config = RewardConfig { command: format!("{} {path}", script.display()), ..config };
@@ -194,7 +199,7 @@ fn what_it_says_goes_to_a_file_and_its_processes_end_with_it() {
 
 #[test]
 fn a_request_has_the_documented_fields() {
-    let line = line_of(&requests(&["x = 1"])[0]);
+    let line = requests(&["x = 1"])[0].line();
     assert_eq!(
         line,
         "{\"id\":0,\"part\":\"part\",\"image\":\"picture.png\",\"program\":\"x = 1\",\"outcome\":\"solid\",\
