@@ -103,7 +103,7 @@ for n, line in enumerate(sys.stdin):
     let samples = samples(&place.path("run"));
     let is_answered = |sample: &&Sample| sample.command_reward.is_some();
     for sample in &samples {
-        assert!(is_answered(&sample) <= (sample.program.len() % 5 > 2), "{sample:?}\n{finished}");
+        assert!(is_answered(&sample) <= (sample.program.chars().count() % 5 > 2), "{sample:?}\n{finished}");
         let expected = own_terms(sample) + if is_answered(&sample) { 1.0 } else { 0.0 };
         assert!((f64::from(sample.reward.expect("a reward")) - expected).abs() < 1e-5, "{sample:?}\n{finished}");
     }
