@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const VARIABLE: &str = "CADWRIGHT_FAILPOINT";
 
 /// Every place, in the order in which a step comes to them.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
+    "samples-step",
     "metrics-row",
     "checkpoint-begun",
     "checkpoint-weights",

@@ -98,6 +98,8 @@ pub struct Rollout {
     /// How much the render of the program's solid is like the picture, in [0, 1]; 0 without a solid.
     /// `None` unless the reward needs it.
     pub image_score: Option<f64>,
+    /// The reward command's answer about the last program. `None` without one.
+    pub command_reward: Option<f64>,
     /// The reward that is trained on: that of the scores, shaped. `None` for a completion that
     /// could not be compared with its ground truth, which says nothing about the policy.
     pub reward: Option<f32>,
@@ -301,6 +303,7 @@ struct SentRollout {
     program: String,
     score: Option<Score>,
     image_score: Option<f64>,
+    command_reward: Option<f64>,
 }
 
 /// A turn as the other ranks get it: without embeddings.
@@ -335,6 +338,7 @@ pub fn gathered(
         program: rollout.program.clone(),
         score: rollout.score.clone(),
         image_score: rollout.image_score,
+        command_reward: rollout.command_reward,
     };
     let all = world.gather("the rollouts", own.iter().map(sent).collect::<Vec<_>>())?;
     let mut found: Vec<Option<Rollout>> = (0..parts.len() * samples).map(|_| None).collect();
@@ -352,11 +356,20 @@ pub fn gathered(
                 _ => prompted.prompt_ids(model, index).into(),
             };
             prompt = Some((index, Rc::clone(&ids)));
-            let SentRollout { tokens, logprobs, truncated, earlier, program, score, image_score } = sent;
+            let SentRollout { tokens, logprobs, truncated, earlier, program, score, image_score, command_reward } =
+                sent;
             let completion = Completion { tokens, logprobs, truncated, states: None };
-            let prompt = ids;
-            found[position] =
-                Some(Rollout { index, prompt, completion, earlier, program, score, image_score, ..Rollout::default() });
+            found[position] = Some(Rollout {
+                index,
+                prompt: ids,
+                completion,
+                earlier,
+                program,
+                score,
+                image_score,
+                command_reward,
+                ..Rollout::default()
+            });
         }
     }
     found.into_iter().map(|rollout| rollout.context("a rank sent fewer rollouts than its share")).collect()

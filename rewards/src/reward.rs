@@ -17,6 +17,69 @@ pub enum RewardSource {
 }
 
 crate::section! {
+    /// `[reward.metrics]`: further measures of likeness as terms of the reward, each with its weight.
+    /// A weight above 0 makes scoring compute the measure, for solids of both engines.
+    RewardMetrics {
+        /// Multiplies `exp(-cd / chamfer_scale)`, where `cd` is the chamfer distance of the protocol
+        /// `cadrille` (docs/metrics.md): 1 for the same surface, wherever and however large.
+        chamfer: f64 = 0.0,
+        /// The chamfer distance that earns 1 / e. The squared distances of `cd` are in units of the
+        /// longest side: 0.01 is about 0.07 of it, one way.
+        chamfer_scale: f64 = 0.01,
+        /// Multiplies the surface IoU of the protocol `cadbench`: the share of points of both surfaces
+        /// that are near the other.
+        siou: f64 = 0.0,
+        /// Multiplies the IoU in the frame `aligned`.
+        aligned: f64 = 0.0,
+    }
+}
+
+/// What `[reward.metrics]` measures of a solid, each in [0, 1] and greater for a better one; 0 if it
+/// is undefined for one of the solids. `None`: its weight is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricValues {
+    /// `exp(-cd / chamfer_scale)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chamfer: Option<f64>,
+    /// Surface IoU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub siou: Option<f64>,
+    /// IoU in the frame `aligned`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aligned: Option<f64>,
+}
+
+impl MetricValues {
+    /// The values with their names.
+    pub fn named(&self) -> [(&'static str, Option<f64>); 3] {
+        [("chamfer", self.chamfer), ("siou", self.siou), ("aligned", self.aligned)]
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl RewardMetrics {
+    /// Whether some term is used.
+    pub fn is_used(&self) -> bool {
+        self.chamfer > 0.0 || self.siou > 0.0 || self.aligned > 0.0
+    }
+
+    /// The value of a chamfer distance of the protocol `cadrille`, in [0, 1].
+    pub fn of_chamfer(&self, cd: Option<f64>) -> f64 {
+        cd.map_or(0.0, |cd| (-cd / self.chamfer_scale).exp())
+    }
+
+    /// The terms of a solid: the sum of weights times values.
+    pub fn terms(&self, values: &MetricValues) -> f64 {
+        let weights = [self.chamfer, self.siou, self.aligned];
+        weights.iter().zip(values.named()).map(|(weight, (_, value))| weight * value.unwrap_or(0.0)).sum()
+    }
+}
+
+crate::section! {
     /// Terms of the reward; see [`reward`] for the formula. Every key is optional.
     RewardConfig {
         /// `shape` (the IoU with the ground truth) or `image` (the likeness of the solid's render to
@@ -53,6 +116,23 @@ crate::section! {
         /// fails gets this penalty instead of its class's penalty, because the model made no syntax
         /// error.
         penalty_truncated: f64 = 0.0,
+        /// A program of your own that rates completions, as a shell command: `command_weight` times
+        /// its answer is added to the reward (docs/rl.md, Rewards). Empty: none. Only reinforcement
+        /// learning reads it.
+        command: String = "",
+        /// Multiplies the answer of `command`.
+        command_weight: f64 = 1.0,
+        /// Number of processes of `command` on each rank. Each gets one completion at a time. May
+        /// change when a run is continued.
+        command_processes: usize = 1usize,
+        /// Deadline of an answer of `command`, in seconds. Then the process is killed and started
+        /// again. May change when a run is continued.
+        command_timeout_s: f64 = 10.0,
+        /// Further seconds for the first answer of a process of `command`, which may have a model to
+        /// load. May change when a run is continued.
+        command_start_s: f64 = 60.0,
+        /// Further measures of likeness.
+        metrics: RewardMetrics = RewardMetrics::default(),
     }
 }
 
@@ -87,6 +167,10 @@ impl RewardConfig {
             ("penalty_memory", self.penalty_memory),
             ("penalty_crash", self.penalty_crash),
             ("penalty_truncated", self.penalty_truncated),
+            ("metrics.chamfer", self.metrics.chamfer),
+            ("metrics.siou", self.metrics.siou),
+            ("metrics.aligned", self.metrics.aligned),
+            ("command_start_s", self.command_start_s),
         ];
         let negative = terms
             .into_iter()
@@ -97,7 +181,42 @@ impl RewardConfig {
             .iter()
             .filter(|threshold| !(0.0..=1.0).contains(*threshold))
             .map(|threshold| format!("iou_thresholds has {threshold}: an IoU is between 0 and 1"));
-        negative.chain(outside).collect()
+        negative.chain(outside).chain(self.problems_of_command()).chain(self.problems_of_metrics()).collect()
+    }
+
+    fn problems_of_command(&self) -> Vec<String> {
+        const MOST_SECONDS: f64 = 86_400.0;
+        const MOST_PROCESSES: usize = 1024;
+        let mut problems = Vec::new();
+        if !self.command_weight.is_finite() {
+            problems.push(format!("command_weight = {}: expected a finite number", self.command_weight));
+        }
+        if !(0.01..=MOST_SECONDS).contains(&self.command_timeout_s) || self.command_start_s > MOST_SECONDS {
+            problems.push(format!(
+                "command_timeout_s = {} and command_start_s = {}: expected 0.01 and 0 seconds at least, {MOST_SECONDS} \
+                 at most",
+                self.command_timeout_s, self.command_start_s
+            ));
+        }
+        if !(1..=MOST_PROCESSES).contains(&self.command_processes) {
+            let expected = format!("expected 1 to {MOST_PROCESSES}");
+            problems.push(format!("command_processes = {}: {expected}", self.command_processes));
+        }
+        problems
+    }
+
+    fn problems_of_metrics(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let scale = self.metrics.chamfer_scale;
+        if !(scale.is_finite() && scale > 0.0) {
+            problems.push(format!("metrics.chamfer_scale = {scale}: expected a finite number above 0"));
+        }
+        if self.source == RewardSource::Image && self.metrics.is_used() {
+            problems.push(
+                "metrics compare with the ground truth's shape, but source = \"image\" must not know it".to_owned(),
+            );
+        }
+        problems
     }
 }
 
@@ -146,6 +265,12 @@ mod tests {
         penalty_memory: 6.0,
         penalty_crash: 7.0,
         penalty_truncated: 0.125,
+        command: String::new(),
+        command_weight: 1.0,
+        command_processes: 1,
+        command_timeout_s: 10.0,
+        command_start_s: 60.0,
+        metrics: RewardMetrics { chamfer: 0.0, chamfer_scale: 0.01, siou: 0.0, aligned: 0.0 },
     };
 
     #[test]
@@ -195,6 +320,42 @@ mod tests {
         assert_eq!(config, RewardConfig { iou_weight: 3.0, ..RewardConfig::default() });
         let error = serde_json::from_str::<RewardConfig>(r#"{"iou_wieght": 3.0}"#).unwrap_err();
         assert!(error.to_string().contains("iou_wieght"), "{error}");
+    }
+
+    #[test]
+    fn a_metric_is_worth_its_weight() {
+        let metrics = RewardMetrics { chamfer: 0.5, chamfer_scale: 0.02, siou: 0.25, aligned: 2.0 };
+        assert_eq!((metrics.of_chamfer(Some(0.0)), metrics.of_chamfer(None)), (1.0, 0.0));
+        // exp(-0.02 ln 2 / 0.02)
+        let chamfer = metrics.of_chamfer(Some(0.02 * 2f64.ln()));
+        assert!((chamfer - 0.5).abs() < 1e-12, "{chamfer}");
+        let values = MetricValues { chamfer: Some(0.5), siou: Some(0.8), aligned: Some(0.1) };
+        // 0.5 * 0.5 + 0.25 * 0.8 + 2 * 0.1
+        assert!((metrics.terms(&values) - 0.65).abs() < 1e-12);
+        assert_eq!(metrics.terms(&MetricValues::default()), 0.0);
+        assert!(metrics.is_used() && !RewardMetrics::default().is_used());
+    }
+
+    #[test]
+    fn commands_and_metrics_have_limits() {
+        let problems = |config: RewardConfig| config.problems().join("; ");
+        let command = RewardConfig {
+            command_weight: f64::INFINITY,
+            command_processes: 0,
+            command_timeout_s: 0.0,
+            ..RewardConfig::default()
+        };
+        for text in ["command_weight = inf", "command_processes = 0", "command_timeout_s = 0"] {
+            assert!(problems(command.clone()).contains(text), "{}", problems(command));
+        }
+        // A weight may be negative: the answer is then a cost.
+        assert_eq!(problems(RewardConfig { command_weight: -1.0, ..RewardConfig::default() }), "");
+        let metrics = RewardMetrics { siou: -1.0, chamfer_scale: 0.0, ..RewardMetrics::default() };
+        let found = problems(RewardConfig { metrics, ..RewardConfig::default() });
+        assert!(found.contains("metrics.siou = -1") && found.contains("metrics.chamfer_scale = 0"), "{found}");
+        let metrics = RewardMetrics { siou: 1.0, ..RewardMetrics::default() };
+        let found = problems(RewardConfig { source: RewardSource::Image, metrics, ..RewardConfig::default() });
+        assert!(found.contains("metrics") && found.contains("\"image\""), "{found}");
     }
 
     #[test]

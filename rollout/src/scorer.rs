@@ -56,7 +56,7 @@ impl Scorer {
         let engines = Engines {
             engine: config.engine,
             result_name: config.result_name.clone(),
-            needs_mass: config.frames.iter().any(|frame| frame.is_of_grids() && *frame != Frame::Canonical),
+            needs_mass: needs_mass(&config),
             workers: Workers::new(server, jobs),
             store: Store::new(MEMORY_LIMIT),
             cache: Cache::open(config.cache_dir.as_deref())?,
@@ -163,6 +163,13 @@ impl Drop for Scorer {
         // Tasks that still wait hold the workers too. They end at once when these are closed.
         self.shared.engines.workers.close();
     }
+}
+
+/// Whether mass properties must be certain: frames move solids by them, metrics and a reward command
+/// use them.
+fn needs_mass(config: &ScorerConfig) -> bool {
+    let moves = |frame: &Frame| frame.is_of_grids() && *frame != Frame::Canonical;
+    config.frames.iter().any(moves) || config.reward.metrics.is_used() || !config.reward.command.is_empty()
 }
 
 /// Requests that are being scored: [`ScoreBatch::submit`] starts, [`ScoreBatch::finish`] collects.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cadwright_rewards::native::Decline;
+use cadwright_rewards::reward::MetricValues;
 use cadwright_rewards::{
     Frame, Geometry, MassProperties, Mesh, Outcome, Protocol, ProtocolScore, ShellIou, Solid, reward, shell_iou,
 };
@@ -61,8 +62,12 @@ pub struct Score {
     /// By configured protocol: its numbers, none for a prediction or a ground truth that failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub protocols: BTreeMap<Protocol, ProtocolScore>,
-    /// The reward; see [`reward()`]. It uses the IoU in the first configured frame, or 0 if the
-    /// ground truth failed. 0 for a prediction whose outcome is not known.
+    /// Of a solid, the values of the reward's metrics that have a weight.
+    #[serde(default, skip_serializing_if = "MetricValues::is_empty")]
+    pub metrics: MetricValues,
+    /// The reward; see [`reward()`], and the terms of its metrics. It uses the IoU in the first
+    /// configured frame, or 0 if the ground truth failed. 0 for a prediction whose outcome is not
+    /// known.
     pub reward: f64,
     /// Wall time of this score in microseconds, including the wait for a free worker.
     pub micros: u64,
@@ -143,6 +148,7 @@ impl Shared {
                 malformed: false,
                 iou: self.config.frames.iter().map(|&frame| (frame, None)).collect(),
                 protocols: self.config.protocols.iter().map(|&protocol| (protocol, ProtocolScore::default())).collect(),
+                metrics: MetricValues::default(),
                 reward: 0.0,
                 micros: micros(start),
                 solid: None,
@@ -184,7 +190,15 @@ impl Shared {
             (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => protocol.score(self.config.grid, a, b, truth_is_file),
             _ => ProtocolScore::default(),
         };
-        let protocols = self.config.protocols.iter().map(|&protocol| (protocol, measure(protocol))).collect();
+        let protocols: BTreeMap<_, _> =
+            self.config.protocols.iter().map(|&protocol| (protocol, measure(protocol))).collect();
+        let metrics = match (&compared, &truth) {
+            (Some(Outcome::Solid(a)), Some(Outcome::Solid(b))) => {
+                let known = |protocol| protocols.get(&protocol).copied().unwrap_or_else(|| measure(protocol));
+                self.metrics(known, || (self.grid_iou)(Frame::Aligned, self.config.grid, a, b))
+            }
+            _ => MetricValues::default(),
+        };
         let rewarded = self.config.frames.first().and_then(|frame| iou[frame]).unwrap_or(0.0);
         let solid = prediction.solid().cloned();
         let malformed = solid.as_ref().is_some_and(|solid| solid.malformed);
@@ -193,9 +207,12 @@ impl Shared {
         };
         let iou_uncertain = is_uncertain(&compared) || is_uncertain(&truth);
         let verdict = prediction.verdict();
+        let terms = &self.config.reward;
+        let factor = if malformed { terms.malformed_iou_factor } else { 1.0 };
+        let terms = factor * terms.metrics.terms(&metrics);
         let reward = verdict
             .class()
-            .map_or(0.0, |class| reward(&self.config.reward, class, malformed, rewarded, request.truncated));
+            .map_or(0.0, |class| terms + reward(&self.config.reward, class, malformed, rewarded, request.truncated));
         Ok(Score {
             verdict,
             error: prediction.error(),
@@ -203,6 +220,7 @@ impl Shared {
             malformed,
             iou,
             protocols,
+            metrics,
             reward,
             micros: micros(start),
             solid,
@@ -211,6 +229,16 @@ impl Shared {
             shell_undetermined,
             declined: [prediction.declined, ground_truth.declined].into_iter().flatten().collect(),
         })
+    }
+
+    /// The values of the metrics that have a weight.
+    fn metrics(&self, protocol: impl Fn(Protocol) -> ProtocolScore, aligned: impl Fn() -> f64) -> MetricValues {
+        let metrics = &self.config.reward.metrics;
+        MetricValues {
+            chamfer: (metrics.chamfer > 0.0).then(|| metrics.of_chamfer(protocol(Protocol::Cadrille).cd)),
+            siou: (metrics.siou > 0.0).then(|| protocol(Protocol::Cadbench).siou.unwrap_or(0.0)),
+            aligned: (metrics.aligned > 0.0).then(aligned),
+        }
     }
 
     /// The outcomes of the prediction and of the ground truth in one form, for comparison.

@@ -664,6 +664,12 @@ section! {
         ceiling_samples: usize = 64usize,
         /// Steps between checkpoints from which a killed run continues; 0 writes none.
         checkpoint_every: usize = 50usize,
+        /// Steps between those whose completions are written to `samples.jsonl.gz` (docs/metrics.md);
+        /// 0 writes none. May change when a run is continued.
+        samples_log_every: usize = 1usize,
+        /// Maximum size of `samples.jsonl.gz`, in MiB. A step that does not fit is left out. May
+        /// change when a run is continued.
+        samples_log_mib: usize = 256usize,
     }
 }
 

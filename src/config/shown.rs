@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cadwright_rewards::RewardConfig;
+use cadwright_rewards::reward::RewardMetrics;
 use toml::{Table, Value};
 
 use super::layers::Layers;
@@ -65,6 +66,7 @@ fn doc(key: &str) -> Option<String> {
         "generate" => Generate::DOCUMENTED,
         "rollout" => Rollout::DOCUMENTED,
         "reward" => RewardConfig::DOCUMENTED,
+        "reward.metrics" => RewardMetrics::DOCUMENTED,
         "sft" => Sft::DOCUMENTED,
         "ppo" => Ppo::DOCUMENTED,
         "eval" => Eval::DOCUMENTED,

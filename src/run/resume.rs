@@ -11,7 +11,7 @@ use crate::config::{Config, Dtype, Sft};
 /// Keys that change the speed or memory of a run, but not its results, apart from rounding.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
-const HARMLESS: [&str; 19] = [
+const HARMLESS: [&str; 24] = [
     "run.output_dir",
     "run.device",
     "run.threads",
@@ -26,9 +26,14 @@ const HARMLESS: [&str; 19] = [
     "generate.batch_size",
     "rollout.workers",
     "rollout.cache_dir",
+    "reward.command_processes",
+    "reward.command_timeout_s",
+    "reward.command_start_s",
     "sft.checkpoint_every",
     "ppo.checkpoint_every",
     "ppo.micro_batch_size",
+    "ppo.samples_log_every",
+    "ppo.samples_log_mib",
     "distributed.timeout_s",
     "distributed.shard_optimizer",
 ];

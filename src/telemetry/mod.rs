@@ -102,6 +102,14 @@ impl Telemetry {
         sinks.tensorboard.picture(step, &format!("{}/{name}", self.stage), picture)
     }
 
+    /// Shows how `values` are distributed under `<stage>/histogram/<name>` in TensorBoard. Values that
+    /// are not finite are left out; without any other there is nothing to show.
+    pub fn histogram(&mut self, step: usize, name: &str, values: &[f64]) {
+        if let Some(sinks) = &mut self.sinks {
+            sinks.tensorboard.histogram(step, &format!("{}/histogram/{name}", self.stage), values);
+        }
+    }
+
     /// Shows `line` about a step that has just ended and brought the stage to `progress` in [0, 1],
     /// with the time left.
     pub fn say(&mut self, step: usize, progress: f64, line: &str) {

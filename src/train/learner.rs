@@ -24,6 +24,8 @@ use super::metrics::{Means, StepNumbers};
 use super::minibatch::{embeddings_when_generated, logprobs_under, per_token};
 use super::optim::{Optimizer, OptimizerConfig, SkippedUpdates};
 use super::proxy::ProxyWatch;
+use super::reward_command::RewardCommand;
+use super::samples::SamplesLog;
 use super::schedule::{CeGuard, ce_weight};
 use super::shaping::RunningScale;
 use super::shards::Shard;
@@ -48,6 +50,9 @@ pub(super) struct Learner<'a> {
     pub(super) optimizer: Optimizer,
     pub(super) value_head: ValueHead,
     pub(super) value_optimizer: Optimizer,
+    pub(super) reward_command: Option<RewardCommand>,
+    /// Where completions are written, on rank 0.
+    pub(super) samples: Option<SamplesLog>,
     pub(super) state: PpoState,
 }
 
@@ -129,12 +134,18 @@ impl<'a> Learner<'a> {
             policy,
             value_optimizer: Optimizer::new(value_head.weights(), value_config),
             value_head,
+            reward_command: RewardCommand::start(stage)?,
+            samples: None,
             state,
         };
         let directory = learner.checkpoint_dir();
         if let Some(saved) = checkpoint::load::<PpoState>(stage.world, &directory, &mut learner.parts())? {
             learner.state = saved;
             stage.world.say(&format!("ppo: goes on at step {} of {}", learner.state.position.step, ppo.steps));
+        }
+        if stage.world.is_main() {
+            let (step, limit) = (learner.state.position.step, ppo.samples_log_mib);
+            learner.samples = Some(SamplesLog::open(&stage.run_dir, step, limit)?);
         }
         let best = std::mem::take(&mut learner.state.position.best);
         learner.state.position.best = best.or_stored(&stage.run_dir.join("ppo/best"));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use cadwright_rewards::frames::Frame;
 use cadwright_rewards::outcome::OutcomeClass;
+use cadwright_rewards::reward::MetricValues;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -126,6 +127,13 @@ pub(super) fn rollout_numbers(rollouts: &[Rollout], config: &Config) -> StepNumb
     }
     if config.ppo.turns > 1 {
         turn_numbers(rollouts, config.ppo.turns, frame).into_iter().for_each(|(name, value)| numbers.push(name, value));
+    }
+    let metrics = &config.reward.metrics;
+    let measured = [metrics.chamfer, metrics.siou, metrics.aligned].into_iter().zip(MetricValues::default().named());
+    for (i, (_, (name, _))) in measured.enumerate().filter(|(_, (weight, _))| *weight > 0.0) {
+        let value =
+            |rollout: &Rollout| rollout.score.as_ref().and_then(|score| score.metrics.named()[i].1).unwrap_or(0.0);
+        numbers.push(format!("metric/{name}"), mean(&value));
     }
     for class in OutcomeClass::ALL {
         let is_outcome =

@@ -132,6 +132,9 @@ impl Learner<'_> {
         if config.reward.source == RewardSource::Image {
             reward_by_pictures(&mut rollouts, self.stage.train, config, scorer)?;
         }
+        if let Some(command) = &self.reward_command {
+            command.rate(&mut rollouts, self.stage.train, config, scorer)?;
+        }
         let score_wait = waiting.elapsed().as_secs_f64();
         let done = Instant::now();
         let rollouts = gathered(world, self.policy, self.prompted, &parts, &places, rollouts, samples)?;
@@ -392,6 +395,11 @@ impl Learner<'_> {
     ) -> Result<()> {
         let mut numbers = rollout_numbers(rollouts, self.stage.config);
         let alarms = self.watch(rollouts, means, &mut numbers);
+        if let Some(command) = &self.reward_command {
+            numbers.extend(command.numbers(self.stage.world)?.as_pairs());
+        }
+        self.write_samples(rollouts);
+        self.write_histograms(training, rollouts);
         let (ppo, state) = (self.ppo(), &mut self.state);
         numbers.extend((ppo.ce_own_share > 0.0).then(|| ("own_programs", state.own_programs.len() as f64)));
         let is_spread_used = ppo.curriculum == Curriculum::Signal;

@@ -199,6 +199,7 @@ mod tests {
             ground_truth_error: None,
             iou_uncertain: false,
             protocols: Default::default(),
+            metrics: Default::default(),
             shell_undetermined: false,
             declined: Vec::new(),
         };

@@ -30,19 +30,23 @@ pub fn shape_rewards(rollouts: &mut [Rollout], config: &Config, scale: &mut Runn
 }
 
 /// The reward of an episode before it is shaped; `None` if a program whose reward counts could not
-/// be scored. A reward from the picture needs no ground truth.
+/// be scored.
 fn reward_of(rollout: &Rollout, share_of_earlier: f64, source: RewardSource) -> Option<f64> {
-    let is_known = |score: &Score| match source {
-        RewardSource::Shape => is_scored(score),
-        RewardSource::Image => score.verdict.class().is_some(),
-    };
-    let reward = |score: Option<&Score>| score.filter(|score| is_known(score)).map(|score| score.reward);
+    let reward = |score: Option<&Score>| score.filter(|score| is_known(score, source)).map(|score| score.reward);
     let last = reward(rollout.score.as_ref())?;
     if rollout.earlier.is_empty() || share_of_earlier == 0.0 {
         return Some(last);
     }
     let earlier = rollout.earlier.iter().map(|turn| reward(turn.score.as_ref())).collect::<Option<Vec<f64>>>()?;
     Some((1.0 - share_of_earlier) * last + share_of_earlier * mean(&earlier))
+}
+
+/// Whether a score has a reward. One from the picture needs no ground truth.
+pub(super) fn is_known(score: &Score, source: RewardSource) -> bool {
+    match source {
+        RewardSource::Shape => is_scored(score),
+        RewardSource::Image => score.verdict.class().is_some(),
+    }
 }
 
 /// Mean and variance of all rewards so far (Welford 1962).
@@ -93,6 +97,7 @@ mod tests {
             ground_truth_error: None,
             iou_uncertain: false,
             protocols: Default::default(),
+            metrics: Default::default(),
             shell_undetermined: false,
             declined: Vec::new(),
         })

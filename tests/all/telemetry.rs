@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{python, repository};
 
-/// The steps of every tag, scalars and pictures, in the order in which TensorBoard has them.
+/// The steps of every tag, scalars, pictures and histograms, in the order in which TensorBoard has them.
 pub fn steps_in_tensorboard(run: &Path) -> BTreeMap<String, Vec<serde_json::Value>> {
     let script = repository().join("scripts/reference/read_tensorboard.py");
     let output = Command::new(python()).arg(script).arg(run.join("tensorboard")).output().expect("Python starts");
@@ -26,6 +26,9 @@ fn after_a_stage_goes_on_tensorboard_has_each_of_its_steps_once() {
         let mut telemetry = Telemetry::open(run, stage, from, 10).unwrap();
         for step in from..to {
             telemetry.picture(step, "validation", &RgbImage::from_pixel(4, 2, Rgb([step as u8; 3]))).unwrap();
+            let values: Vec<f64> = (0..7 * step).map(|i| f64::from(i as u32 * i as u32)).collect();
+            telemetry.histogram(step, "squares", &[values, vec![f64::NAN, 1.0]].concat());
+            telemetry.histogram(step, "nothing", &[f64::NAN]);
             telemetry.record(step, &[("loss", 0.5), ("never", f64::NAN)]).unwrap();
         }
     };
@@ -38,7 +41,7 @@ fn after_a_stage_goes_on_tensorboard_has_each_of_its_steps_once() {
     let steps = steps_in_tensorboard(run);
     let tags: Vec<&str> = steps.keys().map(String::as_str).collect();
     let stages = ["eval/ppo", "eval/sft", "ppo", "sft"];
-    let names = ["loss", "never", "validation"];
+    let names = ["histogram/squares", "loss", "never", "validation"];
     let expected: Vec<String> = stages.iter().flat_map(|stage| names.map(|name| format!("{stage}/{name}"))).collect();
     assert_eq!(tags, expected);
     for name in names {

@@ -15,6 +15,7 @@ mod meshes;
 mod refusals;
 mod report;
 mod result_name;
+mod reward_metrics;
 mod routing;
 mod scorer;
 mod shapes;

@@ -30,6 +30,7 @@ fn scored(iou: f64) -> Score {
         ground_truth_error: None,
         iou_uncertain: false,
         protocols: Default::default(),
+        metrics: Default::default(),
         shell_undetermined: false,
         declined: Vec::new(),
     }

@@ -112,7 +112,11 @@ const KNOWN: [Known; 7] = [
 pub fn scorer(stage: &Stage) -> Result<Finding> {
     let scores = scored(stage.scorer, KNOWN.iter().map(|known| (known.program, CUBE.into())))?;
     let Stage { config, .. } = stage;
-    let compares_rewards = config.reward.source == RewardSource::Shape;
+    let reward = &config.reward;
+    // A reward command may be all that counts, and it is not asked here. Metrics alone may forgive
+    // that a cube was moved.
+    let is_by_iou = reward.source == RewardSource::Shape && (reward.iou_weight > 0.0 || !reward.metrics.is_used());
+    let compares_rewards = is_by_iou && reward.command.is_empty();
     Ok(scorer_finding(&scores, config.reward_frame(), config.rollout.grid, compares_rewards))
 }
 

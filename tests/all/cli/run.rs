@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use cadwright::train::samples;
 use serde_json::Value;
 
 use crate::harness::{
@@ -204,9 +205,18 @@ fn tensorboard_reads_the_log_with_growing_steps() {
 }
 
 #[test]
+fn tensorboard_reads_the_histograms_of_each_step_of_rl() {
+    let steps = steps_in_tensorboard(smoke_run());
+    for name in ["reward", "iou", "response_length"] {
+        let tag = format!("ppo/histogram/{name}");
+        assert_eq!(steps.get(&tag), steps.get("ppo/kl"), "{tag} among {:?}", steps.keys());
+    }
+}
+
+#[test]
 fn tensorboard_reads_the_pictures() {
     let steps = steps_in_tensorboard(smoke_run());
-    for tag in ["sft/validation/input", "sft/validation/built"] {
+    for tag in ["sft/validation/input", "sft/validation/built", "ppo/validation/input", "ppo/validation/built"] {
         assert!(steps.contains_key(tag), "no {tag} among {:?}", steps.keys());
     }
 }
@@ -221,7 +231,7 @@ fn expand(group: &str) -> Vec<(String, String)> {
 fn the_log_has_what_tensorboard_has() {
     let steps = steps_in_tensorboard(smoke_run());
     let rows = rows(smoke_run().join("metrics.jsonl"));
-    for tag in steps.keys().filter(|tag| !tag.contains("/validation/")) {
+    for tag in steps.keys().filter(|tag| !tag.contains("/validation/") && !tag.contains("/histogram/")) {
         assert!(rows.iter().any(|row| row.get(tag).is_some()), "{tag} is not in metrics.jsonl");
     }
 }
@@ -268,6 +278,10 @@ pub fn assert_same_run(expected: &Path, found: &Path, stages: &[&str], finished:
         assert_eq!(expected, found, "\n{finished}");
     }
     assert_eq!(expected_rows.len(), found_rows.len(), "lines in metrics.jsonl\n{finished}");
+    if stages.contains(&"ppo") {
+        let [expected, found] = [expected, found].map(|run| bytes(run.join(samples::FILE)));
+        assert!(expected == found, "{} differs\n{finished}", samples::FILE);
+    }
     for stage in stages {
         let [expected, found] = [expected, found].map(|run| bytes(run.join(stage).join("best/model.safetensors")));
         assert!(expected == found, "{stage}/best/model.safetensors differs\n{finished}");
