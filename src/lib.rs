@@ -20,6 +20,7 @@ pub mod model;
 pub mod pictures;
 pub mod plan;
 pub mod policy;
+pub mod report;
 pub mod rollouts;
 pub mod run;
 pub mod seeds;

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Ppo(args) => cli::stage::ppo(args),
         Command::Eval(args) => cli::eval::run(args),
         Command::Compare(args) => cli::compare::run(args),
+        Command::Report(args) => cli::report::run(args),
         Command::Generate(args) => cli::generate::run(args),
         Command::Agent(args) => cli::agent::run(args),
         Command::Launch(args) => match cli::launch::run(args) {

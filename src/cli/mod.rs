@@ -13,6 +13,7 @@ pub mod generate;
 pub mod launch;
 pub mod model;
 pub mod plan;
+pub mod report;
 pub mod score;
 pub mod stage;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Eval(eval::EvalArgs),
     /// Compare two evaluations part by part, with intervals and a test
     Compare(compare::CompareArgs),
+    /// Write the report of runs: one HTML file, with curves, tables and parts that can be turned
+    Report(report::ReportArgs),
     /// Write the program of the part in a picture
     Generate(generate::GenerateArgs),
     /// Write the program of the part in a picture, build it, look at it, and correct it

@@ -35,25 +35,17 @@ impl Run<'_> {
 
     /// The location of the data. Synthetic data is made if the run has none yet.
     fn data_source(&self) -> Result<DataSource> {
-        let data = &self.config.data;
-        Ok(match data.source {
-            Source::Synth => {
-                let directory = self.dir.join("data");
-                if !directory.exists() {
-                    // Under another name first: if the run is killed meanwhile, the next one starts
-                    // again.
-                    replace_directory(&directory, |aside| {
-                        let options = synth_options(&self.config, aside);
-                        eprintln!("data: making {} synthetic parts", options.count);
-                        synth::generate(&options)?;
-                        Ok(())
-                    })?;
-                }
-                DataSource::Path(directory)
-            }
-            Source::Parquet => DataSource::Path(data.path.clone()),
-            Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
-        })
+        let directory = self.dir.join("data");
+        if self.config.data.source == Source::Synth && !directory.exists() {
+            // Under another name first: if the run is killed meanwhile, the next one starts again.
+            replace_directory(&directory, |aside| {
+                let options = synth_options(&self.config, aside);
+                eprintln!("data: making {} synthetic parts", options.count);
+                synth::generate(&options)?;
+                Ok(())
+            })?;
+        }
+        Ok(stored_data(&self.config, &self.dir))
     }
 
     /// Makes a random model in the run directory, unless the configuration names a model or it
@@ -130,6 +122,16 @@ impl Run<'_> {
             unset if unset.as_os_str().is_empty() => self.dir.join("cache"),
             path => path.clone(),
         }
+    }
+}
+
+/// The location of the data of a run in `dir`. Synthetic data may not have been made yet.
+pub(crate) fn stored_data(config: &Config, dir: &Path) -> DataSource {
+    let data = &config.data;
+    match data.source {
+        Source::Synth => DataSource::Path(dir.join("data")),
+        Source::Parquet => DataSource::Path(data.path.clone()),
+        Source::Hub => DataSource::Hub { repo: data.repo.clone(), revision: data.revision.clone() },
     }
 }
 

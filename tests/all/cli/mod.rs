@@ -14,6 +14,7 @@ mod plan;
 mod prompts;
 mod ranks;
 mod recovery;
+mod report;
 mod run;
 mod starts;
 mod teachers;
