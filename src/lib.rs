@@ -25,5 +25,6 @@ pub mod rollouts;
 pub mod run;
 pub mod seeds;
 pub mod telemetry;
+pub mod terminal;
 pub mod train;
 pub mod turns;

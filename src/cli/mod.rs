@@ -8,6 +8,7 @@ pub mod config;
 pub mod data;
 pub mod doctor;
 pub mod eval;
+pub mod examples;
 pub mod exec;
 pub mod generate;
 pub mod launch;
@@ -29,6 +30,9 @@ use cadwright::config::{Config, ConfigError};
 #[derive(Parser)]
 #[command(version, about)]
 pub struct Cli {
+    /// Only warnings and errors on standard error; results still go to standard output
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

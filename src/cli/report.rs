@@ -10,9 +10,6 @@ use clap::builder::RangedU64ValueParser;
 
 /// Write the report of runs: one HTML file, with curves, tables and parts that can be turned
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    cadwright report runs/quickstart\n  \
-    cadwright report runs/a runs/b --output compared.html --parts 200")]
 pub struct ReportArgs {
     /// Run directories (run.output_dir); several are shown over each other
     #[arg(required = true, value_name = "RUN")]

@@ -15,6 +15,7 @@ use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::replace_directory;
 use crate::hub::resolve_checkpoint;
 use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
+use crate::terminal::status;
 
 impl Run<'_> {
     /// The split. It is made or downloaded if necessary.
@@ -40,7 +41,7 @@ impl Run<'_> {
             // Under another name first: if the run is killed meanwhile, the next one starts again.
             replace_directory(&directory, |aside| {
                 let options = synth_options(&self.config, aside);
-                eprintln!("data: making {} synthetic parts", options.count);
+                status(format_args!("data: making {} synthetic parts", options.count));
                 synth::generate(&options)?;
                 Ok(())
             })?;
@@ -86,12 +87,12 @@ impl Run<'_> {
             let config = InternVlConfig::preset(self.config.model.preset, tokenizer.vocab_size() as i64);
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
             let parameters: usize = weights.iter().map(|(_, tensor)| tensor.numel()).sum();
-            eprintln!(
+            status(format_args!(
                 "model: {} of {:.1} M parameters, {} tokens",
                 self.config.model.preset,
                 parameters as f64 / 1e6,
                 tokenizer.vocab_size()
-            );
+            ));
             tokenizer.save(aside)?;
             Ok(InternVl::new(config, weights, None, Kind::Float).save(aside, Layout::Original)?)
         })

@@ -7,6 +7,7 @@ mod choose;
 mod configs;
 mod data;
 mod gates;
+mod habits;
 mod hub;
 mod launch;
 mod model;
