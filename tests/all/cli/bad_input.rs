@@ -14,7 +14,7 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     place.write("stepz.toml", "[ppo]\nstepz = 3\n");
     place.write("type.toml", "[ppo]\nsteps = \"many\"\n");
     place.write("broken.toml", "[ppo\nsteps = 3\n");
-    let cases: [(&[&str], &[&str]); 27] = [
+    let cases: [(&[&str], &[&str]); 28] = [
         (&["--set", "ppo.stepz=3"], &["ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--config", "stepz.toml"], &["stepz.toml", "ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--set", "modell.tune=lora"], &["modell", "did you mean `model`"]),
