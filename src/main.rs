@@ -1,21 +1,26 @@
 //! The command line of cadwright: parse, then one match on the subcommand.
 //!
 //! Exit codes: 0 done; 1 something failed, in one message on standard error; 2 the command line
-//! itself is wrong. `launch` gives that of the first process that failed.
+//! itself is wrong. `launch` gives that of the first process that failed. `--help` and docs/cli.md
+//! say so too.
 
 mod cli;
 
 use std::process::ExitCode;
 
 use cadwright::distributed::is_first_to_report;
-use clap::Parser;
+use clap::FromArgMatches;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     cadwright::libtorch::wait_passively();
     cadwright::libtorch::keep_freed_memory();
-    let cli = Cli::parse_from(cli::hyphenated(std::env::args_os()));
+    let matches = cli::examples::command().get_matches_from(cli::hyphenated(std::env::args_os()));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if cli.quiet {
+        cadwright::terminal::be_quiet();
+    }
     // The ranks that `launch` starts warn for themselves; asking costs it seconds.
     let is_launcher = matches!(cli.command, Command::Launch(_));
     if !is_launcher && let Some(warning) = cadwright::cuda::cuda().warning() {
@@ -27,6 +32,7 @@ fn main() -> ExitCode {
         Command::Ppo(args) => cli::stage::ppo(args),
         Command::Eval(args) => cli::eval::run(args),
         Command::Compare(args) => cli::compare::run(args),
+        Command::Report(args) => cli::report::run(args),
         Command::Generate(args) => cli::generate::run(args),
         Command::Agent(args) => cli::agent::run(args),
         Command::Launch(args) => match cli::launch::run(args) {

@@ -15,7 +15,7 @@ use crate::outcome::{Geometry, Solid};
 /// than 1 % for this many.
 const DIRECTIONS: usize = 192;
 
-/// Rounds after which a solid that no line meets counts as one without a surface.
+/// Rounds after which no more lines are cast. A solid whose surface is that of its bounds needs one.
 const ROUNDS: usize = 64;
 
 /// `n` points on the surface of a solid, uniform by area, the same for the same `seed`. `None` if
@@ -23,7 +23,8 @@ const ROUNDS: usize = 64;
 ///
 /// A mesh has the points on its triangles. On an exact solid they are where random lines meet it:
 /// lines that are uniform in direction and place meet every part of a surface in proportion to its
-/// area (the Cauchy-Crofton formula).
+/// area (the Cauchy-Crofton formula). If a solid has less than a sixtieth of its bounds' surface, for
+/// example two bodies far from each other, lines would take too long: some of its points repeat.
 pub fn points(solid: &Solid, n: usize, seed: u64) -> Option<Vec<[f64; 3]>> {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
     match &solid.geometry {
@@ -68,17 +69,19 @@ fn on_lines(csg: &CsgSolid, solid: &Solid, n: usize, dice: &mut ChaCha8Rng) -> O
     // on average over all directions, a surface is met half as often as it is large.
     let lines_per_area = 2.5 * n as f64 / (surface * DIRECTIONS as f64);
     let mut points = Vec::with_capacity(2 * n);
-    for round in 0.. {
+    for _ in 0..ROUNDS {
         for direction in directions(dice) {
             cast(csg, direction, (center, half), lines_per_area, dice, &mut points);
         }
         if points.len() >= n {
             break;
         }
-        if round > ROUNDS * (1 + points.len()) {
-            return None;
-        }
     }
+    let found = points.len();
+    if found == 0 {
+        return None;
+    }
+    points.extend((found..n).map(|_| dice.random_range(0..found)).map(|place| points[place]).collect::<Vec<_>>());
     // The points are in the order of directions, and the list must not lack the last ones.
     for place in 0..n {
         let other = dice.random_range(place..points.len());
@@ -176,6 +179,17 @@ mod tests {
             let above = found.iter().filter(|point| point[axis] > [1.0, 2.0, 3.0][axis] + 1.0).count();
             assert!((above as f64 / N as f64 - 0.25).abs() < 0.01, "{axis}: {above}");
         }
+    }
+
+    /// Two small blocks 3,000 apart. The lines that meet them are few, and end.
+    #[test]
+    fn bodies_far_from_each_other_are_both_covered() {
+        let at = |x: f64| block(Vec3::new(x, 0.0, 0.0), Vec3::new(1.0, 1.0, 1.0));
+        let pair = at(0.0).combine(crate::csg::Operation::Union, at(3000.0));
+        let found = points(&Solid::native(pair, false), 1000, 3).unwrap();
+        assert_eq!(found.len(), 1000);
+        let near = found.iter().filter(|point| point[0] < 2.0).count();
+        assert!((300..700).contains(&near), "{near}");
     }
 
     #[test]

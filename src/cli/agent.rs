@@ -15,6 +15,7 @@ use cadwright::data::{Dataset, Example};
 use cadwright::interrupt;
 use cadwright::pictures::{Picture, PictureFile, Pictures};
 use cadwright::rollouts::PromptedDataset;
+use cadwright::terminal::status;
 use cadwright_rollout::{GroundTruth, Scorer, Shape};
 use clap::{Args, ValueEnum};
 use image::RgbImage;
@@ -132,11 +133,11 @@ pub fn run(args: &AgentArgs) -> Result<()> {
             neighbours: &neighbours,
             stop: &stop,
         },
-        progress: &|line| eprintln!("agent: {line}"),
+        progress: &|line| status(format_args!("agent: {line}")),
     };
     let trace = stopped_by_signals(&stop, || agent.run(std::slice::from_ref(&part)))?.remove(0);
     let written = output::write(&args.output, &images[0], &part.verifier, &trace, &scorer)?;
-    eprintln!("agent: {written}");
+    status(format_args!("agent: {written}"));
     match trace.program() {
         Some(program) => println!("{program}"),
         None => bail!(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use cadwright::terminal::status;
 use cadwright_rollout::ScorerConfig;
 use cadwright_rollout::audit::{AuditOptions, FuzzOptions, Progress, Style, audit, fuzz};
 use clap::Args;
@@ -88,8 +89,8 @@ pub fn run(args: &AuditArgs) -> Result<()> {
 /// Prints progress and findings on stderr.
 fn tell(options: &FuzzOptions, progress: &Progress) {
     match progress {
-        Progress::Programs(n) if n % REPORT_EVERY == 0 => eprintln!("{n} of {} programs", options.programs),
-        Progress::Pairs(n) if n % REPORT_EVERY == 0 => eprintln!("{n} of {} pairs", options.pairs),
+        Progress::Programs(n) if n % REPORT_EVERY == 0 => status(format_args!("{n} of {} programs", options.programs)),
+        Progress::Pairs(n) if n % REPORT_EVERY == 0 => status(format_args!("{n} of {} pairs", options.pairs)),
         Progress::Programs(_) | Progress::Pairs(_) => {}
         Progress::Disagreement(case) => {
             let program = case.reduced.as_ref().unwrap_or(&case.program);

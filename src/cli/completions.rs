@@ -8,10 +8,6 @@ use super::Cli;
 
 /// Print a script that completes this program's commands and flags in a shell
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    cadwright completions bash > ~/.local/share/bash-completion/completions/cadwright\n  \
-    cadwright completions zsh > ~/.zfunc/_cadwright\n  \
-    cadwright completions fish > ~/.config/fish/completions/cadwright.fish")]
 pub struct CompletionsArgs {
     /// The shell
     shell: Shell,

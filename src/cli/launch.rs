@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cadwright::terminal::is_quiet;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 
@@ -162,7 +163,7 @@ impl Drop for Ranks {
 /// The command of one rank. Its output is the launcher's; it has no input.
 fn command(args: &LaunchArgs, program: &Path, rank: u32, port: u16, signals: &Signals) -> Command {
     let mut command = Command::new(program);
-    command.args(&args.command).stdin(Stdio::null());
+    command.args(is_quiet().then_some("--quiet")).args(&args.command).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if FOREIGN.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);

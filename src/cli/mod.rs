@@ -8,11 +8,13 @@ pub mod config;
 pub mod data;
 pub mod doctor;
 pub mod eval;
+pub mod examples;
 pub mod exec;
 pub mod generate;
 pub mod launch;
 pub mod model;
 pub mod plan;
+pub mod report;
 pub mod score;
 pub mod stage;
 
@@ -28,6 +30,9 @@ use cadwright::config::{Config, ConfigError};
 #[derive(Parser)]
 #[command(version, about)]
 pub struct Cli {
+    /// Only warnings and errors on standard error; results still go to standard output
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -46,6 +51,8 @@ pub enum Command {
     Eval(eval::EvalArgs),
     /// Compare two evaluations part by part, with intervals and a test
     Compare(compare::CompareArgs),
+    /// Write the report of runs: one HTML file, with curves, tables and parts that can be turned
+    Report(report::ReportArgs),
     /// Write the program of the part in a picture
     Generate(generate::GenerateArgs),
     /// Write the program of the part in a picture, build it, look at it, and correct it

@@ -48,9 +48,6 @@ impl RunArgs {
 
 /// `cadwright ppo`
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    cadwright ppo --config configs/internvl3-2b.toml\n  \
-    cadwright ppo --model-path OpenGVLab/InternVL3-2B --lora-path my/adapter --set model.tune=lora --output-dir runs/mine")]
 pub struct PpoArgs {
     /// Starts from this checkpoint directory or hub id, without an SFT stage (model.path, ppo.start)
     #[arg(long, value_name = "MODEL")]

@@ -129,6 +129,9 @@ section! {
         /// Number of policies of a stage that are kept: `best`, and the best ones before it as
         /// `best-<step>`. May change when a run is continued.
         keep_best: usize = 1usize,
+        /// Largest number of parts in the gallery of `report.html`, which `run` writes at its end
+        /// (docs/report.md), at most 1000. 0: it writes none. May change when a run is continued.
+        report_parts: usize = 100usize,
     }
 }
 

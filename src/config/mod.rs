@@ -15,6 +15,7 @@ use toml::Value;
 
 use crate::data::Selection;
 use crate::model::{ModelError, Preset, Strategy};
+use crate::report::MOST_PARTS;
 
 pub use keys::*;
 use layers::Layers;
@@ -155,6 +156,10 @@ impl Config {
         };
         let Self { run, model, lora, data, generate, rollout, sft, ppo, eval, .. } = self;
         require(run.threads <= MOST_THREADS, format!("run.threads = {}: must be at most {MOST_THREADS}", run.threads));
+        require(
+            run.report_parts <= MOST_PARTS,
+            format!("run.report_parts = {}: must be at most {MOST_PARTS}", run.report_parts),
+        );
         for (key, value) in [
             ("lora.rank", lora.rank),
             ("generate.max_new_tokens", generate.max_new_tokens),

@@ -28,6 +28,7 @@ use tch::{Device, Tensor};
 
 use crate::config::{Config, Distributed};
 use crate::device::set_threads;
+use crate::terminal::{status, warn};
 use c10d::{Group, Store};
 use cores::Cores;
 pub use environment::Place;
@@ -268,10 +269,17 @@ impl World {
         scorer
     }
 
-    /// Prints a line on standard error if this is rank 0.
+    /// Prints a status line if this is rank 0.
     pub fn say(&self, line: &str) {
         if self.is_main() {
-            eprintln!("{line}");
+            status(line);
+        }
+    }
+
+    /// Prints a warning if this is rank 0.
+    pub fn warn(&self, line: &str) {
+        if self.is_main() {
+            warn(line);
         }
     }
 

@@ -16,6 +16,8 @@ use hf_hub::{Cache, Repo, RepoType};
 
 pub use error::HubError;
 
+use crate::terminal::{is_quiet, status, warn};
+
 /// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
@@ -88,7 +90,7 @@ impl Hub {
             // Without a network, files that an earlier run downloaded are used.
             Err(error) => match cached.map(listing).filter(|files| !files.is_empty()) {
                 Some(files) => {
-                    eprintln!("hub: {repo}@{revision} cannot be brought up to date; using what the cache has");
+                    warn(format_args!("hub: {repo}@{revision} cannot be brought up to date; using what the cache has"));
                     Ok(files)
                 }
                 None => Err(error),
@@ -175,7 +177,7 @@ impl Hub {
         let mut builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_token(self.token.clone())
             .with_retries(0)
-            .with_progress(true);
+            .with_progress(!is_quiet());
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
@@ -195,7 +197,7 @@ impl Hub {
         };
         let missing = names.iter().filter(|name| !from.path(name).exists()).count();
         if missing > 0 {
-            eprintln!("hub: {missing} files of {repo}@{revision} to {}", self.cache.display());
+            status(format_args!("hub: {missing} files of {repo}@{revision} to {}", self.cache.display()));
         }
         let mut paths = Vec::with_capacity(names.len());
         for name in &names {

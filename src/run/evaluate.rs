@@ -8,6 +8,7 @@ use crate::eval::Evaluation;
 use crate::files::write_whole;
 use crate::policy::{Policy, Purpose};
 use crate::telemetry::Telemetry;
+use crate::terminal::status;
 
 impl Run<'_> {
     /// Evaluates a stage's best policy on `eval.split`, unless that is done:
@@ -41,7 +42,7 @@ impl Run<'_> {
         write_whole(&directory.join("predictions.json"), &evaluation.predictions_json(dataset))?;
         // Last: its presence says that the evaluation is done.
         write_whole(&directory.join("summary.json"), &evaluation.summary_json()?)?;
-        eprintln!("eval: {stage}  {}", evaluation.line());
+        status(format_args!("eval: {stage}  {}", evaluation.line()));
         Ok(())
     }
 

@@ -8,13 +8,14 @@ use tch::{Device, Kind};
 
 use super::Run;
 use super::policies::training_prompt;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::data::design::with_design;
 use crate::data::synth::{self, SynthConfig};
 use crate::data::{DataSource, Dataset, Selection, Split, open_dataset};
 use crate::files::replace_directory;
 use crate::hub::resolve_checkpoint;
 use crate::model::{InternVl, InternVlConfig, Layout, Tokenizer, Weights};
+use crate::terminal::status;
 
 impl Run<'_> {
     /// The split. It is made or downloaded if necessary.
@@ -35,20 +36,17 @@ impl Run<'_> {
 
     /// The location of the data. Synthetic data is made if the run has none yet.
     fn data_source(&self) -> Result<DataSource> {
-        if let Some(source) = self.config.data.configured_source() {
-            return Ok(source);
-        }
         let directory = self.dir.join("data");
-        if !directory.exists() {
+        if self.config.data.source == Source::Synth && !directory.exists() {
             // Under another name first: if the run is killed meanwhile, the next one starts again.
             replace_directory(&directory, |aside| {
                 let options = synth_options(&self.config, aside);
-                eprintln!("data: making {} synthetic parts", options.count);
+                status(format_args!("data: making {} synthetic parts", options.count));
                 synth::generate(&options)?;
                 Ok(())
             })?;
         }
-        Ok(DataSource::path(directory))
+        Ok(stored_data(&self.config, &self.dir))
     }
 
     /// Makes a random model in the run directory, unless the configuration names a model or it
@@ -89,12 +87,12 @@ impl Run<'_> {
             let config = InternVlConfig::preset(self.config.model.preset, tokenizer.vocab_size() as i64);
             let weights = Weights::random(&config, i64::from(self.config.run.seed), Kind::Float, Device::Cpu);
             let parameters: usize = weights.iter().map(|(_, tensor)| tensor.numel()).sum();
-            eprintln!(
+            status(format_args!(
                 "model: {} of {:.1} M parameters, {} tokens",
                 self.config.model.preset,
                 parameters as f64 / 1e6,
                 tokenizer.vocab_size()
-            );
+            ));
             tokenizer.save(aside)?;
             Ok(InternVl::new(config, weights, None, Kind::Float).save(aside, Layout::Original)?)
         })
@@ -126,6 +124,11 @@ impl Run<'_> {
             path => path.clone(),
         }
     }
+}
+
+/// The location of the data of a run in `dir`. Synthetic data may not have been made yet.
+pub(crate) fn stored_data(config: &Config, dir: &Path) -> DataSource {
+    config.data.configured_source().unwrap_or_else(|| DataSource::path(dir.join("data")))
 }
 
 /// The options of the synthetic data set that `[data.synth]` describes, written to `directory`.

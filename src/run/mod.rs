@@ -23,7 +23,9 @@ use crate::distributed::World;
 use crate::files::write_whole;
 use crate::interrupt;
 use crate::model::InternVl;
+use crate::report::{ReportOptions, report};
 use crate::train::{Stage, ppo, sft};
+pub(crate) use inputs::stored_data;
 use lock::RunLock;
 
 /// A run directory with its configuration.
@@ -132,7 +134,27 @@ impl<'a> Run<'a> {
             self.stop_if_interrupted(stage)?;
             self.evaluate(stage)?;
         }
-        if self.world.is_main() { self.summarise() } else { Ok(()) }
+        if self.world.is_main() {
+            self.summarise()?;
+            self.write_report();
+        }
+        Ok(())
+    }
+
+    /// Writes `report.html`, unless `run.report_parts` is 0. A failure is told and changes nothing:
+    /// `cadwright report` can write it later.
+    fn write_report(&self) {
+        let parts = self.config.run.report_parts;
+        if parts == 0 {
+            return;
+        }
+        let path = self.dir.join("report.html");
+        let written = report(std::slice::from_ref(&self.dir), &ReportOptions { parts, solids: true })
+            .and_then(|page| write_whole(&path, &page));
+        match written {
+            Ok(()) => println!("Report: {}", path.display()),
+            Err(error) => eprintln!("warning: no report: {error:#}"),
+        }
     }
 
     /// Ends the run if a rank was interrupted in the last step of a stage.

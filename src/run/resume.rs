@@ -11,7 +11,7 @@ use crate::config::{Config, Dtype, Sft};
 /// Keys that change the speed or memory of a run, but not its results, apart from rounding.
 ///
 /// `generate.batch_size` is one of them because every completion draws from a generator of its own.
-const HARMLESS: [&str; 24] = [
+const HARMLESS: [&str; 25] = [
     "run.output_dir",
     "run.device",
     "run.threads",
@@ -21,6 +21,7 @@ const HARMLESS: [&str; 24] = [
     "run.alarms",
     "run.keep_last",
     "run.keep_best",
+    "run.report_parts",
     "model.gradient_checkpointing",
     "model.vision_cache_mib",
     "generate.batch_size",

@@ -125,10 +125,26 @@ impl Telemetry {
         }
     }
 
+    /// Prints a warning that stays on the terminal.
+    pub fn warn(&self, line: &str) {
+        if let Some(sinks) = &self.sinks {
+            sinks.progress.warn(line);
+        }
+    }
+
     /// Prints `line` about the step `step`, which has brought the stage to `progress`, so that it
     /// stays on the terminal.
     pub fn note_step(&self, step: usize, progress: f64, line: &str) {
-        self.note(&format!("{} {}  {line}", self.stage, self.limits.position(step, progress)));
+        self.note(&self.about_step(step, progress, line));
+    }
+
+    /// As [`Self::note_step`], for a warning.
+    pub fn warn_step(&self, step: usize, progress: f64, line: &str) {
+        self.warn(&self.about_step(step, progress, line));
+    }
+
+    fn about_step(&self, step: usize, progress: f64, line: &str) -> String {
+        format!("{} {}  {line}", self.stage, self.limits.position(step, progress))
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::terminal::{is_quiet, status, warn};
+
 /// Ticks of a full bar.
 const TICKS: f64 = 1000.0;
 
@@ -42,7 +44,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(stage: &'static str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (std::io::stderr().is_terminal() && !is_quiet()).then(|| {
             let style = ProgressStyle::with_template("{prefix} {bar:24} {msg} ({elapsed})");
             let bar = ProgressBar::new(TICKS as u64).with_prefix(stage);
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -68,7 +70,7 @@ impl Progress {
         let is_due = self.last_line.is_none_or(|last| last.elapsed() > Duration::from_secs(2));
         if is_due || progress == 1.0 {
             self.last_line = Some(Instant::now());
-            eprintln!("{} {position}  {line}{left}", self.stage);
+            status(format_args!("{} {position}  {line}{left}", self.stage));
         }
     }
 
@@ -76,7 +78,15 @@ impl Progress {
     pub fn note(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => status(line),
+        }
+    }
+
+    /// Prints a warning, which stays.
+    pub fn warn(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => warn(line),
         }
     }
 }

@@ -114,8 +114,8 @@ pub(super) fn dump<'a>(
         .map_err(anyhow::Error::from)
         .and_then(|()| write_whole(&path, &format!("{text:#}\n")));
     match written {
-        Ok(()) => world.say(&format!("warning: {stage}: step {step}: {reason}; skipped, see {}", path.display())),
-        Err(error) => world.say(&format!("warning: {stage}: step {step}: {reason}; skipped ({error:#})")),
+        Ok(()) => world.warn(&format!("warning: {stage}: step {step}: {reason}; skipped, see {}", path.display())),
+        Err(error) => world.warn(&format!("warning: {stage}: step {step}: {reason}; skipped ({error:#})")),
     }
 }
 

@@ -256,7 +256,7 @@ impl<'a> Learner<'a> {
         if config.reward.source == RewardSource::Image {
             let (watched, warning) = self.state.proxy.observe_rollouts(rollouts, config);
             numbers.extend(watched.as_pairs());
-            warning.iter().for_each(|warning| self.stage.world.say(warning));
+            warning.iter().for_each(|warning| self.stage.world.warn(warning));
         }
         Ok(numbers)
     }

@@ -139,7 +139,7 @@ fn examples_that_fit(
     let max_length = sft.max_length;
     let TokenizedRows { mut examples, mut too_long, without_plan } = tokenized_examples(prompted, model, max_length);
     if without_plan > 0 {
-        stage.world.say(&format!("{name}: {without_plan} programs have no plan and are left out"));
+        stage.world.warn(&format!("{name}: {without_plan} programs have no plan and are left out"));
     }
     if sft.turns > 1 {
         let mut drafted = with_drafts(stage, prompted, model, &examples)?;
@@ -153,7 +153,7 @@ fn examples_that_fit(
     ensure!(!examples.is_empty(), "no training row has a program {plan}that fits sft.max_length = {max_length}");
     if too_long > 0 {
         let line = "examples are longer than sft.max_length =";
-        stage.world.say(&format!("{name}: {too_long} {line} {max_length} tokens and are left out"));
+        stage.world.warn(&format!("{name}: {too_long} {line} {max_length} tokens and are left out"));
     }
     Ok(examples)
 }

@@ -228,7 +228,7 @@ impl<'a> TrainingLoop<'a> {
     /// run ends after this step.
     pub fn raise(&mut self, position: &Position, alarms: &[String], action: AlarmAction) {
         for alarm in alarms {
-            self.telemetry.note_step(position.step - 1, self.progress(position), alarm);
+            self.telemetry.warn_step(position.step - 1, self.progress(position), alarm);
         }
         if action == AlarmAction::Stop && !alarms.is_empty() {
             let reason = format!("was stopped by an alarm (run.alarms = \"stop\"): {}", alarms.join("; "));
@@ -262,7 +262,7 @@ impl<'a> TrainingLoop<'a> {
         let failure = save()?;
         if let Some(why) = &failure {
             let line = format!("warning: {name}: no checkpoint after step {step}: {why}; the one before it stays");
-            self.telemetry.note(&line);
+            self.telemetry.warn(&line);
         }
         match (&self.stop, failure) {
             (None, _) => Ok(()),

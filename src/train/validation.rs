@@ -65,7 +65,7 @@ fn keep_best(stage: &Stage, model: &InternVl, directory: &Path, best: &Best, tel
     };
     let failure = if stage.world.is_main() { store().err() } else { None };
     if let Some(error) = &failure {
-        telemetry.note(&format!("warning: the best policy, after step {}, could not be stored: {error:#}", best.step));
+        telemetry.warn(&format!("warning: the best policy, after step {}, could not be stored: {error:#}", best.step));
     }
     stage.world.barrier("the best policy")?;
     stage.world.from_main("the best policy's fate", || Ok(failure.is_none()))

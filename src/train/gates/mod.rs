@@ -64,7 +64,12 @@ pub fn pass(world: &World, own: Vec<Finding>, allowed: &[Gate]) -> Result<()> {
             (false, true) => "closed, but allowed",
             (false, false) => "closed",
         };
-        world.say(&format!("gate {name}: {verdict}: {found}"));
+        let line = format!("gate {name}: {verdict}: {found}");
+        if *is_open {
+            world.say(&line)
+        } else {
+            world.warn(&line)
+        }
         if verdict == "closed" {
             refused.push((name, format!("{name} ({found})")));
         }

@@ -14,7 +14,7 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     place.write("stepz.toml", "[ppo]\nstepz = 3\n");
     place.write("type.toml", "[ppo]\nsteps = \"many\"\n");
     place.write("broken.toml", "[ppo\nsteps = 3\n");
-    let cases: [(&[&str], &[&str]); 27] = [
+    let cases: [(&[&str], &[&str]); 28] = [
         (&["--set", "ppo.stepz=3"], &["ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--config", "stepz.toml"], &["stepz.toml", "ppo.stepz", "did you mean `ppo.steps`"]),
         (&["--set", "modell.tune=lora"], &["modell", "did you mean `model`"]),
@@ -35,6 +35,7 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
         (&["--set", "eval.grid=5000"], &["eval.grid = 5000", "512"]),
         (&["--set", "ppo.betas=[0.9, 1.0]"], &["ppo.betas", "below 1"]),
         (&["--set", "run.threads=100000000000"], &["run.threads = 100000000000", "at most"]),
+        (&["--set", "run.report_parts=1001"], &["run.report_parts = 1001", "at most 1000"]),
         (&["--set", "data.synth.validation=0"], &["data.synth.validation = 0", "at least 1"]),
         (&["--set", "lora.alpha=nan"], &["lora.alpha = NaN", "above 0"]),
         (&["--set", "rollout.engine=quantum"], &["rollout.engine", "quantum", "cadquery"]),

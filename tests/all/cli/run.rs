@@ -51,6 +51,8 @@ pub fn tiny(output_dir: &str) -> Vec<String> {
         "reward.penalty_exception=0.2",
         "reward.penalty_truncated=0.3",
         "eval.num_samples=2",
+        // For the solids of a report CadQuery would start once more.
+        "run.report_parts=0",
     ]
     .map(|text| ["--set".to_owned(), text.to_owned()]);
     arguments.extend(overrides.into_iter().flatten());
