@@ -16,14 +16,14 @@ use crate::outcome::{Geometry, Solid};
 const DIRECTIONS: usize = 192;
 
 /// Rounds after which no more lines are cast. A solid whose surface is that of its bounds needs one.
-const ROUNDS: usize = 64;
+const ROUNDS: usize = 12;
 
 /// `n` points on the surface of a solid, uniform by area, the same for the same `seed`. `None` if
 /// it has no surface.
 ///
 /// A mesh has the points on its triangles. On an exact solid they are where random lines meet it:
 /// lines that are uniform in direction and place meet every part of a surface in proportion to its
-/// area (the Cauchy-Crofton formula). If a solid has less than a sixtieth of its bounds' surface, for
+/// area (the Cauchy-Crofton formula). If a solid has less than a tenth of its bounds' surface, for
 /// example two bodies far from each other, lines would take too long: some of its points repeat.
 pub fn points(solid: &Solid, n: usize, seed: u64) -> Option<Vec<[f64; 3]>> {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
@@ -186,10 +186,10 @@ mod tests {
     fn bodies_far_from_each_other_are_both_covered() {
         let at = |x: f64| block(Vec3::new(x, 0.0, 0.0), Vec3::new(1.0, 1.0, 1.0));
         let pair = at(0.0).combine(crate::csg::Operation::Union, at(3000.0));
-        let found = points(&Solid::native(pair, false), 1000, 3).unwrap();
-        assert_eq!(found.len(), 1000);
+        let found = points(&Solid::native(pair, false), 20_000, 3).unwrap();
+        assert_eq!(found.len(), 20_000);
         let near = found.iter().filter(|point| point[0] < 2.0).count();
-        assert!((300..700).contains(&near), "{near}");
+        assert!((7000..13_000).contains(&near), "{near}");
     }
 
     #[test]

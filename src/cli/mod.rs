@@ -48,7 +48,7 @@ pub enum Command {
     /// PPO on the IoU reward, from the SFT policy of the same run or from a model of your own
     Ppo(stage::PpoArgs),
     /// Evaluate a checkpoint on a dataset with the metrics of the reward
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     /// Compare two evaluations part by part, with intervals and a test
     Compare(compare::CompareArgs),
     /// Write the report of runs: one HTML file, with curves, tables and parts that can be turned
