@@ -4,6 +4,7 @@
 mod data;
 mod keys;
 mod layers;
+mod ppo;
 mod shown;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::report::MOST_PARTS;
 
 pub use keys::*;
 use layers::Layers;
+pub use ppo::*;
 pub use shown::{ShownKey, shown};
 
 /// The reasons why a configuration cannot be used, all at once.
