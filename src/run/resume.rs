@@ -74,7 +74,11 @@ pub(super) fn continued(mut config: Config, dir: &Path, device: Device) -> Resul
         config.model.dtype = before.model.dtype;
     }
     config.model.dtype = config.model.dtype.on(device);
-    let is_bound = |section: &str| !matches!(section, "ppo" | "eval") || dir.join(section).exists();
+    let is_bound = |section: &str| match section {
+        "ppo" | "reward" => dir.join("ppo").exists(),
+        "eval" => dir.join("eval").exists(),
+        _ => true,
+    };
     let differing = differing_keys(&Table::try_from(&before)?, &Table::try_from(&config)?, is_bound);
     ensure!(
         differing.is_empty(),
@@ -178,6 +182,22 @@ mod tests {
                 "{found:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_reward_may_change_until_reinforcement_learning_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+            Config::load(None, &overrides).unwrap()
+        };
+        let before = config(&["model.dtype=f32"]).to_toml().unwrap();
+        std::fs::write(directory.path().join("config.toml"), before).unwrap();
+        let other = || config(&["model.dtype=f32", "reward.syntax_bonus=0.3"]);
+        assert_eq!(continued(other(), directory.path(), Device::Cpu).unwrap(), other());
+        std::fs::create_dir(directory.path().join("ppo")).unwrap();
+        let error = continued(other(), directory.path(), Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("reward.syntax_bonus"), "{error}");
     }
 
     #[test]
