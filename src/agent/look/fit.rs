@@ -7,7 +7,7 @@
 use nalgebra::{Matrix3, Vector3};
 
 use super::features::{Features, SIDE};
-use super::map::Map;
+use super::map::{Between, Map, Points};
 
 /// Side of the coarse maps.
 const COARSE: usize = SIDE / 2;
@@ -92,14 +92,14 @@ impl Target {
         let lines = &candidate.coarse[1];
         // Lines may be wider or paler in the input: only their places count.
         let scale = (self.energy[1] / lines.dot(lines).max(1e-6)).sqrt().min(20.0) as f32;
-        let maps = [candidate.coarse[0].clone(), lines.map(|value| value * scale)];
+        let maps = [Points::of(&candidate.coarse[0]), Points::of(&lines.map(|value| value * scale))];
         let boxes = self.frame.onto(&Frame::around(&candidate.coarse[0]));
         let squares = [start, boxes].map(|start| self.residual(&maps, start.in_places()).0);
         self.refine(&maps, if squares[1] < squares[0] { boxes } else { start })
     }
 
     /// Gauss-Newton from a start: the best placement on the way.
-    fn refine(&self, candidate: &[Map; 2], start: Placement) -> Placement {
+    fn refine(&self, candidate: &[Points; 2], start: Placement) -> Placement {
         let mut at = start.in_places();
         let mut best = (start, f64::INFINITY);
         for _ in 0..=STEPS {
@@ -119,33 +119,43 @@ impl Target {
     }
 
     /// The sum of squared differences of the candidate at this placement, and half its slope.
-    fn residual(&self, candidate: &[Map; 2], at: Vector3<f64>) -> (f64, Vector3<f64>) {
+    fn residual(&self, candidate: &[Points; 2], at: Vector3<f64>) -> (f64, Vector3<f64>) {
         let middle = COARSE as f32 / 2.0;
         let shrink = (-at[0]).exp() as f32;
         let (left, top) = (middle + at[1] as f32, middle + at[2] as f32);
+        // All maps have one size, so their places are the same.
+        let source = |at: usize, start: f32| candidate[0].between(middle + (at as f32 + 0.5 - start) * shrink);
+        let columns: [Between; COARSE] = std::array::from_fn(|x| source(x, left));
         let mut squares = 0.0;
         let mut slope = Vector3::zeros();
-        for (i, map) in candidate.iter().enumerate() {
-            let target = self.maps[i].values();
-            let slopes = self.slopes[i].each_ref().map(Map::values);
-            for y in 0..COARSE {
-                let v = middle + (y as f32 + 0.5 - top) * shrink;
-                let mut sums = [0.0f32; 4];
-                for x in 0..COARSE {
-                    let u = middle + (x as f32 + 0.5 - left) * shrink;
-                    let place = y * COARSE + x;
-                    let difference = map.at(u, v) - target[place];
-                    sums[0] += difference * difference;
-                    for axis in 0..3 {
-                        sums[axis + 1] += difference * slopes[axis][place];
-                    }
+        let mut differences = [0.0f32; COARSE];
+        for (i, points) in candidate.iter().enumerate() {
+            let rows = self.maps[i].values().chunks_exact(COARSE);
+            for (y, target) in rows.enumerate() {
+                let v = source(y, top);
+                for ((difference, column), target) in differences.iter_mut().zip(&columns).zip(target) {
+                    *difference = points.at(*column, v) - target;
                 }
-                squares += f64::from(sums[0]);
-                slope += Vector3::new(sums[1], sums[2], sums[3]).map(f64::from);
+                let row = |map: &Map| dot(&differences, &map.values()[y * COARSE..]);
+                squares += dot(&differences, &differences);
+                slope += Vector3::from(self.slopes[i].each_ref().map(row));
             }
         }
         (squares, slope)
     }
+}
+
+/// The sum of the products of two rows.
+fn dot(a: &[f32; COARSE], b: &[f32]) -> f64 {
+    /// As many sums as a vector register holds.
+    const LANES: usize = 8;
+    let mut sums = [0.0f32; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().map(|sum| f64::from(*sum)).sum()
 }
 
 impl Frame {

@@ -31,16 +31,19 @@ impl Map {
             return Self::zeros(side);
         }
         let whole = width.max(height);
+        let raw = picture.as_raw();
+        let darkness = |at: usize| (1.0 - grey([raw[at], raw[at + 1], raw[at + 2]]) / background).max(0.0);
+        if (width, height) == (side, side) {
+            return Self { side, values: (0..side * side).map(|pixel| darkness(3 * pixel)).collect() };
+        }
         let rows = Shares::new(height, whole, side);
         let columns = Shares::new(width, whole, side);
-        let raw = picture.as_raw();
         let mut values = vec![0.0; side * side];
         let mut narrow = vec![0.0; side];
         for y in 0..height {
             narrow.fill(0.0);
             for x in 0..width {
-                let at = (y * width + x) * 3;
-                let darkness = (1.0 - grey([raw[at], raw[at + 1], raw[at + 2]]) / background).max(0.0);
+                let darkness = darkness((y * width + x) * 3);
                 columns.each(x, |to, share| narrow[to] += share * darkness);
             }
             rows.each(y, |to, share| {
@@ -96,73 +99,70 @@ impl Map {
         let weights: Vec<f32> = (0..=reach).map(|i| (-0.5 * (i as f32 / deviation).powi(2)).exp()).collect();
         let total = 2.0 * weights.iter().sum::<f32>() - weights[0];
         let weights: Vec<f32> = weights.iter().map(|weight| weight / total).collect();
-        let mean = |window: &[f32]| {
-            let sides = (1..=reach).map(|i| weights[i] * (window[reach - i] + window[reach + i]));
-            weights[0] * window[reach] + sides.sum::<f32>()
-        };
-        self.along_both(reach, mean)
+        self.along_both(reach, |around, sums| {
+            for (i, weight) in weights.iter().enumerate().skip(1) {
+                let sides = around.shifted(reach - i).iter().zip(around.shifted(reach + i));
+                for (sum, (before, after)) in sums.iter_mut().zip(sides) {
+                    *sum += weight * (before + after);
+                }
+            }
+            for (sum, here) in sums.iter_mut().zip(around.shifted(reach)) {
+                *sum += weights[0] * here;
+            }
+        })
     }
 
     /// The least value in the square of `2 radius + 1` values around each place.
     pub fn lowest(&self, radius: usize) -> Self {
-        self.along_both(radius, |window| window.iter().copied().fold(f32::INFINITY, f32::min))
+        self.extreme(radius, f32::min)
     }
 
     /// The greatest value in the square of `2 radius + 1` values around each place.
     pub fn highest(&self, radius: usize) -> Self {
-        self.along_both(radius, |window| window.iter().copied().fold(f32::NEG_INFINITY, f32::max))
+        self.extreme(radius, f32::max)
     }
 
-    /// A filter that looks at `2 reach + 1` values along the rows, then along the columns.
-    fn along_both(&self, reach: usize, filter: impl Fn(&[f32]) -> f32) -> Self {
-        self.along_rows(reach, &filter).along_rows(reach, &filter)
-    }
-
-    /// A filter along the rows. The result is transposed.
-    fn along_rows(&self, reach: usize, filter: impl Fn(&[f32]) -> f32) -> Self {
-        let side = self.side;
-        let mut values = vec![0.0; side * side];
-        let mut padded = vec![0.0; side + 2 * reach];
-        for (y, row) in self.values.chunks_exact(side).enumerate() {
-            padded[reach..][..side].copy_from_slice(row);
-            for (x, window) in padded.windows(2 * reach + 1).enumerate() {
-                values[x * side + y] = filter(window);
+    fn extreme(&self, radius: usize, choose: impl Fn(f32, f32) -> f32) -> Self {
+        self.along_both(radius, |around, chosen| {
+            chosen.copy_from_slice(around.shifted(0));
+            for shift in 1..=2 * radius {
+                for (chosen, value) in chosen.iter_mut().zip(around.shifted(shift)) {
+                    *chosen = choose(*chosen, *value);
+                }
             }
+        })
+    }
+
+    /// A filter that looks at `2 reach + 1` values along the rows, then along the columns. It fills
+    /// one row of results, which are 0 before, at a time.
+    fn along_both(&self, reach: usize, filter: impl Fn(&Around, &mut [f32])) -> Self {
+        let (side, wide) = (self.side, self.side + 2 * reach);
+        let mut padded = vec![0.0; side * wide];
+        for (row, values) in padded.chunks_exact_mut(wide).zip(self.values.chunks_exact(side)) {
+            row[reach..][..side].copy_from_slice(values);
+        }
+        let mut between = vec![0.0; wide * side];
+        for (row, values) in between.chunks_exact_mut(side).skip(reach).zip(padded.chunks_exact(wide)) {
+            filter(&Around { values, stride: 1, count: side }, row);
+        }
+        let mut values = vec![0.0; side * side];
+        for (y, row) in values.chunks_exact_mut(side).enumerate() {
+            filter(&Around { values: &between[y * side..], stride: side, count: side }, row);
         }
         Self { side, values }
     }
 
-    /// The value at a point, linear between the centres of the places: place `i` reaches from `i`
-    /// to `i + 1`.
-    pub fn at(&self, x: f32, y: f32) -> f32 {
-        let (x, y) = (x - 0.5, y - 0.5);
-        let (left, top) = (x.floor(), y.floor());
-        let (u, v) = (x - left, y - top);
-        let (left, top) = (left as isize, top as isize);
-        let last = self.side as isize - 1;
-        if left >= 0 && top >= 0 && left < last && top < last {
-            let at = top as usize * self.side + left as usize;
-            let [a, b] = [self.values[at], self.values[at + 1]];
-            let [c, d] = [self.values[at + self.side], self.values[at + self.side + 1]];
-            return (a + (b - a) * u) * (1.0 - v) + (c + (d - c) * u) * v;
-        }
-        let value = |x: isize, y: isize| {
-            let inside = x >= 0 && y >= 0 && x <= last && y <= last;
-            if inside { self.values[y as usize * self.side + x as usize] } else { 0.0 }
-        };
-        let upper = value(left, top) * (1.0 - u) + value(left + 1, top) * u;
-        let lower = value(left, top + 1) * (1.0 - u) + value(left + 1, top + 1) * u;
-        upper * (1.0 - v) + lower * v
-    }
-
     /// The map enlarged around its centre, then shifted, in shares of the side.
     pub fn moved(&self, zoom: f32, shift: [f32; 2]) -> Self {
+        let points = Points::of(self);
         let middle = self.side as f32 / 2.0;
-        let source = |at: usize, shift: f32| middle + (at as f32 + 0.5 - middle - shift * self.side as f32) / zoom;
+        let sources = shift.map(|shift| {
+            let source = |at: usize| middle + (at as f32 + 0.5 - middle - shift * self.side as f32) / zoom;
+            (0..self.side).map(|at| points.between(source(at))).collect::<Vec<_>>()
+        });
         let mut values = Vec::with_capacity(self.values.len());
-        for y in 0..self.side {
-            let v = source(y, shift[1]);
-            values.extend((0..self.side).map(|x| self.at(source(x, shift[0]), v)));
+        for y in &sources[1] {
+            values.extend(sources[0].iter().map(|x| points.at(*x, *y)));
         }
         Self { side: self.side, values }
     }
@@ -185,6 +185,67 @@ impl Map {
     pub fn quantile(mut values: Vec<f32>, share: f64) -> Option<f32> {
         let index = (share * values.len().saturating_sub(1) as f64).round() as usize;
         (!values.is_empty()).then(|| *values.select_nth_unstable_by(index, f32::total_cmp).1)
+    }
+}
+
+/// The values that a filter sees for one row of results.
+struct Around<'a> {
+    values: &'a [f32],
+    stride: usize,
+    count: usize,
+}
+
+impl Around<'_> {
+    /// The row, `step` values further than the first one that the filter sees.
+    fn shifted(&self, step: usize) -> &[f32] {
+        &self.values[step * self.stride..][..self.count]
+    }
+}
+
+/// A map that is looked at between its places: linear between their centres. Place `i` reaches from
+/// `i` to `i + 1`.
+#[derive(Debug, Clone)]
+pub struct Points {
+    side: usize,
+    /// The map with [`Self::BORDER`] zeros around it.
+    values: Vec<f32>,
+}
+
+/// A position along one axis: the place before it, counted with the border, and the share of the
+/// way to the next one.
+#[derive(Debug, Clone, Copy)]
+pub struct Between(usize, f32);
+
+impl Points {
+    /// Everything beyond lies between two zeros.
+    const BORDER: usize = 2;
+
+    /// The points of a map.
+    pub fn of(map: &Map) -> Self {
+        let wide = map.side + 2 * Self::BORDER;
+        let mut values = vec![0.0; wide * wide];
+        let rows = values.chunks_exact_mut(wide).skip(Self::BORDER);
+        for (row, inner) in rows.zip(map.values.chunks_exact(map.side.max(1))) {
+            row[Self::BORDER..][..map.side].copy_from_slice(inner);
+        }
+        Self { side: map.side, values }
+    }
+
+    /// A position along either axis.
+    pub fn between(&self, position: f32) -> Between {
+        let border = Self::BORDER as f32;
+        let from_start = (position - 0.5 + border).clamp(0.0, self.side as f32 + border);
+        let before = from_start as usize;
+        Between(before, from_start - before as f32)
+    }
+
+    /// The value at a point.
+    pub fn at(&self, Between(left, u): Between, Between(top, v): Between) -> f32 {
+        let wide = self.side + 2 * Self::BORDER;
+        let at = top * wide + left;
+        let [a, b] = [self.values[at], self.values[at + 1]];
+        let [c, d] = [self.values[at + wide], self.values[at + wide + 1]];
+        (a + (b - a) * u) * (1.0 - v) + (c + (d - c) * u) * v
     }
 }
 
@@ -252,9 +313,11 @@ mod tests {
     #[test]
     fn points_between_places_are_interpolated() {
         let map = ramp(4);
-        assert_eq!((map.at(0.5, 0.5), map.at(2.0, 1.5), map.at(1.5, 2.0)), (0.0, 11.5, 16.0));
+        let points = Points::of(&map);
+        let at = |x: f32, y: f32| points.at(points.between(x), points.between(y));
+        assert_eq!((at(0.5, 0.5), at(2.0, 1.5), at(1.5, 2.0)), (0.0, 11.5, 16.0));
         // Beyond the border lies 0.
-        assert_eq!((map.at(4.0, 0.5), map.at(9.0, 9.0)), (1.5, 0.0));
+        assert_eq!((at(4.0, 0.5), at(9.0, 9.0), at(-3.0, 1.5), at(f32::INFINITY, 0.0)), (1.5, 0.0, 0.0, 0.0));
         let [x, y] = map.gradients();
         assert_eq!((x.values()[5], y.values()[5]), (1.0, 10.0));
     }

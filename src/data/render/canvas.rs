@@ -35,7 +35,7 @@ static COLOURS: LazyLock<[[u8; 2]; 256]> = LazyLock::new(|| {
 
 /// The tone of a face seen at the cosine `facing`.
 pub(super) fn face_tone(facing: f64) -> u8 {
-    1 + (FACES * facing.clamp(0.0, 1.0)).round() as u8
+    1 + (FACES * facing.clamp(0.0, 1.0) + 0.5) as u8
 }
 
 impl Canvas {
@@ -64,9 +64,15 @@ impl Canvas {
         let half = (step * step / 2) as u32;
         RgbImage::from_fn(size, size, |x, y| {
             let (left, top) = (x as usize * step, y as usize * step);
+            let row = |row: usize| &self.tones[row * self.side + left..][..step];
+            let first = row(top)[0];
+            if (top..top + step).all(|at| row(at).iter().all(|tone| *tone == first)) {
+                let [grey, blue] = COLOURS[usize::from(first)];
+                return Rgb([grey, grey, blue]);
+            }
             let mut sum = [0u32; 2];
-            for row in top..top + step {
-                for tone in &self.tones[row * self.side + left..][..step] {
+            for at in top..top + step {
+                for tone in row(at) {
                     let colour = COLOURS[usize::from(*tone)];
                     sum[0] += u32::from(colour[0]);
                     sum[1] += u32::from(colour[1]);

@@ -30,6 +30,17 @@ struct Sample {
 
 const NOTHING: Sample = Sample { surface: GROUND, facing: 0.0, depth: f32::INFINITY, seam: f32::NAN };
 
+/// A block: a square of `BLOCK` x `BLOCK` canvas pixels.
+#[derive(Debug, Clone, Copy)]
+enum Block {
+    /// Its corners see the background.
+    Ground,
+    /// Its corners see one surface.
+    Uniform,
+    /// It has an edge or an outline; the position of its samples.
+    Mixed(u32),
+}
+
 /// Renders a solid, `size` pixels a side. A solid without volume gives a white picture.
 pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
     let side = canvas_side(size);
@@ -43,9 +54,10 @@ pub fn render_csg(solid: &CsgSolid, size: u32) -> RgbImage {
 pub fn draw_csg(solid: &CsgSolid, framing: Framing) -> Canvas {
     let mut scene = Scene::new(solid, framing);
     let mut canvas = Canvas::new(scene.side);
-    let mixed = scene.sample();
+    scene.cast_lattice();
+    scene.sort_blocks();
     scene.fill(&mut canvas);
-    scene.draw_edges(&mixed, &mut canvas);
+    scene.draw_edges(&mut canvas);
     canvas
 }
 
@@ -55,11 +67,20 @@ struct Scene<'a> {
     /// For each surface, the radius of its outline in pixels and its greatest `facing`; the radius
     /// is 0 for planes.
     outlines: Vec<(f32, f32)>,
+    /// For each plane, `facing`.
+    flat: Vec<Option<f32>>,
     framing: Framing,
     side: usize,
-    samples: Vec<Sample>,
-    /// The canvas pixels that can show the solid: x range and y range.
-    window: [(usize, usize); 2],
+    /// The blocks that can show the solid: the first one and the number along x and y.
+    first: [usize; 2],
+    count: [usize; 2],
+    /// The rays through the blocks' corners, row by row; one more than blocks along each axis. The
+    /// last ones may lie beyond the canvas, where rays hit nothing.
+    lattice: Vec<Sample>,
+    /// The blocks, row by row.
+    blocks: Vec<Block>,
+    /// The samples of the mixed blocks, row by row.
+    mixed: Vec<[Sample; BLOCK * BLOCK]>,
 }
 
 impl<'a> Scene<'a> {
@@ -75,6 +96,12 @@ impl<'a> Scene<'a> {
                 }
             })
             .collect();
+        let flat = (0..surfaces.len())
+            .map(|number| match surfaces.surface(number as u16) {
+                Surface::Plane { normal, .. } => Some(normal.dot(&toward).abs() as f32),
+                _ => None,
+            })
+            .collect();
         let side = framing.side as usize;
         let mut window = [(side, 0); 2];
         if let Some(bounds) = solid.bounds() {
@@ -85,8 +112,8 @@ impl<'a> Scene<'a> {
                 let pixel = framing.project(Vec3::new(pick(0), pick(1), pick(2)));
                 for axis in 0..2 {
                     let (low, high) = &mut window[axis];
-                    *low = (*low).min((pixel[axis] - 1.0).max(0.0) as usize / BLOCK * BLOCK);
-                    *high = (*high).max(((pixel[axis] + 1.0).max(0.0) as usize).min(side - 1) / BLOCK * BLOCK + BLOCK);
+                    *low = (*low).min((pixel[axis] - 1.0).max(0.0) as usize / BLOCK);
+                    *high = (*high).max(((pixel[axis] + 1.0).max(0.0) as usize).min(side - 1) / BLOCK + 1);
                 }
             }
         }
@@ -94,10 +121,14 @@ impl<'a> Scene<'a> {
             caster: solid.caster(-toward),
             surfaces,
             outlines,
+            flat,
             framing,
             side,
-            samples: vec![NOTHING; side * side],
-            window,
+            first: window.map(|(low, _)| low),
+            count: window.map(|(low, high)| high.saturating_sub(low)),
+            lattice: Vec::new(),
+            blocks: Vec::new(),
+            mixed: Vec::new(),
         }
     }
 
@@ -106,8 +137,11 @@ impl<'a> Scene<'a> {
         let Some(enter) = self.caster.spans(origin).first().map(|span| span.enter) else {
             return NOTHING;
         };
-        let normal = self.caster.normal(origin, &enter, true);
         let surface = self.surfaces.number(enter.face);
+        let facing = self.flat[usize::from(surface)].unwrap_or_else(|| {
+            let normal = self.caster.normal(origin, &enter, true);
+            normal.dot(&self.framing.view.toward) as f32
+        });
         let seam = match self.surfaces.surface(surface) {
             Surface::Cylinder { center, axis, seam: Some(seam), .. } => {
                 let radial = origin + self.caster.direction() * enter.at - center;
@@ -115,98 +149,131 @@ impl<'a> Scene<'a> {
             }
             _ => f32::NAN,
         };
-        Sample {
-            surface,
-            facing: normal.dot(&self.framing.view.toward) as f32,
-            depth: (enter.at * self.framing.scale) as f32,
-            seam,
-        }
+        Sample { surface, facing, depth: (enter.at * self.framing.scale) as f32, seam }
     }
 
-    /// Casts the rays. Returns the corners of the blocks that contain an edge or an outline.
-    fn sample(&mut self) -> Vec<(usize, usize)> {
-        let [(left, right), (top, bottom)] = self.window;
-        let columns: Vec<usize> = (left..=right).step_by(BLOCK).collect();
-        let mut mixed = Vec::new();
-        let mut above = vec![NOTHING; columns.len()];
-        let mut below = above.clone();
-        for y in (top..=bottom).step_by(BLOCK) {
-            for (column, x) in columns.iter().enumerate() {
-                // The lattice reaches one block beyond the canvas, where rays hit nothing.
-                below[column] = if *x < self.side && y < self.side { self.cast(*x, y) } else { NOTHING };
-            }
-            if y > top {
-                for (column, x) in columns.windows(2).enumerate() {
-                    let corners = [above[column], above[column + 1], below[column], below[column + 1]];
-                    let (x, y) = (x[0], y - BLOCK);
-                    if is_uniform(&corners) {
-                        self.interpolate(x, y, &corners);
-                    } else {
-                        self.sample_block(x, y);
-                        mixed.push((x, y));
-                    }
-                }
-            }
-            std::mem::swap(&mut above, &mut below);
-        }
-        mixed
-    }
-
-    fn sample_block(&mut self, left: usize, top: usize) {
-        for y in top..(top + BLOCK).min(self.side) {
-            for x in left..(left + BLOCK).min(self.side) {
-                self.samples[y * self.side + x] = self.cast(x, y);
+    /// Casts the rays through the blocks' corners.
+    fn cast_lattice(&mut self) {
+        let (first, count) = (self.first, self.count);
+        self.lattice.reserve((count[0] + 1) * (count[1] + 1));
+        for row in first[1]..=first[1] + count[1] {
+            for column in first[0]..=first[0] + count[0] {
+                let (x, y) = (column * BLOCK, row * BLOCK);
+                let sample = if x < self.side && y < self.side { self.cast(x, y) } else { NOTHING };
+                self.lattice.push(sample);
             }
         }
     }
 
-    fn interpolate(&mut self, left: usize, top: usize, corners: &[Sample; 4]) {
-        let [a, b, c, d] = *corners;
-        if a.surface == GROUND {
-            return;
-        }
-        for row in 0..BLOCK.min(self.side - top) {
-            let v = row as f32 / BLOCK as f32;
-            for column in 0..BLOCK.min(self.side - left) {
-                let u = column as f32 / BLOCK as f32;
-                let mix = |a: f32, b: f32, c: f32, d: f32| (a + (b - a) * u) * (1.0 - v) + (c + (d - c) * u) * v;
-                self.samples[(top + row) * self.side + left + column] = Sample {
-                    facing: mix(a.facing, b.facing, c.facing, d.facing),
-                    depth: mix(a.depth, b.depth, c.depth, d.depth),
-                    ..a
+    /// Tells what each block shows, and casts the rays of the mixed ones.
+    fn sort_blocks(&mut self) {
+        self.blocks.reserve(self.count[0] * self.count[1]);
+        for row in 0..self.count[1] {
+            for column in 0..self.count[0] {
+                let corners = self.corners(column, row);
+                let block = if !is_uniform(&corners) {
+                    let samples = self.cast_block(column, row, corners[0]);
+                    self.mixed.push(samples);
+                    Block::Mixed(self.mixed.len() as u32 - 1)
+                } else if corners[0].surface == GROUND {
+                    Block::Ground
+                } else {
+                    Block::Uniform
                 };
+                self.blocks.push(block);
             }
+        }
+    }
+
+    /// Casts the rays of a mixed block; that of its first pixel is known.
+    fn cast_block(&mut self, column: usize, row: usize, first: Sample) -> [Sample; BLOCK * BLOCK] {
+        let mut samples = [NOTHING; BLOCK * BLOCK];
+        samples[0] = first;
+        for (i, sample) in samples.iter_mut().enumerate().skip(1) {
+            let (x, y) = ((self.first[0] + column) * BLOCK + i % BLOCK, (self.first[1] + row) * BLOCK + i / BLOCK);
+            if x < self.side && y < self.side {
+                *sample = self.cast(x, y);
+            }
+        }
+        samples
+    }
+
+    /// The rays at the corners of a block of the window.
+    fn corners(&self, column: usize, row: usize) -> [Sample; 4] {
+        let wide = self.count[0] + 1;
+        let at = row * wide + column;
+        [self.lattice[at], self.lattice[at + 1], self.lattice[at + wide], self.lattice[at + wide + 1]]
+    }
+
+    /// What the pixel (`x`, `y`) of the canvas sees.
+    fn sample(&self, x: usize, y: usize) -> Sample {
+        let (column, row) = ((x / BLOCK).wrapping_sub(self.first[0]), (y / BLOCK).wrapping_sub(self.first[1]));
+        if column >= self.count[0] || row >= self.count[1] {
+            return NOTHING;
+        }
+        match self.blocks[row * self.count[0] + column] {
+            Block::Ground => NOTHING,
+            Block::Uniform => interpolated(&self.corners(column, row), x % BLOCK, y % BLOCK),
+            Block::Mixed(number) => self.mixed[number as usize][y % BLOCK * BLOCK + x % BLOCK],
         }
     }
 
     fn fill(&self, canvas: &mut Canvas) {
-        let [(left, right), (top, bottom)] = self.window;
-        for y in top..bottom.min(self.side) {
-            for x in left..right.min(self.side) {
-                let sample = &self.samples[y * self.side + x];
-                if sample.surface != GROUND {
-                    canvas.set(x, y, face_tone(f64::from(sample.facing)));
+        for (number, block) in self.blocks.iter().enumerate() {
+            let (column, row) = (number % self.count[0], number / self.count[0]);
+            let (left, top) = ((self.first[0] + column) * BLOCK, (self.first[1] + row) * BLOCK);
+            let corners = self.corners(column, row);
+            let is_flat = corners.iter().all(|corner| corner.facing == corners[0].facing);
+            for y in top..(top + BLOCK).min(self.side) {
+                for x in left..(left + BLOCK).min(self.side) {
+                    let sample = match block {
+                        Block::Ground => continue,
+                        Block::Uniform if is_flat => corners[0],
+                        Block::Uniform => interpolated(&corners, x - left, y - top),
+                        Block::Mixed(number) => self.mixed[*number as usize][(y - top) * BLOCK + x - left],
+                    };
+                    if sample.surface != GROUND {
+                        canvas.set(x, y, face_tone(f64::from(sample.facing)));
+                    }
                 }
             }
         }
     }
 
     /// Draws every border between surfaces, and every seam, one pixel wide on one of its sides.
-    fn draw_edges(&self, mixed: &[(usize, usize)], canvas: &mut Canvas) {
-        for &(left, top) in mixed {
-            for y in top..(top + BLOCK).min(self.side) {
-                for x in left..(left + BLOCK).min(self.side) {
-                    let here = &self.samples[y * self.side + x];
-                    // Each pair is looked at from both sides if both blocks are mixed; drawing
-                    // twice is harmless.
-                    let neighbours = [(x.wrapping_sub(1), y), (x + 1, y), (x, y.wrapping_sub(1)), (x, y + 1)];
-                    for (nx, ny) in neighbours.into_iter().filter(|(nx, ny)| *nx < self.side && *ny < self.side) {
-                        let there = &self.samples[ny * self.side + nx];
-                        if self.is_edge(here, there) {
-                            let (x, y) = if owns_edge(here, there) { (x, y) } else { (nx, ny) };
-                            canvas.draw(x, y);
-                        }
+    fn draw_edges(&self, canvas: &mut Canvas) {
+        for (number, block) in self.blocks.iter().enumerate() {
+            let Block::Mixed(mixed) = block else { continue };
+            let samples = &self.mixed[*mixed as usize];
+            let (column, row) = (number % self.count[0], number / self.count[0]);
+            let (left, top) = ((self.first[0] + column) * BLOCK, (self.first[1] + row) * BLOCK);
+            for (i, here) in samples.iter().enumerate() {
+                let (u, v) = (i % BLOCK, i / BLOCK);
+                let (x, y) = (left + u, top + v);
+                // What lies beyond the canvas has no edges.
+                let mut compare = |there: &Sample, nx: usize, ny: usize| {
+                    if x.max(nx) < self.side && y.max(ny) < self.side && self.is_edge(here, there) {
+                        let (x, y) = if owns_edge(here, there) { (x, y) } else { (nx, ny) };
+                        canvas.draw(x, y);
                     }
+                };
+                // Within the block, each pair once. Pairs of two mixed blocks are looked at from
+                // both sides; drawing twice is harmless.
+                if u + 1 < BLOCK {
+                    compare(&samples[i + 1], x + 1, y);
+                } else {
+                    compare(&self.sample(x + 1, y), x + 1, y);
+                }
+                if v + 1 < BLOCK {
+                    compare(&samples[i + BLOCK], x, y + 1);
+                } else {
+                    compare(&self.sample(x, y + 1), x, y + 1);
+                }
+                if u == 0 && x > 0 {
+                    compare(&self.sample(x - 1, y), x - 1, y);
+                }
+                if v == 0 && y > 0 {
+                    compare(&self.sample(x, y - 1), x, y - 1);
                 }
             }
         }
@@ -226,6 +293,15 @@ impl<'a> Scene<'a> {
         let sine = (near.facing / steepest).min(1.0);
         radius * (1.0 - (1.0 - sine * sine).sqrt()) > 1.5
     }
+}
+
+/// What a pixel of a uniform block sees, from the block's corners; `x` and `y` count from its first
+/// pixel.
+fn interpolated(corners: &[Sample; 4], x: usize, y: usize) -> Sample {
+    let [a, b, c, d] = corners;
+    let (u, v) = (x as f32 / BLOCK as f32, y as f32 / BLOCK as f32);
+    let mix = |a: f32, b: f32, c: f32, d: f32| (a + (b - a) * u) * (1.0 - v) + (c + (d - c) * u) * v;
+    Sample { facing: mix(a.facing, b.facing, c.facing, d.facing), depth: mix(a.depth, b.depth, c.depth, d.depth), ..*a }
 }
 
 /// Whether the pixel of `a`, not of `b`, is blackened for the edge between them. All pixels of
