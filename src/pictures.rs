@@ -65,6 +65,15 @@ pub fn decoded(example: &Example) -> RgbImage {
     decode_rgb(&example.image).expect("a dataset holds only pictures that decode")
 }
 
+/// The decoded pictures of an example, in the order in which the model sees them.
+///
+/// # Panics
+/// As [`decoded`].
+pub fn all_decoded(example: &Example) -> Vec<RgbImage> {
+    let decode = |bytes| decode_rgb(bytes).expect("a dataset holds only pictures that decode");
+    example.pictures().map(decode).collect()
+}
+
 /// The embedded pictures of an update. They are embedded once for all passes of the update, whose
 /// gradients reach the vision tower together.
 pub struct EmbeddedPictures {
@@ -221,9 +230,8 @@ impl<'a> Pictures<'a> {
 
 /// The decoded picture, or pictures of a part.
 fn decoded_of(examples: &[Example], picture: &Picture) -> Vec<RgbImage> {
-    let decode = |bytes: &[u8]| decode_rgb(bytes).expect("a picture that was decoded before");
     match picture {
-        Picture::Part(index) => examples[*index].pictures().map(decode).collect(),
-        Picture::File(file) => vec![decode(&file.0)],
+        Picture::Part(index) => all_decoded(&examples[*index]),
+        Picture::File(file) => vec![decode_rgb(&file.0).expect("a picture that was decoded before")],
     }
 }

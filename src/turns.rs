@@ -12,6 +12,7 @@ use tch::Tensor;
 
 use crate::agent::feedback::{Built, feedback};
 use crate::agent::look::{Look, LookOptions};
+use crate::agent::verifier::{look_at, look_options};
 use crate::config::Turns;
 use crate::conversation::Reply;
 use crate::data::render::render_solid;
@@ -79,9 +80,8 @@ pub fn end_turn(
     let mut parts: Vec<usize> = rollouts.iter().map(|rollout| rollout.index).collect();
     parts.sort_unstable();
     parts.dedup();
-    let look = |&part: &usize| {
-        (part, Look::new(&[decoded(&examples[part])], &LookOptions { fit: false, ..LookOptions::default() }))
-    };
+    let options = LookOptions { fit: false, ..look_options(&[], &prompted.dataset.views)? };
+    let look = |&part: &usize| (part, look_at(prompted.dataset, part, &options));
     let looks: BTreeMap<usize, Look> = parts.par_iter().map(look).collect();
     let told = |&(index, score, truncated): &(usize, Option<&Score>, bool)| -> Result<(String, Option<Picture>)> {
         let score = score.context("a turn ends with a score")?;

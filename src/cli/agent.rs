@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cadwright::agent::look::Look;
 use cadwright::agent::neighbours::Neighbours;
 use cadwright::agent::output;
 use cadwright::agent::session::{Agent, Part, Workshop, generation};
-use cadwright::agent::verifier::Verifier;
+use cadwright::agent::verifier::{Verifier, look_options};
 use cadwright::config::{Config, VerifierKind};
 use cadwright::data::image::decode_rgb;
 use cadwright::data::{Dataset, Example};
@@ -96,7 +97,10 @@ impl AgentArgs {
 
 /// Runs it.
 pub fn run(args: &AgentArgs) -> Result<()> {
-    let config = args.config.load(args.flags())?;
+    let mut config = args.config.load(args.flags())?;
+    if args.image.len() > 1 && config.agent.views.is_empty() {
+        config.agent.views = ["corners", "axes"].map(str::to_owned).to_vec();
+    }
     let ground_truth = args.ground_truth(&config)?;
     let files = args.image.iter().map(|path| read_picture(path)).collect::<Result<Vec<_>>>()?;
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
@@ -115,7 +119,12 @@ pub fn run(args: &AgentArgs) -> Result<()> {
     let further = files[1..].iter().map(|(bytes, _)| Ok(Picture::File(PictureFile::new(bytes.clone())?)));
     let shown = std::iter::once(Ok(Picture::Part(0))).chain(further).collect::<Result<Vec<_>>>()?;
     let part = Part {
-        verifier: Verifier::new(&config, &scorer, &images, ground_truth.as_ref())?,
+        verifier: Verifier::new(
+            &config,
+            &scorer,
+            || Ok(Look::new(&images, &look_options(&config.agent.views, &[])?)),
+            ground_truth.as_ref(),
+        )?,
         picture: images[0].clone(),
         pictures: shown,
         seed: u64::from(config.run.seed),

@@ -305,7 +305,8 @@ section! {
         /// Names of the pictures of each part, all of which the model sees, in this order: for
         /// `["iso", "front"]`, the files `part_iso.png` and `part_front.png` of a folder, or the
         /// columns `image_iso` and `image_front` of a table. Empty: one picture, `part.png` or
-        /// `image`. The first one is what renders are compared with.
+        /// `image`. If the names are those of views, renders are compared with all of them, each in
+        /// its view; else with the first one, unless `agent.views` says more.
         views: Vec<String> = [],
         /// Name of the variable that holds a program's result, such as `r` in CAD-Recode's
         /// programs. It comes before the published rule, which decides if a program has no such
@@ -530,8 +531,10 @@ section! {
         /// (whether they build a solid) or `truth` (IoU with the ground truth: the upper bound).
         verifier: VerifierKind = VerifierKind::Image,
         /// The views that pictures may show: `iso` (the data set's), `corners`, `axes`, or the names
-        /// of single ones.
-        views: Vec<String> = ["iso".to_owned()],
+        /// of single ones. Each picture is compared in the one that fits a candidate best. Empty: the
+        /// views that `data.views` names, in that order; if it names none, `iso`, or for several
+        /// `--image` of one part all `corners` and `axes`.
+        views: Vec<String> = [],
         /// Data set (a directory of parquet or a hub id) whose training programs teach the prior.
         /// Empty: `prior.json` beside the adapter or checkpoint, which training writes; without
         /// that, no prior.

@@ -120,6 +120,8 @@ impl Selection {
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     examples: Vec<Example>,
+    /// The names of each row's pictures (`data.views`); empty if they have none.
+    pub views: Vec<String>,
     /// Skipped rows, in order of files and rows.
     pub skipped: Vec<SkippedRow>,
     /// The labelled parts that a prompt with examples shows for each row, once they are chosen.
@@ -143,7 +145,7 @@ impl Dataset {
     pub fn open_selection(source: &DataSource, selection: Selection) -> Result<Self, DataError> {
         // Enough rows to keep all threads decoding, few enough to read little beyond a limit.
         const BATCH: usize = 256;
-        let mut dataset = Self::default();
+        let mut dataset = Self { views: source.views.clone(), ..Self::default() };
         let limit = selection.limit.unwrap_or(usize::MAX);
         'files: for (file, rows) in streams(source, selection.split)? {
             let mut rows = rows()?;

@@ -14,7 +14,7 @@ use crate::agent::neighbours::Neighbours;
 use crate::agent::prior::Prior;
 use crate::agent::session::{Agent, Part, Workshop, generation};
 use crate::agent::trace::Trace;
-use crate::agent::verifier::Verifier;
+use crate::agent::verifier::{Verifier, look_at, look_options};
 use crate::config::Config;
 use crate::distributed::World;
 use crate::model::InternVl;
@@ -112,12 +112,13 @@ pub fn evaluate_agent(
 }
 
 fn part(config: &Config, prompted: &PromptedDataset, index: usize, scorer: &Scorer) -> Result<Part> {
-    let picture = decoded(&prompted.dataset.examples()[index]);
+    let dataset = prompted.dataset;
+    let look = || Ok(look_at(dataset, index, &look_options(&config.agent.views, &dataset.views)?));
     let ground_truth = prompted.ground_truth(index);
     Ok(Part {
-        verifier: Verifier::new(config, scorer, std::slice::from_ref(&picture), Some(ground_truth))
-            .with_context(|| prompted.dataset.examples()[index].id.clone())?,
-        picture,
+        verifier: Verifier::new(config, scorer, look, Some(ground_truth))
+            .with_context(|| dataset.examples()[index].id.clone())?,
+        picture: decoded(&dataset.examples()[index]),
         pictures: vec![Picture::Part(index)],
         seed: seed(&[u64::from(config.run.seed), AGENT_STREAM, index as u64]),
     })

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::predict::Prediction;
 use crate::agent::choose::{Built, Candidate, Select, agreement, chosen, image_scores, mutual_ious};
-use crate::agent::look::{Look, LookOptions};
+use crate::agent::look::LookOptions;
+use crate::agent::verifier::look_at;
 use crate::config::Eval;
 use crate::data::Dataset;
-use crate::pictures::decoded;
 
 /// What the ways to choose have found out about one program. Log-probability and IoU are in the
 /// prediction anyway.
@@ -32,14 +32,16 @@ pub struct Hints {
 pub struct Chooser<'a> {
     eval: &'a Eval,
     dataset: &'a Dataset,
+    look: LookOptions,
     /// By way to choose: wall time on this rank.
     pub seconds: BTreeMap<Select, f64>,
 }
 
 impl<'a> Chooser<'a> {
-    /// For the ways to choose of `eval.select`, on `dataset`.
-    pub fn new(eval: &'a Eval, dataset: &'a Dataset) -> Self {
-        Self { eval, dataset, seconds: eval.select.iter().map(|&by| (by, 0.0)).collect() }
+    /// For the ways to choose of `eval.select`, on `dataset`, whose pictures are compared as `look`
+    /// says.
+    pub fn new(eval: &'a Eval, dataset: &'a Dataset, look: LookOptions) -> Self {
+        Self { eval, dataset, look, seconds: eval.select.iter().map(|&by| (by, 0.0)).collect() }
     }
 
     /// Fills in the hints of all samples of one part, which must have their solids.
@@ -47,7 +49,7 @@ impl<'a> Chooser<'a> {
         for (&by, seconds) in &mut self.seconds {
             let started = Instant::now();
             match by {
-                Select::Image => add_image_scores(self.dataset, part),
+                Select::Image => add_image_scores(self.dataset, &self.look, part),
                 Select::Consensus => add_consensus(self.eval, part),
                 Select::Logprob | Select::Truth => {}
             }
@@ -56,11 +58,9 @@ impl<'a> Chooser<'a> {
     }
 }
 
-fn add_image_scores(dataset: &Dataset, part: &mut [Prediction]) {
+fn add_image_scores(dataset: &Dataset, options: &LookOptions, part: &mut [Prediction]) {
     let Some(first) = part.first() else { return };
-    let picture = decoded(&dataset.examples()[first.index]);
-    let look = Look::new(&[picture], &LookOptions::default());
-    let scores = image_scores(&look, &built(part));
+    let scores = image_scores(&look_at(dataset, first.index, options), &built(part));
     for (prediction, score) in part.iter_mut().zip(scores) {
         prediction.hints.image_score = Some(score);
     }

@@ -18,6 +18,7 @@ use cadwright_rollout::{Report, Scorer, ScorerConfig, Stratum, TokenCounts};
 use serde_json::{Value, json};
 
 use crate::agent::choose::Select;
+use crate::agent::verifier::look_options;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::distributed::World;
@@ -79,7 +80,7 @@ impl Evaluation {
             seed: u64::from(config.run.seed),
         };
         let model = policy.model.frozen_copy();
-        let mut chooser = Chooser::new(eval, dataset);
+        let mut chooser = Chooser::new(eval, dataset, look_options(&config.agent.views, &dataset.views)?);
         let mut agent = None;
         let predictions = if eval.agent {
             let (predictions, cost) =

@@ -13,26 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::Stage;
 use super::metrics::{StepNumbers, vsr};
 use crate::agent::choose::{Built, image_scores};
-use crate::agent::look::{Look, LookOptions};
-use crate::agent::verifier::look_options;
+use crate::agent::look::LookOptions;
+use crate::agent::verifier::{look_at, look_options};
 use crate::config::Config;
-use crate::data::{Dataset, Example};
+use crate::data::Dataset;
 use crate::eval::predict::Prediction;
-use crate::pictures::decoded;
 use crate::rollouts::Rollout;
 
-/// How the pictures of training parts are compared: in the views of `agent.views`, and as they are
-/// framed. Data sets frame pictures as renders are framed.
+/// How the pictures of a data set's parts are compared in training: as they are framed. Data sets
+/// frame pictures as renders are framed.
 ///
 /// # Errors
 /// `agent.views` names a view that does not exist.
-pub fn training_look(config: &Config) -> Result<LookOptions> {
-    Ok(LookOptions { fit: false, ..look_options(config)? })
-}
-
-/// The picture of a part, for comparison.
-pub fn look_at(example: &Example, options: &LookOptions) -> Look {
-    Look::new(&[decoded(example)], options)
+pub fn training_look(config: &Config, dataset: &Dataset) -> Result<LookOptions> {
+    Ok(LookOptions { fit: false, ..look_options(&config.agent.views, &dataset.views)? })
 }
 
 /// What a rollout's last program is worth: its IoU, or its image score if the reward comes from
@@ -50,19 +44,19 @@ pub fn quality(rollout: &Rollout, config: &Config) -> f64 {
 /// # Errors
 /// `agent.views` names a view that does not exist.
 pub fn reward_by_pictures(rollouts: &mut [Rollout], dataset: &Dataset, config: &Config, scorer: &Scorer) -> Result<()> {
-    let options = training_look(config)?;
+    let options = training_look(config, dataset)?;
     let of_part = |part: &[Rollout]| (part[0].index, part.len());
     let parts: Vec<(usize, usize)> = rollouts.chunk_by(|a, b| a.index == b.index).map(of_part).collect();
     let built: Vec<Vec<Built>> = rollouts.iter().map(|rollout| programs(rollout).collect()).collect();
     let mut start = 0;
-    let parts: Vec<(&Example, Vec<Built>)> = parts
+    let parts: Vec<(usize, Vec<Built>)> = parts
         .into_iter()
         .map(|(index, count)| {
             start += count;
-            (&dataset.examples()[index], built[start - count..start].concat())
+            (index, built[start - count..start].concat())
         })
         .collect();
-    let of_part = |(example, built): &(&Example, Vec<Built>)| image_scores(&look_at(example, &options), built);
+    let of_part = |(index, built): &(usize, Vec<Built>)| image_scores(&look_at(dataset, *index, &options), built);
     let scores: Vec<Vec<f64>> = scorer.install(|| parts.par_iter().map(of_part).collect());
     let mut scores = scores.into_iter().flatten();
     let mut rewarded = |score: &mut Option<Score>, truncated: bool| {
@@ -97,11 +91,11 @@ fn programs(rollout: &Rollout) -> impl Iterator<Item = Built<'_>> {
 /// `agent.views` names a view that does not exist, or another rank is gone.
 pub fn validation_image_score(stage: &Stage, predictions: &[Prediction]) -> Result<f64> {
     let Stage { config, world, validation, scorer, .. } = stage;
-    let options = training_look(config)?;
+    let options = training_look(config, validation)?;
     let score_of = |prediction: &Prediction| {
         let solid = prediction.score.solid.as_deref();
         let built = Built { program: &prediction.program, solid };
-        image_scores(&look_at(&validation.examples()[prediction.index], &options), &[built])[0]
+        image_scores(&look_at(validation, prediction.index, &options), &[built])[0]
     };
     let scores: Vec<f64> = scorer.install(|| predictions.par_iter().map(score_of).collect());
     let [sum] = world.sum("the image scores of a validation", [scores.iter().sum()])?;

@@ -22,12 +22,12 @@ use super::examples::response_ids;
 use super::learner::Learner;
 use super::metrics::StepNumbers;
 use super::minibatch::embeddings_when_generated;
-use super::proxy::{look_at, quality, training_look};
+use super::proxy::{quality, training_look};
 use crate::agent::prior::Prior;
 use crate::agent::refine::Search;
-use crate::agent::verifier::Verifier;
+use crate::agent::verifier::{Verifier, look_at};
 use crate::config::Config;
-use crate::data::{Dataset, Example};
+use crate::data::Dataset;
 use crate::generate::Completion;
 use crate::rollouts::Rollout;
 use crate::seeds::number_of;
@@ -62,15 +62,16 @@ impl Learner<'_> {
         let (config, world, step) = (self.config(), self.stage.world, self.state.position.step as u64);
         let starts = starts(rollouts, self.stage.train, config);
         let seeded: Vec<(u64, &Start)> = (0u64..).zip(&starts).collect();
-        let jobs: Vec<(&Example, &str, u64)> = world
+        let jobs: Vec<(usize, &str, u64)> = world
             .share(&seeded)
-            .map(|(place, start)| {
-                (self.example(start), start.rollout.program.as_str(), self.seed(&[number_of("refine"), step, *place]))
+            .map(|(place, Start { rollout, .. })| {
+                (rollout.index, rollout.program.as_str(), self.seed(&[number_of("refine"), step, *place]))
             })
             .collect();
-        let (scorer, prior) = (self.stage.scorer, &self.stage.prior);
-        let search =
-            |&(example, program, seed): &(&Example, &str, u64)| searched(config, scorer, prior, example, program, seed);
+        let (scorer, prior, train) = (self.stage.scorer, &self.stage.prior, self.stage.train);
+        let search = |&(index, program, seed): &(usize, &str, u64)| {
+            searched(config, scorer, prior, (train, index), program, seed)
+        };
         let own = scorer.install(|| jobs.par_iter().map(search).collect::<Result<Vec<Option<Found>>>>())?;
         let found = world.gather_shares("refined programs", own, starts.len())?;
         let found: Vec<(&Start, Found)> = starts.iter().zip(found).filter_map(|(s, found)| Some((s, found?))).collect();
@@ -93,10 +94,6 @@ impl Learner<'_> {
         }
         numbers.push("refined/seconds", started.elapsed().as_secs_f64());
         Ok(numbers)
-    }
-
-    fn example(&self, start: &Start) -> &Example {
-        &self.stage.train.examples()[start.rollout.index]
     }
 
     /// The label of a program that is better than its start, good enough, and not longer than a
@@ -161,20 +158,20 @@ fn starts<'a>(rollouts: &'a [Rollout], dataset: &Dataset, config: &Config) -> Ve
     starts
 }
 
-/// Searches from a program of the part `example`. `None` if the ground truth is no solid, the native
-/// engine does not build the program, or our own code panics.
+/// Searches from a program of the part at an index of a data set. `None` if the ground truth is no
+/// solid, the native engine does not build the program, or our own code panics.
 fn searched(
     config: &Config,
     scorer: &Scorer,
     prior: &Prior,
-    example: &Example,
+    (train, index): (&Dataset, usize),
     program: &str,
     seed: u64,
 ) -> Result<Option<Found>> {
     let verifier = match config.reward.source {
-        RewardSource::Image => Verifier::Image(Box::new(look_at(example, &training_look(config)?))),
+        RewardSource::Image => Verifier::Image(Box::new(look_at(train, index, &training_look(config, train)?))),
         RewardSource::Shape => {
-            let answer = scorer.ground_truth(&example.ground_truth)?;
+            let answer = scorer.ground_truth(&train.examples()[index].ground_truth)?;
             let Some(solid) = answer.solid().cloned() else { return Ok(None) };
             Verifier::Truth { solid, frame: config.reward_frame(), cells: config.rollout.grid }
         }

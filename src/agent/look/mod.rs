@@ -37,6 +37,8 @@ pub struct LookOptions {
     /// The views that a picture may show. If there are several, each picture is compared in the one
     /// that fits a candidate best; several pictures show different views.
     pub views: Vec<View>,
+    /// Whether it is known which picture shows which view: the first one the first view, and so on.
+    pub in_order: bool,
     /// Whether pictures may be enlarged and shifted. If not, only the automatic framing counts,
     /// which saves half of the time.
     pub fit: bool,
@@ -44,7 +46,7 @@ pub struct LookOptions {
 
 impl Default for LookOptions {
     fn default() -> Self {
-        Self { views: vec![View::isometric()], fit: true }
+        Self { views: vec![View::isometric()], in_order: false, fit: true }
     }
 }
 
@@ -151,10 +153,15 @@ impl Look {
         difference::differences(&picture.features.silhouette, &candidate.silhouette)
     }
 
-    /// For each picture the view and the placement in which the candidate fits it best. Pictures
+    /// For each picture its view, or if that is not known, the one in which the candidate fits it
+    /// best, and the placement. Pictures
     /// show different views if there are enough: the best pair of a picture and a view is taken
     /// first, then the best one of the others.
     fn assign(&self, drawn: &[(View, Features)]) -> Vec<Fitted> {
+        if self.options.in_order {
+            let pairs = self.pictures.iter().zip(drawn);
+            return pairs.map(|(picture, (view, features))| self.in_view(picture, *view, features)).collect();
+        }
         let fits: Vec<Vec<Fitted>> = self
             .pictures
             .iter()

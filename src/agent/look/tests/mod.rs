@@ -190,7 +190,8 @@ fn random_pictures_and_solids_give_scores() {
                 })
             }
         };
-        let options = LookOptions { views: vec![all_views()[round % 14]], fit: round % 3 > 0 };
+        let options =
+            LookOptions { views: vec![all_views()[round % 14]], fit: round % 3 > 0, ..LookOptions::default() };
         let look = Look::new(&[picture], &options);
         let mut size = || dice.random_range(-3.0f64..3.0).exp();
         let solid = build(&format!(
