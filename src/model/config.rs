@@ -228,6 +228,16 @@ impl InternVlConfig {
                 language.num_attention_heads, language.num_key_value_heads
             ));
         }
+        let heads = language.num_attention_heads;
+        if language.head_dim.is_none() && language.hidden_size % heads != 0 {
+            reasons.push(format!(
+                "llm_config.hidden_size = {} is not a multiple of num_attention_heads = {heads}",
+                language.hidden_size
+            ));
+        } else if language.head_dim() % 2 != 0 {
+            // Rotary embeddings turn pairs.
+            reasons.push(format!("llm_config: a head has {} numbers; expected an even number", language.head_dim()));
+        }
         if let Some(scaling) = &language.rope_scaling {
             let kind = [&scaling["rope_type"], &scaling["type"]].into_iter().find_map(Value::as_str);
             if !matches!(kind, None | Some("default" | "dynamic")) {

@@ -198,6 +198,10 @@ fn verify(checkpoint: &Path) -> Result<()> {
     let manifest: Manifest = serde_json::from_str(&text).with_context(|| format!("{MANIFEST} is malformed"))?;
     ensure!(manifest.files.contains_key(STATE), "{MANIFEST} does not name {STATE}");
     for (name, expected) in &manifest.files {
+        ensure!(
+            Path::new(name).file_name() == Some(name.as_ref()),
+            "{MANIFEST} names {name:?}, which is no file's name"
+        );
         let found = entry_of(&checkpoint.join(name)).with_context(|| format!("{name} cannot be read"))?;
         ensure!(found.bytes == expected.bytes, "{name} has {} bytes, not {}", found.bytes, expected.bytes);
         ensure!(found.blake3 == expected.blake3, "{name} has other contents than were written");

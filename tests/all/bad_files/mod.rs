@@ -2,6 +2,7 @@
 
 mod data;
 mod model;
+mod runs;
 mod settings;
 
 use std::fmt::Display;

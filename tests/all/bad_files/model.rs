@@ -108,6 +108,23 @@ fn a_damaged_architecture_is_refused_or_has_a_list_of_parameters() {
     });
 }
 
+/// Found by damaging: a head without numbers, which has no weights.
+#[test]
+fn heads_that_do_not_fit_the_width_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole: serde_json::Value = serde_json::from_slice(&configs()[0]).unwrap();
+    let language = if whole.get("llm_config").is_some() { "llm_config" } else { "text_config" };
+    for (key, value, says) in [
+        ("hidden_size", 1, "llm_config.hidden_size = 1 is not a multiple of num_attention_heads"),
+        ("head_dim", 7, "a head has 7 numbers"),
+    ] {
+        let mut config = whole.clone();
+        config[language][key] = value.into();
+        std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+        check_message(says, &InternVlConfig::read(directory.path()).unwrap_err());
+    }
+}
+
 #[test]
 fn weights_of_another_architecture_are_refused() {
     let directory = linked(&harness::fixture("internvl"));
