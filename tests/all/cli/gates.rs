@@ -5,7 +5,7 @@ use tch::{Device, Kind};
 
 use super::run::{tiny_command, tiny_run};
 use super::toy;
-use crate::harness::{Place, copy_directory, metrics};
+use crate::harness::{Place, checkpoint, copy_directory, metrics};
 
 /// The command with `--allow` for each gate.
 fn allowing(mut command: Vec<String>, gates: &[&str]) -> Vec<String> {
@@ -105,4 +105,19 @@ fn a_gate_that_does_not_exist_is_named_with_those_that_do() {
         assert!(finished.stderr().contains(text), "{text}\n{finished}");
     }
     place.cadwright(tiny_command("sft", "run", &["run.allow=[\"gravity\"]"])).fails_with(&["run.allow", "gravity"]);
+}
+
+/// Nearly greedy, the policy writes one program for all pictures.
+#[test]
+fn an_alarm_stops_a_run_that_wants_it_and_the_run_goes_on_when_it_is_started_again() {
+    let place = Place::new();
+    copy_directory(&tiny_run().join("sft"), &place.path("run/sft"));
+    let greedy = ["run.alarms=stop", "ppo.temperature=0.001", "ppo.steps=8", "ppo.learning_rate=1e-9"];
+    let run = || place.cadwright(allowing(tiny_command("ppo", "run", &greedy), &["picture"]));
+    let stopped = run().fails_with(&["was stopped by an alarm (run.alarms = \"stop\")", "alarm one_program"]);
+    assert!(!stopped.stderr().contains("ppo 8/8"), "{stopped}");
+    assert!(checkpoint(&place.path("run"), "ppo").is_some(), "{stopped}");
+    let finished = run().succeeds();
+    assert!(finished.stderr().contains("ppo: goes on at step 5"), "{finished}");
+    assert!(place.path("run/ppo/result.json").exists());
 }

@@ -2,9 +2,11 @@
 //! the same results.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cadwright::failpoint::{NAMES, VARIABLE};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::run::{assert_same_run, smoke_run, tiny_command, tiny_run};
 use crate::harness::{Place, checkpoint, copy_directory, metrics, text};
@@ -77,6 +79,43 @@ fn ppo_goes_on_to_the_same_end() {
     let place = Place::new();
     copy_directory(&tiny_run().join("sft"), &place.path("run/sft"));
     kill_and_go_on(&place, "ppo");
+}
+
+/// Every algorithm is killed at three random moments of its run, start and writes included, and ends
+/// with the bytes of a run that was not.
+#[test]
+fn kills_at_random_moments_change_nothing_whatever_the_algorithm() {
+    let place = Place::new();
+    for (number, algorithm) in ["ppo", "rloo", "grpo", "dr_grpo"].into_iter().enumerate() {
+        let choice = format!("ppo.algorithm={algorithm}");
+        let run_of = |name: &str| {
+            let name = format!("{algorithm}-{name}");
+            let run = place.path(&name);
+            copy_directory(&tiny_run().join("sft"), &run.join("sft"));
+            (run, tiny_command("ppo", &name, &[&choice]))
+        };
+        let (whole, command) = run_of("whole");
+        let started = Instant::now();
+        place.cadwright(command).succeeds();
+        let duration = started.elapsed();
+        let (killed, command) = run_of("killed");
+        let mut dice = ChaCha8Rng::seed_from_u64(number as u64);
+        let mut kills = 0;
+        for _ in 0..3 {
+            let (started, moment) = (Instant::now(), duration.mul_f64(dice.random_range(0.2..0.95)));
+            let mut child = place.cadwright(command.clone()).start();
+            while started.elapsed() < moment && child.try_wait().expect("a child").is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // It may have ended: a run that goes on has less to do.
+            child.kill().expect("a child");
+            kills += usize::from(!child.wait().expect("a child").success());
+        }
+        assert!(kills > 0, "{algorithm}: it was never killed");
+        let finished = place.cadwright(command).succeeds();
+        assert_same_run(&whole, &killed, &["ppo"], &finished);
+        assert_eq!(metrics(&whole), metrics(&killed), "{algorithm}\n{finished}");
+    }
 }
 
 #[test]
