@@ -86,6 +86,27 @@ pub struct Score {
 }
 
 impl Score {
+    /// A score of which only the verdict and the engine are known: there is no IoU, and the reward
+    /// is 0.
+    pub fn of(verdict: Verdict, engine: Engine) -> Self {
+        Self {
+            verdict,
+            error: None,
+            engine,
+            malformed: false,
+            iou: BTreeMap::new(),
+            protocols: BTreeMap::new(),
+            metrics: MetricValues::default(),
+            reward: 0.0,
+            micros: 0,
+            solid: None,
+            ground_truth_error: None,
+            iou_uncertain: false,
+            shell_undetermined: false,
+            declined: Vec::new(),
+        }
+    }
+
     /// IoU in `frame`; 0 if there is none.
     pub fn iou_in(&self, frame: Frame) -> f64 {
         self.iou.get(&frame).copied().flatten().unwrap_or(0.0)
@@ -142,20 +163,11 @@ impl Shared {
             let programs = [("prediction", request.prediction.as_str()), ("ground truth", truth)];
             eprint!("{}", panic_report(&message, &programs));
             Ok(Score {
-                verdict: Verdict::Panicked,
                 error: Some(format!("cadwright panicked: {message}")),
-                engine: self.config.engine,
-                malformed: false,
                 iou: self.config.frames.iter().map(|&frame| (frame, None)).collect(),
                 protocols: self.config.protocols.iter().map(|&protocol| (protocol, ProtocolScore::default())).collect(),
-                metrics: MetricValues::default(),
-                reward: 0.0,
                 micros: micros(start),
-                solid: None,
-                ground_truth_error: None,
-                iou_uncertain: false,
-                shell_undetermined: false,
-                declined: Vec::new(),
+                ..Score::of(Verdict::Panicked, self.config.engine)
             })
         })
     }

@@ -181,22 +181,8 @@ mod tests {
     use super::*;
 
     fn rollout(index: usize, class: OutcomeClass, iou: f64, image_score: f64) -> Rollout {
-        let score = Score {
-            verdict: Verdict::Known(class),
-            error: None,
-            engine: Engine::Native,
-            malformed: false,
-            iou: [(Frame::Canonical, Some(iou))].into(),
-            reward: 0.0,
-            micros: 0,
-            solid: None,
-            ground_truth_error: None,
-            iou_uncertain: false,
-            protocols: Default::default(),
-            metrics: Default::default(),
-            shell_undetermined: false,
-            declined: Vec::new(),
-        };
+        let score =
+            Score { iou: [(Frame::Canonical, Some(iou))].into(), ..Score::of(Verdict::Known(class), Engine::Native) };
         Rollout { index, score: Some(score), image_score: Some(image_score), ..Rollout::default() }
     }
 

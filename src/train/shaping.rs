@@ -85,22 +85,7 @@ mod tests {
     use crate::turns::EarlierTurn;
 
     fn score(reward: f64, verdict: Verdict) -> Option<Score> {
-        Some(Score {
-            verdict,
-            error: None,
-            engine: Engine::Native,
-            malformed: false,
-            iou: [].into(),
-            reward,
-            micros: 0,
-            solid: None,
-            ground_truth_error: None,
-            iou_uncertain: false,
-            protocols: Default::default(),
-            metrics: Default::default(),
-            shell_undetermined: false,
-            declined: Vec::new(),
-        })
+        Some(Score { reward, ..Score::of(verdict, Engine::Native) })
     }
 
     #[test]

@@ -16,23 +16,12 @@ fn config() -> ScorerConfig {
 
 /// A score with this IoU in both frames; a negative one stands for a failure.
 fn scored(iou: f64) -> Score {
-    let is_valid = iou >= 0.0;
+    let class = if iou >= 0.0 { OutcomeClass::Solid } else { OutcomeClass::Exception };
     let iou = iou.max(0.0);
     Score {
-        verdict: Verdict::Known(if is_valid { OutcomeClass::Solid } else { OutcomeClass::Exception }),
-        error: None,
-        engine: Engine::Native,
-        malformed: false,
         iou: BTreeMap::from([(Frame::Canonical, Some(iou)), (Frame::Normalised, Some(iou))]),
         reward: iou,
-        micros: 0,
-        solid: None,
-        ground_truth_error: None,
-        iou_uncertain: false,
-        protocols: Default::default(),
-        metrics: Default::default(),
-        shell_undetermined: false,
-        declined: Vec::new(),
+        ..Score::of(Verdict::Known(class), Engine::Native)
     }
 }
 

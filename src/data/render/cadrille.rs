@@ -20,6 +20,8 @@ use cadwright_rewards::Mesh;
 use cadwright_rewards::csg::{Aabb, Vec3};
 use image::{Rgb, RgbImage};
 
+use super::triangle::for_each_pixel;
+
 /// Side of cadrille's pictures in pixels.
 pub const CADRILLE_SIDE: u32 = 268;
 
@@ -138,34 +140,12 @@ impl Camera {
 /// Calls `paint` for every pixel whose centre lies in a triangle, with the pixel, 1 / its distance,
 /// and the shares of the corners in the point of space there.
 fn fill(side: usize, corners: [Corner; 3], mut paint: impl FnMut(usize, f64, [f64; 3])) {
-    let [a, b, c] = corners;
-    let area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
-    if area.abs() < 1e-12 {
-        return;
-    }
-    let limit = side as f64 - 1.0;
-    let range = |values: [f64; 3]| {
-        let low = values.into_iter().fold(f64::INFINITY, f64::min);
-        let high = values.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        ((low - 0.5).ceil().clamp(0.0, limit) as usize, (high - 0.5).floor().clamp(0.0, limit) as usize)
-    };
-    let (left, right) = range(corners.map(|corner| corner.x));
-    let (top, bottom) = range(corners.map(|corner| corner.y));
-    for y in top..=bottom {
-        for x in left..=right {
-            let (px, py) = (x as f64 + 0.5, y as f64 + 0.5);
-            let v = ((px - a.x) * (c.y - a.y) - (py - a.y) * (c.x - a.x)) / area;
-            let w = ((b.x - a.x) * (py - a.y) - (b.y - a.y) * (px - a.x)) / area;
-            let u = 1.0 - v - w;
-            if u < -1e-9 || v < -1e-9 || w < -1e-9 {
-                continue;
-            }
-            // In perspective, 1 / distance and point / distance are linear on the picture.
-            let shares = [u * a.z, v * b.z, w * c.z];
-            let inverse: f64 = shares.iter().sum();
-            paint(y * side + x, inverse, shares.map(|share| share / inverse));
-        }
-    }
+    for_each_pixel(side, corners.map(|corner| [corner.x, corner.y]), |x, y, shares| {
+        // In perspective, 1 / distance and point / distance are linear on the picture.
+        let shares = [0, 1, 2].map(|corner| shares[corner] * corners[corner].z);
+        let inverse: f64 = shares.iter().sum();
+        paint(y * side + x, inverse, shares.map(|share| share / inverse));
+    });
 }
 
 fn averaged(samples: &[[f32; 3]], size: u32, step: u32) -> RgbImage {

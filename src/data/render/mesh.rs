@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::canvas::face_tone;
 use super::creases::creased;
+use super::triangle::for_each_pixel;
 use super::{Canvas, Framing, View, canvas_side};
 
 /// The reason why a tessellation cannot be drawn.
@@ -193,35 +194,16 @@ struct DepthBuffer {
 impl DepthBuffer {
     /// Fills the pixels whose centres lie in the triangle of these projected corners.
     fn fill(&mut self, corners: [Vec3; 3], facing: [f64; 3], canvas: &mut Canvas) {
-        let [a, b, c] = corners;
-        let area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
-        if area.abs() < 1e-12 {
-            return;
-        }
-        let limit = self.side as f64 - 1.0;
-        let range = |low: f64, high: f64| {
-            ((low - 0.5).ceil().clamp(0.0, limit) as usize, (high - 0.5).floor().clamp(0.0, limit) as usize)
-        };
-        let (left, right) = range(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x));
-        let (top, bottom) = range(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y));
-        for y in top..=bottom {
-            for x in left..=right {
-                let (px, py) = (x as f64 + 0.5, y as f64 + 0.5);
-                let v = ((px - a.x) * (c.y - a.y) - (py - a.y) * (c.x - a.x)) / area;
-                let w = ((b.x - a.x) * (py - a.y) - (b.y - a.y) * (px - a.x)) / area;
-                let u = 1.0 - v - w;
-                // A tiny overlap closes the cracks between neighbours.
-                if u < -1e-9 || v < -1e-9 || w < -1e-9 {
-                    continue;
-                }
-                let depth = u * a.z + v * b.z + w * c.z;
-                let nearest = &mut self.nearest[y * self.side + x];
-                if depth < *nearest {
-                    *nearest = depth;
-                    canvas.set(x, y, face_tone(u * facing[0] + v * facing[1] + w * facing[2]));
-                }
+        let side = self.side;
+        for_each_pixel(side, corners.map(|corner| [corner.x, corner.y]), |x, y, shares| {
+            let mixed = |values: [f64; 3]| (0..3).map(|corner| shares[corner] * values[corner]).sum::<f64>();
+            let depth = mixed(corners.map(|corner| corner.z));
+            let nearest = &mut self.nearest[y * side + x];
+            if depth < *nearest {
+                *nearest = depth;
+                canvas.set(x, y, face_tone(mixed(facing)));
             }
-        }
+        });
     }
 
     /// Draws the visible pixels of a line one pixel wide.

@@ -25,6 +25,7 @@ mod creases;
 mod layout;
 mod mesh;
 mod raycast;
+mod triangle;
 mod view;
 
 use cadwright_rewards::csg::{Aabb, Vec3};

@@ -42,4 +42,7 @@ fn a_folder_of_stl_files_is_drawn_looked_at_and_trained_on() {
     let rewards: Vec<f64> = metrics(&run).iter().filter_map(|row| row["ppo/reward_mean"].as_f64()).collect();
     assert_eq!(rewards.len(), 3);
     assert!(rewards.iter().all(|reward| reward.is_finite()), "{rewards:?}");
+    // Programs are compared with the shapes of the STL files.
+    let ious: Vec<f64> = metrics(&run).iter().filter_map(|row| row["ppo/iou_mean"].as_f64()).collect();
+    assert!(ious.iter().any(|iou| *iou > 0.0), "{ious:?}");
 }
