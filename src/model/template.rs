@@ -23,7 +23,7 @@ const NAME: &str = "chat template";
 /// The most bytes of a template. Those of published models have up to some 20,000.
 const MOST_SOURCE: usize = 64 << 10;
 /// The most bytes of one tag. The parser's time grows with the square of a chain of signs: 0.2 s for
-/// this many, 12 s for 20,000. Tags of published templates have some hundreds.
+/// this many, 12 s for 20,000.
 const MOST_TAG: usize = 4 << 10;
 /// Stack of the parser in bytes: 8 KiB for each byte of the longest template. Only what is used
 /// costs memory.

@@ -40,7 +40,7 @@ pub struct LookOptions {
     /// Whether it is known which picture shows which view: the first one the first view, and so on.
     pub in_order: bool,
     /// Whether pictures may be enlarged and shifted. If not, only the automatic framing counts,
-    /// which saves half of the time.
+    /// which saves an eighth of the time.
     pub fit: bool,
 }
 
