@@ -387,13 +387,16 @@ class Server:
             return WILD
         try:
             shape, solids, error = program.build(text)
-            if not self.state.is_intact():
-                return SPOILED
+        except BaseException as exception:
+            shape, error = None, program.failure_of(exception)
+        # From here on nothing runs that the program could have changed.
+        if not self.state.is_intact():
+            return SPOILED
+        try:
             result = error if shape is None else measure.pack(shape, solids, job.task)
-        except BaseException as error:
-            result = program.failure_of(error)
-        # Too little memory may be the fault of those before it.
-        if result[0] == program.MEMORY or not self.state.is_intact():
+        except BaseException as exception:
+            result = program.failure_of(exception)
+        if result[0] == program.MEMORY:  # perhaps the fault of those before it
             return SPOILED
         return self.tell_result(job, result)
 
