@@ -36,7 +36,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import sandbox
@@ -49,6 +49,8 @@ SHARED_PROGRAMS, SHARED_GROWTH = 200, 512 << 20
 # times as long as its first ones, and these seconds.
 SERVER_GROWTH = 256 << 20
 SLOWER, SLOW_FORK_S = 8.0, 0.2
+# The most bytes that are read of what a child for one program says about its steps.
+STEPS_BYTES = 1 << 16
 # What a child says about its result, besides 0: it is too long. Only a child for many programs: the
 # program is not tame, or it has run but its result, and the child, cannot be trusted.
 TOO_LONG, WILD, SPOILED = 98, 254, 255
@@ -62,6 +64,9 @@ class Job:
     # Programs whose processes still run.
     running: int = 0
     has_directory: bool = False
+    # What a child for one program says once it has handed over its result. It is random, so that a
+    # program which writes to every descriptor does not say it.
+    finished: bytes = field(default_factory=lambda: os.urandom(16))
 
 
 @dataclass
@@ -72,9 +77,11 @@ class Child:
     role: str
     pid: int
     pidfd: int
-    # Where a child for one program says that it is prepared. It closes this before the program runs,
-    # so that no program can say that its process was not.
-    ready: int | None = None
+    # Where a child for one program says that it is prepared, by one byte before the program runs, and
+    # then that it has finished, so that nobody waits for its end. What it has said after that byte.
+    steps: int | None = None
+    is_prepared: bool = False
+    said: bytes = b""
     # The pipes of a child for many programs: for orders, and for what it says about them.
     orders: int | None = None
     words: int | None = None
@@ -139,6 +146,15 @@ def tell(descriptor: int, result: bytes) -> int:
     return 0
 
 
+def tell_last(descriptor: int, result: bytes, steps: int, finished: bytes) -> int:
+    """Writes a result of a child that ends then, and says so."""
+    told = tell(descriptor, result)
+    if told == 0:
+        with contextlib.suppress(OSError):  # the program may have closed it; then our end tells
+            os.write(steps, finished)
+    return told
+
+
 class Server:
     def __init__(
         self, root: str, timeout_s: float, memory_bytes: int, layers: sandbox.Sandbox, result_name: str,
@@ -187,7 +203,9 @@ class Server:
                         return
                 elif key.fd == key.data.pidfd:
                     self.bury(key.data)
-                elif key.data.words is not None:
+                elif key.fd == key.data.steps:
+                    self.follow(key.data)
+                elif key.fd == key.data.words:
                     self.listen(key.data)
             now = time.monotonic()
             for job in {id(c.job): c.job for c in self.children.values() if c.job and c.job.deadline <= now}.values():
@@ -223,7 +241,7 @@ class Server:
             self.start_measurer(job)
             return
         for index in range(self.programs(job)):
-            if not self.fork_single(job, "author", lambda ready: self.run_program(job, index, ready)):
+            if not self.fork_single(job, "author", lambda steps: self.run_program(job, index, steps)):
                 return
             job.running += 1
 
@@ -231,20 +249,24 @@ class Server:
         return {self.measure.EXACT: 2, self.measure.STEP: 0}.get(job.task, 1)
 
     def start_measurer(self, job: Job) -> None:
-        self.fork_single(job, "measurer", lambda ready: self.run_measurement(job, ready))
+        self.fork_single(job, "measurer", lambda steps: self.run_measurement(job, steps))
 
     def fork_single(self, job: Job, role: str, life: Callable[[int], int]) -> bool:
         """Starts a child for one program. Refuses the job if that fails."""
         try:
-            ready, says_ready = os.pipe()
+            steps, steps_out = os.pipe()
         except OSError as error:
             self.refuse(job, f"cannot make a pipe: {error}")
             return False
-        started = self.fork(Child(job, role, 0, 0, ready), lambda: life(says_ready))
-        os.close(says_ready)
+        child = Child(job, role, 0, 0, steps)
+        started = self.fork(child, lambda: life(steps_out))
+        os.close(steps_out)
         if not started:
-            os.close(ready)
-        return started
+            os.close(steps)
+            return False
+        os.set_blocking(steps, False)
+        self.selector.register(steps, selectors.EVENT_READ, child)
+        return True
 
     def fork(self, child: Child, life: Callable[[], int]) -> bool:
         """Starts a child that lives its life. Refuses its job if that fails."""
@@ -296,7 +318,7 @@ class Server:
                 os.close(descriptor)
             return None
         orders_in, orders, words, words_out = opened
-        child = Child(None, role, 0, 0, None, orders, words)
+        child = Child(None, role, 0, 0, orders=orders, words=words)
         work = {"shared": self.share, "gauge": self.gauge}[role]
         started = self.fork(child, lambda: self.run_lasting(work, orders_in, words_out))
         os.close(orders_in)
@@ -337,36 +359,35 @@ class Server:
         sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds, self.sandbox.own_users)
         return kept
 
-    def settle_alone(self, job: Job, kept: int, ready: int) -> int:
-        """The first steps of a child for one program, up to the last layer. Returns the new number of
-        the one descriptor that it keeps.
+    def settle_alone(self, job: Job, kept: int, steps: int) -> list[int]:
+        """The first steps of a child for one program, up to the last layer. Returns the new numbers of
+        the two descriptors.
         """
         cpu_seconds = math.ceil(self.timeout_s * (os.cpu_count() or 1)) + 2
-        kept, ready = self.settle([kept, ready], cpu_seconds)
+        kept, steps = self.settle([kept, steps], cpu_seconds)
         os.chdir(self.path(job))
         os.environ["HOME"] = os.environ["TMPDIR"] = self.path(job)
         self.sandbox.confine(self.path(job))
-        os.write(ready, b"r")
-        os.close(ready)
-        return kept
+        os.write(steps, b"p")
+        return [kept, steps]
 
-    def run_program(self, job: Job, index: int, ready: int) -> int:
+    def run_program(self, job: Job, index: int, steps: int) -> int:
         """The life of a child that runs one program."""
         text = self.measure.programs_in(job.task, self.payload(job))[index]
-        said = self.settle_alone(job, self.open_new(job, f".said{index}"), ready)
+        said, steps = self.settle_alone(job, self.open_new(job, f".said{index}"), steps)
         # A program may rebind names, but not these.
         hand_over, truncate, seek = self.program.hand_over, os.ftruncate, os.lseek
         message = hand_over(text)
         # It may have written there. Whatever it hands over, it can only spoil its own geometry.
         truncate(said, 0)
         seek(said, 0, os.SEEK_SET)
-        return tell(said, message)
+        return tell_last(said, message, steps, job.finished)
 
-    def run_measurement(self, job: Job, ready: int) -> int:
+    def run_measurement(self, job: Job, steps: int) -> int:
         """The life of a child that measures once."""
         payload, said = self.payload(job), self.said(job)
-        out = self.settle_alone(job, self.open_new(job, ".out"), ready)
-        return tell(out, self.measure.measure(job.task, payload, said))
+        out, steps = self.settle_alone(job, self.open_new(job, ".out"), steps)
+        return tell_last(out, self.measure.measure(job.task, payload, said), steps, job.finished)
 
     def run_lasting(self, work: Callable[[Job], int], orders: int, words: int) -> int:
         """The life of a child for many programs."""
@@ -451,6 +472,24 @@ class Server:
         if child.performed >= SHARED_PROGRAMS or has_grown or word == SPOILED:
             self.dismiss(child)
 
+    def follow(self, child: Child) -> None:
+        """Takes what a child for one program says about its steps."""
+        while child.steps is not None:
+            try:
+                said = os.read(child.steps, STEPS_BYTES)
+            except BlockingIOError:
+                return
+            child.said += said if child.is_prepared else said[1:]
+            child.is_prepared = child.is_prepared or bool(said)
+            # A program that says so itself has handed over its own geometry too early, no more.
+            has_finished = child.job is not None and child.said.endswith(child.job.finished)
+            if not said or has_finished or len(child.said) > STEPS_BYTES:
+                self.forget_steps(child)
+            if has_finished:
+                job, child.job = child.job, None
+                self.dismiss(child)
+                self.go_on(job, child.role, 0)
+
     def conclude(self, job: Job, status: int) -> None:
         if status == 0:
             self.answer(job, DONE)
@@ -485,35 +524,37 @@ class Server:
         _, status, usage = os.wait4(child.pid, 0)
         if child.words is not None:
             self.listen(child)
+        self.follow(child)
         self.forget(child)
         self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
         if child.orders is not None:
             os.close(child.orders)
             self.forget_words(child)
+        self.forget_steps(child)
         del self.children[child.pid]
         kill_group(child.pid)
         self.kill_orphans()
         job, child.job = child.job, None
-        was_ready = child.ready is not None and os.read(child.ready, 1) == b"r"
-        if child.ready is not None:
-            os.close(child.ready)
-        if job:
-            self.go_on(job, child.role, was_ready, status, usage.ru_maxrss * 1024)
-
-    def go_on(self, job: Job, role: str, was_ready: bool, status: int, resident: int) -> None:
-        if role in self.lasting:
-            self.do_again(job, role)
-        elif not was_ready:
+        if job is None:
+            return
+        if child.role in self.lasting:
+            self.do_again(job, child.role)
+        elif not child.is_prepared:
             self.refuse(job, f"a process could not be prepared: it ended with {status:#x}")
         elif os.WIFSIGNALED(status):
-            self.answer(job, *self.cause_of_death(os.WTERMSIG(status), resident))
-        elif role == "measurer" or status != 0:
-            self.conclude(job, os.waitstatus_to_exitcode(status))
+            self.answer(job, *self.cause_of_death(os.WTERMSIG(status), usage.ru_maxrss * 1024))
         else:
-            job.running -= 1
-            if job.running == 0 and not self.give("gauge", job):
-                self.start_measurer(job)
+            self.go_on(job, child.role, os.waitstatus_to_exitcode(status))
+
+    def go_on(self, job: Job, role: str, status: int) -> None:
+        """The next step of a job, or its end, after a child for one program has done its own."""
+        if role == "measurer" or status != 0:
+            self.conclude(job, status)
+            return
+        job.running -= 1
+        if job.running == 0 and not self.give("gauge", job):
+            self.start_measurer(job)
 
     def do_again(self, job: Job, role: str) -> None:
         """Gives the job of a child for many programs to a child of its own."""
@@ -521,6 +562,12 @@ class Server:
             self.start_alone(job)
         else:
             self.start_measurer(job)
+
+    def forget_steps(self, child: Child) -> None:
+        if child.steps is not None:
+            self.selector.unregister(child.steps)
+            os.close(child.steps)
+            child.steps = None
 
     def forget_words(self, child: Child) -> None:
         if child.words is not None:
