@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cadwright_rollout::Engine;
 use tch::Device;
 
 use super::Finding;
@@ -13,20 +14,26 @@ use crate::train::Stage;
 
 const GIB: f64 = (1u64 << 30) as f64;
 
+/// GiB of CadQuery's servers and their children while they execute ordinary programs: what all of
+/// them hold in `benches/results/soak.md`. A program that takes more than its share fails.
+const CADQUERY_GIB: f64 = 1.5;
+
 /// Room for logs, the cache of ground truths and pictures of validations.
 const LOGS: u64 = 64 << 20;
 
-/// The memory of the stage, as `cadwright plan` estimates it, must be there: that of the GPU, or of
-/// the machine.
+/// The memory of the stage, as `cadwright plan` estimates it, must be there: that of the GPU, or that
+/// of the machine, CadQuery's processes included.
 pub fn memory(stage: &Stage, model: &InternVl, is_rl: bool) -> Finding {
-    let needed = estimated_memory_gib(stage, model, is_rl);
+    let on_gpu = model.device().is_cuda();
+    let executes = !on_gpu && stage.config.rollout.engine != Engine::Native;
+    let needed = estimated_memory_gib(stage, model, is_rl) + if executes { CADQUERY_GIB } else { 0.0 };
     // The weights are loaded already, and the estimate has them too.
     let (available, held) = match model.device() {
         Device::Cuda(_) => (machine::free_gpu_bytes(), weights_bytes(model)),
         _ => (machine::available_bytes(), machine::own_bytes().unwrap_or_default()),
     };
     // Ranks on a machine's CPU share its memory.
-    let ranks = if model.device().is_cuda() { 1 } else { stage.world.local_size() };
+    let ranks = if on_gpu { 1 } else { stage.world.local_size() };
     let available = available.map(|free| free as f64 / ranks as f64 + held as f64);
     memory_finding(needed, available.map(|bytes| bytes / GIB))
 }
