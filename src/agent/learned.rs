@@ -17,7 +17,7 @@ const PROGRAMS: usize = 20_000;
 /// A data set or a file that cannot be read.
 pub fn prior_of(config: &Config, path: &PolicyPath) -> Result<Prior> {
     if !config.agent.prior.is_empty() {
-        let source = DataSource::named(&config.agent.prior, &config.data.revision);
+        let source = DataSource { needs_pictures: false, ..config.data.named_source(&config.agent.prior) };
         let selection = Selection { split: Split::Train, limit: Some(PROGRAMS), hundred_subset_only: false };
         return Ok(learned_from(&open_dataset(&source, selection)?));
     }

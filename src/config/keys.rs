@@ -535,9 +535,10 @@ section! {
         /// views that `data.views` names, in that order; if it names none, `iso`, or for several
         /// `--image` of one part all `corners` and `axes`.
         views: Vec<String> = [],
-        /// Data set (a directory of parquet or a hub id) whose training programs teach the prior.
-        /// Empty: `prior.json` beside the adapter or checkpoint, which training writes; without
-        /// that, no prior.
+        /// Data set (parquet or JSONL files, a folder, or a hub id) whose training programs teach
+        /// the prior. Names of columns, splits and folders are those of `[data]`; pictures are not
+        /// read. Empty: `prior.json` beside the adapter or checkpoint, which training writes;
+        /// without that, no prior.
         prior: String = "",
         /// What a nat of the prior's plausibility is worth in units of the verifier's score.
         prior_weight: f64 = 0.01,
