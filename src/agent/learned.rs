@@ -41,3 +41,25 @@ pub fn stored_prior(path: &PolicyPath) -> Result<Option<Prior>> {
 pub fn learned_from(dataset: &Dataset) -> Prior {
     Prior::learn(dataset.examples().iter().filter_map(|example| example.program.as_deref()).take(PROGRAMS))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::super::draft::PROGRAM;
+    use super::*;
+
+    #[test]
+    fn programs_are_read_in_the_form_and_by_the_names_of_the_data_section() {
+        let directory = tempfile::tempdir().unwrap();
+        let row = json!({"id": "1", "code": PROGRAM});
+        fs::write(directory.path().join("train.jsonl"), format!("{row}\n")).unwrap();
+        let mut config = Config::default();
+        config.agent.prior = directory.path().join("*.jsonl").to_str().unwrap().to_owned();
+        config.data.columns.program = "code".to_owned();
+        let nowhere = PolicyPath { checkpoint: directory.path().to_owned(), adapter: None };
+        assert_eq!(prior_of(&config, &nowhere).unwrap().drafts().len(), 1);
+    }
+}
