@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cadwright_rewards::Frame;
-use cadwright_rollout::{ScoreRequest, Scorer, ScorerConfig};
+use cadwright_rollout::{ScoreRequest, Scorer, ScorerConfig, python};
 
 use crate::common::config;
 
@@ -56,7 +56,7 @@ fn every_remedy_encloses_the_volume() {
         assert mesh.tessellate(shape, shape.Solids(), False)[1]\n\
         assert not mesh.tessellate(shape, shape.Solids(), True)[1]\n";
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(root.join("../.venv/bin/python"))
+    let output = Command::new(python::find(None).expect("Python with CadQuery: run scripts/setup"))
         .args(["-c", script])
         .arg(root.join("worker"))
         .output()

@@ -1,10 +1,10 @@
 //! Which programs may share a process with others (`worker/tame.py`), and that sharing changes no
-//! answer.
+//! answer (`worker/state.py`).
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cadwright_rollout::Scorer;
+use cadwright_rollout::{Scorer, python};
 
 use crate::common::config;
 
@@ -90,23 +90,36 @@ const SPOILER: &str = "t = cq.Sketch.segment\nt |= {k: lambda self, *a, **kw: se
 const SKETCH: &str = "s = cq.Workplane().sketch().segment((0, 0), (1, 0)).segment((1, 1)).segment((0, 1)).close().assemble()\n\
      result = s.finalize().extrude(1)\n";
 
+/// What a Python script prints, with the directory of the worker's scripts as its argument and
+/// `programs` as its input.
+fn python(script: &[&str], programs: &[&str]) -> Vec<u8> {
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("worker");
+    let mut command = Command::new(python::find(None).expect("Python with CadQuery: run scripts/setup"));
+    command.args(script).arg(worker).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("Python starts");
+    let stdin = process.stdin.take().expect("a pipe");
+    serde_json::to_writer(stdin, programs).expect("Python reads");
+    let output = process.wait_with_output().expect("Python ends");
+    assert!(output.status.success());
+    output.stdout
+}
+
 #[test]
 fn only_programs_that_draw_and_nothing_else_share_a_process() {
     let script = "import ast, json, sys; sys.path.insert(0, sys.argv[1]); import tame\n\
                   print(json.dumps([tame.is_tame(ast.parse(text)) for text in json.load(sys.stdin)]))";
-    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("worker");
     let programs: Vec<&str> = TAME.iter().chain(WILD).copied().collect();
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    let mut command = Command::new(python);
-    command.args(["-c", script]).arg(worker).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = command.spawn().expect("Python starts");
-    let stdin = process.stdin.take().expect("a pipe");
-    serde_json::to_writer(stdin, &programs).expect("Python reads");
-    let output = process.wait_with_output().expect("Python ends");
-    let answers: Vec<bool> = serde_json::from_slice(&output.stdout).expect("a list");
+    let answers: Vec<bool> = serde_json::from_slice(&python(&["-c", script], &programs)).expect("a list");
     for (index, (program, is_tame)) in programs.iter().zip(answers).enumerate() {
         assert_eq!(is_tame, index < TAME.len(), "{program}");
     }
+}
+
+/// If a program that is not tame got into the shared process all the same.
+#[test]
+fn a_change_of_what_programs_share_is_noticed() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/state.py");
+    assert_eq!(python(&[script], TAME), b"22\n");
 }
 
 /// The result of an execution, bit by bit.
