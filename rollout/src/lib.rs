@@ -25,6 +25,7 @@ mod filter;
 pub mod jsonl;
 pub mod protocols;
 pub mod python;
+mod remove;
 mod scorer;
 mod scoring;
 mod server;

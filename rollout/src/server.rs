@@ -21,6 +21,7 @@ use crate::config::Sandbox;
 use crate::error::{Error, Result};
 use crate::filter::write_filters;
 use crate::python;
+use crate::remove::remove_directory;
 
 /// The longest time for the import of CadQuery, on a busy machine with a cold disk.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -149,7 +150,8 @@ pub enum Reply {
 pub struct Refusal(pub String);
 
 /// The files of a request: `.in` with its payload, `.out` with its result, `.said0` and `.said1` with
-/// what its programs' processes have handed over, and the directory of its program. Dropping this removes them.
+/// what its programs' processes have handed over, and the directory of its program. Dropping this
+/// removes them.
 struct RequestFiles<'a> {
     root: &'a Path,
     request: u64,
@@ -181,7 +183,7 @@ impl Drop for RequestFiles<'_> {
         for ending in [".in", ".out", ".said0", ".said1"] {
             let _ = fs::remove_file(self.path(ending));
         }
-        let _ = fs::remove_dir_all(self.path(""));
+        let _ = remove_directory(&self.path(""));
     }
 }
 
@@ -434,7 +436,10 @@ fn supervise(state: &State, config: &ServerConfig, sender: &Sender<Result<(i32, 
             None => failed(last_words(root.path(), status)),
         }));
     }
+    drop(start);
     state.started.notify_all();
+    // What is left of programs, before `root` removes itself by std's function.
+    let _ = remove_directory(root.path());
 }
 
 /// Starts the process with only those variables of our environment that it needs.

@@ -249,6 +249,8 @@ class Server:
         return {self.measure.EXACT: 2, self.measure.STEP: 0}.get(job.task, 1)
 
     def start_measurer(self, job: Job) -> None:
+        with contextlib.suppress(OSError):  # a program may remove its directory where Landlock is missing
+            os.mkdir(self.path(job), 0o700)
         self.fork_single(job, "measurer", lambda steps: self.run_measurement(job, steps))
 
     def fork_single(self, job: Job, role: str, life: Callable[[int], int]) -> bool:
