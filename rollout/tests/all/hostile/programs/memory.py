@@ -75,7 +75,7 @@ for _ in range(32):
 assert written < 1 << 29, f"got through: {written >> 20} MiB"
 solid = cq.Workplane().box(1, 1, 1)
 
-#: a gigabyte in files of its directory = cube|memory|crash
+#: a gigabyte in files of its directory = cube|memory|crash|timeout
 import os
 written, chunk = 0, bytes(32 << 20)
 for i in range(32):
