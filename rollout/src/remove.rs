@@ -22,7 +22,7 @@ pub fn remove_directory(path: &Path) -> io::Result<()> {
     let top = open(CWD, path)?;
     let mut moved = 0_u64;
     loop {
-        let names = names(&top)?;
+        let names = names_in(&top)?;
         if names.is_empty() {
             break;
         }
@@ -31,7 +31,7 @@ pub fn remove_directory(path: &Path) -> io::Result<()> {
                 continue;
             }
             let directory = open(top.as_fd(), &*name)?;
-            for inner in self::names(&directory)? {
+            for inner in names_in(&directory)? {
                 if unlinkat(&directory, &*inner, AtFlags::empty()).is_err() {
                     move_up(&directory, &inner, &top, &mut moved)?;
                 }
@@ -51,7 +51,7 @@ fn open(parent: BorrowedFd<'_>, name: impl Arg) -> io::Result<OwnedFd> {
     Ok(openat(&found, c".", flags, Mode::empty())?)
 }
 
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+fn names_in(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let name = entry?.file_name().to_owned();

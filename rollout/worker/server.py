@@ -77,14 +77,14 @@ class Child:
     role: str
     pid: int
     pidfd: int
-    # Where a child for one program says that it is prepared, by one byte before the program runs, and
+    # The pipe in which the child speaks; None once that is over.
+    words: int | None
+    # Of a child for one program: it says that it is prepared, by one byte before the program runs, and
     # then that it has finished, so that nobody waits for its end. What it has said after that byte.
-    steps: int | None = None
     is_prepared: bool = False
     said: bytes = b""
-    # The pipes of a child for many programs: for orders, and for what it says about them.
+    # Of a child for many programs: the pipe for orders, each of which it answers in the other.
     orders: int | None = None
-    words: int | None = None
     performed: int = 0
 
 
@@ -146,12 +146,12 @@ def tell(descriptor: int, result: bytes) -> int:
     return 0
 
 
-def tell_last(descriptor: int, result: bytes, steps: int, finished: bytes) -> int:
+def tell_last(descriptor: int, result: bytes, words: int, finished: bytes) -> int:
     """Writes a result of a child that ends then, and says so."""
     told = tell(descriptor, result)
     if told == 0:
         with contextlib.suppress(OSError):  # the program may have closed it; then our end tells
-            os.write(steps, finished)
+            os.write(words, finished)
     return told
 
 
@@ -203,8 +203,6 @@ class Server:
                         return
                 elif key.fd == key.data.pidfd:
                     self.bury(key.data)
-                elif key.fd == key.data.steps:
-                    self.follow(key.data)
                 elif key.fd == key.data.words:
                     self.listen(key.data)
             now = time.monotonic()
@@ -241,7 +239,7 @@ class Server:
             self.start_measurer(job)
             return
         for index in range(self.programs(job)):
-            if not self.fork_single(job, "author", lambda steps: self.run_program(job, index, steps)):
+            if not self.fork_single(job, "author", lambda words: self.run_program(job, index, words)):
                 return
             job.running += 1
 
@@ -251,24 +249,20 @@ class Server:
     def start_measurer(self, job: Job) -> None:
         with contextlib.suppress(OSError):  # a program may remove its directory where Landlock is missing
             os.mkdir(self.path(job), 0o700)
-        self.fork_single(job, "measurer", lambda steps: self.run_measurement(job, steps))
+        self.fork_single(job, "measurer", lambda words: self.run_measurement(job, words))
 
     def fork_single(self, job: Job, role: str, life: Callable[[int], int]) -> bool:
         """Starts a child for one program. Refuses the job if that fails."""
         try:
-            steps, steps_out = os.pipe()
+            words, words_out = os.pipe()
         except OSError as error:
             self.refuse(job, f"cannot make a pipe: {error}")
             return False
-        child = Child(job, role, 0, 0, steps)
-        started = self.fork(child, lambda: life(steps_out))
-        os.close(steps_out)
+        started = self.fork(Child(job, role, 0, 0, words), lambda: life(words_out))
+        os.close(words_out)
         if not started:
-            os.close(steps)
-            return False
-        os.set_blocking(steps, False)
-        self.selector.register(steps, selectors.EVENT_READ, child)
-        return True
+            os.close(words)
+        return started
 
     def fork(self, child: Child, life: Callable[[], int]) -> bool:
         """Starts a child that lives its life. Refuses its job if that fails."""
@@ -293,7 +287,9 @@ class Server:
                 os._exit(status)
         child.pid = pid
         self.children[pid] = child
-        self.selector.register(child.pidfd, selectors.EVENT_READ, child)
+        os.set_blocking(child.words, False)
+        for descriptor in (child.pidfd, child.words):
+            self.selector.register(descriptor, selectors.EVENT_READ, child)
         return True
 
     def note_fork(self, seconds: float) -> None:
@@ -320,7 +316,7 @@ class Server:
                 os.close(descriptor)
             return None
         orders_in, orders, words, words_out = opened
-        child = Child(None, role, 0, 0, orders=orders, words=words)
+        child = Child(None, role, 0, 0, words, orders=orders)
         work = {"shared": self.share, "gauge": self.gauge}[role]
         started = self.fork(child, lambda: self.run_lasting(work, orders_in, words_out))
         os.close(orders_in)
@@ -329,8 +325,6 @@ class Server:
             os.close(orders)
             os.close(words)
             return None
-        os.set_blocking(words, False)
-        self.selector.register(words, selectors.EVENT_READ, child)
         return child
 
     def give(self, role: str, job: Job) -> bool:
@@ -361,35 +355,35 @@ class Server:
         sandbox.limit(self.mapped + self.memory_bytes, cpu_seconds, self.sandbox.own_users)
         return kept
 
-    def settle_alone(self, job: Job, kept: int, steps: int) -> list[int]:
+    def settle_alone(self, job: Job, kept: int, words: int) -> list[int]:
         """The first steps of a child for one program, up to the last layer. Returns the new numbers of
         the two descriptors.
         """
         cpu_seconds = math.ceil(self.timeout_s * (os.cpu_count() or 1)) + 2
-        kept, steps = self.settle([kept, steps], cpu_seconds)
+        kept, words = self.settle([kept, words], cpu_seconds)
         os.chdir(self.path(job))
         os.environ["HOME"] = os.environ["TMPDIR"] = self.path(job)
         self.sandbox.confine(self.path(job))
-        os.write(steps, b"p")
-        return [kept, steps]
+        os.write(words, b"p")
+        return [kept, words]
 
-    def run_program(self, job: Job, index: int, steps: int) -> int:
+    def run_program(self, job: Job, index: int, words: int) -> int:
         """The life of a child that runs one program."""
         text = self.measure.programs_in(job.task, self.payload(job))[index]
-        said, steps = self.settle_alone(job, self.open_new(job, f".said{index}"), steps)
+        said, words = self.settle_alone(job, self.open_new(job, f".said{index}"), words)
         # A program may rebind names, but not these.
         hand_over, truncate, seek = self.program.hand_over, os.ftruncate, os.lseek
         message = hand_over(text)
         # It may have written there. Whatever it hands over, it can only spoil its own geometry.
         truncate(said, 0)
         seek(said, 0, os.SEEK_SET)
-        return tell_last(said, message, steps, job.finished)
+        return tell_last(said, message, words, job.finished)
 
-    def run_measurement(self, job: Job, steps: int) -> int:
+    def run_measurement(self, job: Job, words: int) -> int:
         """The life of a child that measures once."""
         payload, said = self.payload(job), self.said(job)
-        out, steps = self.settle_alone(job, self.open_new(job, ".out"), steps)
-        return tell_last(out, self.measure.measure(job.task, payload, said), steps, job.finished)
+        out, words = self.settle_alone(job, self.open_new(job, ".out"), words)
+        return tell_last(out, self.measure.measure(job.task, payload, said), words, job.finished)
 
     def run_lasting(self, work: Callable[[Job], int], orders: int, words: int) -> int:
         """The life of a child for many programs."""
@@ -454,11 +448,17 @@ class Server:
     # What the server learns of them.
 
     def listen(self, child: Child) -> None:
+        """Takes what a child says."""
+        size, hear = (STEPS_BYTES, self.hear_steps) if child.orders is None else (9, self.hear_answer)
+        while child.words is not None:
+            try:
+                said = os.read(child.words, size)
+            except BlockingIOError:
+                return
+            hear(child, said)
+
+    def hear_answer(self, child: Child, said: bytes) -> None:
         """Takes what a child for many programs says about its job."""
-        try:
-            said = os.read(child.words, 9)
-        except BlockingIOError:
-            return
         if len(said) < 9:  # the end of the child; see bury
             self.forget_words(child)
             return
@@ -474,23 +474,18 @@ class Server:
         if child.performed >= SHARED_PROGRAMS or has_grown or word == SPOILED:
             self.dismiss(child)
 
-    def follow(self, child: Child) -> None:
+    def hear_steps(self, child: Child, said: bytes) -> None:
         """Takes what a child for one program says about its steps."""
-        while child.steps is not None:
-            try:
-                said = os.read(child.steps, STEPS_BYTES)
-            except BlockingIOError:
-                return
-            child.said += said if child.is_prepared else said[1:]
-            child.is_prepared = child.is_prepared or bool(said)
-            # A program that says so itself has handed over its own geometry too early, no more.
-            has_finished = child.job is not None and child.said.endswith(child.job.finished)
-            if not said or has_finished or len(child.said) > STEPS_BYTES:
-                self.forget_steps(child)
-            if has_finished:
-                job, child.job = child.job, None
-                self.dismiss(child)
-                self.go_on(job, child.role, 0)
+        child.said += said if child.is_prepared else said[1:]
+        child.is_prepared = child.is_prepared or bool(said)
+        # A program that says so itself has handed over its own geometry too early, no more.
+        has_finished = child.job is not None and child.said.endswith(child.job.finished)
+        if not said or has_finished or len(child.said) > STEPS_BYTES:
+            self.forget_words(child)
+        if has_finished:
+            job, child.job = child.job, None
+            self.dismiss(child)
+            self.go_on(job, child.role, 0)
 
     def conclude(self, job: Job, status: int) -> None:
         if status == 0:
@@ -524,16 +519,13 @@ class Server:
     def bury(self, child: Child) -> None:
         """Reaps a dead child, and sees to its job: the next step, another child, or its end."""
         _, status, usage = os.wait4(child.pid, 0)
-        if child.words is not None:
-            self.listen(child)
-        self.follow(child)
+        self.listen(child)
         self.forget(child)
         self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
         if child.orders is not None:
             os.close(child.orders)
-            self.forget_words(child)
-        self.forget_steps(child)
+        self.forget_words(child)
         del self.children[child.pid]
         kill_group(child.pid)
         self.kill_orphans()
@@ -564,12 +556,6 @@ class Server:
             self.start_alone(job)
         else:
             self.start_measurer(job)
-
-    def forget_steps(self, child: Child) -> None:
-        if child.steps is not None:
-            self.selector.unregister(child.steps)
-            os.close(child.steps)
-            child.steps = None
 
     def forget_words(self, child: Child) -> None:
         if child.words is not None:

@@ -122,4 +122,3 @@ for what, change in CHANGES.items():
         is_noticed = not snapshot.is_intact()
     assert is_noticed, f"not noticed: {what}"
     assert snapshot.is_intact(), f"not undone: {what}"
-print(len(CHANGES))

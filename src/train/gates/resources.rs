@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use cadwright_rollout::Engine;
 use tch::Device;
 
 use super::Finding;
@@ -15,7 +14,7 @@ use crate::train::Stage;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// GiB of CadQuery's servers and their children while they execute ordinary programs: what all of
-/// them hold in `benches/results/soak.md`. A program that takes more than its share fails.
+/// them hold in `benches/results/soak.md`. `rollout.memory_mib` limits what each takes besides.
 const CADQUERY_GIB: f64 = 1.5;
 
 /// Room for logs, the cache of ground truths and pictures of validations.
@@ -25,8 +24,7 @@ const LOGS: u64 = 64 << 20;
 /// of the machine, CadQuery's processes included.
 pub fn memory(stage: &Stage, model: &InternVl, is_rl: bool) -> Finding {
     let on_gpu = model.device().is_cuda();
-    let executes = !on_gpu && stage.config.rollout.engine != Engine::Native;
-    let needed = estimated_memory_gib(stage, model, is_rl) + if executes { CADQUERY_GIB } else { 0.0 };
+    let needed = estimated_memory_gib(stage, model, is_rl) + if on_gpu { 0.0 } else { CADQUERY_GIB };
     // The weights are loaded already, and the estimate has them too.
     let (available, held) = match model.device() {
         Device::Cuda(_) => (machine::free_gpu_bytes(), weights_bytes(model)),
