@@ -199,10 +199,12 @@ fn the_working_directory_is_private_empty_and_removed() {
 
 #[test]
 fn garbage_in_every_descriptor_is_ignored() {
-    expect_cube(&format!(
-        "import os\nfor fd in range(256):\n  try: os.write(fd, b'\\x00' * 4096)\n  \
-         except OSError: pass\n{CUBE}"
-    ));
+    // Some, and more than the server reads.
+    for bytes in [4096, 1 << 20] {
+        expect_cube(&format!(
+            "import os\nfor fd in range(256):\n  try: os.write(fd, bytes({bytes}))\n  except OSError: pass\n{CUBE}"
+        ));
+    }
 }
 
 #[test]
